@@ -123,6 +123,7 @@ const Nav = () => html`
       <${Stream} />
       <label>Theme <select value=${chosen.value} onChange=${(event) => choose(event.target.value)}>
         ${THEMES.map((name) => html`<option value=${name}>${name}</option>`)}</select></label>
+      ${session.value?.grafana_url && html`<a href=${session.value.grafana_url} target="_blank" rel="noreferrer">Grafana</a>`}
       <${Who} />
     </div>
   </nav>`;

@@ -1,6 +1,6 @@
 // Text of the configuration: a field with numbered lines, what is wrong with it at its line, and what a change of it does.
 
-import { html, signal, useRef } from './vendor/preact.js';
+import { html, signal, useRef, useState } from './vendor/preact.js';
 import { diff, hunks } from './diff.js';
 import { Text } from './parts.js';
 import { many } from './text.js';
@@ -9,22 +9,77 @@ import { many } from './text.js';
 export const statement = signal(null);
 
 /**
- * The field, and below it what is wrong: `{ line, what }`, line 0 where nobody knows. `id`: of what is wrong, where a page has several.
- * @param {{ label: any, text: string, change: (text: string) => void, wrong?: { line: number, what: string }[], id?: string, at?: any }} props
+ * The list of words that can stand where the cursor of a field is. Enter takes the chosen one, and none is chosen before an arrow: Enter and Tab do what they always do.
+ * @param {any} field
+ * @param {((text: string, at: number, isAsked: boolean) => { from: number, words: { word: string, what: string }[] } | null) | null} offer
  */
-export function Editor({ label, text, change, wrong = [], id = 'mistakes', at = null }) {
+function useList(field, offer, id) {
+  const [open, setOpen] = useState(/** @type {any} */ (null));
+  const taken = useRef(false);
+  if (!offer) return { list: null };
+  const look = (isAsked) => {
+    const { value, selectionStart: at, selectionEnd: to, scrollTop } = field.current;
+    const found = at === to && !taken.current ? offer(value, at, isAsked) : null;
+    setOpen(found && { ...found, chosen: isAsked ? 0 : -1, line: value.slice(0, at).split('\n').length, scrollTop });
+  };
+  const take = ({ word }) => {
+    const { selectionStart: at } = field.current;
+    field.current.setSelectionRange(open.from, at);
+    // Not as a new value: Ctrl-Z would not know it.
+    taken.current = true;
+    document.execCommand('insertText', false, word);
+    taken.current = false;
+    setOpen(null);
+  };
+  const press = (event) => {
+    const { key, ctrlKey } = event;
+    const step = { ArrowDown: 1, ArrowUp: -1 }[key];
+    const all = open?.words.length;
+    if (key === ' ' && ctrlKey) look(true);
+    else if (!open || event.isComposing) return;
+    else if (step) setOpen({ ...open, chosen: open.chosen < 0 && step < 0 ? all - 1 : (open.chosen + step + all) % all });
+    else if (key === 'Enter' && open.chosen >= 0) take(open.words[open.chosen]);
+    else if (key === 'Escape') setOpen(null);
+    else {
+      if (['ArrowLeft', 'ArrowRight', 'Home', 'End', 'PageUp', 'PageDown'].includes(key)) setOpen(null);
+      return;
+    }
+    event.preventDefault();
+    event.stopPropagation();
+  };
+  const option = (place) => `${id}-offer-${place}`;
+  return {
+    look,
+    asks: {
+      onKeyDown: press, onBlur: () => setOpen(null), 'aria-autocomplete': 'list', 'aria-haspopup': 'listbox', 'aria-controls': open ? `${id}-offers` : null,
+      'aria-activedescendant': open?.chosen >= 0 ? option(open.chosen) : null,
+    },
+    list: html`<span class="hidden" role="status">${open && `${many(open.words.length, 'suggestion')}, chosen by arrow keys`}</span>
+      ${open && html`<ul id=${`${id}-offers`} class="offers" role="listbox" aria-label="Suggestions" style=${{ top: `calc(${open.line} * 1.5 * 12.5px + 8px - ${open.scrollTop}px)` }}>
+        ${open.words.map((one, place) => html`<li id=${option(place)} role="option" aria-selected=${String(place === open.chosen)}
+          onMouseDown=${(event) => (event.preventDefault(), take(one))}><code><${Text} of=${one.word} max=${80} /></code> <span class="dim"><${Text} of=${one.what} max=${100} /></span></li>`)}</ul>`}`,
+  };
+}
+
+/**
+ * The field, and below it what is wrong: `{ line, what }`, line 0 where nobody knows. `id`: of what is wrong, where a page has several. `offer`: words for the cursor.
+ * @param {{ label: any, text: string, change: (text: string) => void, wrong?: { line: number, what: string }[], id?: string, at?: any, offer?: any }} props
+ */
+export function Editor({ label, text, change, wrong = [], id = 'mistakes', at = null, offer = null }) {
   const own = useRef(null);
   const field = at ?? own;
   const lines = text.split('\n');
+  const { look, asks, list } = useList(field, offer, id);
   const marked = new Set(wrong.map(({ line }) => line));
   const leap = (line) => {
     const start = lines.slice(0, line - 1).reduce((sum, one) => sum + one.length + 1, 0);
     field.current.focus();
     field.current.setSelectionRange(start, start + (lines[line - 1]?.length ?? 0));
   };
-  return html`<label>${label}
+  return html`<label><span id=${`${id}-of`}>${label}</span>
       <div class="code"><pre aria-hidden="true">${lines.map((_, i) => (marked.has(i + 1) ? html`<span class="wrong">${i + 1}</span>${'\n'}` : `${i + 1}\n`))}</pre>
-        <textarea ref=${field} rows=${Math.min(40, Math.max(8, lines.length + 1))} wrap="off" spellcheck=${false} autocapitalize="off" value=${text} onInput=${(event) => change(event.target.value)} aria-describedby=${id}></textarea></div></label>
+        <textarea ref=${field} rows=${Math.min(40, Math.max(8, lines.length + 1))} wrap="off" spellcheck=${false} autocapitalize="off" value=${text} onInput=${(event) => (change(event.target.value), look?.(false))}
+          aria-labelledby=${`${id}-of`} aria-describedby=${id} ...${asks}></textarea>${list}</div></label>
     <${Mistakes} wrong=${wrong} leap=${leap} id=${id} />`;
 }
 

@@ -1,6 +1,6 @@
 // The parts that pages are made of.
 
-import { html, signal, useComputed, useEffect, useRef, useState } from './vendor/preact.js';
+import { Fragment, html, signal, useComputed, useEffect, useRef, useState } from './vendor/preact.js';
 import { curl, forebay, mayWrite, needsLogin } from './api.js';
 import { NOTHING, parts } from './text.js';
 import { tick } from './live.js';
@@ -58,20 +58,30 @@ export const Segments = ({ label, options, value, choose }) => html`
     ${options.map((option) => html`<button type="button" aria-pressed=${String(option === value)} onClick=${() => choose(option)}>${option}</button>`)}
   </div>`;
 
-/** The dialog that is open: what is in it. */
-export const dialog = signal(null);
+const dialog = signal(null);
+/** Opens a dialog. Each is one of its own, also with the same in it. */
+export const show = (what) => (dialog.value = { what });
 export const close = () => (dialog.value = null);
+/** What closes the dialog that is open now, and no other that is opened until then. */
+export function closing() {
+  const mine = dialog.peek();
+  return () => dialog.peek() === mine && close();
+}
 
 export function Dialog() {
   const element = useRef(null);
   // A login comes before it, and has it stay as it is.
-  const open = dialog.value && !needsLogin.value;
+  const wanted = needsLogin.value ? null : dialog.value;
+  const shown = useRef(null);
   useEffect(() => {
-    if (open && !element.current.open) element.current.showModal();
-    if (!open && element.current.open) element.current.close();
-  }, [open]);
-  return html`<dialog ref=${element} aria-labelledby="dialog-title" onClose=${() => needsLogin.peek() || close()}
-    onClick=${(event) => event.target === element.current && close()}>${dialog.value}</dialog>`;
+    shown.current = wanted;
+    if (wanted && !element.current.open) element.current.showModal();
+    if (!wanted && element.current.open) element.current.close();
+  }, [wanted]);
+  // The browser says later that it has closed one: by then another may be asked for, or shown.
+  const onClose = () => !element.current.open && dialog.peek() === shown.current && close();
+  return html`<dialog ref=${element} aria-labelledby="dialog-title" onClose=${onClose}
+    onClick=${(event) => event.target === element.current && close()}>${dialog.value && html`<${Fragment} key=${dialog.value}>${dialog.value.what}<//>`}</dialog>`;
 }
 
 function Command({ text }) {
@@ -86,7 +96,7 @@ function Command({ text }) {
 
 /** The button that says how to ask for the same in a shell: `path` of the API, `words` of the command line. */
 export const AsCommand = ({ path, words, method }) => html`
-  <button type="button" onClick=${() => (dialog.value = html`<div class="inside">
+  <button type="button" onClick=${() => show(html`<div class="inside">
     <h2 id="dialog-title">The same in a shell</h2>
     ${words && html`<${Command} text=${forebay(...words)} />`}
     ${path && html`<${Command} text=${curl(path, method)} />`}
@@ -98,13 +108,14 @@ export const AsCommand = ({ path, words, method }) => html`
 export const Head = ({ title, sub, children }) => html`
   <div class="head"><h1 id="title" tabindex="-1">${title}</h1>${sub && html`<span class="sub">${sub}</span>`}<div class="right">${children}</div></div>`;
 
-/** Asks again and again while it is shown. `ask` may change what it reads with `key`. */
+const NONE = { key: null, value: null, problem: null };
+/** Asks again and again while it is shown. `ask` may change what it reads with `key`: what was found for another one is not shown. */
 export function usePolled(ask, key, everyMs) {
-  const [found, setFound] = useState({ value: null, problem: null });
+  const [found, setFound] = useState(NONE);
   useEffect(() => {
     let ended = false;
     let timer;
-    setFound({ value: null, problem: null });
+    setFound({ ...NONE, key });
     const again = async () => {
       if (document.visibilityState === 'visible' && !needsLogin.peek()) {
         const next = await ask().then((value) => ({ value, problem: null }), (problem) => ({ problem }));
@@ -119,7 +130,7 @@ export function usePolled(ask, key, everyMs) {
       clearTimeout(timer);
     };
   }, [key]);
-  return found;
+  return found.key === key ? found : NONE;
 }
 
 export const or = (value) => value ?? NOTHING;

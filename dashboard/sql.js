@@ -1,4 +1,4 @@
-// What a statement is tried on: examples, and a message, an event or a record as the API takes it.
+// What a statement is tried on: examples, and a message, an event or a record as the API takes it; and what can stand in it.
 
 const object = (text) => {
   if (!text.trim()) return {};
@@ -48,4 +48,79 @@ export function kindOf(sql) {
   if (/^\$(bridges|sources)\/kafka_consumer:/.test(from)) return 'Record';
   if (from.startsWith('$events/')) return from.includes('message_publish') || from.includes('message/publish') ? 'Message' : 'Event';
   return from ? 'Message' : null;
+}
+
+/** Words of the language. */
+export const KEYWORDS = [
+  'SELECT', 'FOREACH', 'DO', 'INCASE', 'FROM', 'WHERE', 'AS', 'AND', 'OR', 'NOT', 'IN', 'CASE', 'WHEN', 'THEN', 'ELSE', 'END', 'DIV', 'MOD', 'TRUE', 'FALSE',
+];
+/** Fields of each kind of sample. */
+export const FIELDS = {
+  Message: ['client_attrs', 'clientid', 'event', 'flags', 'id', 'metadata', 'node', 'payload', 'peerhost', 'peername', 'pub_props', 'publish_received_at', 'qos', 'timestamp', 'topic', 'username'],
+  Record: ['event', 'headers', 'key', 'metadata', 'node', 'offset', 'partition', 'timestamp', 'topic', 'ts', 'ts_type', 'value'],
+  Event: ['client_attrs', 'clientid', 'conn_props', 'connected_at', 'disconnected_at', 'event', 'keepalive', 'metadata', 'node', 'peername', 'proto_name', 'proto_ver', 'reason', 'reason_code', 'sockname', 'timestamp', 'topic', 'username'],
+};
+const OFFERED_MAX = 8;
+const DEPTH_MAX = 4;
+const PATHS_MAX = 200;
+
+/** Paths to the values of a JSON object, with those of names that need no quotes. */
+function paths(of, before, found = []) {
+  if (!of || typeof of !== 'object' || Array.isArray(of) || before.length > DEPTH_MAX) return found;
+  for (const [key, value] of Object.entries(of)) {
+    if (found.length >= PATHS_MAX) break;
+    if (!/^[A-Za-z_]\w*$/.test(key)) continue;
+    found.push([...before, key].join('.'));
+    paths(value, [...before, key], found);
+  }
+  return found;
+}
+
+/** The fields of a sample, and what is in its payload or value where that is JSON. */
+export function fieldsOf({ kind, payload, value }) {
+  const [name, text] = kind === 'Record' ? ['value', value] : ['payload', kind === 'Message' ? payload : ''];
+  let inside = null;
+  try {
+    inside = JSON.parse(text);
+  } catch {
+    // It is no JSON: nothing is known of it.
+  }
+  return [...FIELDS[kind], ...paths(inside, [name])];
+}
+
+/** The quote that is open at the end of a text, with its place; null: none is. */
+function openQuote(text) {
+  let open = null;
+  for (let at = 0; at < text.length; at++) {
+    if (open) open = text[at] === open.quote ? null : open;
+    else if (text[at] === '"' || text[at] === "'") open = { quote: text[at], at };
+  }
+  return open;
+}
+
+/**
+ * Words that can stand where the cursor is: `{ from, words: [{ word, what }] }`, or null. `isAsked`: without a letter as well.
+ * @param {string} text
+ * @param {number} at
+ * @param {{ fields: string[], functions: { name: string, arguments: string, meaning: string }[], sources: string[] }} known
+ */
+export function offers(text, at, { fields, functions, sources }, isAsked = false) {
+  const before = text.slice(0, at);
+  const open = openQuote(before);
+  const word = open ? before.slice(open.at + 1) : before.match(/[\w.]*$/)[0];
+  if (/^\w/.test(text.slice(at)) || /^\d/.test(word) || (word === '' && !isAsked && !open)) return null;
+  const all = [];
+  if (open) {
+    // A list of FROM, and no other text in quotes.
+    if (open.quote !== '"' || !/\bFROM\s+("[^"]*"\s*,\s*)*$/i.test(before.slice(0, open.at))) return null;
+    all.push(...EVENTS.map((name) => ({ word: `$events/${name}`, what: 'event' })), ...sources.map((name) => ({ word: `$bridges/kafka_consumer:${name}`, what: 'source' })));
+  } else {
+    all.push(...fields.map((name) => ({ word: name, what: 'field' })));
+    if (!word.includes('.')) {
+      all.push(...KEYWORDS.map((name) => ({ word: name, what: 'keyword' })), ...functions.map((one) => ({ word: `${one.name}(`, what: `${one.arguments} ${one.meaning}` })));
+    }
+  }
+  const begins = word.toLowerCase();
+  const words = all.filter((one) => one.word.toLowerCase().startsWith(begins) && one.word.toLowerCase() !== begins).slice(0, OFFERED_MAX);
+  return words.length > 0 ? { from: at - word.length, words } : null;
 }

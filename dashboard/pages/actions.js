@@ -3,7 +3,7 @@
 import { html } from '../vendor/preact.js';
 import { name as escaped } from '../api.js';
 import { objects, value } from '../live.js';
-import { AsCommand, Head, Live, New, Table, Text, WriteButton, dialog } from '../parts.js';
+import { AsCommand, Head, Live, New, Table, Text, WriteButton, show } from '../parts.js';
 import { count } from '../text.js';
 import { Change } from './change.js';
 
@@ -30,7 +30,7 @@ export function PartList({ part, title, one, all, problem, columns, query, set, 
 export function Actions({ part, one, name, isPaused, set, done, pause, resume, remove, lose = null, children = null }) {
   const path = `${part}/${escaped(name)}`;
   const action = isPaused ? 'resume' : 'pause';
-  const ask = (what) => () => (dialog.value = what);
+  const ask = (what) => () => show(what);
   return html`
     <${WriteButton} onClick=${ask(html`<${Change} what=${`${action} ${one}`} name=${name} path=${`${path}/${action}`} button=${isPaused ? 'Resume' : 'Pause'} done=${done}>${isPaused ? resume : pause}<//>`)}>${isPaused ? 'Resume' : 'Pause'}<//>
     ${children}

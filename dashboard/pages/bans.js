@@ -2,7 +2,7 @@
 
 import { html, useEffect, useState } from '../vendor/preact.js';
 import { get, mayWrite } from '../api.js';
-import { AsCommand, Head, Table, Text, WriteButton, close, dialog, or, usePolled } from '../parts.js';
+import { AsCommand, Head, Table, Text, WriteButton, close, closing, or, show, usePolled } from '../parts.js';
 import { dateTime, visible } from '../text.js';
 import { Change } from './change.js';
 
@@ -15,7 +15,7 @@ const columns = (again) => [
   { title: 'Ends', cell: ({ until }) => html`<span class="num">${time(until)}</span>` },
   { title: 'Made', cell: ({ at, by }) => html`<span class="num">${time(at)}</span>${by !== null && html`<span class="why">by <${Text} of=${by} max=${60} /></span>`}` },
   { title: 'Why', wide: true, cell: ({ reason }) => (reason ? html`<${Text} of=${reason} max=${400} />` : or(null)) },
-  { title: '', cell: (ban) => html`<${WriteButton} kind="plain" onClick=${() => (dialog.value = html`<${Change} what="end the ban of" name=${ban[kindOf(ban)]} path=${`bans/${ban.id}`} method="DELETE" lasting=${false} button="End" done=${again}>
+  { title: '', cell: (ban) => html`<${WriteButton} kind="plain" onClick=${() => show(html`<${Change} what="end the ban of" name=${ban[kindOf(ban)]} path=${`bans/${ban.id}`} method="DELETE" lasting=${false} button="End" done=${again}>
     It may connect again.<//>`)}>End<//>` },
 ];
 
@@ -23,7 +23,7 @@ export function Bans({ query }) {
   const [round, setRound] = useState(0);
   const again = () => setRound(round + 1);
   const { value, problem } = usePolled(() => get('bans'), round, 5000);
-  const begin = () => (dialog.value = html`<${Make} of=${query} done=${again} />`);
+  const begin = () => show(html`<${Make} of=${query} done=${again} />`);
   // By a link of the page of a client.
   useEffect(() => {
     if (query.client && mayWrite()) begin();
@@ -47,9 +47,10 @@ function Make({ of, done }) {
   const [problem, setProblem] = useState('');
   const send = async (event) => {
     event.preventDefault();
+    const end = closing();
     try {
       await get('bans', { method: 'POST', body: { [kind]: who, reason, ...(hours && { seconds: Math.round(Number(hours) * 3600) }) } });
-      close();
+      end();
       done();
     } catch (error) {
       setProblem(error.message);

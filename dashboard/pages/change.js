@@ -2,7 +2,7 @@
 
 import { html, useState } from '../vendor/preact.js';
 import { ask, curl, needsLogin, session } from '../api.js';
-import { close } from '../parts.js';
+import { close, closing } from '../parts.js';
 import { visible } from '../text.js';
 
 /**
@@ -18,10 +18,11 @@ export function Change({ what, name, path, method = 'POST', lasting = true, dang
   const whole = query ? `${path}?${query}` : path;
   const send = async (event) => {
     event.preventDefault();
+    const end = closing();
     setBusy(true);
     try {
       await ask(whole, { method });
-      close();
+      end();
       done();
     } catch (error) {
       setProblem(error.message);

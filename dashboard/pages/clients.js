@@ -3,7 +3,7 @@
 import { html, useState } from '../vendor/preact.js';
 import { get, name as escaped } from '../api.js';
 import { tick, value as live } from '../live.js';
-import { AsCommand, Facts, Head, Panel, State, Table, Text, Tile, WriteButton, dialog, or, usePolled } from '../parts.js';
+import { AsCommand, Facts, Head, Panel, State, Table, Text, Tile, WriteButton, or, show, usePolled } from '../parts.js';
 import { PagedTable, Search, usePages } from '../paged.js';
 import { bytes, count, many, seconds } from '../text.js';
 import { Change } from './change.js';
@@ -75,7 +75,7 @@ export function Client({ name, query }) {
   const title = html`<a href="#/clients">Clients</a> / <${Text} of=${name} max=${80} />`;
   const words = ['clients', name, ...(query.auth === undefined ? [] : ['--auth', query.auth])];
   const again = () => setChanges(changes + 1);
-  const open = (props) => (dialog.value = html`<${Change} name=${name} lasting=${false} danger done=${again} ...${props} />`);
+  const open = (props) => show(html`<${Change} name=${name} lasting=${false} danger done=${again} ...${props} />`);
   return html`
     <${Head} title=${title} sub=${client && html`<${State} word=${stateOf(client)} />`}>
       <${WriteButton} ...${client?.connected ? {} : { disabled: true }} onClick=${() => open({

@@ -7,7 +7,9 @@ import { mistakes, toml } from '../diff.js';
 import { Difference, Editor, Mistakes, Outcome, statement } from '../editor.js';
 import { PRESETS } from '../fields.js';
 import { Form, schemaOf } from '../form.js';
+import { Statement } from '../offers.js';
 import { AsCommand, Head, Panel, Segments, Text, WriteButton } from '../parts.js';
+import { kindOf } from '../sql.js';
 import { Until } from './change.js';
 import { Test } from './trial.js';
 
@@ -118,7 +120,7 @@ export function Edit({ part = 'sinks', name, query = {} }) {
     sinks: () => ({ kafka: cluster('Where the records go.') }),
     sources: () => ({ kafka: cluster('Where the records come from.') }),
     rules: () => ({
-      sql: html`<div class="field wide" key="sql"><${Editor} label="Statement (SQL)" id="sql-mistakes" text=${keys?.sql ?? ''} change=${(sql) => fill({ ...keys, sql })} wrong=${state.sql} />
+      sql: html`<div class="field wide" key="sql"><${Statement} label="Statement (SQL)" id="sql-mistakes" sample=${{ kind: kindOf(keys?.sql ?? '') ?? 'Message' }} text=${keys?.sql ?? ''} change=${(sql) => fill({ ...keys, sql })} wrong=${state.sql} />
         <div class="buttons"><button type="button" onClick=${tryOut}>Try it</button></div></div>`,
       sinks: html`<${Sinks} key="sinks" value=${keys?.sinks} wrong=${byKey.sinks} set=${(sinks) => fill({ ...keys, sinks })} />`,
     }),

@@ -4,7 +4,7 @@ import { html, useState } from '../vendor/preact.js';
 import { get, name as escaped } from '../api.js';
 import { RANGES } from '../history.js';
 import { layout, objects, tick, value } from '../live.js';
-import { AsCommand, Big, Facts, Head, New, Panel, Segments, State, Table, Text, Tile, WriteButton, dialog, or, usePolled } from '../parts.js';
+import { AsCommand, Big, Facts, Head, New, Panel, Segments, State, Table, Text, Tile, WriteButton, or, show, usePolled } from '../parts.js';
 import { Heat, Plot, useColumns } from '../plot.js';
 import { byteRate, bytes, count, many, rate, seconds } from '../text.js';
 import { Change } from './change.js';
@@ -28,7 +28,7 @@ const LISTENERS = [
 /** What is done with a listener; with a free port it has no address in the configuration that is its own. */
 const ofListener = (again) => ({ config, address }) => {
   const change = () => (location.hash = `#/listeners/${escaped(address)}?edit=yes`);
-  const remove = () => (dialog.value = html`<${Change} what="delete listener" name=${address} path=${`listeners/${escaped(address)}`} method="DELETE" danger button="Delete" done=${again}>
+  const remove = () => show(html`<${Change} what="delete listener" name=${address} path=${`listeners/${escaped(address)}`} method="DELETE" danger button="Delete" done=${again}>
     Its clients are disconnected; their sessions stay.<//>`);
   return config ? html`<${WriteButton} kind="plain" onClick=${change}>Change<//> <${WriteButton} kind="plain" onClick=${remove}>Delete<//>` : or(null);
 };
@@ -123,7 +123,7 @@ function OneCluster({ name, query, set }) {
       <${Segments} label="Range" options=${Object.keys(RANGES)} value=${range} choose=${(next) => set({ range: next })} />
       <${WriteButton} onClick=${test} disabled=${tried?.busy}>Try to connect<//>
       ${name !== 'embedded' && html`<${WriteButton} onClick=${() => set({ edit: 'yes' })}>Change<//>
-        <${WriteButton} onClick=${() => (dialog.value = html`<${Change} what="delete cluster" name=${name} path=${`clusters/${escaped(name)}`} method="DELETE" danger button="Delete" done=${() => (location.hash = '#/clusters')}>
+        <${WriteButton} onClick=${() => show(html`<${Change} what="delete cluster" name=${name} path=${`clusters/${escaped(name)}`} method="DELETE" danger button="Delete" done=${() => (location.hash = '#/clusters')}>
           Its connections end. One that a sink or source uses is not deleted.<//>`)}>Delete<//>`}
       <${AsCommand} path=${`clusters/${escaped(name)}`} words=${['clusters', name]} />
     <//>

@@ -2,7 +2,7 @@
 
 import { html, useEffect, useState } from '../vendor/preact.js';
 import { get, mayWrite, name as escaped } from '../api.js';
-import { AsCommand, Facts, Head, Panel, Table, Text, WriteButton, close, dialog, or, usePolled } from '../parts.js';
+import { AsCommand, Facts, Head, Panel, Table, Text, WriteButton, close, or, show, usePolled } from '../parts.js';
 import { NeedsWrite } from './change.js';
 import { Search } from '../paged.js';
 import { bytes, count, dateTime, visible } from '../text.js';
@@ -39,10 +39,10 @@ function Places() {
 const Content = ({ of, max }) => (of === null || of === undefined ? or(null) : html`<code class="cut"><${Text} of=${of.text ?? of.base64} max=${max} /></code>${of.base64 !== undefined && html`<span class="why">base64</span>`}`);
 const Writer = ({ of }) => ['sink', 'source', 'bridge'].filter((kind) => of[kind] !== null).map((kind) => html`${kind} <${Text} of=${of[kind]} max=${60} />`);
 
-function columns(chosen, choose, show) {
+function columns(chosen, choose, whole) {
   return [
     { title: 'Letter', cell: (of) => html`<label class="row"><input type="checkbox" aria-label=${`Letter ${placeOf(of)}`} disabled=${of.cannot !== null} checked=${chosen.has(placeOf(of))} onChange=${(event) => choose(of, event.target.checked)} /><span class="num">${placeOf(of)}</span></label>` },
-    { title: '', cell: (of) => html`<button type="button" class="plain" onClick=${() => show(of)}>Show</button>` },
+    { title: '', cell: (of) => html`<button type="button" class="plain" onClick=${() => whole(of)}>Show</button>` },
     { title: 'Time', cell: ({ at }) => html`<span class="num">${time(at)}</span>` },
     { title: 'Of', cell: (of) => html`<${Writer} of=${of} />${of.rule !== null && html`<span class="why">rule <${Text} of=${of.rule} max=${24} /></span>`}` },
     { title: 'Reason', cell: ({ reason, sent_before: n }) => html`<${Text} of=${reason ?? ''} max=${60} />${n > 0 && html`<span class="why">sent again ${count(n)} ${n === 1 ? 'time' : 'times'} before</span>`}` },
@@ -75,7 +75,7 @@ function OfTopic({ query, set }) {
     else next.delete(placeOf(of));
     setChosen(next);
   };
-  const show = (of) => (dialog.value = html`<${Whole} topic=${query} of=${of} again=${again} />`);
+  const whole = (of) => show(html`<${Whole} topic=${query} of=${of} again=${again} />`);
   const page = found?.page;
   const body = { letters: [...chosen.values()].map(({ partition, offset }) => ({ partition, offset })), repeat: [...chosen.values()].some((of) => of.sent_again) };
   return html`
@@ -85,9 +85,9 @@ function OfTopic({ query, set }) {
       <${AsCommand} path=${`${path}?${new URLSearchParams(wanted)}`} words=${['dead-letters', 'list', kafka, topic, ...(reason ? ['--reason', reason] : []), ...(since ? [`--since=${since}`] : [])]} />
     <//>
     ${found?.problem && html`<div class="banner bad" role="alert"><${Text} of=${found.problem.message} max=${400} /></div>`}
-    <${Panel} title="Letters" right=${html`<${WriteButton} ...${chosen.size === 0 ? { disabled: true } : {}} onClick=${() => (dialog.value = html`<${Send} topic=${query} body=${body} again=${again} />`)}>Send ${chosen.size || ''} again<//>`}>
+    <${Panel} title="Letters" right=${html`<${WriteButton} ...${chosen.size === 0 ? { disabled: true } : {}} onClick=${() => show(html`<${Send} topic=${query} body=${body} again=${again} />`)}>Send ${chosen.size || ''} again<//>`}>
       ${!may && html`<${NeedsWrite}>They show what is in messages:<//>`}
-      ${page && html`<${Table} label="Dead letters" columns=${columns(chosen, choose, show)} rows=${page.letters} id=${placeOf}>${page.next ? 'None among those that were looked at: older ones come next.' : 'There is none.'}<//>`}
+      ${page && html`<${Table} label="Dead letters" columns=${columns(chosen, choose, whole)} rows=${page.letters} id=${placeOf}>${page.next ? 'None among those that were looked at: older ones come next.' : 'There is none.'}<//>`}
       ${may && html`<div class="filters"><button type="button" onClick=${again}>Read again</button>
         <button type="button" disabled=${at.cursors.length === 1} onClick=${() => setAt({ ...at, cursors: [null] })}>Newest</button>
         <button type="button" disabled=${!page?.next} onClick=${() => setAt({ ...at, cursors: [...at.cursors, page.next] })}>Older</button></div>`}
@@ -111,7 +111,7 @@ function Whole({ topic, of, again }) {
     ['Cannot be sent again', text(letter.cannot)],
     ...letter.headers.map(({ name, value }) => [html`Header <${Text} of=${name} max=${100} />`, html`<${Content} of=${value} max=${1000} />`]),
   ];
-  const send = (body) => (dialog.value = html`<${Send} topic=${topic} body=${body} again=${again} />`);
+  const send = (body) => show(html`<${Send} topic=${topic} body=${body} again=${again} />`);
   const place = { partition: of.partition, offset: of.offset };
   return html`<div class="inside"><h2 id="dialog-title">Dead letter</h2>
     ${found.problem && html`<div class="banner bad" role="alert"><${Text} of=${found.problem.message} max=${400} /></div>`}

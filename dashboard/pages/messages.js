@@ -2,7 +2,7 @@
 
 import { html, useEffect, useState } from '../vendor/preact.js';
 import { get, name as escaped } from '../api.js';
-import { AsCommand, Facts, Head, Segments, State, Text, WriteButton, close, dialog, or } from '../parts.js';
+import { AsCommand, Facts, Head, Segments, State, Text, WriteButton, close, or, show } from '../parts.js';
 import { PagedTable, Search, usePages } from '../paged.js';
 import { bytes, count, seconds } from '../text.js';
 import { Change } from './change.js';
@@ -71,7 +71,7 @@ const retainedColumns = (again) => [
   { title: 'Age', number: true, cell: ({ age_seconds: age }) => seconds(age) },
   { title: 'Expires in', number: true, cell: ({ expires_in_seconds: left }) => (left === null ? 'never' : seconds(left)) },
   { title: 'On disk', cell: ({ stored }) => yes(stored) },
-  { title: '', cell: ({ topic }) => html`<${WriteButton} kind="plain" onClick=${() => (dialog.value = html`<${Payload} topic=${topic} again=${again} />`)}>Payload<//>` },
+  { title: '', cell: ({ topic }) => html`<${WriteButton} kind="plain" onClick=${() => show(html`<${Payload} topic=${topic} again=${again} />`)}>Payload<//>` },
 ];
 
 export function Retained({ query, set }) {
@@ -120,7 +120,7 @@ function Payload({ topic, again }) {
       <${Segments} label="As" options=${Object.keys(forms)} value=${shown} choose=${setAs} />
       <pre class="payload" tabindex="0">${shown === 'text' ? html`<${Text} of=${forms.text} max=${SHOWN_MAX} />` : forms[shown].slice(0, SHOWN_MAX)}</pre>`}
     <div class="buttons">
-      ${message && html`<${WriteButton} kind="danger" onClick=${() => (dialog.value = html`<${Change} what="delete the retained message of" name=${topic} path=${path} method="DELETE" lasting=${false} danger button="Delete" done=${again}>
+      ${message && html`<${WriteButton} kind="danger" onClick=${() => show(html`<${Change} what="delete the retained message of" name=${topic} path=${path} method="DELETE" lasting=${false} danger button="Delete" done=${again}>
         Clients that subscribe from now on do not get it. Those that have it are not told.<//>`)}>Delete<//>`}
       <button type="button" onClick=${close}>Close</button></div></div>`;
 }

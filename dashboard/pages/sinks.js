@@ -4,7 +4,7 @@ import { html, useState } from '../vendor/preact.js';
 import { get, mayWrite, name as escaped } from '../api.js';
 import { RANGES } from '../history.js';
 import { layout, objects, peek, tick, value, word } from '../live.js';
-import { AsCommand, Big, Head, Live, Panel, Segments, State, Table, Text, Tile, WriteButton, dialog, or, usePolled } from '../parts.js';
+import { AsCommand, Big, Head, Live, Panel, Segments, State, Table, Text, Tile, WriteButton, or, show, usePolled } from '../parts.js';
 import { Heat, Plot, tick as mark, useColumns } from '../plot.js';
 import { bytes, count, dateTime, many, rate, seconds } from '../text.js';
 import { Actions, Gone, PartList, liveOr } from './actions.js';
@@ -75,7 +75,7 @@ function One({ name, query, set }) {
         pause=${html`Nothing new is sent to Kafka. ${waiting} now; it takes more while its buffer has room, and what is on its way is finished.`}
         resume="It sends what waits, in order, and goes on."
         remove=${html`It accepts no more messages. ${waiting}; ${sink?.buffered_records === 1 ? 'it is' : 'they are'} still delivered.`}>
-        <${WriteButton} onClick=${() => (dialog.value = html`<${Try} name=${name} />`)}>Test<//><//>`}
+        <${WriteButton} onClick=${() => show(html`<${Try} name=${name} />`)}>Test<//><//>`}
       <${AsCommand} path=${`sinks/${escaped(name)}`} words=${['sinks', name]} />
     <//>
     ${sink?.reason && html`<div class=${state === 'paused' ? 'banner' : 'banner bad'} role="status"><${Text} of=${sink.reason} max=${600} /></div>`}

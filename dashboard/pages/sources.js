@@ -4,7 +4,7 @@ import { html, useState } from '../vendor/preact.js';
 import { ask, get, mayWrite, name as escaped } from '../api.js';
 import { RANGES } from '../history.js';
 import { layout, objects, value, word } from '../live.js';
-import { AsCommand, Big, Head, Panel, Segments, State, Table, Text, Tile, WriteButton, close, dialog, or, usePolled } from '../parts.js';
+import { AsCommand, Big, Head, Panel, Segments, State, Table, Text, Tile, WriteButton, close, closing, or, show, usePolled } from '../parts.js';
 import { Plot, useColumns } from '../plot.js';
 import { bytes, count, many, rate, visible } from '../text.js';
 import { Actions, Gone, PartList, liveOr } from './actions.js';
@@ -61,7 +61,7 @@ function One({ name, query, set }) {
         pause="Nothing more is read. It commits what its subscribers have, and leaves its group, which keeps its offsets."
         resume="It joins its group, and reads on where that stands."
         remove="Nothing more is read. It commits what its subscribers have, and leaves its group, which keeps its offsets." />
-      <${WriteButton} onClick=${() => (dialog.value = html`<${SeekTo} source=${source} done=${() => setChanges(changes + 1)} />`)} disabled=${!source}>Read from<//>
+      <${WriteButton} onClick=${() => show(html`<${SeekTo} source=${source} done=${() => setChanges(changes + 1)} />`)} disabled=${!source}>Read from<//>
       ${mayWrite() && html`<a class="button" href=${`#/rules?${new URLSearchParams({ new: 'yes', source: name })}`}>New rule</a>`}
       <${AsCommand} path=${`sources/${escaped(name)}`} words=${['sources', name]} />
     <//>
@@ -148,9 +148,10 @@ function SeekTo({ source, done }) {
   const place = source.partitions[Number(which)];
   const send = async (event) => {
     event.preventDefault();
+    const end = closing();
     try {
       await ask(`sources/${escaped(source.name)}/seek`, { method: 'POST', body: { to: to.trim(), ...(which !== '' && { topic: place.topic, partition: place.partition }) } });
-      close();
+      end();
       done();
     } catch (error) {
       setProblem(error.message);

@@ -3,7 +3,8 @@
 import { html, useEffect, useRef, useState } from '../vendor/preact.js';
 import { get, name as escaped } from '../api.js';
 import { mistakes } from '../diff.js';
-import { Difference, Editor, statement } from '../editor.js';
+import { Difference, statement } from '../editor.js';
+import { Statement } from '../offers.js';
 import { AsCommand, Head, Panel, State, Table, Text, WriteButton, or, usePolled } from '../parts.js';
 import { visible } from '../text.js';
 import { EXAMPLES, SAMPLE, context, kindOf } from '../sql.js';
@@ -72,7 +73,7 @@ export function Sql({ query, set }) {
     <form onSubmit=${run}>
       <div class="grid two">
         <div class="stack"><section class="panel editor" aria-label="Statement">
-          <${Editor} label="Statement" text=${sql} change=${write} wrong=${wrong} at=${field} />
+          <${Statement} label="Statement" sample=${sample} text=${sql} change=${write} wrong=${wrong} at=${field} />
           ${(tried.found?.warnings ?? []).map((one) => html`<p class="why">Probably not intended: <${Text} of=${one.split('\n')[0]} max=${600} /></p>`)}
           <${Functions} insert=${insert} />
           <div class="buttons"><${WriteButton} type="submit" kind="first" disabled=${tried.busy}>Run<//>

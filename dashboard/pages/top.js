@@ -2,14 +2,16 @@
 
 import { html, useEffect, useState } from '../vendor/preact.js';
 import { get, name as escaped } from '../api.js';
-import { AsCommand, Facts, Head, Panel, Segments, Table, Text, WriteButton, dialog, or, usePolled } from '../parts.js';
+import { AsCommand, Facts, Head, Panel, Segments, Table, Text, WriteButton, or, show, usePolled } from '../parts.js';
 import { Search } from '../paged.js';
-import { byteRate, count, rate } from '../text.js';
+import { byteRate, count, many, rate, visible } from '../text.js';
+import { tree } from '../tree.js';
 import { linkTo } from './clients.js';
 import { Publish } from './publish.js';
 
 const OF = ['topics', 'clients', 'unmatched'];
 const BY = ['messages', 'bytes'];
+const AS = ['list', 'tree'];
 
 const columns = (of, by, set) => [
   of === 'clients'
@@ -22,23 +24,34 @@ const columns = (of, by, set) => [
 export function Top({ query, set }) {
   const of = OF.includes(query.of) ? query.of : 'topics';
   const by = BY.includes(query.by) ? query.by : 'messages';
+  const as = of !== 'clients' && query.as === 'tree' ? 'tree' : 'list';
   const path = `top?${new URLSearchParams({ of, by, limit: '100' })}`;
   const { value: found, problem } = usePolled(() => get(path), path, 2000);
   return html`
     <${Head} title="Top" sub=${found && html`<span class="num">${found.sampled_one_of === 1 ? 'all are counted' : `sampled: one of about ${count(found.sampled_one_of)} is counted`}</span>`}>
       <${Search} label="Who gets topic" value=${query.topic} found=${(topic) => set({ topic })} />
-      <${WriteButton} onClick=${() => (dialog.value = html`<${Publish} topic=${query.topic} />`)}>Publish a message<//>
+      <${WriteButton} onClick=${() => show(html`<${Publish} topic=${query.topic} />`)}>Publish a message<//>
       <${AsCommand} path=${path} words=${['top', '--of', of, '--by', by]} />
     <//>
     ${query.topic && html`<${Matching} topic=${query.topic} />`}
     <section class="panel">
       <header><${Segments} label="Of" options=${OF} value=${of} choose=${(next) => set({ of: next })} />
-        <${Segments} label="By" options=${BY} value=${by} choose=${(next) => set({ by: next })} /></header>
+        <${Segments} label="By" options=${BY} value=${by} choose=${(next) => set({ by: next })} />
+        ${of !== 'clients' && html`<${Segments} label="As" options=${AS} value=${as} choose=${(next) => set({ as: next })} />`}</header>
       ${problem && html`<div class="empty" role="alert"><${Text} of=${problem.message} max=${400} /></div>`}
-      ${found && html`<${Table} label="Top" columns=${columns(of, by, set)} rows=${found.top} id=${({ topic, client_id: id, auth }) => topic ?? `${auth} ${id}`}>
+      ${found && as === 'tree' && found.top.length > 0 ? html`<div class="inside"><${Levels} of=${tree(found.top)} by=${by} set=${set} /></div>` : found && html`<${Table} label="Top" columns=${columns(of, by, set)} rows=${found.top} id=${({ topic, client_id: id, auth }) => topic ?? `${auth} ${id}`}>
         ${of === 'unmatched' ? 'All messages of the last minutes had a sink, a rule or a subscriber.' : 'No client has published in the last minutes.'}<//>`}
     </section>`;
 }
+
+/** Topics below one another, as far as they are among the busiest. A level that is the only one is open. */
+const Levels = ({ of, by, set }) => html`<ul class="levels">${of.map((level) => html`<li key=${level.path}>
+  ${level.below.length > 0
+    ? html`<details open=${of.length === 1}><summary><code><${Text} of=${level.name} max=${80} /></code> <${Sum} of=${level} by=${by} /> <span class="dim">${many(level.topics, 'topic')}</span></summary>
+        ${level.is_topic && html`<${Leaf} level=${level} set=${set} what="itself" />`}<${Levels} of=${level.below} by=${by} set=${set} /></details>`
+    : html`<${Leaf} level=${level} set=${set} /> <${Sum} of=${level} by=${by} />`}</li>`)}</ul>`;
+const Sum = ({ of, by }) => html`<span class="num">${by === 'bytes' ? byteRate(of.per_second) : rate(of.per_second)}</span>`;
+const Leaf = ({ level, set, what = null }) => html`<button type="button" class="plain" aria-label=${visible(level.path, 200)} onClick=${() => set({ topic: level.path })}><code class="cut">${what ?? html`<${Text} of=${level.name} max=${80} />`}</code></button>`;
 
 /** Who gets the messages of a topic. */
 function Matching({ topic }) {

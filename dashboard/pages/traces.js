@@ -2,7 +2,7 @@
 
 import { html, useEffect, useState } from '../vendor/preact.js';
 import { get, mayWrite, needsLogin } from '../api.js';
-import { AsCommand, Head, Panel, State, Table, Text, WriteButton, close, dialog, or, usePolled } from '../parts.js';
+import { AsCommand, Head, Panel, State, Table, Text, WriteButton, close, closing, or, show, usePolled } from '../parts.js';
 import { bytes, clock, count, seconds, visible } from '../text.js';
 import { Change } from './change.js';
 import { linkTo } from './clients.js';
@@ -21,7 +21,7 @@ const LIST = [
 export function Traces({ query }) {
   const [round, setRound] = useState(0);
   const { value, problem } = usePolled(() => get('traces'), round, 2000);
-  const begin = () => (dialog.value = html`<${Begin} key=${JSON.stringify(query)} of=${query} done=${() => setRound(round + 1)} />`);
+  const begin = () => show(html`<${Begin} of=${query} done=${() => setRound(round + 1)} />`);
   // By a link of the page of a client, or an address that was typed.
   useEffect(() => {
     if ((query.client || query.filter) && mayWrite()) begin();
@@ -44,10 +44,11 @@ function Begin({ of, done }) {
   const [problem, setProblem] = useState('');
   const send = async (event) => {
     event.preventDefault();
+    const end = closing();
     const body = { [kind === 'client' ? 'client_id' : 'filter']: text, ...(kind === 'client' && of.auth !== undefined && { auth: of.auth }), seconds: minutes * 60 };
     try {
       const trace = await get('traces', { method: 'POST', body });
-      close();
+      end();
       done();
       location.hash = `#/traces/${trace.id}`;
     } catch (error) {
@@ -130,7 +131,7 @@ export function Trace({ name }) {
   return html`
     <${Head} title=${html`<a href="#/traces">Traces</a> / ${trace ? whose(trace) : name}`} sub=${trace && html`<${State} word=${state(trace)} />`}>
       <button type="button" disabled=${!trace} onClick=${() => download(name).catch((problem) => setFound((before) => ({ ...before, problem })))}>Download</button>
-      <${WriteButton} disabled=${!trace} onClick=${() => (dialog.value = html`<${Change} what="end trace" name=${name} path=${`traces/${name}`} method="DELETE" lasting=${false} danger button="End" done=${() => (location.hash = '#/traces')}>
+      <${WriteButton} disabled=${!trace} onClick=${() => show(html`<${Change} what="end trace" name=${name} path=${`traces/${name}`} method="DELETE" lasting=${false} danger button="End" done=${() => (location.hash = '#/traces')}>
         Its packets are forgotten.<//>`)}>End<//>
       <${AsCommand} path=${`traces/${name}`} words=${words} />
     <//>

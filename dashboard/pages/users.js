@@ -4,7 +4,7 @@ import { html, useState } from '../vendor/preact.js';
 import { ask, get, mayWrite, name as escaped } from '../api.js';
 import { Editor, Outcome } from '../editor.js';
 import { PagedTable, Search, usePages } from '../paged.js';
-import { AsCommand, Head, Panel, Table, Text, WriteButton, close, dialog, or, usePolled } from '../parts.js';
+import { AsCommand, Head, Panel, Table, Text, WriteButton, close, or, show, usePolled } from '../parts.js';
 import { count, visible } from '../text.js';
 import { NeedsWrite } from './change.js';
 import { Buttons, Differing, Meanwhile, useFileText } from './file_text.js';
@@ -54,12 +54,12 @@ function OfFile({ auth, query, set }) {
   const columns = [
     { title: 'User', cell: ({ name }) => html`<${Text} of=${name} max=${60} />` },
     { title: 'Password stored as', cell: ({ hash }) => hash },
-    { title: '', cell: ({ name }) => html`<${WriteButton} kind="plain" onClick=${() => (dialog.value = html`<${Put} ...${of(name)} />`)}>Password<//> <${WriteButton} kind="plain" onClick=${() => (dialog.value = html`<${Remove} ...${of(name)} />`)}>Remove<//>` },
+    { title: '', cell: ({ name }) => html`<${WriteButton} kind="plain" onClick=${() => show(html`<${Put} ...${of(name)} />`)}>Password<//> <${WriteButton} kind="plain" onClick=${() => show(html`<${Remove} ...${of(name)} />`)}>Remove<//>` },
   ];
   return html`
     <div class="head"><h2>Users</h2><span class="sub">${pages.answer && html`<${Text} of=${pages.answer.file} max=${200} />, <span class="num">${count(pages.answer.total)}</span>`}</span><div class="right">
       <${Search} label="Search" value=${query.search} found=${(search) => set({ search })} />
-      <${WriteButton} onClick=${() => (dialog.value = html`<${Put} ...${of(null)} />`)}>New user<//></div></div>
+      <${WriteButton} onClick=${() => show(html`<${Put} ...${of(null)} />`)}>New user<//></div></div>
     ${pages.answer?.mistakes.length > 0 && html`<div class="banner bad" role="alert">The file is not taken: <${Text} of=${pages.answer.mistakes.join('; ')} max=${1000} /></div>`}
     <${PagedTable} label="Users" columns=${columns} id=${({ name }) => name} pages=${pages}>${query.search ? 'No user has this in its name.' : 'There is none.'}<//>`;
 }

@@ -82,15 +82,16 @@ def main() -> None:
 
             for path in REQUESTS:
                 ask(path.format(mqtt=quote(service.addresses["mqtt"])))
-            page = json.loads(ask("clients?limit=1000"))
+            last = "clients?limit=1000"
+            page = json.loads(ask(last))
             ask(f"clients/{quote(page['clients'][7]['client_id'], safe='')}")
             while page["next"]:  # The last page, by way of all others.
-                last = page["next"]
-                page = json.loads(timed(base, f"clients?limit=1000&cursor={last}")[2])
-            ask(f"clients?limit=1000&cursor={last}")
+                last = f"clients?limit=1000&cursor={page['next']}"
+                page = json.loads(timed(base, last)[2])
+            ask(last)
             for method, path, body in ASKED:
                 ask(path, method, token, service.config_file.read_bytes() if body is None else json.dumps(body).encode())
-            pages = answer(chromium(service, "answers", *PAGES))["pages"]
+            pages = answer(chromium(service, "answers", *PAGES, token=token))["pages"]
             log = service.tail()
         finally:
             service.kill()

@@ -16,9 +16,10 @@ def note(what: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
 
 
-def chromium(service: Service, mode: str, *arguments: object) -> subprocess.Popen:
+def chromium(service: Service, mode: str, *arguments: object, token: str = "") -> subprocess.Popen:
+    """`token`: what the pages log in with."""
     address = service.addresses["control"].removeprefix("http://")
-    command = ["node", HERE / "dashboard.mjs", address, "", "", mode, *map(str, arguments)]
+    command = ["node", HERE / "dashboard.mjs", address, token, "", mode, *map(str, arguments)]
     node = os.environ.get("FOREBAY_NODE", str(CACHE / "node"))
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=os.environ | {"FOREBAY_NODE": node})
 

@@ -1,11 +1,13 @@
 // What the dashboard costs a browser and the service, for dashboard.py and answers.py. Prints one JSON object.
 //
-//     dashboard.mjs ADDRESS "" "" viewers COUNT SECONDS
-//     dashboard.mjs ADDRESS "" "" interactive ROUNDS
-//     dashboard.mjs ADDRESS "" "" heap SECONDS PAGE...
-//     dashboard.mjs ADDRESS "" "" answers PAGE...
+//     dashboard.mjs ADDRESS TOKEN "" viewers COUNT SECONDS
+//     dashboard.mjs ADDRESS TOKEN "" interactive ROUNDS
+//     dashboard.mjs ADDRESS TOKEN "" heap SECONDS PAGE...
+//     dashboard.mjs ADDRESS TOKEN "" answers PAGE...
+//
+// With "" for TOKEN nobody logs in.
 
-import { browser, faults, open, origin, rest } from '../../tests/node/browser.mjs';
+import { browser, faults, open, origin, rest, writer } from '../../tests/node/browser.mjs';
 
 const [mode, ...more] = rest;
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -13,10 +15,12 @@ const median = (all) => [...all].sort((a, b) => a - b)[Math.floor(all.length / 2
 const of = (rows, key) => median(rows.map((row) => row[key]));
 /** A page of a browser of its own, as somebody has it who looks on: it shares no stream with others. */
 async function look(hash) {
-  const page = await open('light');
+  const page = await open();
+  if (writer) await page.request.post(`${origin}/api/v1/session`, { headers: { Authorization: `Bearer ${writer}`, 'X-Forebay': '1', Origin: origin } });
+  const began = Date.now();
   await page.goto(`${origin}/ui/#/${hash}`);
   await page.getByText('Live', { exact: true }).waitFor();
-  return page;
+  return Object.assign(page, { liveMs: Date.now() - began });
 }
 
 const MODES = {
@@ -35,7 +39,7 @@ const MODES = {
   async interactive(rounds) {
     const found = [];
     for (let n = 0; n < Number(rounds); n++) {
-      const page = await open('light');
+      const page = await open();
       const session = await page.context().newCDPSession(page);
       await session.send('Network.enable');
       await session.send('Network.emulateNetworkConditions', { offline: false, latency: 50, downloadThroughput: -1, uploadThroughput: -1 });
@@ -61,13 +65,11 @@ const MODES = {
   async answers(...hashes) {
     const pages = [];
     for (const hash of hashes) {
-      const began = Date.now();
       const page = await look(hash);
-      const live = Date.now() - began;
       await sleep(6000);
       const longest = await page.evaluate(() => performance.getEntriesByType('resource').filter(({ name }) => name.includes('/api/v1/') && !name.endsWith('/live'))
         .map(({ name, duration, decodedBodySize }) => ({ path: name.split('/api/v1/')[1], longest_ms: Math.round(duration), bytes: decodedBodySize })).sort((a, b) => b.longest_ms - a.longest_ms)[0]);
-      pages.push({ page: hash, live_ms: live, ...longest });
+      pages.push({ page: hash, live_ms: page.liveMs, ...longest });
       await page.context().close();
     }
     console.log(JSON.stringify({ pages }));

@@ -107,6 +107,7 @@ pub(super) fn of(config: &Config) -> Described {
             is_served: config.control.dashboard,
             origins: config.control.origins.clone(),
             base_path: config.control.base_path.clone().unwrap_or_default(),
+            grafana_url: config.control.grafana_url.clone(),
         },
         config: in_force::of(config),
     }

@@ -406,6 +406,7 @@ fn control(table: &Table<'_>, overrides: &Overrides, binds: &mut Binds) -> Contr
         );
     }
     let base_path = table.find("base_path", values::base_path);
+    let grafana_url = table.find("grafana_url", values::web_address);
     Control {
         bind,
         moved_by,
@@ -413,6 +414,7 @@ fn control(table: &Table<'_>, overrides: &Overrides, binds: &mut Binds) -> Contr
         file_dirs,
         origins,
         base_path,
+        grafana_url,
         tls: tls::of_control(table),
         ..Control::read(table)
     }

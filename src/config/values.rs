@@ -153,6 +153,19 @@ pub(super) fn base_path(key: &Key, value: &DeValue<'_>) -> Result<String, Fault>
     if is_path { Ok(path) } else { Err(fault()) }
 }
 
+/// Reads an address that a browser is sent to.
+pub(super) fn web_address(key: &Key, value: &DeValue<'_>) -> Result<String, Fault> {
+    let address = text(key, value)?;
+    let rest = address.strip_prefix("https://").or_else(|| address.strip_prefix("http://"));
+    let is_plain =
+        |rest: &str| !rest.is_empty() && !rest.starts_with('/') && rest.bytes().all(|byte| byte.is_ascii_graphic());
+    if rest.is_some_and(is_plain) {
+        return Ok(address);
+    }
+    Err(Fault::new(format!("{address:?} is no address of a page"))
+        .hint("it begins with https:// or http://, as in \"https://grafana.example/d/forebay\""))
+}
+
 /// A non-empty string.
 pub(super) fn non_empty(key: &Key, value: &DeValue<'_>) -> Result<String, Fault> {
     match text(key, value)? {

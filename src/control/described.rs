@@ -91,6 +91,8 @@ pub struct Dashboard {
     pub origins: Vec<String>,
     /// The path at a proxy, without a slash at its end; empty: none.
     pub base_path: String,
+    /// The page that its navigation leads to for weeks and months.
+    pub grafana_url: Option<String>,
 }
 
 /// All of them, in the order of the boards.

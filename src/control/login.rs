@@ -141,6 +141,9 @@ struct SessionStatus {
     role: &'static str,
     /// For how long the login lasts at most; null: this is no login.
     expires_in_seconds: Option<u64>,
+    /// `control.grafana_url`, for those who may read; null: there is none.
+    #[schema(example = "https://grafana.example/d/forebay")]
+    grafana_url: Option<String>,
 }
 
 impl SessionStatus {
@@ -151,14 +154,16 @@ impl SessionStatus {
             _ => None,
         };
         let holder = login.as_ref().map(|(holder, _)| holder.clone()).or_else(|| grant.holder());
+        let role = match holder.as_ref().and_then(|holder| auth::role_of(view, holder)) {
+            _ if *grant == Grant::Nobody => "none",
+            Some(Role::Write) => "write",
+            _ => "read",
+        };
         Self {
-            role: match holder.as_ref().and_then(|holder| auth::role_of(view, holder)) {
-                _ if *grant == Grant::Nobody => "none",
-                Some(Role::Write) => "write",
-                _ => "read",
-            },
+            role,
             name: holder.map(|holder| holder.name().to_owned()),
             expires_in_seconds: login.map(|(_, end)| end.saturating_duration_since(now).as_secs()),
+            grafana_url: view.described.dashboard.grafana_url.clone().filter(|_| role != "none"),
         }
     }
 }

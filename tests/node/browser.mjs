@@ -5,6 +5,7 @@ import { strict as assert } from 'node:assert';
 import { execFileSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
+import { keyboardFinds, watchesHandlers } from './keyboard.mjs';
 
 export const [address, writer, reader, ...rest] = process.argv.slice(2);
 const require = createRequire(join(process.env.FOREBAY_NODE, 'package.json'));
@@ -20,6 +21,8 @@ export const browser = await chromium.launch({
 });
 
 export const faults = [];
+// A test that fails says what the browser had to say until then.
+process.on('uncaughtExceptionMonitor', () => console.error(faults.join('\n')));
 /** Waits for what the browser itself says of an answer that is meant to be refused, and forgets it. Its message may come after the page has the answer. */
 export async function expected(text) {
   await until(`the browser says ${text}`, () => faults.some((fault) => fault.includes(text)));
@@ -35,9 +38,14 @@ const SIZES = {
   narrow: { viewport: { width: 320, height: 640 } },
   zoomed: { viewport: { width: 640, height: 450 }, deviceScaleFactor: 2 },
 };
+/** The colour scheme of all that a test does: `FOREBAY_SCHEME=dark` has it done in dark. */
+const SCHEME = process.env.FOREBAY_SCHEME || 'light';
+assert.ok(['light', 'dark'].includes(SCHEME), `FOREBAY_SCHEME=${SCHEME}`);
 /** A page of its own browser; `from`: where its requests may go. */
-export async function open(theme, viewport = SIZES.wide.viewport, from = origin, more = {}) {
+export async function open({ theme = SCHEME, viewport = SIZES.wide.viewport, from = origin, ...more } = {}) {
   const context = await browser.newContext({ viewport, colorScheme: theme, ...more });
+  await context.addInitScript(watchesHandlers);
+  await context.addInitScript(() => addEventListener('securitypolicyviolation', (event) => console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`)));
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE);
   // The files of this checkout in the place of those that the service was built with. The page itself is the service's: its headers hold,
@@ -48,12 +56,11 @@ export async function open(theme, viewport = SIZES.wide.viewport, from = origin,
       return !path || path === 'mqtt' ? route.continue() : route.fulfill({ path: join(process.env.DASHBOARD_FILES, path) });
     });
   }
-  page.on('console', (message) => message.type() === 'verbose' || faults.push(`console: ${message.text()}`));
+  page.on('console', (message) => message.type() === 'verbose' || faults.push(`console: ${message.text()} ${message.location().url.split('/ui/').at(-1).split(address).at(-1)}`));
   page.on('pageerror', (error) => faults.push(`error: ${error.stack}`));
   page.on('request', (request) => request.url().startsWith(`${from}/`) || faults.push(`a request to ${request.url()}`));
   page.on('websocket', (socket) => socket.url().startsWith(`${from.replace('http', 'ws')}/`) || faults.push(`a WebSocket to ${socket.url()}`));
   page.on('dialog', (dialog) => faults.push(`a dialog: ${dialog.message()}`));
-  await page.addInitScript(() => addEventListener('securitypolicyviolation', (event) => console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`)));
   return page;
 }
 export async function logIn(page, token, base = `${origin}/ui/`) {
@@ -62,8 +69,12 @@ export async function logIn(page, token, base = `${origin}/ui/`) {
   await page.keyboard.press('Enter');
   await page.getByRole('heading', { name: 'Overview' }).waitFor();
 }
-/** What axe finds on a page: WCAG 2.2 AA. */
-export async function axeFinds(page, where) {
+/** What axe finds on a page, or in its dialog: WCAG 2.2 AA; and what somebody without a mouse does not get there. */
+export async function examine(page, where) {
+  await axeFinds(page, where);
+  (await keyboardFinds(page)).forEach((one) => faults.push(`keyboard, ${where}: ${one}`));
+}
+async function axeFinds(page, where) {
   await page.evaluate(axe);
   const found = await page.evaluate(() => window.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'] }));
   found.violations.forEach((one) => faults.push(`axe, ${where}: ${one.id}: ${one.nodes.map((node) => `${node.target} ${node.failureSummary}`).join('; ')}`));
@@ -77,7 +88,6 @@ export async function until(what, holds) {
   }
   console.log(what);
 }
-/** What the API answers to the login of a page. */
 /** Records of a topic as kcat prints them; none while a topic that was made a moment ago is unknown still. */
 export function records(kafka, topic, format) {
   try {
@@ -87,6 +97,7 @@ export function records(kafka, topic, format) {
     return '';
   }
 }
+/** What the API answers to the login of a page. */
 export async function api(page, path, options = {}) {
   const answer = await page.request.fetch(`${origin}/api/v1/${path}`, { headers: { 'X-Forebay': '1' }, ...options });
   return { status: answer.status(), body: await answer.json().catch(() => null) };
@@ -104,16 +115,19 @@ const outOfSight = () => [...document.querySelectorAll('a[href], button, input, 
   }
   return left < -1 || right > innerWidth + 1;
 }).map((control) => `${control.localName} ${(control.innerText || control.getAttribute('aria-label') || control.value || '').slice(0, 40)}`);
-/** Looks at pages in both themes, at each of the sizes; those of a theme at the same time, as most of it is waiting. `titles`: by what follows `#/`. */
+/**
+ * Looks at pages in both schemes, or in the one of `FOREBAY_SCHEME`, at each of the sizes; those of a scheme at the same time, as most of it is waiting.
+ * `titles`: by what follows `#/`.
+ */
 export async function looks(titles, picture = async () => {}) {
-  for (const theme of ['light', 'dark']) {
+  for (const theme of process.env.FOREBAY_SCHEME ? [SCHEME] : ['light', 'dark']) {
     await Promise.all(Object.keys(SIZES).map((size) => looksAt(titles, theme, size, picture)));
     console.log(`pages in ${theme}`);
   }
 }
 async function looksAt(titles, theme, size, picture) {
   const { viewport, ...more } = SIZES[size];
-  const page = await open(theme, viewport, origin, more);
+  const page = await open({ theme, viewport, ...more });
   await logIn(page, writer);
   for (const [hash, title] of Object.entries(titles)) {
     await page.goto(`${origin}/ui/#/${hash}`);
@@ -124,7 +138,8 @@ async function looksAt(titles, theme, size, picture) {
     if (needed > there) faults.push(`${hash.slice(0, 60)} ${size}: ${needed} wide`);
     const unseen = await page.evaluate(outOfSight);
     if (unseen.length > 0) faults.push(`${hash.slice(0, 60)} ${size}: out of sight: ${unseen.join('; ')}`);
-    await axeFinds(page, `${hash.slice(0, 60)} ${theme} ${size}`);
+    // What Tab leads to is the same at each size.
+    await (size === 'wide' ? examine : axeFinds)(page, `${hash.slice(0, 60)} ${theme} ${size}`);
     await picture(page, `${hash.replaceAll('/', '-')}-${theme}-${size}`);
   }
   await page.context().close();

@@ -5,7 +5,7 @@
 import { strict as assert } from 'node:assert';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { address, axeFinds, end, expected, faults, logIn, looks, open, origin, reader, rest, tabTo, text, until, writer } from './browser.mjs';
+import { address, end, examine, expected, faults, logIn, looks, open, origin, reader, rest, tabTo, text, until, writer } from './browser.mjs';
 
 const [tokensFile, pictures] = rest;
 const base = `${origin}/ui/`;
@@ -14,7 +14,7 @@ async function picture(page, name) {
 }
 
 // Without a token there is a login, and nothing else. A wrong one is refused in words.
-const page = await open('light');
+const page = await open();
 await page.goto(base);
 await page.getByLabel('Token').waitFor();
 assert.equal(await page.getByRole('navigation').count(), 0);
@@ -80,7 +80,7 @@ await page.getByRole('heading', { level: 1, name: 'all' }).waitFor();
 await tabTo(page, 'Pause');
 await page.keyboard.press('Enter');
 await page.getByRole('dialog').getByText('Nothing new is sent to Kafka').waitFor();
-await axeFinds(page, 'a dialog');
+await examine(page, 'a dialog');
 await page.keyboard.press('Escape');
 await until('Escape closes the dialog', async () => (await page.locator('dialog[open]').count()) === 0);
 await tabTo(page, 'Pause');
@@ -125,7 +125,7 @@ await foreign.close();
 console.log('another site gets nothing');
 
 // Who may only read sees why a button is off.
-const other = await open('dark');
+const other = await open();
 await logIn(other, reader);
 await other.goto(`${base}#/sinks/all`);
 const pause = other.getByRole('button', { name: 'Pause' });

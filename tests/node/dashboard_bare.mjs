@@ -2,9 +2,9 @@
 // tests/service/dashboard_pages.rs starts the service. Arguments: those of browser.mjs, of which the token is that of the machine.
 
 import { strict as assert } from 'node:assert';
-import { api, axeFinds, end, expected, open, origin, until, writer } from './browser.mjs';
+import { api, end, examine, expected, open, origin, until, writer } from './browser.mjs';
 
-const page = await open('light');
+const page = await open();
 await page.goto(`${origin}/ui/#/config`);
 await page.getByText('Reading without a token').waitFor();
 const other = await page.context().newPage();
@@ -25,7 +25,7 @@ console.log('one login for both tabs');
 // There is no file, and the browser has nothing to say of that.
 await page.getByText('the service has no configuration file').waitFor();
 await page.getByText('forebay config default > forebay.toml').waitFor();
-await axeFinds(page, 'no configuration file');
+await examine(page, 'no configuration file');
 
 // The default sink, paused and resumed, is the default sink.
 await other.getByRole('link', { name: 'default' }).click();

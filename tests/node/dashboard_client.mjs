@@ -3,11 +3,11 @@
 
 import { strict as assert } from 'node:assert';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { api, axeFinds, end, expected, logIn, looks, open, origin, reader, records, rest, until, writer } from './browser.mjs';
+import { api, end, examine, expected, logIn, looks, open, origin, reader, records, rest, until, writer } from './browser.mjs';
 
 const [kafka] = rest;
 const kcat = (topic) => records(kafka, topic, '%k %s\n');
-const page = await open('light');
+const page = await open();
 await logIn(page, writer);
 
 // T29: the page, the default connection, Connect, status "Connected".
@@ -36,7 +36,7 @@ await says('PUBLISH', 'acknowledged: success');
 await says('in', 'tbmq/kafka-integration', `{"t":${stamp}}<img src=x onerror=alert(1)>\\u{202e}`, 'content type application/json', '"site":"berlin","line":"a=b"');
 assert.equal(await page.locator('img[src="x"]').count(), 0);
 await until('kcat reads tbmq.messages', async () => kcat('tbmq.messages').includes(stamp));
-await axeFinds(page, 'a client with messages');
+await examine(page, 'a client with messages');
 
 // QoS 0 and 2, retained; by keyboard.
 await page.getByRole('region', { name: 'Publish' }).getByLabel('QoS').selectOption('2');
@@ -93,7 +93,7 @@ await says('PUBLISH', 'tbmq/allowed', 'acknowledged: success');
 // It ends with the login.
 await page.getByRole('button', { name: 'Log out' }).click();
 await page.getByLabel('Token').waitFor();
-const other = await open('dark');
+const other = await open();
 await logIn(other, writer);
 await until('the client has gone with the login', async () => !(await api(other, `clients/${id}`)).body.connected);
 
@@ -114,7 +114,7 @@ await until('the token is back', async () => (await fetch(`${origin}/api/v1/sess
 await other.context().close();
 
 // Who may only read has none.
-const third = await open('dark');
+const third = await open();
 await logIn(third, reader);
 await third.goto(`${origin}/ui/#/client`);
 await third.getByText('this needs a token with the role write').waitFor();

@@ -3,12 +3,12 @@
 
 import { strict as assert } from 'node:assert';
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
-import { api, axeFinds, end, expected, logIn, looks, mqtt, open, origin, reader, rest, text, until, writer } from './browser.mjs';
+import { api, end, examine, expected, logIn, looks, mqtt, open, origin, reader, rest, text, until, writer } from './browser.mjs';
 
 const [file, listener] = rest;
 const now = () => readFileSync(file, 'utf8');
 const first = now();
-const page = await open('light');
+const page = await open();
 await logIn(page, writer);
 await page.getByRole('link', { name: 'Configuration' }).click();
 await page.getByRole('heading', { level: 1, name: 'Configuration' }).waitFor();
@@ -31,7 +31,7 @@ await wrong(lines, 'did you mean "linger"?');
 await wrong(lines + 5, 'not a valid Kafka topic');
 await page.getByRole('button', { name: `Line ${lines + 5}` }).click();
 assert.equal(await field.evaluate((one) => one.value.slice(one.selectionStart, one.selectionEnd)), 'topic = "no topic"');
-await axeFinds(page, 'mistakes of the file');
+await examine(page, 'mistakes of the file');
 assert.equal(now(), first);
 
 // What runs stays as it is where the text alone changes.
@@ -58,7 +58,7 @@ await until('how many clients are disconnected', async () => {
 const diff = async (kind) => (await page.locator(`.diff span.${kind}`).allInnerTexts()).map((line) => line.trim());
 assert.deepEqual(await diff('old'), ['- [[listener]] # the second', '- bind = "127.0.0.1:0"']);
 assert.ok((await diff('new')).includes('+ linger = "9ms"'));
-await axeFinds(page, 'what would change');
+await examine(page, 'what would change');
 const gone = new Promise((done) => device.once('disconnect', (packet) => done(packet.reasonCode)));
 await page.getByRole('button', { name: 'Save and apply' }).click();
 await page.getByRole('region', { name: 'Done' }).getByText('Applied now').waitFor();
@@ -76,7 +76,7 @@ const other = page.getByRole('region', { name: 'The file has changed since it wa
 await other.getByText('+ # what all machines say').waitFor();
 await expected('412');
 assert.ok(!now().includes('8ms'));
-await axeFinds(page, 'the file of somebody else');
+await examine(page, 'the file of somebody else');
 await other.getByRole('button', { name: 'Go on with mine' }).click();
 await other.waitFor({ state: 'detached' });
 await check();
@@ -115,7 +115,7 @@ await wrong(lines, 'control.file_dirs');
 assert.equal(now(), first);
 
 // Who may only read sees none of it.
-const another = await open('dark');
+const another = await open();
 await logIn(another, reader);
 await another.goto(`${origin}/ui/#/config`);
 await another.getByText('this needs a token with the role write').waitFor();

@@ -3,10 +3,10 @@
 
 import { strict as assert } from 'node:assert';
 import { readFileSync } from 'node:fs';
-import { api, axeFinds, end, expected, logIn, looks, mqtt, open, origin, reader, rest, text, until, writer } from './browser.mjs';
+import { api, end, examine, expected, logIn, looks, mqtt, open, origin, reader, rest, text, until, writer } from './browser.mjs';
 
 const HOSTILE = '<img src=x onerror=alert(1)>\u202egpj';
-const page = await open('light');
+const page = await open();
 await logIn(page, writer);
 const sinks = async () => (await api(page, 'sinks')).body.sinks.map(({ name }) => name);
 const inForce = async (name) => (await api(page, 'config')).body.sink.find((sink) => sink.name === name);
@@ -33,14 +33,14 @@ for (const [line, what] of [[2, 'not a valid Kafka topic'], [4, 'did you mean "l
 await expected('422');
 await page.getByRole('button', { name: 'Line 4' }).click();
 assert.equal(await keys.evaluate((field) => field.value.slice(field.selectionStart, field.selectionEnd)), 'lingr = "1s"', 'the line of a mistake is selected');
-await axeFinds(page, 'mistakes');
+await examine(page, 'mistakes');
 const made = 'filters = "made/#"\nkey = "${clientid}"\ntopic = "made"\n';
 await keys.fill(made);
 await check();
 await page.getByRole('region', { name: 'What would change' }).getByText('Applied now: sink made.here').waitFor();
 assert.deepEqual(await page.locator('.diff span.new').allInnerTexts().then((lines) => lines.map((line) => line.trim())), made.trim().split('\n').map((line) => `+ ${line}`));
 assert.ok(!(await sinks()).includes('made.here'), 'so far nothing has changed');
-await axeFinds(page, 'a difference');
+await examine(page, 'a difference');
 await page.getByRole('button', { name: 'Apply' }).click();
 await page.getByRole('heading', { level: 1, name: 'made.here' }).waitFor();
 assert.ok((await sinks()).includes('made.here'));
@@ -54,7 +54,7 @@ await dialog.getByLabel('Client ID').fill('sensor-7');
 await dialog.getByLabel('Payload').fill('21.5');
 await dialog.getByRole('button', { name: 'Try' }).click();
 await until('its record is shown', async () => /Kafka topic\s+made\s+Key\s+sensor-7\s+Value\s+21\.5/.test(await dialog.innerText()));
-await axeFinds(page, 'a trial');
+await examine(page, 'a trial');
 await page.keyboard.press('Escape');
 
 // Changed, for good: the difference is shown, by keyboard.
@@ -90,7 +90,7 @@ const would = page.getByRole('region', { name: 'What would change' });
 await would.getByRole('alert').getByText('Somebody else has changed it').waitFor();
 assert.deepEqual(await lines('old'), ['- linger = "30ms"']);
 assert.deepEqual((await lines('new')).sort(), ['+ description = "of the first tab"', '+ linger = "20ms"']);
-await axeFinds(page, 'what somebody else has changed');
+await examine(page, 'what somebody else has changed');
 assert.equal((await api(page, 'sinks/made.here', { method: 'PUT', headers: { 'X-Forebay': '1', Origin: origin, 'Content-Type': 'application/toml' }, data: 'filters = "made/#"\ntopic = "made"\nlinger = "40ms"\n' })).status, 200);
 await would.getByRole('button', { name: 'Apply' }).click();
 await until('and once more between check and change', async () => (await lines('old')).includes('- linger = "40ms"'));
@@ -128,7 +128,7 @@ await page.getByRole('button', { name: 'Newest' }).click();
 await until('and the newest again', async () => (await letters.first().innerText()).includes('<b>letter 44</b>'));
 
 // Who may only read sees none of it.
-const other = await open('dark');
+const other = await open();
 await logIn(other, reader);
 await other.goto(`${origin}/ui/#/sinks/bad`);
 await other.getByText('They show what is in messages').waitFor();

@@ -4,7 +4,7 @@
 
 import { strict as assert } from 'node:assert';
 import { readFileSync } from 'node:fs';
-import { api, axeFinds, end, expected, logIn, looks, mqtt, open, origin, reader, records, rest, until, writer } from './browser.mjs';
+import { api, end, examine, expected, logIn, looks, mqtt, open, origin, reader, records, rest, until, writer } from './browser.mjs';
 
 const [listener, file, kafka] = rest;
 const device = await mqtt.connectAsync(`mqtt://${listener}`, { clientId: 'device', protocolVersion: 5, reconnectPeriod: 0 });
@@ -23,7 +23,7 @@ async function deleted(part, name) {
 
 // TBMQ's guide from its first step to its last, in light and in dark.
 for (const theme of ['light', 'dark']) {
-  page = await open(theme);
+  page = await open({ theme });
   await logIn(page, writer);
 
   // T5: "+" and the kind; T6: the filter is tbmq/#.
@@ -45,7 +45,7 @@ for (const theme of ['light', 'dark']) {
   await cluster.getByRole('button', { name: 'Confluent Cloud' }).click();
   const toml = cluster.getByLabel('TOML of the cluster');
   await until('TLS and a login (E22)', async () => /tls = \{\}\nsasl = \{ mechanism = "PLAIN"/.test(await toml.innerText()));
-  await axeFinds(page, 'a form with groups');
+  await examine(page, 'a form with groups');
   await cluster.getByRole('button', { name: 'Plain Kafka' }).click();
   await until('neither', async () => !(await toml.innerText()).includes('tls'));
   await cluster.getByLabel('Name of the cluster').fill('tbmq');
@@ -61,7 +61,7 @@ for (const theme of ['light', 'dark']) {
   await cluster.getByLabel('Description', { exact: true }).fill('The Kafka of the plant');
   await cluster.getByRole('button', { name: 'Test the connection' }).click();
   await page.getByRole('region', { name: 'It can be reached' }).getByText(theme === 'dark' ? /^Topic tbmq.messages: works [\d,]+ partitions/ : 'Topic tbmq.messages').waitFor();
-  await axeFinds(page, 'a tried cluster');
+  await examine(page, 'a tried cluster');
   await cluster.getByLabel('Name of the cluster').fill('embedded');
   await cluster.getByRole('button', { name: 'Check the cluster' }).click();
   await cluster.getByRole('alert').getByText('There is a cluster embedded already').waitFor();
@@ -73,7 +73,7 @@ for (const theme of ['light', 'dark']) {
   if (theme === 'light') await changes.getByText('Written as well, so that it stays as it is: sink all (kafka = "embedded")').waitFor();
   await changes.getByText('It is created at once').waitFor();
   assert.equal((await api(page, 'clusters')).body.clusters.length, 1, 'so far nothing has changed');
-  await axeFinds(page, 'a cluster that is to be made');
+  await examine(page, 'a cluster that is to be made');
   await changes.getByLabel('Also in the configuration file').check();
   await changes.getByText('In force, not in the file').waitFor({ state: 'detached' });
   await changes.getByRole('button', { name: 'Create the cluster' }).click();
@@ -88,7 +88,7 @@ for (const theme of ['light', 'dark']) {
   await page.getByRole('button', { name: 'Check' }).click();
   await until('the mistake is at the field', async () => (await topic.getAttribute('aria-invalid')) === 'true' && (await page.locator('#sink-topic-says').innerText()).includes('not a valid Kafka topic'));
   await expected('422');
-  await axeFinds(page, 'a form with a mistake');
+  await examine(page, 'a form with a mistake');
   await topic.fill('tbmq.messages');
   await page.getByLabel('Description', { exact: true }).fill('What TBMQ sent');
   await page.getByText('Advanced').click();
@@ -160,7 +160,7 @@ await would.getByRole('button', { name: 'Apply' }).click();
 await until('it is changed', async () => (await api(page, 'clusters/second')).body.description === 'A second way');
 
 // Who may only read can try nothing.
-const other = await open('dark');
+const other = await open();
 await logIn(other, reader);
 await other.goto(`${origin}/ui/#/clusters`);
 await other.getByRole('link', { name: 'second' }).waitFor();

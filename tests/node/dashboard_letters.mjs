@@ -2,9 +2,9 @@
 // tests/service/dashboard_pages.rs starts the service, with four letters in the topic `dead`. Arguments: those of browser.mjs.
 
 import { strict as assert } from 'node:assert';
-import { api, axeFinds, end, expected, logIn, looks, open, origin, reader, text, until, writer } from './browser.mjs';
+import { api, end, examine, expected, logIn, looks, open, origin, reader, text, until, writer } from './browser.mjs';
 
-const page = await open('light');
+const page = await open();
 await logIn(page, writer);
 const rows = (label) => page.getByRole('region', { name: label, exact: true }).getByRole('row');
 const dialog = page.getByRole('dialog');
@@ -12,7 +12,7 @@ const path = 'clusters/embedded/dead-letters/dead';
 
 await page.getByRole('link', { name: 'Dead letters', exact: true }).click();
 await until('where letters go', async () => (await rows('Where dead letters go').count()) === 2 && (await text(page)).includes('sink later'));
-await axeFinds(page, 'where letters go');
+await examine(page, 'where letters go');
 await page.getByRole('link', { name: 'dead', exact: true }).click();
 await until('the newest come first', async () => (await rows('Dead letters').count()) === 5 && (await rows('Dead letters').nth(4).innerText()).includes('message 1'));
 const shown = await text(page);
@@ -20,7 +20,7 @@ assert.ok(shown.includes('UNKNOWN_TOPIC_OR_PARTITION') && shown.includes('<img s
 assert.equal(await page.locator('img[src="x"], main script').count(), 0);
 // One that no record was made of cannot be chosen.
 assert.ok(await page.getByLabel('Letter 0:3').isDisabled());
-await axeFinds(page, 'letters');
+await examine(page, 'letters');
 
 // A reason, and a time that is none.
 await page.getByLabel('Reason').fill('RULE_FAILED');
@@ -36,15 +36,15 @@ await until('all again', async () => (await rows('Dead letters').count()) === 5)
 await rows('Dead letters').nth(4).getByRole('button', { name: 'Show' }).press('Enter');
 await dialog.getByText('Header').waitFor();
 await until('its header', async () => (await dialog.innerText()).includes('berlin'));
-await axeFinds(page, 'a letter');
+await examine(page, 'a letter');
 await dialog.getByRole('button', { name: 'Send again', exact: true }).press('Enter');
 await dialog.getByText('where nothing can be deleted').waitFor();
 await dialog.getByText('1 would be sent').waitFor();
-await axeFinds(page, 'a letter that is to be sent');
+await examine(page, 'a letter that is to be sent');
 await dialog.getByRole('button', { name: 'Send', exact: true }).press('Enter');
 await dialog.getByText('1 taken').waitFor();
 assert.ok((await dialog.innerText()).includes('later-x 0:0'), await dialog.innerText());
-await axeFinds(page, 'a letter that was sent');
+await examine(page, 'a letter that was sent');
 await dialog.getByRole('button', { name: 'Close' }).click();
 await until('it is shown as sent again', async () => (await rows('Dead letters').nth(4).innerText()).replaceAll('\t', ' ').includes(' yes '));
 assert.equal((await api(page, `${path}/0/0`)).body.sent_again, true);
@@ -74,7 +74,7 @@ await dialog.getByLabel('At most in a second').fill('1');
 await dialog.getByRole('button', { name: 'Send', exact: true }).click();
 await dialog.getByText('1 taken', { exact: true }).waitFor();
 await until('the second one is asked for', () => asked === 2);
-await axeFinds(page, 'letters that are being sent');
+await examine(page, 'letters that are being sent');
 await dialog.getByRole('button', { name: 'Stop' }).click();
 pass();
 await dialog.getByText('It was stopped: the others were not sent again.').waitFor();
@@ -91,7 +91,7 @@ assert.deepEqual(now.letters.map(({ offset, sent_again: is }) => [offset, is]), 
 console.log('letters are sent again');
 
 // Who may only read sees where they go, and none of them.
-const other = await open('dark');
+const other = await open();
 await logIn(other, reader);
 await other.goto(`${origin}/ui/#/letters?kafka=embedded&topic=dead`);
 await other.getByText('this needs a token with the role write').waitFor();

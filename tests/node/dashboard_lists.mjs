@@ -3,7 +3,7 @@
 
 import { strict as assert } from 'node:assert';
 import { createServer } from 'node:net';
-import { api, axeFinds, end, expected, faults, logIn, looks, mqtt, open, origin, reader, rest, tabTo, text, until, writer } from './browser.mjs';
+import { api, end, examine, expected, faults, logIn, looks, mqtt, open, origin, reader, rest, tabTo, text, until, writer } from './browser.mjs';
 
 const HOSTILE = '<img src=x onerror=alert(1)>\u202egpj';
 const LONG = `long-${'x'.repeat(20_000)}`;
@@ -25,7 +25,7 @@ await reads.publishAsync('plant/7/temp', '{"t":21.5}', { qos: 1, retain: true })
 await reads.publishAsync('plant/<b>8/bytes', Buffer.from([0, 255, 254, 65]), { qos: 1, retain: true });
 await reads.publishAsync(`plant/${'y'.repeat(10_000)}`, 'z'.repeat(60_000), { qos: 0, retain: true });
 
-const page = await open('light');
+const page = await open();
 await logIn(page, writer);
 const client = (id) => api(page, `clients/${encodeURIComponent(id)}`);
 const rows = (label) => page.getByRole('region', { name: label, exact: true }).getByRole('row');
@@ -91,7 +91,7 @@ const gone = new Promise((done) => hostile.once('disconnect', (packet) => done(p
 await tabTo(page, 'Disconnect');
 await page.keyboard.press('Enter');
 await page.getByRole('dialog').getByText('Its session stays').waitFor();
-await axeFinds(page, 'a client that is to be disconnected');
+await examine(page, 'a client that is to be disconnected');
 await page.getByRole('dialog').getByRole('button', { name: 'Disconnect' }).press('Enter');
 assert.equal(await gone, 0x98, 'the client is told');
 await until('it is disconnected, by the keyboard alone', async () => (await client(HOSTILE)).body.connected === false);
@@ -137,7 +137,7 @@ await dialog.getByRole('button', { name: 'JSON' }).click();
 await until('a payload as JSON', async () => (await dialog.locator('pre').innerText()) === '{\n  "t": 21.5\n}');
 await dialog.getByRole('button', { name: 'hex' }).click();
 await until('as bytes', async () => (await dialog.locator('pre').innerText()).startsWith('000000  7b 22 74 22'));
-await axeFinds(page, 'a payload');
+await examine(page, 'a payload');
 await dialog.getByRole('button', { name: 'Delete' }).click();
 await dialog.getByText('Those that have it are not told').waitFor();
 await dialog.getByRole('button', { name: 'Delete' }).click();
@@ -166,7 +166,7 @@ await page.getByLabel('Connections max').fill('7');
 await page.getByRole('button', { name: 'Check' }).click();
 const would = page.getByRole('region', { name: 'What would change' });
 await would.getByText(`Applied now: listener ${free} (added)`).waitFor();
-await axeFinds(page, 'a new listener');
+await examine(page, 'a new listener');
 await would.getByRole('button', { name: 'Apply' }).click();
 const third = rows('Listeners').filter({ hasText: free });
 await until('it is there', async () => (await third.innerText()).includes('0 of 7'));
@@ -225,7 +225,7 @@ await page.keyboard.press('Escape');
 await dots[0].endAsync();
 
 // Who may only read: lists, no payloads, no end of anything.
-const other = await open('dark');
+const other = await open();
 await logIn(other, reader);
 await other.goto(`${origin}/ui/#/retained`);
 await other.getByRole('button', { name: 'Payload' }).first().waitFor();

@@ -3,7 +3,7 @@
 
 import { strict as assert } from 'node:assert';
 import { readFileSync } from 'node:fs';
-import { api, axeFinds, end, expected, forget, logIn, looks, mqtt, open, origin, reader, rest, text, until, writer } from './browser.mjs';
+import { api, end, examine, expected, forget, logIn, looks, mqtt, open, origin, reader, rest, text, until, writer } from './browser.mjs';
 
 const HOSTILE = '<img src=x onerror=alert(1)>\u202egpj';
 const connect = (clientId, options = {}) =>
@@ -13,7 +13,7 @@ for (let n = 0; n < 20; n++) await busy.publishAsync('plant/7/temp', '{"t":21.5}
 for (let n = 0; n < 3; n++) await busy.publishAsync('plant/8/<b>image', Buffer.alloc(20_000), { qos: 1 });
 await busy.publishAsync('plnt/7/temp', 'x', { qos: 1 });
 
-const page = await open('light');
+const page = await open();
 await logIn(page, writer);
 const rows = (label) => page.getByRole('region', { name: label, exact: true }).getByRole('row');
 const dialog = page.getByRole('dialog');
@@ -21,6 +21,18 @@ const dialog = page.getByRole('dialog');
 // Top: topics, clients, what nobody gets.
 await page.getByRole('link', { name: 'Top', exact: true }).click();
 await until('the busiest topic is first', async () => (await rows('Top').count()) === 4 && (await rows('Top').nth(1).innerText()).startsWith('plant/7/temp'));
+await page.getByRole('button', { name: 'tree', exact: true }).click();
+const level = page.locator('.levels > li').filter({ hasText: 'plant' }).first();
+await until('two topics below plant', async () => /^plant .*2 topics$/.test((await level.locator('summary').first().innerText()).replace(/\s+/g, ' ')));
+await level.locator('summary').first().press('Enter');
+await level.locator(".levels summary").filter({ has: page.locator('code', { hasText: /^8$/ }) }).press('Enter');
+await until('what a client chose is text there, too', async () => (await level.innerText()).includes('<b>image'));
+await page.waitForTimeout(2500);
+assert.ok(await level.getByRole('button', { name: 'plant/8/<b>image' }).isVisible(), 'what was opened stays open');
+await level.getByRole('button', { name: 'plant/8/<b>image' }).click();
+await page.getByRole('region', { name: 'Who gets it' }).getByText('plant/8/<b>image').waitFor();
+await page.getByLabel('Who gets topic').fill('');
+await page.getByRole('button', { name: 'list', exact: true }).click();
 await page.getByRole('button', { name: 'bytes', exact: true }).click();
 await until('by bytes another one is', async () => (await rows('Top').nth(1).innerText()).startsWith('plant/8/<b>image'));
 await page.getByRole('button', { name: 'clients', exact: true }).click();
@@ -34,13 +46,13 @@ await until('who gets a topic', async () => (await page.getByRole('link', { name
 await page.getByLabel('Who gets topic').fill('plant/#');
 await until('what is no topic is said', async () => (await page.getByRole('alert').count()) === 1);
 await expected('400');
-await axeFinds(page, 'top');
+await examine(page, 'top');
 console.log('top is read');
 
 // A trace of the client: begun, seen, ended.
 await page.getByRole('link', { name: 'Traces', exact: true }).click();
 await page.getByRole('button', { name: 'New trace' }).click();
-await axeFinds(page, 'a trace that is to begin');
+await examine(page, 'a trace that is to begin');
 await dialog.getByLabel('Client ID').fill(HOSTILE);
 await dialog.getByRole('button', { name: 'Begin' }).press('Enter');
 await page.getByText('None yet').waitFor();
@@ -54,7 +66,7 @@ await busy.endAsync();
 const again = await connect(HOSTILE, { username: 'ada', password: 'hunter2' });
 await until('its next connection', async () => (await text(page)).includes('user ada, with a password'));
 assert.ok(!(await text(page)).includes('hunter2'));
-await axeFinds(page, 'a trace');
+await examine(page, 'a trace');
 const { body: listed } = await api(page, 'traces');
 const id = listed.traces[0].id;
 const [file] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Download' }).click()]);
@@ -106,7 +118,7 @@ await page.getByRole('link', { name: 'Top', exact: true }).click();
 await page.getByRole('button', { name: 'Publish a message' }).click();
 await dialog.getByLabel('Topic').fill('made/1');
 await dialog.getByLabel('Payload').fill('by hand');
-await axeFinds(page, 'a message by hand');
+await examine(page, 'a message by hand');
 await dialog.getByRole('button', { name: 'Publish' }).press('Enter');
 await dialog.getByRole('status').getByText('Published.').waitFor();
 assert.deepEqual(await heard, ['made/1', 'by hand', 1]);
@@ -121,7 +133,7 @@ console.log('a message is published');
 await page.getByRole('link', { name: 'Bans', exact: true }).click();
 await page.getByText('Nobody is banned').waitFor();
 await page.getByRole('button', { name: 'New ban' }).click();
-await axeFinds(page, 'a ban that is to be made');
+await examine(page, 'a ban that is to be made');
 await dialog.getByLabel('Kind').selectOption('Address');
 await dialog.getByLabel('Address to ban').fill('nowhere');
 await dialog.getByRole('button', { name: 'Ban', exact: true }).click();
@@ -135,7 +147,7 @@ await dialog.getByRole('button', { name: 'Ban', exact: true }).press('Enter');
 assert.equal(await kicked, 0x98, 'the client is told');
 await until('the ban is listed', async () => (await rows('Bans').count()) === 2 && (await rows('Bans').nth(1).innerText()).includes('<b>it floods</b>'));
 await assert.rejects(connect('gets'), /Banned/);
-await axeFinds(page, 'bans');
+await examine(page, 'bans');
 await rows('Bans').getByRole('button', { name: 'End' }).click();
 await dialog.getByText('It may connect again').waitFor();
 await dialog.getByRole('button', { name: 'End', exact: true }).click();
@@ -145,7 +157,7 @@ console.log('a ban is made and ended');
 
 // Who may only read sees packets without what is in messages, and begins nothing.
 const { body: running } = await api(page, 'traces');
-const other = await open('dark');
+const other = await open();
 await logIn(other, reader);
 await other.goto(`${origin}/ui/#/traces`);
 await other.getByRole('link', { name: /plant/ }).waitFor();
@@ -159,6 +171,6 @@ assert.ok(await other.getByRole('button', { name: 'Publish a message' }).isDisab
 await other.context().close();
 
 await api(page, 'bans', { method: 'POST', data: JSON.stringify({ username: 'y'.repeat(3_000), reason: 'looks' }) });
-await looks({ bans: 'Bans', top: 'Top', 'top?of=clients&topic=plant/7/temp': 'Top', traces: 'Traces', [`traces/${running.traces[0].id}`]: 'plant' });
+await looks({ bans: 'Bans', top: 'Top', 'top?of=clients&topic=plant/7/temp': 'Top', 'top?as=tree': 'Top', traces: 'Traces', [`traces/${running.traces[0].id}`]: 'plant' });
 await again.endAsync();
 await end();

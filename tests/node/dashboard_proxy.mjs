@@ -46,7 +46,7 @@ const base = `${outside}${PREFIX}/ui/`;
 
 for (cuts of [true, false]) {
   const what = cuts ? 'that cuts its path off' : 'that leaves its path';
-  const page = await open('light', undefined, outside + PREFIX);
+  const page = await open({ from: outside + PREFIX });
   await logIn(page, writer, base);
   await page.getByText('Live', { exact: true }).waitFor();
   const [cookie, ...more] = await page.context().cookies();
@@ -60,6 +60,8 @@ for (cuts of [true, false]) {
   await page.getByRole('button', { name: 'As a command' }).first().click();
   await page.getByRole('dialog').getByText(`${outside}${PREFIX}/api/v1/sinks/all`).waitFor();
   await page.getByRole('dialog').getByRole('button', { name: 'Close' }).click();
+  const grafana = page.getByRole('navigation').getByRole('link', { name: 'Grafana' });
+  assert.deepEqual(await Promise.all(['href', 'rel'].map((key) => grafana.getAttribute(key))), ['https://grafana.example/d/x?orgId=1', 'noreferrer']);
   // The MQTT client, over the WebSocket that the proxy carries.
   await page.goto(`${base}#/client`);
   await page.getByRole('button', { name: 'Connect', exact: true }).click();
@@ -73,7 +75,7 @@ for (cuts of [true, false]) {
 
 // Another service may have its pages below another path of the same origin: what its tabs say to each other is not taken for ours.
 {
-  const page = await open('light', undefined, outside + PREFIX);
+  const page = await open({ from: outside + PREFIX });
   await logIn(page, writer, base);
   await page.goto(`${base}#/about`);
   await page.getByText('Live', { exact: true }).waitFor();
@@ -93,7 +95,7 @@ for (cuts of [true, false]) {
 }
 
 // Pages of other origins change nothing: not one of the same machine, nor the one that the service has without the proxy.
-const page = await open('light', undefined, outside + PREFIX);
+const page = await open({ from: outside + PREFIX });
 await logIn(page, writer, base);
 const cookie = (await page.context().cookies()).map(({ name, value }) => `${name}=${value}`).join('; ');
 const pause = async (origin) => {
@@ -119,7 +121,7 @@ assert.equal(body.state, 'running');
 console.log('a page of another port changes nothing');
 
 // A name that leads to this machine (DNS rebinding) gets nothing of it.
-const rebound = await open('light', undefined, `http://rebound.example:${upstream}`);
+const rebound = await open({ from: `http://rebound.example:${upstream}` });
 const answer = await rebound.goto(`http://rebound.example:${upstream}/ui/`);
 assert.equal(answer.status(), 403);
 await expected('403');

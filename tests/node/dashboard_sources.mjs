@@ -5,10 +5,10 @@
 import { strict as assert } from 'node:assert';
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { api, axeFinds, end, expected, logIn, looks, mqtt, open, origin, reader, rest, tabTo, text, until, writer } from './browser.mjs';
+import { api, end, examine, expected, logIn, looks, mqtt, open, origin, reader, rest, tabTo, text, until, writer } from './browser.mjs';
 
 const [listener, file, kafka, topic, remote] = rest;
-const page = await open('light');
+const page = await open();
 await logIn(page, writer);
 const connect = (to, clientId) => mqtt.connectAsync(`mqtt://${to}`, { clientId, protocolVersion: 5, reconnectPeriod: 0 });
 const produce = (value) => execFileSync('kcat', ['-P', '-q', '-b', kafka, '-t', topic, '-p', '0'], { input: `${value}\n` });
@@ -56,7 +56,7 @@ await page.getByRole('region', { name: 'It works' }).waitFor();
 await until('what becomes of the newest record', async () => (await rows('Newest records').nth(1).innerText()).includes('t/1'));
 assert.ok((await text(page)).includes('\\u{202e}gpj') && (await page.locator('img[src="x"]').count()) === 0, 'what is in records is text');
 assert.equal((await api(page, 'sources/my-kafka-source')).status, 404, 'it is not there yet');
-await axeFinds(page, 'a source that was tried');
+await examine(page, 'a source that was tried');
 const begin = page.getByLabel('Without an offset, begin with', { exact: true });
 await begin.fill('never');
 await page.getByRole('button', { name: 'Check' }).click();
@@ -105,7 +105,7 @@ await page.getByRole('region', { name: 'It works' }).waitFor();
 
 // Read again, from the beginning; a place that is none is said.
 await page.getByRole('button', { name: 'Read from' }).click();
-await axeFinds(page, 'a source that is to read from elsewhere');
+await examine(page, 'a source that is to read from elsewhere');
 await dialog.getByLabel('Place').fill('yesterday');
 await dialog.getByRole('button', { name: 'Read from there' }).click();
 await dialog.getByRole('alert').waitFor();
@@ -148,11 +148,11 @@ await page.getByLabel('Remote broker', { exact: true }).fill(`mqtt://${remote}`)
 await page.getByLabel('Filters', { exact: true }).fill('plant/#');
 await page.getByRole('group', { name: 'Messages to the remote', exact: true }).getByRole('button', { name: 'Add' }).click();
 await page.getByRole('group', { name: 'Messages to the remote, 1' }).getByLabel('Filters', { exact: true }).fill('alarm/#');
-await axeFinds(page, 'the form of a bridge');
+await examine(page, 'the form of a bridge');
 await page.getByRole('button', { name: 'Test the connection' }).click();
 await page.getByRole('heading', { name: 'It works' }).waitFor();
 await until('a bridge is tried before it is made', async () => (await rows('Findings').count()) === 3 && (await rows('Findings').nth(2).innerText()).includes('1 filter granted'));
-await axeFinds(page, 'a bridge that was tried');
+await examine(page, 'a bridge that was tried');
 assert.deepEqual((await api(page, 'bridges')).body.bridges, []);
 await page.getByRole('button', { name: 'Check' }).click();
 await would.getByText('Applied now: bridge plant (added)').waitFor();
@@ -171,7 +171,7 @@ await until('messages go both ways, and are counted', async () => {
   return heardFar.length === 1 && body.received === 1 && body.delivered === 1 && shown.split('1 since the start').length >= 3;
 });
 await until('what it has granted', async () => (await page.getByRole('region', { name: 'The remote', exact: true }).innerText()).includes('5.0'));
-await axeFinds(page, 'a bridge');
+await examine(page, 'a bridge');
 await page.getByRole('button', { name: 'Test the connection' }).click();
 await page.getByRole('heading', { name: 'It works' }).waitFor();
 assert.equal((await api(page, 'bridges/plant')).body.connects, 1, 'the bridge goes on beside its trial');
@@ -218,7 +218,7 @@ await expected('422');
 await page.keyboard.press('Escape');
 
 // Who may only read can change nothing.
-const other = await open('dark');
+const other = await open();
 await logIn(other, reader);
 await other.goto(`${origin}/ui/#/sources/my-kafka-source`);
 await other.getByRole('heading', { level: 1, name: 'my-kafka-source' }).waitFor();

@@ -4,10 +4,10 @@
 
 import { strict as assert } from 'node:assert';
 import { readFileSync } from 'node:fs';
-import { api, axeFinds, end, expected, faults, logIn, looks, mqtt, open, origin, reader, records, rest, tabTo, text, until, writer } from './browser.mjs';
+import { api, end, examine, expected, faults, logIn, looks, mqtt, open, origin, reader, records, rest, tabTo, text, until, writer } from './browser.mjs';
 
 const [listener, file, kafka, all] = rest;
-const page = await open('light');
+const page = await open();
 await logIn(page, writer);
 const device = await mqtt.connectAsync(`mqtt://${listener}`, { clientId: 'device', protocolVersion: 5, reconnectPeriod: 0 });
 const kcat = (topic) => records(kafka, topic, '%s\n');
@@ -56,7 +56,40 @@ await wrong(2, 'did you mean `upper`?');
 await expected('422');
 await page.getByRole('button', { name: 'Line 2' }).click();
 assert.equal(await field.evaluate((one) => one.value.slice(one.selectionStart, one.selectionEnd)), '  uper(topic) AS up');
-await axeFinds(page, 'a mistake of a statement');
+await examine(page, 'a mistake of a statement');
+// Words are offered for the one that is begun; by arrows and Enter, or by mouse, and only then. Tab and Enter do what they always do.
+const offered = page.getByRole('listbox', { name: 'Suggestions' });
+await field.fill('');
+await field.pressSequentially('SELECT payload.te');
+await offered.getByRole('option', { name: 'payload.temp field' }).waitFor();
+await examine(page, 'what is offered for a word');
+await field.press('End');
+await field.press('m');
+await offered.getByRole('option', { name: 'payload.temp field' }).waitFor();
+await field.press('ArrowDown');
+await offered.getByRole('option', { selected: true }).waitFor();
+assert.equal(await field.evaluate((one) => document.getElementById(one.getAttribute('aria-activedescendant')).getAttribute('aria-selected')), 'true');
+await field.press('Enter');
+await until('a field of the sample is taken', async () => (await field.inputValue()) === 'SELECT payload.temp' && (await offered.count()) === 0);
+await field.press('Control+z');
+await until('and given back', async () => (await field.inputValue()) === 'SELECT payload.tem');
+await field.fill('');
+await field.pressSequentially('SELECT ');
+await field.press('Control+ ');
+await offered.getByRole('option', { selected: true }).getByText('client_attrs').waitFor();
+await field.press('Escape');
+await until('Escape closes it', async () => (await offered.count()) === 0);
+await field.pressSequentially('up');
+await offered.getByRole('option', { name: /^upper/ }).click();
+await until('a function, by mouse', async () => (await field.inputValue()) === 'SELECT upper(');
+await field.pressSequentially('topic) AS u');
+await offered.getByRole('option', { name: 'username field' }).waitFor();
+await field.press('Enter');
+await field.pressSequentially('FROM "$ev');
+await offered.getByRole('option', { name: '$events/client/connected' }).waitFor();
+await field.press('Tab');
+await until('Tab leads on, and nothing is taken', async () => (await field.inputValue()) === 'SELECT upper(topic) AS u\nFROM "$ev' && (await offered.count()) === 0);
+assert.equal(await field.evaluate((one) => one === document.activeElement), false);
 await field.fill('SELECT topic\nFROM "t/#"\nWHERE payload.temp - 1 > 0');
 await page.getByLabel('Payload', { exact: true }).fill(`{"temp": "${HOSTILE}"}`);
 await run();
@@ -77,7 +110,7 @@ await until('an event', async () => (await outputs())[0]?.event === 'client.conn
 await example('Records of a source');
 await run();
 await until('a record', async () => (await outputs())[0]?.msg === 'Hello EMQX');
-await axeFinds(page, 'a record to try on');
+await examine(page, 'a record to try on');
 await page.getByText('Other fields').click();
 await page.getByLabel('A JSON object').fill('{');
 await run();
@@ -108,7 +141,7 @@ await until('it is tried', async () => (await outputs())[0]?.payload === '{"temp
 await take.selectOption('letters alarms');
 await page.getByRole('button', { name: 't/bad' }).click();
 assert.equal(await page.getByLabel('Payload', { exact: true }).inputValue(), 'not JSON');
-await axeFinds(page, 'a message that was taken');
+await examine(page, 'a message that was taken');
 console.log('messages are taken');
 
 // What runs, and what is written: the difference, the records of its sinks, and on past records.
@@ -134,7 +167,7 @@ await until('what it makes of past records', async () => {
   return table[1]?.join() === 'Passed,4, outputs 4,3, outputs 3' && table[2]?.join() === 'Filtered,1,2' && table[3]?.[1].startsWith('1 (decode');
 });
 assert.ok((await rows('Messages of them').allInnerTexts()).some((row) => row.includes('"temp":25') && row.includes('filtered')));
-await axeFinds(page, 'past records');
+await examine(page, 'past records');
 await page.getByLabel('Kafka topic', { exact: true }).fill('there-is-no-such-topic');
 await page.getByRole('button', { name: 'Run on past records' }).click();
 await page.getByRole('region', { name: 'On past records' }).locator('.banner.bad').waitFor();
@@ -149,7 +182,7 @@ await until('the form has it', async () => (await field.inputValue()).includes('
 await page.getByRole('button', { name: 'Check' }).click();
 await would.getByText('Applied now: rule hot (changed: sql)').waitFor();
 assert.ok((await diff('new')).some((line) => line.includes('WHERE temp > 20')));
-await axeFinds(page, 'the form of a rule');
+await examine(page, 'the form of a rule');
 await would.getByLabel('Also in the configuration file').check();
 await would.getByRole('button', { name: 'Apply' }).click();
 await until('it is in the file', async () => readFileSync(file, 'utf8').includes('WHERE temp > 20') && page.url().endsWith('#/rules/hot'));
@@ -173,7 +206,7 @@ await field.fill('SELEC 1');
 await page.getByRole('button', { name: 'Check' }).click();
 await wrong(1, 'SELECT');
 await expected('422');
-await axeFinds(page, 'the form of a rule with a mistake');
+await examine(page, 'the form of a rule with a mistake');
 await field.fill('SELECT payload.room AS room\nFROM "t/#"\nWHERE payload.temp < 5');
 // It is tried on the way, and comes back with the name.
 await page.getByRole('button', { name: 'Try it' }).click();
@@ -236,7 +269,7 @@ await until('its numbers are those of the API: totals, success, failure', async 
 await goes('Flow');
 const way = rows('Ways of messages').filter({ hasText: 'alarms' }).filter({ hasText: 't/#' });
 await until('the same as a table', async () => /t\/#\s+→\s*hot\s+running\s+→\s*alarms\s+running\s+→\s*\S+-alarms\s+main/.test(await way.first().innerText()));
-await axeFinds(page, 'the flow');
+await examine(page, 'the flow');
 await box('hot').first().press('Enter');
 await page.getByRole('heading', { level: 1, name: 'hot' }).waitFor();
 
@@ -244,7 +277,7 @@ await page.getByRole('heading', { level: 1, name: 'hot' }).waitFor();
 await tabTo(page, 'Pause');
 await page.keyboard.press('Enter');
 await dialog.getByText('as if no message matched').waitFor();
-await axeFinds(page, 'a rule that is to be paused');
+await examine(page, 'a rule that is to be paused');
 await dialog.getByRole('button', { name: 'Pause' }).press('Enter');
 await until('it is paused', async () => (await api(page, 'rules/hot')).body.state === 'disabled');
 await until('the page shows it', async () => (await page.locator('.head .state').innerText()).includes('disabled'));
@@ -257,7 +290,7 @@ await dialog.getByRole('button', { name: 'Delete' }).click();
 await until('it is deleted', async () => (await api(page, 'rules/cold')).status === 404);
 
 // Who may only read sees rules, and can try and change nothing.
-const other = await open('dark');
+const other = await open();
 await logIn(other, reader);
 await other.goto(`${origin}/ui/#/sql?rule=hot`);
 await until('the statement is there', async () => (await other.getByRole('textbox', { name: 'Statement' }).inputValue()).includes('WHERE temp > 20'));

@@ -2,13 +2,13 @@
 // tests/service/dashboard_pages.rs starts the service, on all addresses. Arguments: those of browser.mjs.
 
 import { strict as assert } from 'node:assert';
-import { address, axeFinds, end, expected, logIn, open, reader, tabTo, until, writer } from './browser.mjs';
+import { address, end, examine, expected, logIn, open, reader, tabTo, until, writer } from './browser.mjs';
 
 // A browser has six connections to a host, and Web Locks only where the page came safely.
 const TABS = 8;
 const from = `http://rebound.example:${address.split(':').at(-1)}`;
 const ui = (hash) => `${from}/ui/#/${hash}`;
-const page = await open('light', undefined, from);
+const page = await open({ from });
 const streams = new Set();
 const watch = (tab) => {
   const isLive = (request) => new URL(request.url()).pathname.endsWith('/api/v1/live');
@@ -61,7 +61,7 @@ const file = kept.getByRole('textbox', { name: 'The file' });
 await until('the file is there', async () => (await file.inputValue()).includes('[control]'));
 await file.fill(`${await file.inputValue()}\n# typed\n`);
 await ended(kept, check(kept));
-await axeFinds(kept, 'a login before a page');
+await examine(kept, 'a login before a page');
 await again(kept, writer);
 assert.ok((await file.inputValue()).endsWith('\n# typed\n'));
 await check(kept).click();

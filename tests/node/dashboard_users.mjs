@@ -4,12 +4,12 @@
 import { strict as assert } from 'node:assert';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { api, axeFinds, end, expected, logIn, looks, mqtt, open, origin, reader, rest, text, until, writer } from './browser.mjs';
+import { api, end, examine, expected, logIn, looks, mqtt, open, origin, reader, rest, text, until, writer } from './browser.mjs';
 
 const [listener, folder] = rest;
 const connect = (username, password) => mqtt.connectAsync(`mqtt://${listener}`, { clientId: username, username, password, protocolVersion: 5, reconnectPeriod: 0 });
 const told = (client) => new Promise((done) => client.once('disconnect', (packet) => done(packet.reasonCode)));
-const page = await open('light');
+const page = await open();
 await logIn(page, writer);
 const rows = (label) => page.getByRole('region', { name: label, exact: true }).getByRole('row');
 const dialog = page.getByRole('dialog');
@@ -17,14 +17,14 @@ const HOSTILE = '<img src=x onerror=alert(1)>\u202egpj';
 
 await page.getByRole('link', { name: 'Users', exact: true }).click();
 await until('the auths', async () => (await rows('Auths').count()) === 2);
-await axeFinds(page, 'auths');
+await examine(page, 'auths');
 await page.getByRole('link', { name: 'devices', exact: true }).click();
 await until('its users', async () => (await rows('Users').count()) === 2 && (await rows('Users').nth(1).innerText()).includes('argon2id'));
-await axeFinds(page, 'users');
+await examine(page, 'users');
 
 // A new user, whose name would be a script.
 await page.getByRole('button', { name: 'New user' }).click();
-await axeFinds(page, 'a user that is to be added');
+await examine(page, 'a user that is to be added');
 await dialog.getByLabel('User name').fill('a:b');
 await dialog.getByLabel('Password').fill('builder');
 await dialog.getByRole('button', { name: 'Add' }).click();
@@ -33,7 +33,7 @@ await expected('422');
 await dialog.getByLabel('User name').fill(HOSTILE);
 await dialog.getByRole('button', { name: 'Add' }).press('Enter');
 await dialog.getByText('Stored as argon2id').waitFor();
-await axeFinds(page, 'a user that was added');
+await examine(page, 'a user that was added');
 await dialog.getByRole('button', { name: 'Close' }).click();
 await until('it is listed', async () => (await rows('Users').count()) === 3 && (await rows('Users').nth(2).innerText()).startsWith('<img src=x onerror=alert(1)>\\u{202e}gpj'));
 assert.equal(await page.locator('img[src="x"], main script').count(), 0);
@@ -61,7 +61,7 @@ const before = await area.inputValue();
 await area.fill(`${before}topic reed x\n`);
 await page.getByRole('button', { name: 'Check' }).click();
 await page.getByText('has the access "reed"').waitFor();
-await axeFinds(page, 'permissions with a mistake');
+await examine(page, 'permissions with a mistake');
 await page.getByRole('button', { name: 'Line 4' }).click();
 assert.equal(await page.evaluate(() => String(document.activeElement.value).slice(document.activeElement.selectionStart, document.activeElement.selectionEnd)), 'topic reed x');
 await area.fill(`${before}pattern readwrite own/#\n`);
@@ -71,7 +71,7 @@ await page.getByLabel('Client ID').fill('x');
 await page.getByRole('button', { name: 'Check' }).press('Enter');
 await page.getByText('granted by line 4: pattern readwrite own/#').waitFor();
 assert.ok((await text(page)).includes('denied: no rule grants it'));
-await axeFinds(page, 'permissions that are checked');
+await examine(page, 'permissions that are checked');
 await assert.rejects(second.publishAsync('own/1', 'x', { qos: 1 }));
 await page.getByRole('button', { name: 'Save and apply' }).click();
 await page.getByText('auth devices (changed: files)').waitFor();
@@ -92,7 +92,7 @@ console.log('permissions are changed');
 // A user is removed: its clients are disconnected.
 await rows('Users').nth(2).getByRole('button', { name: 'Remove' }).click();
 await dialog.getByText('Its clients are disconnected').waitFor();
-await axeFinds(page, 'a user that is to be removed');
+await examine(page, 'a user that is to be removed');
 const removed = told(second);
 await dialog.getByRole('button', { name: 'Remove', exact: true }).press('Enter');
 assert.equal(await removed, 0x87);
@@ -100,7 +100,7 @@ await dialog.getByRole('button', { name: 'Close' }).click();
 await until('it is gone', async () => (await rows('Users').count()) === 2);
 
 // Who may only read sees which auths there are.
-const other = await open('dark');
+const other = await open();
 await logIn(other, reader);
 await other.goto(`${origin}/ui/#/users/devices`);
 await other.getByText('this needs a token with the role write').waitFor();

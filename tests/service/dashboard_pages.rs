@@ -58,7 +58,9 @@ fn behind_a_proxy_it_works_below_a_path_and_for_its_origin_alone() {
     let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = socket.local_addr().expect("bound").port();
     let rest = "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n";
-    let keys = format!("origins = [\"http://127.0.0.1:{port}\"]\nbase_path = \"/forebay\"\n");
+    let keys = format!(
+        "origins = [\"http://127.0.0.1:{port}\"]\nbase_path = \"/forebay\"\ngrafana_url = \"https://grafana.example/d/x?orgId=1\"\n"
+    );
     let (service, [writer, reader]) = with_tokens_and(&keys, rest);
     // The proxy gets the socket itself: nobody else takes the port meanwhile.
     browse_with(
@@ -187,6 +189,13 @@ fn users_and_permissions_are_changed() {
     browse("dashboard_users.mjs", &service, [&writer, &reader], &[&arguments[0], &arguments[1]]);
 }
 
+/// Each dialog that is asked for comes, and stays until it is closed, however soon it follows another one.
+#[test]
+fn dialogs_follow_one_another() {
+    let (service, [writer, reader]) = with_tokens("[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n");
+    browse("dashboard_dialogs.mjs", &service, [&writer, &reader], &[]);
+}
+
 /// Eight tabs over plain HTTP from what is no loopback to the browser, where one address has six connections; and text that was typed before a login ended.
 #[test]
 fn tabs_share_a_stream_and_keep_what_was_typed() {
@@ -288,6 +297,8 @@ fn the_files_are_small() {
         "change.js",
         "about.js",
         "choose.js",
+        "offers.js",
+        "tree.js",
         "sql.js",
         "sql_past.js",
         "sql_sample.js",

@@ -1,5 +1,7 @@
 //! Dead letters in topics, by the API and the command line: listed, shown, and their records sent again.
 
+use std::time::{Duration, Instant};
+
 use forebay::mqtt::packet::{QoS, Version};
 use kafka_protocol::messages::CreateTopicsRequest;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
@@ -310,8 +312,21 @@ fn the_command_lists_shows_and_sends_letters() {
     assert!(is_ok && text.contains("later-x 0:0") && text.contains("1 taken\n"), "{text}");
     let (text, is_ok) = said(&["send", "embedded", "dead", "--up-to", "0:2", "--reason", "OTHER"]);
     assert!(is_ok && text.starts_with("none"), "{text}");
-    let (text, is_ok) = said(&["send", "embedded", "dead", "--up-to", "0:2"]);
+    let begun = Instant::now();
+    let (text, is_ok) = said(&["send", "embedded", "dead", "--up-to", "0:2", "--per-second", "1"]);
     assert!(is_ok && text.contains("2 taken\n"), "{text}");
+    assert!(begun.elapsed() >= Duration::from_secs(1), "the second letter waits for the next second");
+    let events = get(&service, "events?kind=admin_action");
+    let sent = events["events"].as_array().expect("events").iter().filter(|one| one["action"] == "send_dead_letters");
+    assert_eq!(sent.filter(|one| one["records"] == 1).count(), 3, "each of them by a request of its own: {events:#}");
+    for wrong in ["0", "1001", "x"] {
+        let (text, is_ok) = said(&["send", "embedded", "dead", "--up-to", "0:2", "--per-second", wrong]);
+        assert!(!is_ok && text.contains("--per-second"), "{text}");
+    }
+    for only_all in [["--per-second", "1"], ["--reason", "OTHER"]] {
+        let (text, is_ok) = said(&[&["send", "embedded", "dead", "0:0"][..], &only_all].concat());
+        assert!(!is_ok && text.contains(only_all[0]) && text.contains("cannot be used with"), "{text}");
+    }
     assert!(!said(&["send", "embedded", "dead"]).1 && !said(&["send", "embedded", "dead", "x"]).1);
     until("all to be there", || read(service.embedded(), "later-x").len() == 3);
     let mut device = Device::connect(service.mqtt(), Version::V5, "after");

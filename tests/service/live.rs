@@ -132,12 +132,15 @@ fn place(layout: &Value, kind: &str, name: &str, series: &str) -> usize {
 
 #[test]
 fn a_browser_logs_in_once_and_its_cookie_counts_for_its_own_pages_alone() {
-    let (service, [ops, grafana]) = with_tokens(SINK);
+    let (service, [ops, grafana]) = with_tokens_and("grafana_url = \"https://grafana.example/d/x\"\n", SINK);
     let status = |method, path, header: &str| ask(&service, method, path, header).0;
     let (pause, sinks) = ("/api/v1/sinks/all/pause?dry_run=true", "/api/v1/sinks");
     // A request without a token is told so, and is no error.
     let nobody: Value = serde_json::from_str(&ask(&service, "GET", "/api/v1/session", BROWSER).2).expect("JSON");
-    assert_eq!((&nobody["role"], &nobody["name"]), (&"none".into(), &Value::Null));
+    assert_eq!(
+        (&nobody["role"], &nobody["name"], &nobody["grafana_url"]),
+        (&"none".into(), &Value::Null, &Value::Null)
+    );
     assert_eq!(status("POST", "/api/v1/session", "Authorization: Bearer wrong"), 401);
     assert_eq!(status("POST", "/api/v1/session", BROWSER), 401);
 
@@ -147,6 +150,7 @@ fn a_browser_logs_in_once_and_its_cookie_counts_for_its_own_pages_alone() {
     };
     assert_eq!((&who(&writer)["name"], &who(&writer)["role"]), (&"ops".into(), &"write".into()));
     assert_eq!((&who(&reader)["name"], &who(&reader)["role"]), (&"grafana".into(), &"read".into()));
+    assert_eq!(who(&reader)["grafana_url"], "https://grafana.example/d/x");
     assert!(who(&writer)["expires_in_seconds"].as_u64().is_some_and(|left| (43_000..=43_200).contains(&left)));
     assert_eq!((status("GET", sinks, &writer), status("POST", pause, &writer)), (200, 200));
     assert_eq!((status("GET", sinks, &reader), status("POST", pause, &reader)), (200, 403), "its role is looked up");

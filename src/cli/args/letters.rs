@@ -91,11 +91,11 @@ pub struct LettersSendArgs {
     pub up_to: Option<(i32, i64)>,
 
     /// With --up-to: only those with this reason
-    #[arg(long, value_name = "REASON", requires = "up_to")]
+    #[arg(long, value_name = "REASON", requires = "up_to", conflicts_with = "letters")]
     pub reason: Option<String>,
 
     /// With --up-to: send at most this number in a second
-    #[arg(long, value_name = "N", requires = "up_to", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    #[arg(long, value_name = "N", requires = "up_to", conflicts_with = "letters", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub per_second: Option<u32>,
 
     /// Send letters once more that were sent again before

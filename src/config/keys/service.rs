@@ -62,6 +62,8 @@ settings! {
              `Origin`. Pages of other origins change nothing. It needs `tokens_file`: behind a proxy on the same machine everyone would be this machine.";
         now base_path: Option<String> => Text, From("none"), shown "\"/forebay\"",
             "Path of the dashboard and the API at that proxy. Logins hold below it alone, and requests with it in front of their path are served as those without.";
+        now grafana_url: Option<String> => Text, From("none"), shown "\"https://grafana.example/d/forebay\"",
+            "Address of the [Grafana dashboard](METRICS.md), for weeks and months: a link of the dashboard's navigation leads there.";
     }
     and {
         /// The option or key that changes the address, for the message that the port is taken.

@@ -70,7 +70,7 @@ fn header(section: Section) -> &'static str {
 
 /// Keys with another value that needs other keys, or their absence (`-key`): `path`, other keys, value; none: the value made from
 /// the key's kind. With `!` the other keys are part of the change.
-const WITH: [(&str, &str, Option<&str>); 66] = [
+const WITH: [(&str, &str, Option<&str>); 67] = [
     ("dapr.grpc", "", Some("'127.0.0.1:9'")),
     ("dapr.socket_mode", "", Some("'0660'")),
     ("broker.kafka", "", Some("'second'")),
@@ -96,6 +96,7 @@ const WITH: [(&str, &str, Option<&str>); 66] = [
     ("control.file_dirs", "", Some("'/d'")),
     ("control.origins", "tokens_file='/t'", Some("'https://a'")),
     ("control.base_path", "", Some("'/a'")),
+    ("control.grafana_url", "", Some("'https://a/b'")),
     ("auth.chain", "", Some("'certificate'")),
     ("embedded.dir", "", Some("'/d'")),
     ("service.data_dir_id", "", Some("'019c2f00-0000-7000-8000-000000000001'")),

@@ -6,7 +6,8 @@ import { readFileSync } from 'node:fs';
 import { diff, hunks, mistakes, toml } from '../../../dashboard/diff.js';
 import { PRESETS, kindOf, read, sentence, show } from '../../../dashboard/fields.js';
 import { between, graph, seriesOf, steps, way } from '../../../dashboard/flow.js';
-import { EXAMPLES, SAMPLE, context, kindOf as kindOfSql } from '../../../dashboard/sql.js';
+import { EXAMPLES, FIELDS, KEYWORDS, SAMPLE, context, fieldsOf, kindOf as kindOfSql, offers } from '../../../dashboard/sql.js';
+import { tree } from '../../../dashboard/tree.js';
 import { bytes, count, many, parts, rate, seconds, visible } from '../../../dashboard/text.js';
 
 test('keys as TOML', () => {
@@ -165,4 +166,63 @@ test('numbers have their unit, and none is NaN', () => {
   assert.deepEqual([seconds(0), seconds(0.0005), seconds(0.05), seconds(1), seconds(90), seconds(3600), seconds(90_061)], ['0 s', '500 µs', '50 ms', '1 s', '90 s', '1 h 0 min', '1 d 1 h']);
   assert.deepEqual([many(1, 'record'), many(1200, 'record'), many(undefined, 'record'), many(1, 'client is', 'clients are')], ['1 record', '1,200 records', '– records', '1 client is']);
   assert.deepEqual([count(1234), count(undefined), rate(0), rate(12.34), rate(2e7)], ['1,234', '–', '0/s', '12.3/s', '20 M/s']);
+});
+
+/** What is offered where `|` stands. */
+const offered = (text, isAsked = false, sample = SAMPLE) => {
+  const known = { fields: fieldsOf(sample), functions: [{ name: 'upper', arguments: '(text)', meaning: 'In capitals.' }], sources: ['orders', 'other'] };
+  const found = offers(text.replace('|', ''), text.indexOf('|'), known, isAsked);
+  return found && [found.from, ...found.words.map(({ word }) => word)];
+};
+
+test('words are offered for what has been begun', () => {
+  assert.deepEqual(offered('SELECT us|'), [7, 'username']);
+  assert.deepEqual(offered('SELECT up|'), [7, 'upper(']);
+  assert.deepEqual(offered('sel|'), [0, 'SELECT']);
+  assert.deepEqual(offered('SELECT payload.r| FROM'), [7, 'payload.room']);
+  assert.equal(offered('SELECT payload.room| FROM'), null, 'it is all there');
+  assert.equal(offered('SELECT pay|load'), null, 'the word goes on');
+  assert.equal(offered('SELECT 3|'), null);
+  assert.equal(offered('SELECT |'), null);
+  assert.equal(offered('SELECT |', true).length, 9, 'unless somebody asks, and then only the first ones');
+});
+
+test('in quotes stands what FROM can name, and nothing else', () => {
+  assert.deepEqual(offered('SELECT * FROM "$b|'), [15, '$bridges/kafka_consumer:orders', '$bridges/kafka_consumer:other']);
+  assert.deepEqual(offered('SELECT * FROM "t/#", "$events/session/s|'), [22, '$events/session/subscribed']);
+  assert.equal(offered("SELECT 'sel|"), null);
+  assert.equal(offered('SELECT "us|'), null);
+  assert.deepEqual(offered(`SELECT 'it' AS a, us|`), [18, 'username'], 'a text that is over');
+});
+
+test('fields of a sample are those of its kind, and what its JSON holds', () => {
+  const inside = (payload) => fieldsOf({ ...SAMPLE, payload }).filter((one) => one.startsWith('payload.'));
+  assert.deepEqual(inside('{"a": {"b": {"c": 1}}, "no name": 1, "list": [{"x": 1}]}'), ['payload.a', 'payload.a.b', 'payload.a.b.c', 'payload.list']);
+  assert.deepEqual([inside('no JSON'), inside('null'), inside('[1]'), inside('7')], [[], [], [], []]);
+  assert.ok(inside(JSON.stringify(Object.fromEntries(Array.from({ length: 5000 }, (_, n) => [`k${n}`, n])))).length <= 200);
+  assert.ok(inside(`${'{"a":'.repeat(5000)}1${'}'.repeat(5000)}`).length <= 5);
+  assert.ok(fieldsOf({ ...SAMPLE, kind: 'Record', value: '{"msg": 1}' }).includes('value.msg'));
+});
+
+test('words and fields are those of the language', () => {
+  const source = readFileSync(new URL('../../../src/rule/sql/ast.rs', import.meta.url), 'utf8');
+  assert.deepEqual(KEYWORDS, [...source.match(/KEYWORDS: [^=]*= \[([^\]]*)\]/)[1].matchAll(/"(\w+)"/g)].map(([, word]) => word));
+  const described = readFileSync(new URL('../../../docs/SQL.md', import.meta.url), 'utf8').split('\n## Fields\n')[1].split('\n## ')[0];
+  const of = (title) => [...described.split('\n### ').filter((part) => title.test(part)).join('\n').matchAll(/^\| `(\w+)` \|/gm)].map(([, name]) => name);
+  assert.deepEqual(FIELDS.Message, of(/^Messages/));
+  assert.deepEqual(FIELDS.Record, of(/^Records/));
+  const events = new Set(of(/^\$events/));
+  assert.deepEqual(FIELDS.Event.filter((name) => !events.has(name)), []);
+});
+
+test('topics by their levels', () => {
+  const rows = [['a/b', 1], ['a/b/c', 2], ['x', 5], ['/y', 1], ['a/__proto__', 4]].map(([topic, per_second]) => ({ topic, per_second }));
+  const short = (of) => of.map(({ name, topics, per_second: n, is_topic: is, below }) => [name, topics, n, is, ...short(below)]);
+  assert.deepEqual(short(tree(rows)), [['a', 3, 7, false, ['__proto__', 1, 4, true], ['b', 2, 3, true, ['c', 1, 2, true]]], ['x', 1, 5, true], ['', 1, 1, false, ['y', 1, 1, true]]]);
+  assert.deepEqual(tree([]), []);
+  // As deep as a device likes: the last name has the rest.
+  const topic = Array(30_000).fill('x').join('/');
+  let [level, levels] = [tree([{ topic, per_second: 1 }])[0], 1];
+  for (; level.below.length > 0; [level] = level.below) levels++;
+  assert.deepEqual([levels, level.path === topic, level.is_topic], [12, true, true]);
 });

@@ -7,6 +7,7 @@ interface Signal<T> {
 type Setter<T> = (next: T | ((before: T) => T)) => void;
 
 export function html(texts: TemplateStringsArray, ...values: any[]): any;
+export const Fragment: any;
 export function render(what: any, into: Element | null): void;
 export function useState<T = any>(first: T | (() => T)): [T, Setter<T>];
 export function useEffect(run: () => void | (() => void), of?: any[]): void;
