@@ -67,6 +67,7 @@ mod replays;
 mod republish;
 mod retained;
 mod ring;
+mod routes;
 mod runs;
 mod segments;
 mod several;
