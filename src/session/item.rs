@@ -133,6 +133,11 @@ impl Item {
         self.copy.qos == QoS::ExactlyOnce && self.state == State::Queued && self.is_unlogged()
     }
 
+    /// Whether the log gets its message before its client is sent it.
+    pub(super) fn is_for_log(&self) -> bool {
+        self.body.as_ref().is_some_and(|body| body.is_for_log())
+    }
+
     /// Whether its message is in the log for other sessions, too: then its end has to be written down.
     pub(super) fn shares_message(&self) -> bool {
         self.is_logged() && self.body.as_ref().is_some_and(|body| Rc::strong_count(body) > 1)
