@@ -14,7 +14,7 @@ use forebay::shard::kafka_disk::Parts;
 use forebay::shard::mail::Mail;
 use forebay::shard::router::{Place, owner};
 use forebay::shard::session_log::TakenLog;
-use forebay::shard::sources::RetainedMessages;
+use forebay::shard::sources::{RetainedMessages, RetainedOfShard};
 
 use crate::faults::Fault;
 use crate::kafka::Holds;
@@ -78,7 +78,7 @@ struct Starting {
     taking: BTreeMap<usize, Taking>,
     /// The logs for the shards, and retained messages of each.
     taken: Vec<TakenLog>,
-    retained: Vec<Vec<u8>>,
+    retained: Vec<RetainedOfShard>,
 }
 
 /// Who owns a log, and from which offset on.
@@ -372,7 +372,7 @@ impl World {
     }
 
     /// The retained messages of each shard.
-    pub(crate) fn read_retained(&self) -> Result<Vec<Vec<u8>>, i16> {
+    pub(crate) fn read_retained(&self) -> Result<Vec<RetainedOfShard>, i16> {
         let config = self.settings.config();
         let Some(broker) = &config.broker else { return Ok(Vec::new()) };
         let mut retained = RetainedMessages::new(&config, broker);
@@ -391,8 +391,8 @@ impl World {
     /// All shards have started: they get the retained messages that were read.
     pub(crate) fn give_retained(&mut self) {
         let Some(starting) = self.broker.starting.remove(&self.life) else { return };
-        for (shard, packets) in starting.retained.into_iter().enumerate() {
-            self.put(shard, In::Mail(Mail::TakeRetained(packets)));
+        for (shard, of_shard) in starting.retained.into_iter().enumerate() {
+            self.put(shard, In::Mail(Mail::TakeRetained(of_shard)));
         }
     }
 

@@ -25,7 +25,7 @@ use crate::kafka::consumer::Record;
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::journal::Journal;
 use crate::shard::session_log::TakenLog;
-use crate::shard::sources::RetainedMessages;
+use crate::shard::sources::{RetainedMessages, RetainedOfShard};
 
 /// The last versions of these requests that name a topic, and a group without members.
 const OFFSET_FETCH_VERSION_MAX: i16 = 7;
@@ -39,7 +39,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// The result of the preparations, for each shard.
 pub(super) struct Prepared {
     /// Retained messages, as packets.
-    pub(super) retained: Vec<Vec<u8>>,
+    pub(super) retained: Vec<RetainedOfShard>,
     /// The logs of the sessions of all slots, without `[broker.link]`.
     pub(super) logs: Vec<TakenLog>,
 }

@@ -402,8 +402,8 @@ impl Service {
                         if self.config.broker.is_none() {
                             self.sandbox();
                         }
-                        for (shard, packets) in std::mem::take(&mut retained).into_iter().enumerate() {
-                            self.tell(shard, Mail::TakeRetained(packets))?;
+                        for (shard, of_shard) in std::mem::take(&mut retained).into_iter().enumerate() {
+                            self.tell(shard, Mail::TakeRetained(of_shard))?;
                         }
                     }
                 }

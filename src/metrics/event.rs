@@ -168,7 +168,7 @@ events! {
     GroupTroubleOver, Info, Lifecycle, "instances_trouble_over", [Group], "this instance takes part in the group of instances again";
     ShareTrouble, Warn, Error, "share_trouble", [Share, Group, Topic, Partition, Reason], "this instance cannot take part in the group of a shared subscription for now, or not read a partition for it: its members here get less, or nothing; retrying. With a right that is missing SUBSCRIBE is refused";
     ShareTroubleOver, Info, Lifecycle, "share_trouble_over", [Share, Group, Topic, Partition], "this instance takes part in the group of a shared subscription again, or reads a partition on for it";
-    SlotFull, Warn, Error, "slot_full", [Partition], "the log of a slot has had no room for a second for messages of clients that are away: their records wait in Kafka until it has, and the longest queue of the slot makes room if its client is away";
+    SlotFull, Warn, Error, "slot_full", [Partition], "the log of a slot has had no room for a second for messages of clients that are away, or of QoS 2: their records wait in Kafka until it has, and the longest queue of the slot makes room if its client is away";
     SlotTrouble, Warn, Error, "slot_trouble", [Partition, Reason], "the log of sessions of a slot cannot be taken over for now; retrying, its clients wait";
     SessionLogLost, Error, Error, "session_log_lost", [Partition, Reason], "another process has taken a log of sessions over, or Kafka has lost part of it: nothing more is sent to its clients. Without `[broker.link]` the process ends, and the next start takes up what Kafka has";
     SpoolFull, Warn, Error, "spool_full", [Sink, Reason], "the spool is full; `when_full` applies";

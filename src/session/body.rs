@@ -381,6 +381,11 @@ impl Body {
         }
     }
 
+    /// Whether only memory has it, and the log of its session gets it before its client is sent it.
+    pub(super) fn is_for_log(&self) -> bool {
+        self.holds_position.get() && !self.is_stored()
+    }
+
     fn let_position_go(&self) {
         if let Some(claim) = &*self.claim.borrow()
             && self.holds_position.take()

@@ -134,6 +134,11 @@ impl Item {
         self.copy.qos == QoS::ExactlyOnce && self.state == State::Queued && self.is_unlogged()
     }
 
+    /// Whether the message goes to the log before it is sent to the client.
+    pub(super) fn is_for_log(&self) -> bool {
+        self.body.as_ref().is_some_and(|body| body.is_for_log())
+    }
+
     /// Whether the log has the message for other sessions, too: the end of the copy has to be written down then.
     pub(super) fn shares_message(&self) -> bool {
         self.is_logged() && self.body.as_ref().is_some_and(|body| Rc::strong_count(body) > 1)

@@ -47,6 +47,8 @@ pub struct Pumped {
     pub unfit: Gone,
     /// Whether the look was cut short to serve others first.
     pub is_cut: bool,
+    /// Whether the next one waits for the log ([`Session::next_for_log`]).
+    pub waits_for_log: bool,
 }
 
 impl Pumped {
@@ -535,8 +537,13 @@ impl Outgoing {
                 continue;
             }
             let is_unnoted = is_logged && item.number >= self.noted && item.is_new_from_memory();
-            if is_unnoted || self.unsaved == Unsaved::First {
+            let waits_for_log = is_unnoted && item.is_for_log();
+            if is_unnoted && !waits_for_log || self.unsaved == Unsaved::First {
                 self.note_first();
+                break;
+            }
+            if waits_for_log {
+                pumped.waits_for_log = true;
                 break;
             }
             let is_checked = item.number >= self.unchecked_below;
@@ -685,8 +692,7 @@ impl Session {
         let waits = copy.qos == QoS::ExactlyOnce && (is_stored || is_logged);
         let is_kept = self.expiry_s > 0;
         let outgoing = self.outgoing.get_or_insert_with(|| Box::new(Outgoing::new(all)));
-        let is_next = outgoing.unsaved == Unsaved::First && outgoing.open == outgoing.items.len();
-        if is_next || waits && is_ready && !is_stored {
+        if outgoing.unsaved == Unsaved::First && outgoing.open == outgoing.items.len() {
             outgoing.note_first();
         }
         if is_ready && !waits {
@@ -701,7 +707,11 @@ impl Session {
             all.moves(bytes, None, Some(Place::InFlight));
             return Handed::Now(packet_id(number));
         }
-        outgoing.queue(copy, body(), (bounds, self.conn.is_none()))
+        let body = body();
+        if waits && is_ready && !is_stored && !body.is_for_log() {
+            outgoing.note_first();
+        }
+        outgoing.queue(copy, body, (bounds, self.conn.is_none()))
     }
 
     /// Whether its queue has no room for a message of this size.

@@ -197,6 +197,19 @@ impl Session {
         later.find_map(|item| Some((item.number, &item.copy, item.body.as_ref().filter(|body| body.is_claiming())?)))
     }
 
+    /// The client's next copy if it waits for the log ([`super::Pumped::waits_for_log`]): its number, and the body for the log.
+    #[must_use]
+    pub fn next_for_log(&self) -> Option<(u64, &Copy, &Rc<Body>)> {
+        let outgoing = self.outgoing.as_ref()?;
+        let item = outgoing.items.get(outgoing.open).filter(|item| item.is_for_log())?;
+        Some((item.number, &item.copy, item.body.as_ref()?))
+    }
+
+    /// Sends copies that wait for the log from memory, once their numbers are written down.
+    pub fn sends_from_memory(&mut self) {
+        self.outgoing.as_mut().into_iter().for_each(|outgoing| outgoing.note_first());
+    }
+
     /// Gives a waiting copy a separate body of the same message, for which no record stays open.
     pub fn waits_as(&mut self, number: u64, body: Rc<Body>) {
         if let Some(outgoing) = &mut self.outgoing {

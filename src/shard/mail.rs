@@ -30,7 +30,7 @@ use super::queues::Known;
 use super::retained::Answered;
 use super::session_log::TakenLog;
 use super::shares::HandedOver;
-use super::sources::SourceLetter;
+use super::sources::{RetainedOfShard, SourceLetter};
 use super::{Core, Ring};
 
 /// A letter to a shard.
@@ -225,8 +225,8 @@ pub enum Mail {
     EndSources,
     /// Topics of `$SYS` and their values: to be published and retained.
     SysTopics(Vec<(&'static str, String)>),
-    /// Messages that Kafka retains for this shard, as packets: before clients are accepted.
-    TakeRetained(Vec<u8>),
+    /// What Kafka retains for this shard: before clients are accepted.
+    TakeRetained(RetainedOfShard),
     /// All shards have started: accept clients.
     Accept,
     /// A question of the control plane, or a wish.

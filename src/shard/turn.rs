@@ -190,7 +190,10 @@ impl Shard for Core {
             Mail::Binding(ask) => self.binding_asks(io, ask),
             Mail::EndSources => self.end_sources(io),
             Mail::SysTopics(values) => self.broker.publish_sys_topics(io, &values),
-            Mail::TakeRetained(packets) => self.broker.take_retained(io.now(), &packets),
+            Mail::TakeRetained(of_shard) => {
+                self.broker.take_retained(io.now(), &of_shard.packets);
+                self.sources.take_copied(of_shard.copied);
+            }
             Mail::Accept if self.drain.is_none() => {
                 self.pace_listeners(io);
                 io.start_accepting();

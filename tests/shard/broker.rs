@@ -58,6 +58,10 @@ pub(crate) struct Broker {
     pub(crate) key: Option<Vec<u8>>,
     /// The keys of what is to be read at these offsets.
     pub(crate) keys: std::collections::HashMap<i64, Vec<u8>>,
+    /// How many records each partition has beyond those that may be read: they come later.
+    pub(crate) unread: i64,
+    /// The offsets of what is to be read and has the retain flag.
+    pub(crate) retains: std::collections::HashSet<i64>,
     /// The batches kept, as a Fetch answers them, by topic and partition.
     pub(crate) logs: std::collections::HashMap<(String, i32), Vec<u8>>,
     /// Values to be read, by topic and partition, from offset 0 on.
@@ -246,10 +250,12 @@ impl Broker {
                     return PartitionData::default().with_partition_index(asked.partition).with_error_code(1);
                 }
                 any |= value.is_some();
-                let data = PartitionData::default().with_partition_index(asked.partition).with_high_watermark(end);
-                data.with_last_stable_offset(end).with_records(value.map(|value| {
+                let ends = end + self.unread;
+                let data = PartitionData::default().with_partition_index(asked.partition).with_high_watermark(ends);
+                data.with_last_stable_offset(ends).with_records(value.map(|value| {
                     let key = self.keys.get(&asked.fetch_offset).or(self.key.as_ref());
-                    batch(asked.fetch_offset, key.map(Vec::as_slice), value)
+                    let retains = self.retains.contains(&asked.fetch_offset);
+                    batch(asked.fetch_offset, key.map(Vec::as_slice), value, retains)
                 }))
             });
             let partitions = partitions.collect();
@@ -276,7 +282,8 @@ impl Broker {
 }
 
 /// A batch of one record.
-fn batch(offset: i64, key: Option<&[u8]>, value: &[u8]) -> Bytes {
+fn batch(offset: i64, key: Option<&[u8]>, value: &[u8], retains: bool) -> Bytes {
+    let retain = (StrBytes::from_static_str("mqtt-retain"), Some(Bytes::from_static(b"true")));
     let record = Record {
         transactional: false,
         control: false,
@@ -290,7 +297,7 @@ fn batch(offset: i64, key: Option<&[u8]>, value: &[u8]) -> Bytes {
         timestamp: 0,
         key: key.map(Bytes::copy_from_slice),
         value: Some(Bytes::copy_from_slice(value)),
-        headers: Default::default(),
+        headers: retains.then_some(retain).into_iter().collect(),
     };
     let mut bytes = BytesMut::new();
     let options = RecordEncodeOptions { version: 2, compression: Compression::None };

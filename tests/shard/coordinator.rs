@@ -10,8 +10,8 @@ use kafka_protocol::messages::leave_group_response::MemberResponse;
 use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
 use kafka_protocol::messages::offset_fetch_response::{OffsetFetchResponsePartition, OffsetFetchResponseTopic};
 use kafka_protocol::messages::{
-    ApiKey, BrokerId, DeleteGroupsRequest, DeleteGroupsResponse, FindCoordinatorResponse, HeartbeatResponse,
-    JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, OffsetCommitRequest,
+    ApiKey, BrokerId, DeleteGroupsRequest, DeleteGroupsResponse, FindCoordinatorResponse, HeartbeatRequest,
+    HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, OffsetCommitRequest,
     OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest, SyncGroupResponse,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
@@ -65,7 +65,11 @@ impl Groups {
                 let assignment = own.map(|own| own.assignment.clone()).unwrap_or_default();
                 SyncGroupResponse::default().with_assignment(assignment).encode(body, version)
             }
-            ApiKey::Heartbeat => HeartbeatResponse::default().encode(body, version),
+            ApiKey::Heartbeat => {
+                let asked = HeartbeatRequest::decode(bytes, version).expect("a heartbeat");
+                let code = self.code(key, &asked.group_id.0);
+                HeartbeatResponse::default().with_error_code(code).encode(body, version)
+            }
             ApiKey::LeaveGroup => {
                 let asked = LeaveGroupRequest::decode(bytes, version).expect("a leave");
                 self.members.remove(asked.group_id.0.as_str());

@@ -92,7 +92,7 @@ fn take(world: &mut World, conn: ConnId, came: Vec<String>) -> Vec<String> {
 }
 
 /// The messages of the next moments.
-fn until_quiet(world: &mut World, conn: ConnId) -> Vec<u8> {
+pub(crate) fn until_quiet(world: &mut World, conn: ConnId) -> Vec<u8> {
     let mut bytes = Vec::new();
     for _ in 0..3 {
         let mut looks = 0;
@@ -190,7 +190,7 @@ fn a_crash_at_any_moment_gives_a_message_once_at_qos_2() {
 }
 
 /// What a client does at QoS 2 that keeps its state: hands on what it does not hold under its identifier.
-fn step(
+pub(crate) fn step(
     world: &mut World,
     conn: ConnId,
     said: Vec<String>,

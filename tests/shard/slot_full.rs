@@ -20,12 +20,12 @@ const MESSAGES: &str = "mqtt-messages";
 const RECORD: usize = 60_000;
 
 /// Clients of slot 0.
-fn clients() -> impl Iterator<Item = String> {
+pub(crate) fn clients() -> impl Iterator<Item = String> {
     (0..).map(|number| format!("c-{number}")).filter(|id| owner(id, 64) == 0)
 }
 
 /// Writes records of these topics, with their places among all as payloads.
-fn write(world: &mut World, topics: impl IntoIterator<Item = u8>) {
+pub(crate) fn write(world: &mut World, topics: impl IntoIterator<Item = u8>) {
     let all = world.broker.readable.entry((MESSAGES.to_owned(), 0)).or_default();
     for topic in topics {
         world.broker.keys.insert(all.len() as i64, vec![topic]);
@@ -39,7 +39,7 @@ fn is_read(world: &World) -> bool {
 }
 
 /// A kept session of a client that subscribes to this topic and leaves.
-fn absent(world: &mut World, id: &str, topic: u8) {
+pub(crate) fn absent(world: &mut World, id: &str, topic: u8) {
     let (conn, ..) = connect(world, id);
     subscribe(world, conn, topic, 1);
     world.bytes(conn, &[0xE0, 1, 0]);
@@ -180,18 +180,24 @@ fn what_was_sent_counts_in_the_bounds_of_a_queue() {
 /// Sessions alone fill the log, and no queue can make room: messages for a client that is away are dropped and counted, and their partition is read on.
 #[test]
 fn a_log_full_of_sessions_holds_no_partition_back() {
+    let (mut world, ()) = full_of_sessions(|world, id| absent(world, id, b't'));
+    write(&mut world, [b't'; 3]);
+    until(&mut world, |world| (world.number(M::CopiesQueueFull) == 3).then_some(()));
+    until(&mut world, |world| (world.source_number(0, SourceMetric::Open) == 0).then_some(()));
+    assert_eq!(world.number(M::SlotsFull), 0);
+}
+
+/// A shard with a log that sessions have taken; `first`: what the first client does before that.
+pub(crate) fn full_of_sessions<T>(first: impl FnOnce(&mut World, &str) -> T) -> (World, T) {
     let mut world = started(0..1, "");
     let ids: BTreeMap<usize, String> = clients().take(400).enumerate().collect();
-    absent(&mut world, &ids[&0], b't');
+    let done = first(&mut world, &ids[&0]);
     let is_full = (1..ids.len()).find(|at| {
         let conn = with_will(&mut world, &ids[at]);
         !heard(&mut world, conn)[0].starts_with("connack 0 0x00")
     });
     assert!(is_full.is_some(), "the log is full");
-    write(&mut world, [b't'; 3]);
-    until(&mut world, |world| (world.number(M::CopiesQueueFull) == 3).then_some(()));
-    until(&mut world, |world| (world.source_number(0, SourceMetric::Open) == 0).then_some(()));
-    assert_eq!(world.number(M::SlotsFull), 0);
+    (world, done)
 }
 
 /// A client with a kept session that has a large will.

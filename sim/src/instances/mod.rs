@@ -19,6 +19,7 @@ use forebay::shard::instances::ToGroup;
 use forebay::shard::mail::{Mail, Notice};
 use forebay::shard::router::Slots;
 use forebay::shard::session_log::TakenLog;
+use forebay::shard::sources::RetainedOfShard;
 
 use crate::broker::{Step, Taking};
 use crate::plan::Plan;
@@ -99,7 +100,7 @@ pub(crate) struct Part {
     wanted: BTreeSet<u16>,
     taking: BTreeMap<u16, Take>,
     /// What is retained, for each shard.
-    retained: Vec<Vec<u8>>,
+    retained: Vec<RetainedOfShard>,
     has_started: bool,
     /// Clients are accepted.
     pub(crate) accepts: bool,
@@ -349,8 +350,8 @@ impl World {
     pub(crate) fn instance_started(&mut self) {
         let Some(part) = self.instances.parts.get_mut(&self.life) else { return };
         part.has_started = true;
-        for (shard, packets) in std::mem::take(&mut part.retained).into_iter().enumerate() {
-            self.put(shard, In::Mail(Mail::TakeRetained(packets)));
+        for (shard, of_shard) in std::mem::take(&mut part.retained).into_iter().enumerate() {
+            self.put(shard, In::Mail(Mail::TakeRetained(of_shard)));
         }
         self.look_at_part();
     }

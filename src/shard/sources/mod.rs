@@ -54,7 +54,8 @@ use crate::source::{Mapping, Scratch};
 
 pub(in crate::shard) use self::letters::SourceLetter;
 pub use self::past::PastMessages;
-pub use self::retained::RetainedMessages;
+pub(in crate::shard) use self::retained::Copied;
+pub use self::retained::{RetainedMessages, RetainedOfShard};
 pub use self::trial::{MessageTrial, RecordTrial, try_records};
 
 use self::letters::Given;
@@ -105,8 +106,10 @@ pub(super) struct Sources {
     board_at: Option<Monotonic>,
     /// Sources of messages that nobody has after all, to be counted.
     unmet: Vec<usize>,
-    /// From where slots that have come need the partitions of `[broker]`.
+    /// The places from which the partitions of `[broker]` are read.
     needs: Needs,
+    /// Records of routes that are not retained again.
+    copied: Copied,
     timer: Option<(Monotonic, TimerId)>,
 }
 
@@ -152,8 +155,14 @@ impl Sources {
             board_at: None,
             unmet: Vec::new(),
             needs: Needs::default(),
+            copied: Copied::default(),
             timer: None,
         }
+    }
+
+    /// Takes what a start has read of the topic of retained messages.
+    pub(super) fn take_copied(&mut self, copied: Copied) {
+        self.copied = copied;
     }
 
     /// Whether nothing of a cluster is read, and no group on it has a member here.

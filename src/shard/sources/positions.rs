@@ -55,17 +55,27 @@ impl OfRoute {
     }
 }
 
-/// From where slots that have come need partitions, of this shard and of others, until they are read from there. There are as many as positions in the logs.
+/// The places from which partitions of routes are read.
 #[derive(Debug, Default)]
 pub(super) struct Needs {
+    /// Where slots that have come need them, of this shard and of others, until they are read from there. There are as many as positions in the logs.
     all: BTreeMap<PartitionKey, i64>,
     /// Some have come since the last look.
     are_new: bool,
     /// Shards that have said what they need, as bits: before all have done so nothing is read.
     shards: u64,
+    /// Where readers were that have stopped. The group may be further on: a process that stood still had the partition, and committed what it had nobody for.
+    left: BTreeMap<PartitionKey, i64>,
 }
 
 impl Needs {
+    /// Notes where a reader stops. For one that is on its way to another place, that place counts.
+    pub(super) fn leaves(&mut self, reader: &Reader) {
+        if let (Some(of), Some(next)) = (reader.of_route.as_ref().filter(|_| !reader.is_sought), reader.next()) {
+            self.left.insert(of.key, next);
+        }
+    }
+
     fn are_known(&self, shards: usize) -> bool {
         self.shards.count_ones() as usize >= shards
     }
@@ -100,7 +110,7 @@ impl Sources {
     /// Begins partitions of routes, has those read again that slots need, and tells shards how far the others are.
     pub(super) fn step_routes(&mut self, broker: &mut Broker, config: &Config, now: Monotonic) {
         let rules = broker.around.rules;
-        let Self { readers, consumers, needs, report_at, .. } = self;
+        let Self { readers, consumers, needs, copied, report_at, .. } = self;
         let has_news = std::mem::take(&mut needs.are_new);
         let may_begin = needs.are_known(config.service.shards);
         for (id, reader) in readers {
@@ -119,13 +129,21 @@ impl Sources {
             if reader.of_route.is_none() && !may_begin {
                 continue;
             }
-            let (next, needed) = (reader.next(), needs.all.remove(&key));
-            let known = reader.of_route.as_mut().filter(|of| of.key == key);
-            let is_new = known.is_none();
+            let is_new = reader.of_route.as_ref().is_none_or(|of| of.key != key);
+            let left = if is_new { needs.left.remove(&key) } else { None };
+            let (next, needed) = (reader.next().into_iter().chain(left).min(), needs.all.remove(&key));
+            let known = reader.of_route.as_mut().filter(|_| !is_new);
             if let (Some(of), Some(next)) = (known, next) {
                 if std::mem::take(&mut of.is_anew) {
                     (of.again_below, of.retained_below, of.told) = (i64::MIN, i64::MIN, next);
                     broker.read_partition(of.place(next), Reads::Anew);
+                    copied.remove(&key);
+                }
+                if consumer.has_read_all(*id) {
+                    // A copy of a later record is of one that the log has lost.
+                    copied.remove(&key);
+                } else {
+                    copied.forget(&key, next);
                 }
                 if needed.is_none_or(|needed| needed >= next) {
                     of.tell_at = now.after(TELLS_EVERY);
@@ -138,10 +156,11 @@ impl Sources {
             }
             let Some(from) = rules.reads_from(next, needed) else { continue };
             let low = reader.window.as_ref().map_or(i64::MIN, |window| window.low(rules).offset);
+            let low = low.min(next.unwrap_or(i64::MIN));
             if reader.pause == Some(Pause::Start) {
                 reader.resumes(consumer, *id);
             }
-            if next != Some(from) {
+            if reader.next() != Some(from) {
                 consumer.seek(*id, Start::Offset { offset: from, leader_epoch: -1 });
                 reader.resumes(consumer, *id);
                 reader.goes_to(Place { offset: from, leader_epoch: -1 });

@@ -291,6 +291,9 @@ impl Core {
         let sources = &mut self.sources;
         let of_it = |reader: &Reader| reader.source == source && reader.generation <= generation;
         for (id, reader) in sources.readers.iter_mut().filter(|(_, reader)| of_it(reader)) {
+            if !reader.is_stopping() {
+                sources.needs.leaves(reader);
+            }
             let consumer = &mut sources.consumers[reader.cluster];
             // Somebody wants it read from another place: that is found, and committed, before it stops.
             if reader.is_sought && !is_lost {

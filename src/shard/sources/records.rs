@@ -16,6 +16,7 @@ use crate::runtime::seam::{Monotonic, WallMs};
 use crate::session::{Claimed, ClientKey, is_expired};
 use crate::shard::broker::Broker;
 use crate::shard::broker::admit::{Feeds, Publication, Publisher};
+use crate::shard::broker::given::AtHand;
 use crate::shard::delivery::{packet_bytes, publish_of, put_packet};
 use crate::shard::numbers::Numbers;
 use crate::shard::owner::ticket_of;
@@ -200,7 +201,8 @@ impl Sources {
     /// Takes up the next record of a cluster, if there is one and room for it. False: there is not.
     fn read_record(&mut self, io: &mut Ring<'_>, broker: &mut Broker, config: &Config, cluster: usize) -> bool {
         let (now, wall) = (io.now(), io.wall());
-        let Self { consumers, readers, mappings, scratch, facts, opened_at, report_at, tried, memory, .. } = self;
+        let Self { consumers, readers, mappings, scratch, facts, opened_at, report_at, tried, memory, copied, .. } =
+            self;
         let consumer = &mut consumers[cluster];
         let Some(record) = consumer.peek() else { return false };
         let id = record.id;
@@ -237,7 +239,9 @@ impl Sources {
         match mapping.message(&of, wall, scratch) {
             Ok(message) => {
                 let publish = publish(&message);
-                broker.delivery.at_hand = at_hand;
+                let is_copied = |at_hand: &AtHand| message.retain && copied.has(at_hand.place, message.topic);
+                broker.delivery.at_hand = at_hand
+                    .map(|at_hand| AtHand { is_retained: at_hand.is_retained || is_copied(&at_hand), ..at_hand });
                 let (time, grown) = (WallMs(record.timestamp), broker.delivery.grown());
                 let offered =
                     with_rules(broker, reader.source, &mapping.encoded(&of), (wall, facts), |broker, beside| {

@@ -1,17 +1,54 @@
 //! Retained messages as the topic of `[broker]` has them, for the shards that retain them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::records::{mapped_record, publish};
+use super::{home, reads};
 use crate::config::{Broker, Config};
 use crate::kafka::consumer;
 use crate::metrics::time::now_ms;
 use crate::record::names::COPY_OF;
 use crate::runtime::seam::WallMs;
-use crate::session::RecordPlace;
+use crate::session::{PartitionKey, RecordPlace};
 use crate::shard::broker::delivery::put_packet;
 use crate::shard::router;
 use crate::source::{Mapping, Scratch};
+
+/// `RetainedOfShard` is what a shard learns of the topic at a start.
+#[derive(Debug, Default)]
+pub struct RetainedOfShard {
+    /// The messages that it retains, as packets.
+    pub(in crate::shard) packets: Vec<u8>,
+    pub(in crate::shard) copied: Copied,
+}
+
+/// `Copied` names the newest record of each MQTT topic that has a copy, by partition, for the shard that reads the partition: a record that is no newer is
+/// not retained again. Nothing is kept of records before the place from which the partition is read; the rest goes as reading passes it.
+#[derive(Debug, Default)]
+pub(in crate::shard) struct Copied(BTreeMap<PartitionKey, HashMap<String, i64>>);
+
+impl Copied {
+    /// Whether Kafka has a copy of this record, or of a newer one of its partition and MQTT topic.
+    pub(super) fn has(&self, place: RecordPlace, topic: &str) -> bool {
+        let newest = self.0.get(&place.of).and_then(|of| of.get(topic));
+        newest.is_some_and(|newest| place.offset <= *newest)
+    }
+
+    /// Forgets records below this offset: the partition is read from there on.
+    pub(super) fn forget(&mut self, of: &PartitionKey, below: i64) {
+        let Some(topics) = self.0.get_mut(of) else { return };
+        topics.retain(|_, newest| *newest >= below);
+        topics.shrink_to_fit();
+        if topics.is_empty() {
+            self.0.remove(of);
+        }
+    }
+
+    /// Forgets a partition: its log has other records, or an operator wants all of them sent again.
+    pub(super) fn remove(&mut self, of: &PartitionKey) {
+        self.0.remove(of);
+    }
+}
 
 /// Makes messages of the records of the topic, in their order.
 #[derive(Debug)]
@@ -21,8 +58,9 @@ pub struct RetainedMessages {
     scratch: Scratch,
     /// The newest record that each MQTT topic has a copy of.
     newest: HashMap<String, RecordPlace>,
-    /// Packets of the messages of each shard.
-    packets: Vec<Vec<u8>>,
+    /// The shard of the membership that reads the routes.
+    home: usize,
+    shards: Vec<RetainedOfShard>,
 }
 
 impl RetainedMessages {
@@ -34,7 +72,12 @@ impl RetainedMessages {
             mapping: Mapping::new(config, &broker.source_of_retained()),
             scratch: Scratch::default(),
             newest: HashMap::new(),
-            packets: vec![Vec::new(); config.service.shards],
+            home: config
+                .sources
+                .iter()
+                .find(|source| source.is_of_broker)
+                .map_or(0, |of| home(of, config.service.shards)),
+            shards: std::iter::repeat_with(RetainedOfShard::default).take(config.service.shards).collect(),
         }
     }
 
@@ -51,15 +94,20 @@ impl RetainedMessages {
             *newest = place;
         }
         if let Ok(message) = self.mapping.message(&mapped, WallMs(now_ms()), &mut self.scratch) {
-            let shard = router::owner(message.topic, self.packets.len());
-            put_packet(&publish(&message), &mut self.packets[shard]);
+            let shard = router::owner(message.topic, self.shards.len());
+            put_packet(&publish(&message), &mut self.shards[shard].packets);
         }
     }
 
-    /// The messages of each shard, for [`crate::shard::mail::Mail::TakeRetained`].
+    /// What each shard learns, for [`crate::shard::mail::Mail::TakeRetained`].
     #[must_use]
-    pub fn of_shards(self) -> Vec<Vec<u8>> {
-        self.packets
+    pub fn of_shards(self) -> Vec<RetainedOfShard> {
+        let Self { newest, home, mut shards, .. } = self;
+        for (topic, RecordPlace { of, offset }) in newest {
+            let shard = reads(home, of.partition.cast_signed(), shards.len());
+            shards[shard].copied.0.entry(of).or_default().insert(topic, offset);
+        }
+        shards
     }
 }
 
@@ -91,7 +139,7 @@ mod tests {
             let mut batches = consumer::Batches::new(batch, 0, Vec::new(), false);
             retained.take(0, &batches.take().expect("sound").expect("one"));
         }
-        let all = retained.of_shards().remove(0);
+        let all = retained.of_shards().remove(0).packets;
         let payload = |publish: Publish<'_>| String::from_utf8_lossy(publish.payload).into_owned();
         packets(&all).filter_map(publish_of).map(payload).collect()
     }

@@ -390,8 +390,10 @@ impl Broker {
         } else {
             self.stores_copy(key, bytes)
         };
-        // Kafka has it, and its record stays open until the log has room.
-        let waits = is_of_slot && !is_there && stored.is_err() && self.may_wait_for_log(bytes, is_full, bounds);
+        // Kafka has it, and its record stays open until the log has room. A client that is there gets it at QoS 2 after that.
+        let is_exact = copy.qos == QoS::ExactlyOnce;
+        let may_wait = || if is_there { is_exact } else { self.may_wait_for_log(bytes, is_full, bounds) };
+        let waits = is_of_slot && stored.is_err() && may_wait();
         let is_of_share = copy.share.filter(|_| copy.qos == QoS::AtLeastOnce);
         let is_in_log = message.claim.is_some() && is_of_share.is_some_and(|share| self.logs_share(share, bytes));
         let has_room = self.remembers_more();
@@ -403,8 +405,9 @@ impl Broker {
         let is_stored = is_in_log || matches!(stored, Ok(Some(_)));
         let keeps_open = is_windowed && is_stored || self.around.rules.keeps_open(is_stored);
         let claim = message.claim.filter(|_| keeps_open && (is_there || waits));
-        // Where the log has no room, a client that is there gets at QoS 1 what it would have got without a log.
-        let is_lost = stored.is_err() && (copy.qos == QoS::ExactlyOnce || !sends_at_once);
+        // Where the log has no room, a client that is there gets at QoS 1 what it would have got without a log, and all that it has asked for again.
+        let is_past = matches!(message.by, By::Replay | By::Past);
+        let is_lost = stored.is_err() && (is_exact && !is_past || !sends_at_once);
         let is_remembered = copy.share.is_some() || session.expiry_s() > 0 || !sends_at_once;
         // What a window bounds is never without room: its partition is not read on.
         if claim.is_none() && (is_lost || is_remembered && !has_room) {
@@ -480,17 +483,34 @@ impl Broker {
         }
     }
 
-    /// Sends a session its waiting messages, as far as its client may be sent them.
+    /// Sends a session its waiting messages, as far as its client may be sent them. Those that wait for the log are written there first, while it has room.
     pub(in crate::shard) fn pump_session(&mut self, io: &mut Ring<'_>, key: SessionKey) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        let Some(conn) = session.conn().filter(|_| session.has_queued()) else { return };
+        if self.pump_logged(io, key) {
+            self.note_unlogged(key);
+        }
+    }
+
+    /// Sends a session its waiting messages. True: the next one waits for room in the log.
+    pub(in crate::shard) fn pump_logged(&mut self, io: &mut Ring<'_>, key: SessionKey) -> bool {
+        while self.pump(io, key) {
+            if !self.log_next(io.now(), key) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Sends a session its waiting messages up to one that the log gets first. True: there is one.
+    fn pump(&mut self, io: &mut Ring<'_>, key: SessionKey) -> bool {
+        let Some(session) = self.sessions.get_mut(key) else { return false };
+        let Some(conn) = session.conn().filter(|_| session.has_queued()) else { return false };
         let holds = &mut self.keeping.holds;
         let unsent = holds.unsent(io, conn);
         let now = io.now();
         let passes = if session.is_remote() { self.delivery.remotes.passes(key) } else { None };
         if session.is_remote() && passes.is_none() {
             // The remote has not answered for its filters yet.
-            return;
+            return false;
         }
         let (out, before) = (holds.out(io, conn), self.delivery.remembered().acknowledged());
         let from = out.len();
@@ -511,6 +531,7 @@ impl Broker {
         }
         self.note_queue(now, key);
         self.count_pumped(now, key, &pumped);
+        pumped.waits_for_log
     }
 
     /// Counts copies that a session was sent, or that were dropped in their turn.

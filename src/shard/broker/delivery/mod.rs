@@ -315,7 +315,7 @@ impl Delivery {
     ) -> Result<Route, Stall> {
         let mut route = self.route(topic, publisher);
         // [MQTT-3.3.1-8]
-        if publish.retain && !self.is_again() {
+        if publish.retain && !self.at_hand.is_some_and(|at_hand| at_hand.is_again || at_hand.is_retained) {
             route = self.also(route, retained.home(topic));
         }
         if route.is_any() {

@@ -62,7 +62,7 @@ pub(in crate::shard) struct AtHand {
     pub(in crate::shard) topic: u16,
     /// It was read before: kept sessions of slots that have come may need it, and nobody else.
     pub(in crate::shard) is_again: bool,
-    /// Its retained message is in Kafka. Its reader alone knows that.
+    /// Its retained message is in Kafka, or a newer one of its MQTT topic: no other one is made of it. Its reader alone knows that.
     pub(in crate::shard) is_retained: bool,
 }
 

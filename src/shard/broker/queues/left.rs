@@ -1,5 +1,6 @@
 //! Copies of records of sources that only memory has for clients that are away. Their queue was full, or the log had no room, and they left; or, with `[broker]`,
-//! the log of their slot had no room when the copy came. The log gets them as soon as it can, in order, and their records stay open until they are durable
+//! the log of their slot had no room when the copy came. Copies of QoS 2 for clients that are connected are the same in the second case, and are sent once the log has
+//! them. The log gets copies as soon as it can, in order, and their records stay open until they are durable
 //! there. So a client that is away holds back no partition for longer than the log has no room, and a crash loses nothing that its group has moved past.
 
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use smallvec::SmallVec;
 use crate::limits::LEFT_WRITES_PER_TURN;
 use crate::route::shares::ShareNumber;
 use crate::runtime::seam::Monotonic;
-use crate::session::{Body, Claim, Copy, SessionKey};
+use crate::session::{Body, Claim, Copy, Session, SessionKey};
 
 use super::super::logs::{Lines, slot_of};
 use super::super::{Broker, Ring};
@@ -23,7 +24,7 @@ const SHORTEN_AFTER: Duration = Duration::from_secs(1);
 /// Sessions with copies that their log is to get.
 #[derive(Debug, Default)]
 struct OfLog {
-    /// Sessions without a connection, each with the number of the first copy that only memory may have.
+    /// Sessions, each with the number of the first copy that only memory may have.
     sessions: BTreeMap<SessionKey, u64>,
     /// The log has had no room for a copy, and some are not written yet: when queues are made shorter for them.
     shorten_at: Option<Monotonic>,
@@ -127,7 +128,7 @@ impl Broker {
         }
     }
 
-    /// Notes a copy for a client that is away and that its log, of this number, has no room for: its record stays open until it has.
+    /// Notes a copy that its log has no room for: its record stays open until it has.
     pub(in crate::shard) fn note_unlogged(&mut self, key: SessionKey) {
         let Some((number, copy)) = self.sessions.get(key).and_then(|of| Some((of.number()?, of.last_copy()))) else {
             return;
@@ -163,7 +164,7 @@ impl Broker {
                     return self.delivery.want_turn(io);
                 }
                 looks -= 1;
-                match self.write_one_left(key, from) {
+                match self.write_one_left(io, key, from) {
                     Written::Next(from) => self.queues.left.goes_on(log, key, from),
                     Written::NoRoom => {
                         self.shorten_for(log, io.now());
@@ -214,9 +215,38 @@ impl Broker {
         }
     }
 
-    fn write_one_left(&mut self, key: SessionKey, from: u64) -> Written {
-        let session = self.sessions.get(key).filter(|session| session.conn().is_none());
-        let Some((number, copy, body)) = session.and_then(|session| session.next_unlogged(from)) else {
+    /// Writes the next copy of a connected client to the log, if the client is sent the copy after that. False: the log has no room.
+    pub(in crate::shard) fn log_next(&mut self, now: Monotonic, key: SessionKey) -> bool {
+        let next = self.sessions.get(key).and_then(Session::next_for_log);
+        let Some((number, copy, body)) = next.map(|(number, copy, body)| (number, copy.clone(), Rc::clone(body)))
+        else {
+            return true;
+        };
+        if !self.can_be_logged(&body) {
+            self.sends_from_memory(now, key);
+            return true;
+        }
+        let Some((own, group)) = self.log_copy(key, number, &copy, &body) else { return false };
+        self.sessions.get_mut(key).into_iter().for_each(|session| session.waits_as(number, Rc::clone(&own)));
+        self.sessions.waits_for(key, self.around.rules.publish_waits_for(group));
+        true
+    }
+
+    /// Has copies that wait for the log sent from memory, as the log can never have them.
+    pub(super) fn sends_from_memory(&mut self, now: Monotonic, key: SessionKey) {
+        self.sessions.get_mut(key).into_iter().for_each(Session::sends_from_memory);
+        self.note_queue(now, key);
+    }
+
+    fn can_be_logged(&self, body: &Body) -> bool {
+        body.packet().len() + MESSAGE_BYTES + Recipient::BYTES_MAX <= self.queues.entry_max
+    }
+
+    fn write_one_left(&mut self, io: &mut Ring<'_>, key: SessionKey, from: u64) -> Written {
+        if self.sessions.get(key).is_some_and(|session| session.conn().is_some()) {
+            return if self.pump_logged(io, key) { Written::NoRoom } else { Written::All };
+        }
+        let Some((number, copy, body)) = self.sessions.get(key).and_then(|session| session.next_unlogged(from)) else {
             return Written::All;
         };
         let (copy, body) = (copy.clone(), Rc::clone(body));
@@ -229,8 +259,12 @@ impl Broker {
         if body.publish().is_none() {
             return Written::All;
         }
-        let can_be_logged = body.packet().len() + MESSAGE_BYTES + Recipient::BYTES_MAX <= self.queues.entry_max;
-        let own = if can_be_logged { self.log_copy(key, number, &copy, &body) } else { Some(body.released()) };
+        let can_be_logged = self.can_be_logged(&body);
+        let own = if can_be_logged {
+            self.log_copy(key, number, &copy, &body).map(|(own, _)| own)
+        } else {
+            Some(body.released())
+        };
         let Some(own) = own else { return Written::NoRoom };
         self.sessions.get_mut(key).into_iter().for_each(|session| session.waits_as(number, Rc::clone(&own)));
         if can_be_logged {
@@ -240,14 +274,14 @@ impl Broker {
     }
 
     /// Writes a copy that only memory has to the log of its session, in which its record is over once that is durable. Returns the message as the session has
-    /// it from now on; `None`: there is no room.
+    /// it from now on, and the group; `None`: there is no room.
     pub(in crate::shard) fn log_copy(
         &mut self,
         key: SessionKey,
         number: u64,
         copy: &Copy,
         body: &Body,
-    ) -> Option<Rc<Body>> {
+    ) -> Option<(Rc<Body>, u64)> {
         let of = self.stores_copy(key, body.packet().len()).ok()??;
         let (publish, buffer) = (body.publish()?, self.outlets.logs.kept.of_mut(of)?);
         let payload = &mut self.queues.payload;
@@ -261,7 +295,7 @@ impl Broker {
         self.queues.wrote = true;
         place.into_iter().for_each(|place| self.keeping.given.stored(kept.number, place));
         body.claim().into_iter().for_each(|claim| self.queues.left.hold(kept.group, claim));
-        Some(own)
+        Some((own, kept.group))
     }
 
     fn note_grown(&mut self, key: SessionKey) {

@@ -1,6 +1,6 @@
-//! Room in the log of a slot for copies that wait for it, for clients that are away: their records are open, and hold back their partitions. Queues of others may
-//! take all of the log. While those of clients that are connected are the larger part, room comes as they acknowledge. Else the longest queue of a client that is
-//! away loses its oldest messages.
+//! Room in the log of a slot for copies that wait for it: their records are open, and hold back their partitions. Queues of others may take all of the log. While
+//! those of clients that are connected are the larger part, room comes as they acknowledge. Else the longest queue of a client that is away loses its oldest
+//! messages.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ const NO_ROOM: &str =
     "the log of the client's slot has no room for more waiting messages: those of the longest queue go";
 
 impl Broker {
-    /// Whether copies of this session wait for its log, as its client is away: later ones wait, too.
+    /// Whether copies of this session wait for its log: later ones wait, too.
     pub(in crate::shard) fn waits_for_log(&self, key: SessionKey) -> bool {
         let number = || self.sessions.get(key).and_then(Session::number);
         self.queues.left.is_waiting() && number().is_some_and(|number| self.queues.left.waits(slot_of(number), key))
@@ -55,7 +55,10 @@ impl Broker {
         let all = self.queues.fullest.sessions().chain(self.queues.left.waiting_for(slot));
         let of_slot = all.filter(|key| number(key).is_some_and(|number| slot_of(number) == slot));
         let is_away = |key: &SessionKey| self.sessions.get(*key).is_some_and(|session| session.conn().is_none());
-        let lengths = of_slot.map(|key| (key, self.queue_length(key)));
+        // One that waits for the log itself makes room as long as it has something to acknowledge.
+        let is_stuck =
+            |key: &SessionKey| !is_away(key) && self.queues.left.waits(slot, *key) && self.copies_on_way(*key) == 0;
+        let lengths = of_slot.filter(|key| !is_stuck(key)).map(|key| (key, self.queue_length(key)));
         let (mut away, there): (BTreeMap<SessionKey, usize>, BTreeMap<_, _>) =
             lengths.partition(|(key, _)| is_away(key));
         if there.values().sum::<usize>() > away.values().sum::<usize>() {
@@ -80,6 +83,10 @@ impl Broker {
             // No queue can make room.
             let waiting: Vec<SessionKey> = self.queues.left.waiting_for(slot).collect();
             for key in waiting {
+                if self.sessions.get(key).is_some_and(|session| session.conn().is_some()) {
+                    self.sends_from_memory(now, key);
+                    continue;
+                }
                 self.sessions.get_mut(key).into_iter().for_each(Session::drop_unlogged);
                 self.tell_shortened_for_slot(now, key);
             }
@@ -91,6 +98,11 @@ impl Broker {
         self.note_queue_later(now, key);
         self.retained.note_dropped(key);
         self.dropped_for_room(now, Whose::Session(key), (&gone, NO_ROOM));
+    }
+
+    /// How many copies a client was sent and has not acknowledged.
+    fn copies_on_way(&self, key: SessionKey) -> usize {
+        self.sessions.get(key).map_or(0, |session| session.on_its_way().0)
     }
 
     /// The bytes of all copies of a session, sent or not.

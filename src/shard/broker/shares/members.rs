@@ -67,7 +67,7 @@ impl Broker {
         for (number, copy, body) in session.map(|of| of.shared_of(number)).unwrap_or_default() {
             let own = if is_by_groups {
                 // Where the log has no room, the message stays the share's.
-                let Some(own) = self.log_copy(key, number, &copy, &body) else { continue };
+                let Some((own, _)) = self.log_copy(key, number, &copy, &body) else { continue };
                 Some(own)
             } else {
                 self.store_as_own(key, number, &copy, &body);

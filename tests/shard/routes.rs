@@ -1,0 +1,169 @@
+//! Partitions of `[broker]`'s routes: where their readers begin, and what they do not retain again.
+
+use forebay::config;
+use forebay::kafka::consumer::Batches;
+use forebay::metrics::spec::SourceMetric;
+use forebay::mqtt::packet::Version;
+use forebay::runtime::seam::ConnId;
+use forebay::shard::mail::Mail;
+use forebay::shard::sources::RetainedMessages;
+use kafka_protocol::messages::ApiKey;
+
+use super::conformance::words;
+use super::coordinator::Groups;
+use super::positions::{connect, started, subscribe};
+use super::slot_full::clients;
+use super::slots::{BROKER, begin, client, heard, until};
+use super::world::World;
+
+const MESSAGES: &str = "mqtt-messages";
+const RETAINED: &str = "mqtt-retained";
+
+/// FENCED_INSTANCE_ID and COORDINATOR_LOAD_IN_PROGRESS.
+const FENCED: i16 = 82;
+const LOADING: i16 = 14;
+
+fn groups(world: &mut World) -> &mut Groups {
+    world.broker.groups.as_mut().expect("it has groups")
+}
+
+fn write(world: &mut World, value: &str) {
+    world.broker.readable.entry((MESSAGES.to_owned(), 0)).or_default().push(value.as_bytes().to_vec());
+}
+
+/// A client with a session that ends with its connection.
+fn without_session(world: &mut World, id: &str) -> ConnId {
+    let conn = world.connect_v5(id, &[2, 0, 0, 0]);
+    assert!(heard(world, conn)[0].starts_with("connack 0 0x00"));
+    conn
+}
+
+/// A process that stood still goes on, takes the place of its successor in the group for a moment, and commits what it has nobody for. Clients of the
+/// successor get it all the same, those with sessions that end with their connections, too, and nobody gets anything twice.
+#[test]
+fn a_reader_begins_no_later_than_the_one_before_it_was() {
+    let config = config::parse(&format!("{BROKER}name = \"a\"\nqos = 1\n"), "test.toml").expect("a configuration");
+    let group = config.sources[0].group.clone();
+    let mut world = World::of(config);
+    world.broker.groups = Some(Groups::default());
+    world.broker.key = Some(b"t".to_vec());
+    let at = (group.clone(), MESSAGES.to_owned(), 0);
+    groups(&mut world).committed.insert(at.clone(), 0);
+    begin(&mut world, 0..2, 1);
+    let (kept, ..) = connect(&mut world, &client(0));
+    let clean = without_session(&mut world, &client(1));
+    [kept, clean].into_iter().for_each(|conn| subscribe(&mut world, conn, b't', 1));
+    write(&mut world, "one");
+    for conn in [kept, clean] {
+        assert_eq!(heard(&mut world, conn), ["t one q1 id 1"]);
+        world.bytes(conn, &[0x40, 2, 0, 1]);
+    }
+    until(&mut world, |world| (groups(world).committed[&at] == 1).then_some(()));
+
+    groups(&mut world).refuses = vec![(ApiKey::Heartbeat, "forebay", FENCED), (ApiKey::JoinGroup, "forebay", LOADING)];
+    until(&mut world, |world| (world.source_number(0, SourceMetric::Assigned) == 0).then_some(()));
+    write(&mut world, "two");
+    groups(&mut world).committed.insert(at.clone(), 2);
+    groups(&mut world).refuses.clear();
+    write(&mut world, "three");
+    for conn in [kept, clean] {
+        let mut said = Vec::new();
+        until(&mut world, |world| {
+            let bytes = world.sent(conn);
+            said.extend(words(Version::V5, &bytes));
+            said.last().is_some_and(|packet| packet.contains("three")).then_some(())
+        });
+        assert_eq!(said, ["t two q1 id 2", "t three q1 id 3"]);
+        [2, 3].into_iter().for_each(|id| world.bytes(conn, &[0x40, 2, 0, id]));
+    }
+    until(&mut world, |world| (groups(world).committed[&at] == 3).then_some(()));
+}
+
+/// The process ends, and another one begins that reads these records of the route again, and this many others later; the topic of retained messages is there.
+fn restarted(world: &mut World, values: &[&str], unread: i64) {
+    world.broker.unread = unread;
+    world.broker.readable.insert((MESSAGES.to_owned(), 0), Vec::new());
+    values.iter().for_each(|value| write(world, value));
+    world.restart(None);
+    let config = world.config();
+    let mut retained = RetainedMessages::new(config, config.broker.as_ref().expect("a broker"));
+    for ((_, partition), log) in world.broker.logs.iter().filter(|((topic, _), _)| topic == RETAINED) {
+        let mut batches = Batches::new(log.clone(), 0, Vec::new(), false);
+        while let Ok(Some(record)) = batches.take() {
+            retained.take(*partition, &record);
+        }
+    }
+    world.mail(Mail::TakeRetained(retained.of_shards().remove(0)));
+    begin(world, 0..1, 2);
+    until(world, |world| (world.source_number(0, SourceMetric::Records) == values.len() as u64).then_some(()));
+}
+
+/// How many copies of retained messages there are.
+fn copies(world: &World) -> usize {
+    world.broker.records.iter().filter(|(topic, ..)| topic == RETAINED).count()
+}
+
+/// A process that has read these retained messages, and has copied them.
+fn copied(values: &[&str]) -> World {
+    let mut world = started(0..1, "");
+    world.broker.retains = (0..10).collect();
+    values.iter().for_each(|value| write(&mut world, value));
+    until(&mut world, |world| (copies(world) == values.len()).then_some(()));
+    world
+}
+
+/// N33: a start reads the routes again from the last commit. Until it is back where the process before it was, clients that subscribe get what was retained last.
+#[test]
+fn a_record_that_is_read_again_does_not_take_the_place_of_a_newer_retained_message() {
+    let mut world = copied(&["old", "new"]);
+    restarted(&mut world, &["old"], 1);
+    let conn = without_session(&mut world, &clients().next().expect("one"));
+    subscribe_and_hear(&mut world, conn, &["suback 9 [1]", "t new q1 id 1 retain"]);
+    world.broker.unread = 0;
+    ["new", "newer"].iter().for_each(|value| write(&mut world, value));
+    assert_eq!(heard(&mut world, conn), ["t new q1 id 2", "t newer q1 id 3"]);
+    let conn = without_session(&mut world, &clients().nth(1).expect("one"));
+    subscribe_and_hear(&mut world, conn, &["suback 9 [1]", "t newer q1 id 1 retain"]);
+    assert_eq!(copies(&world), 3, "what has a copy gets no other one");
+}
+
+/// The same where the newest of them is empty: what was retained has ended.
+#[test]
+fn a_record_that_is_read_again_does_not_bring_back_what_is_retained_no_more() {
+    let mut world = copied(&["old", ""]);
+    restarted(&mut world, &["old"], 1);
+    let conn = without_session(&mut world, &clients().next().expect("one"));
+    world.broker.retains.clear();
+    subscribe_and_hear(&mut world, conn, &["suback 9 [1]"]);
+    world.broker.unread = 0;
+    ["", "live"].iter().for_each(|value| write(&mut world, value));
+    assert_eq!(heard(&mut world, conn), ["t  q1 id 1", "t live q1 id 2"]);
+    assert_eq!(copies(&world), 2);
+}
+
+/// A log has lost records that have copies: later ones at their places are retained.
+#[test]
+fn a_copy_of_a_record_that_is_lost_keeps_no_other_one_from_being_retained() {
+    let mut world = copied(&["old", "lost", "lost too"]);
+    restarted(&mut world, &["old"], 0);
+    let conn = without_session(&mut world, &clients().next().expect("one"));
+    subscribe_and_hear(&mut world, conn, &["suback 9 [1]", "t lost too q1 id 1 retain"]);
+    write(&mut world, "new");
+    assert_eq!(heard(&mut world, conn), ["t new q1 id 2"]);
+    let conn = without_session(&mut world, &clients().nth(1).expect("one"));
+    subscribe_and_hear(&mut world, conn, &["suback 9 [1]", "t new q1 id 1 retain"]);
+}
+
+fn subscribe_and_hear(world: &mut World, conn: ConnId, all: &[&str]) {
+    world.bytes(conn, &[0x82, 7, 0, 9, 0, 0, 1, b't', 1]);
+    let mut said = Vec::new();
+    for _ in 0..10 {
+        let mut looks = 0;
+        until(world, |_| {
+            looks += 1;
+            (looks > 1).then_some(())
+        });
+        said.extend(words(Version::V5, &world.sent(conn)));
+    }
+    assert_eq!(said, all);
+}

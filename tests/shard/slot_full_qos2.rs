@@ -1,0 +1,106 @@
+//! The log of a slot is full, and a client is connected that asked for QoS 2.
+
+use std::time::Duration;
+
+use forebay::metrics::spec::ShardMetric as M;
+use forebay::mqtt::packet::Version;
+
+use super::conformance::words;
+use super::positions::{connect, crash, started, step, subscribe, until_quiet};
+use super::slot_full::{absent, clients, full_of_sessions, write};
+use super::slots::{heard, until};
+use super::world::World;
+
+/// Places of records, as their payloads are.
+fn places(has: &[String]) -> Vec<usize> {
+    has.iter().map(|payload| payload.parse().expect("a place")).collect()
+}
+
+/// A shard with four clients that are away, and a fifth one.
+fn begun() -> (World, String) {
+    let mut world = started(0..1, "");
+    let ids: Vec<String> = clients().take(5).collect();
+    ids.iter().zip(b"abcd").for_each(|(id, topic)| absent(&mut world, id, *topic));
+    (world, ids[4].clone())
+}
+
+/// Records that take more than the log has.
+fn many() -> impl Iterator<Item = u8> {
+    b"abcd".iter().flat_map(|topic| [*topic; 28])
+}
+
+fn turn(world: &mut World) {
+    world.advance(Duration::from_millis(20));
+    let letters = world.table.posted.replace(Vec::new()).unwrap_or_default();
+    letters.into_iter().for_each(|(_, letter)| world.mail(letter));
+}
+
+/// A message waits until the log has it, with all behind it: a crash at any moment gives it once.
+#[test]
+fn a_client_that_is_connected_gets_a_message_once_through_a_crash() {
+    for turns in (0..100).step_by(5) {
+        let (mut world, id) = begun();
+        let (conn, ..) = connect(&mut world, &id);
+        subscribe(&mut world, conn, b't', 2);
+        let first = many().count();
+        write(&mut world, many().chain([b't'; 3]).chain(*b"abcdabcd"));
+        let (mut has, mut held, mut left) = (Vec::new(), Vec::new(), None);
+        while left != Some(0) {
+            turn(&mut world);
+            let said = words(Version::V5, &world.sent(conn));
+            step(&mut world, conn, said, (&mut has, &mut held));
+            let is_full = world.number(M::SlotsFull) == 1;
+            left = left.map(|left: u32| left - 1).or_else(|| is_full.then_some(turns));
+        }
+        crash(&mut world, 0..1, 2);
+        let (conn, _, mut said) = connect(&mut world, &id);
+        for quiet in 0..100 {
+            step(&mut world, conn, said, (&mut has, &mut held));
+            if has.len() >= 3 && quiet >= 30 {
+                break;
+            }
+            said = words(Version::V5, &until_quiet(&mut world, conn));
+        }
+        assert_eq!(places(&has), [first, first + 1, first + 2], "after {turns} turns");
+    }
+}
+
+/// Sessions have taken the log, and nothing can make room: the client gets messages from memory.
+#[test]
+fn a_log_full_of_sessions_keeps_no_message_from_a_client_that_is_connected() {
+    let (mut world, conn) = full_of_sessions(|world, id| {
+        let (conn, ..) = connect(world, id);
+        subscribe(world, conn, b't', 2);
+        conn
+    });
+    write(&mut world, [b't'; 3]);
+    let (mut has, mut held) = (Vec::new(), Vec::new());
+    until(&mut world, |world| {
+        let said = words(Version::V5, &world.sent(conn));
+        step(world, conn, said, (&mut has, &mut held));
+        (has.len() == 3 && held.is_empty()).then_some(())
+    });
+    assert_eq!(places(&has), [0, 1, 2]);
+    until(&mut world, |world| (world.number(M::SlotsFull) == 0).then_some(()));
+}
+
+/// What was retained before the client has subscribed comes at QoS 2, too.
+#[test]
+fn a_retained_message_is_not_dropped() {
+    let (mut world, id) = begun();
+    let (conn, ..) = connect(&mut world, &id);
+    world.broker.retains.insert(0);
+    write(&mut world, [b'r'].into_iter().chain(many()));
+    until(&mut world, |world| (world.number(M::SlotsFull) == 1).then_some(()));
+    let dropped = world.number(M::CopiesQueueFull);
+    world.bytes(conn, &[0x82, 7, 0, 9, 0, 0, 1, b'r', 2]);
+    let mut said = Vec::new();
+    until(&mut world, |world| {
+        said.extend(words(Version::V5, &world.sent(conn)));
+        (said.len() == 2).then_some(())
+    });
+    assert!(said[1].ends_with("0 q2 id 1 retain"), "{}", &said[1][said[1].len() - 30..]);
+    assert_eq!(world.number(M::CopiesQueueFull), dropped);
+    world.bytes(conn, &[0x50, 2, 0, 1]);
+    assert_eq!(heard(&mut world, conn), ["pubrel 1 0x00"]);
+}
