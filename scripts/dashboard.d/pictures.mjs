@@ -156,6 +156,8 @@ try {
     await page.getByLabel('Token').fill(token);
     await page.keyboard.press('Enter');
     await page.getByRole('heading', { name: 'Overview' }).waitFor();
+    // The way to the login has scrolled the navigation.
+    await page.reload();
     for (const [name, hash] of Object.entries(PAGES).filter(([name]) => theme === 'light' || IN_DARK.includes(name))) {
       await page.goto(`http://127.0.0.1:${control}/ui/#/${hash}`);
       await page.getByText('Live', { exact: true }).waitFor();
