@@ -62,7 +62,7 @@ impl World {
         let still = rng.u64(50 * MS..5 * self.session_timeout() / 2);
         self.note(|| format!("process {life} stands still for {} ms", still / MS));
         self.broker.frozen.push(life);
-        self.instances.stood_still += 1;
+        self.instances.disturbed.push((self.time, self.time + still));
         let of_it: Vec<(u64, Client)> = self
             .sockets
             .iter()
@@ -155,6 +155,9 @@ impl World {
         let Some(part) = self.instances.parts.remove(&life) else { return };
         let index = part.index;
         self.instances.ended.push((life, index, self.time));
+        if how != End::Stopped {
+            self.instances.disturbed.push((self.time, self.time));
+        }
         let timeout = self.session_timeout();
         let rng = &mut self.instances.rng;
         let wait = match rng.u8(..4) {
@@ -182,9 +185,10 @@ impl World {
         }
         let time = self.time;
         self.instances.cuts.values_mut().for_each(|until| *until = time);
-        // Relays that wait for the end of a cut are due at its former end.
+        // Relays that wait for the end of a cut, or for their connection, are due at its former end.
         let all: Vec<u64> = self.instances.relays.keys().copied().collect();
         for number in all {
+            self.linked(number);
             for way in [super::links::Way::ToOwner, super::links::Way::ToFront] {
                 self.relay_goes_on(number, way);
             }
@@ -255,7 +259,7 @@ impl World {
                 let still = rng.u64(timeout / 2..3 * timeout);
                 self.note(|| format!("process {life} stands still for {} ms", still / MS));
                 self.broker.frozen.push(life);
-                self.instances.stood_still += 1;
+                self.instances.disturbed.push((self.time, self.time + still));
                 self.instances.calm_at = self.time + still;
                 self.schedule(self.time + still, Event::Thaw(life));
             }

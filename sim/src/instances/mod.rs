@@ -76,8 +76,8 @@ pub(crate) struct Instances {
     pub(crate) answered: HashSet<(usize, u32, u32)>,
     /// Up to where the records below a commit were looked at, by process, topic and partition.
     pub(crate) below: BTreeMap<(u32, String, i32), i64>,
-    /// Processes that stood still.
-    pub(crate) stood_still: u64,
+    /// When processes were killed, and from when until when they stood still.
+    pub(crate) disturbed: Vec<(u64, u64)>,
     /// When clients that have no CONNACK have connected, by socket.
     pub(crate) connected_at: BTreeMap<u64, u64>,
     /// Since when nothing has happened to an instance, once faults have ended.
@@ -171,7 +171,7 @@ impl Instances {
             is_calm: false,
             answered: HashSet::new(),
             below: BTreeMap::new(),
-            stood_still: 0,
+            disturbed: Vec::new(),
             connected_at: BTreeMap::new(),
             calm_at: 0,
             owned_since: None,

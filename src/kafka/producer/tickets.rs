@@ -48,9 +48,9 @@ impl Tickets {
         });
     }
 
-    /// Whether anybody of these waits for an answer.
-    pub(super) fn any(&self, of: impl Fn(u64) -> bool) -> bool {
-        self.0.iter().any(|span| span.owed && of(span.session))
+    /// Whether this is so of any row, by the session that waits for its answer.
+    pub(super) fn any(&self, is_so: impl Fn(Option<u64>) -> bool) -> bool {
+        self.0.iter().any(|span| is_so(span.owed.then_some(span.session)))
     }
 
     /// Bytes by which the next row's ticket makes it grow.
