@@ -52,5 +52,9 @@ fn a_silent_instance_welcomes_nobody_and_what_it_has_of_lost_slots_is_not_sent()
     for _ in 0..20 {
         world.advance(Duration::from_millis(100));
     }
-    assert_eq!(rows(&world), 2, "what the client of the lost slot had published, it publishes again elsewhere, or it is older than what it has published there");
+    assert_eq!(
+        rows(&world),
+        2,
+        "what the client of the lost slot had published, it publishes again elsewhere, or it is older than what it has published there"
+    );
 }

@@ -8,7 +8,7 @@ use forebay::runtime::seam::Closed;
 use forebay::shard::instances::ToGroup;
 use forebay::shard::mail::Mail;
 
-use super::{Ending, Part};
+use super::{Ending, Happening, Part};
 use crate::faults::Fault;
 use crate::plan::instances::name_of;
 use crate::process::{End, In};
@@ -57,7 +57,8 @@ impl World {
         true
     }
 
-    /// A process stands still for a while. Clients that notice go to others; in one case of four another process of its name starts.
+    /// A process stands still for a while. Clients that notice go to others, half of them at once, the others later: what they have sent by then reaches the
+    /// process when it goes on. In one case of four another process of its name starts.
     fn freeze_instance(&mut self, life: u32, rng: &mut fastrand::Rng) {
         let still = rng.u64(50 * MS..5 * self.session_timeout() / 2);
         self.note(|| format!("process {life} stands still for {} ms", still / MS));
@@ -71,8 +72,13 @@ impl World {
             .collect();
         for (socket, client) in of_it {
             let is_clients = !matches!(client, Client::Relay(_)) && self.socket_of(client) == Some(socket);
-            if is_clients && rng.bool() {
-                self.client_leaves(client, socket);
+            match rng.u8(..4) {
+                0 if is_clients => self.client_leaves(client, socket),
+                1 if is_clients => {
+                    let at = self.time + rng.u64(..still);
+                    self.schedule(at, Event::Instance(Happening::Leaves(client, socket)));
+                }
+                _ => {}
             }
         }
         let forgets = self.plan.faults.iter().any(|(fault, _)| *fault == Fault::ForgetIdentities);
