@@ -393,6 +393,16 @@ pub trait Rules: Debug + Sync {
         has_answered
     }
 
+    /// K10: An instance that has not heard of its group for too long sends no rows of routes and no CONNACK: another one may have its slots by now. Whether it has not.
+    fn is_silent(&self, is_unheard: bool) -> bool {
+        is_unheard
+    }
+
+    /// K11: A will that was published, or was refused, goes from the log of its session in that turn. The next process does not find it.
+    fn ends_will(&self) -> bool {
+        true
+    }
+
     /// G10: A message that has come through this instance before neither comes in nor goes out by a bridge again.
     fn may_come_round(&self) -> bool {
         false

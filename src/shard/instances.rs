@@ -302,6 +302,7 @@ impl Core {
 
     /// Whether this process may be no instance of the broker any more, and says nothing that another one could contradict (C4).
     pub(super) fn is_silent(&self, io: &Ring<'_>) -> bool {
-        self.broker.around.slots.are_given_out() && self.broker.around.peers.is_silent(io.boottime())
+        let around = &self.broker.around;
+        around.slots.are_given_out() && around.rules.is_silent(around.peers.is_silent(io.boottime()))
     }
 }

@@ -9,6 +9,7 @@ use crate::config::OfBroker;
 use crate::membership::SlotSet;
 use crate::metrics::event::{Field, Kind};
 use crate::metrics::spec::ShardMetric as M;
+use crate::record::{Record, names};
 use crate::runtime::seam::{ConnId, Monotonic};
 use crate::session::{End, SessionKey, send_away};
 
@@ -238,7 +239,7 @@ impl Core {
         if let Some(rows) = &mut self.broker.outlets.logs.slot_rows {
             rows.end(slot);
         }
-        self.withdraw_rows_of(&sessions.iter().map(|(key, _)| *key).collect());
+        self.withdraw_rows_of(slot, &sessions.iter().map(|(key, _)| *key).collect());
         for (key, _) in sessions {
             self.broker.delivery.remotes.remove(key);
             self.broker.delivery.shares.moves(key);
@@ -252,15 +253,23 @@ impl Core {
         io.go_on();
     }
 
-    /// Drops rows of these sessions that are in no batch yet: another instance serves the sessions now.
-    fn withdraw_rows_of(&mut self, sessions: &HashSet<SessionKey>) {
+    /// Drops rows of a slot's sessions that are in no batch yet: another instance serves them now. Rows at QoS 0 are known by their client. Wills of higher QoS
+    /// stay: nobody publishes them again.
+    fn withdraw_rows_of(&mut self, slot: u16, sessions: &HashSet<SessionKey>) {
         let around = &self.broker.around;
         let Some(broker) = around.config.broker.as_ref().filter(|_| around.slots.are_given_out()) else { return };
         let is_its = |session: u64| matches!(Owner::of(session), Owner::Session(key) if sessions.contains(&key));
+        fn header<'a>(record: &Record<'a>, name: &str) -> Option<&'a [u8]> {
+            record.headers.clone().find(|(of, _)| *of == name.as_bytes())?.1
+        }
+        let is_of_slot = |record: &Record<'_>| {
+            let client = header(record, names::CLIENT_ID).and_then(|id| std::str::from_utf8(id).ok());
+            header(record, names::QOS) == Some(b"0") && client.and_then(|id| around.slots.slot(id)) == Some(slot)
+        };
         let Upstream { producer, members, busy, .. } = &mut self.broker.outlets.upstreams[broker.cluster];
         let routes = members.own().filter(|(_, index)| around.config.sinks[*index].of_broker == Some(OfBroker::Route));
         for (sink, _) in routes {
-            *busy |= producer.withdraw(sink, is_its) > 0;
+            *busy |= producer.withdraw(sink, is_its, is_of_slot) > 0;
         }
     }
 

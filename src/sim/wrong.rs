@@ -118,6 +118,8 @@ wrong! {
     LogsWithoutBound, Broker { fn segments_of_sessions(&self, most: u64) -> u64 { 8 * most } }
     ClosesWhoAnswered, Broker { fn stays_with(&self, _: bool) -> bool { false } }
     KeepsReleased, Broker { fn reports_released(&self) -> bool { false } }
+    SpeaksUnheard, Broker { fn is_silent(&self, _: bool) -> bool { false } }
+    KeepsWills, Broker { fn ends_will(&self) -> bool { false } }
     CopiesUnanswered, Broker { fn waits_for_copy(&self) -> bool { false } }
     EndsCopiesAtOnce, Broker { fn may_end_copy(&self, _: bool) -> bool { true } }
     GivesAgain, Broker { fn passes_over(&self, _: bool) -> bool { false } }

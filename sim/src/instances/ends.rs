@@ -8,7 +8,7 @@ use forebay::runtime::seam::Closed;
 use forebay::shard::instances::ToGroup;
 use forebay::shard::mail::Mail;
 
-use super::{Ending, Part};
+use super::{Ending, Happening, Part};
 use crate::faults::Fault;
 use crate::plan::instances::name_of;
 use crate::process::{End, In};
@@ -57,12 +57,13 @@ impl World {
         true
     }
 
-    /// A process stands still for a while. Clients that notice go to others; in one case of four another process of its name starts.
+    /// A process stands still for a while. Clients that notice go to others, half of them at once, the others later: what they have sent by then reaches the
+    /// process when it goes on. In one case of four another process of its name starts.
     fn freeze_instance(&mut self, life: u32, rng: &mut fastrand::Rng) {
         let still = rng.u64(50 * MS..5 * self.session_timeout() / 2);
         self.note(|| format!("process {life} stands still for {} ms", still / MS));
         self.broker.frozen.push(life);
-        self.instances.stood_still += 1;
+        self.instances.disturbed.push((self.time, self.time + still));
         let of_it: Vec<(u64, Client)> = self
             .sockets
             .iter()
@@ -71,8 +72,13 @@ impl World {
             .collect();
         for (socket, client) in of_it {
             let is_clients = !matches!(client, Client::Relay(_)) && self.socket_of(client) == Some(socket);
-            if is_clients && rng.bool() {
-                self.client_leaves(client, socket);
+            match rng.u8(..4) {
+                0 if is_clients => self.client_leaves(client, socket),
+                1 if is_clients => {
+                    let at = self.time + rng.u64(..still);
+                    self.schedule(at, Event::Instance(Happening::Leaves(client, socket)));
+                }
+                _ => {}
             }
         }
         let forgets = self.plan.faults.iter().any(|(fault, _)| *fault == Fault::ForgetIdentities);
@@ -155,6 +161,9 @@ impl World {
         let Some(part) = self.instances.parts.remove(&life) else { return };
         let index = part.index;
         self.instances.ended.push((life, index, self.time));
+        if how != End::Stopped {
+            self.instances.disturbed.push((self.time, self.time));
+        }
         let timeout = self.session_timeout();
         let rng = &mut self.instances.rng;
         let wait = match rng.u8(..4) {
@@ -182,9 +191,10 @@ impl World {
         }
         let time = self.time;
         self.instances.cuts.values_mut().for_each(|until| *until = time);
-        // Relays that wait for the end of a cut are due at its former end.
+        // Relays that wait for the end of a cut, or for their connection, are due at its former end.
         let all: Vec<u64> = self.instances.relays.keys().copied().collect();
         for number in all {
+            self.linked(number);
             for way in [super::links::Way::ToOwner, super::links::Way::ToFront] {
                 self.relay_goes_on(number, way);
             }
@@ -255,7 +265,7 @@ impl World {
                 let still = rng.u64(timeout / 2..3 * timeout);
                 self.note(|| format!("process {life} stands still for {} ms", still / MS));
                 self.broker.frozen.push(life);
-                self.instances.stood_still += 1;
+                self.instances.disturbed.push((self.time, self.time + still));
                 self.instances.calm_at = self.time + still;
                 self.schedule(self.time + still, Event::Thaw(life));
             }

@@ -51,6 +51,8 @@ pub enum Happening {
     Take(u32, u16, u64),
     /// A connection to another instance is there, or refused.
     Linked(u64),
+    /// A client leaves its process, if it has this socket still.
+    Leaves(Client, u64),
     /// Bytes or the end of a connection between instances arrive.
     Arrives(u64, links::Way, links::Piece),
     /// A connection between instances goes on that had to wait.
@@ -77,8 +79,8 @@ pub(crate) struct Instances {
     pub(crate) answered: HashSet<(usize, u32, u32)>,
     /// Up to where the records below a commit were looked at, by process, topic and partition.
     pub(crate) below: BTreeMap<(u32, String, i32), i64>,
-    /// Processes that stood still.
-    pub(crate) stood_still: u64,
+    /// When processes were killed or lost slots, and from when until when they stood still.
+    pub(crate) disturbed: Vec<(u64, u64)>,
     /// When clients that have no CONNACK have connected, by socket.
     pub(crate) connected_at: BTreeMap<u64, u64>,
     /// Since when nothing has happened to an instance, once faults have ended.
@@ -172,7 +174,7 @@ impl Instances {
             is_calm: false,
             answered: HashSet::new(),
             below: BTreeMap::new(),
-            stood_still: 0,
+            disturbed: Vec::new(),
             connected_at: BTreeMap::new(),
             calm_at: 0,
             owned_since: None,
@@ -248,6 +250,10 @@ impl World {
             Happening::Prepare(life) => _ = self.within(life, Self::prepares_instance),
             Happening::Take(life, slot, attempt) => _ = self.within(life, |world| world.takes(slot, attempt)),
             Happening::Linked(relay) => self.linked(relay),
+            Happening::Leaves(client, socket) if self.socket_of(client) == Some(socket) => {
+                self.client_leaves(client, socket)
+            }
+            Happening::Leaves(..) => {}
             Happening::Arrives(relay, way, piece) => self.piece_arrives(relay, way, piece),
             Happening::GoesOn(relay, way) => self.relay_goes_on(relay, way),
         }
@@ -361,6 +367,9 @@ impl World {
     /// News of the group, or what has become of a slot.
     pub(crate) fn hear_of_slots(&mut self, notice: Notice) {
         let (life, time, now) = (self.life, self.time, self.clocks().1);
+        if matches!(notice, Notice::SlotLost(_) | Notice::Group(News::Lost(_))) {
+            self.instances.disturbed.push((time, time));
+        }
         let Some(part) = self.instances.parts.get_mut(&life) else { return };
         let todo = match &notice {
             Notice::Group(News::Fenced) => return self.is_fenced(),

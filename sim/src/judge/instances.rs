@@ -9,12 +9,15 @@ use forebay::shard::router::Place;
 use crate::kafka::State;
 use crate::kafka::coordinator::Commit;
 use crate::plan::broker::{MESSAGES, ODD};
-use crate::process::{End, Process};
+use crate::process::Process;
 use crate::time::S;
 use crate::world::{Client, World};
 
 /// How long a client waits for its CONNACK, at rest.
 const CONNACK_WITHIN: u64 = S;
+
+/// How long after an owner a client hears that its connection has ended: what goes between instances may be cut off meanwhile.
+const HEARD_WITHIN: u64 = 10 * S;
 
 /// Whether a process serves a slot.
 fn serves(process: &Process, slot: u16) -> bool {
@@ -97,7 +100,7 @@ impl World {
             }
             for row in &entry.rows {
                 let Some(message) = self.messages.get(row.message as usize) else { continue };
-                if message.is_will || entry.late || !seen.insert(row.message) {
+                if !seen.insert(row.message) || message.is_will || entry.late {
                     continue;
                 }
                 let line = (message.device, message.topic.as_str(), message.qos, entry.place.2);
@@ -117,15 +120,19 @@ impl World {
     }
 
     /// I6: a will comes once, and not at all if its client was back in its session before it was due. One that is published while a process dies, stands still,
-    /// or loses its slots to another one may come again, or may be lost.
+    /// or loses its slots to another one may come again, or may be lost. What has happened long before its client was lost, or after its last record, excuses nothing.
     pub(crate) fn judge_wills(&mut self) {
-        let killed = self.judge.ends.iter().filter(|end| **end != End::Stopped).count() as u64;
-        let most = 1 + killed + self.instances.stood_still;
+        let has_disturbed = |from: u64, to: u64| {
+            let all = self.instances.disturbed.iter();
+            all.filter(|(begin, end)| *begin <= to && *end + HEARD_WITHIN >= from).count()
+        };
         let mut wrong = None;
         for device in &self.devices {
             for will in &device.wills {
-                let copies =
-                    self.clusters[0].copies(will.message, 0).filter(|entry| entry.state != State::Lost).count() as u64;
+                let copies = self.clusters[0].copies(will.message, 0).filter(|entry| entry.state != State::Lost);
+                let times: Vec<u64> = copies.map(|entry| entry.time).collect();
+                let (lost_at, last) = (will.lost_at.unwrap_or(0), times.iter().max().copied());
+                let most = 1 + last.map_or(0, |last| has_disturbed(lost_at, last));
                 let delay = u64::from(device.will_delay_s) * S;
                 let is_before = |lost: u64| will.back_at.is_some_and(|(at, is_same)| is_same && at < lost + delay);
                 let is_cancelled = will.was_greeted && delay > 0 && will.lost_at.is_some_and(is_before);
@@ -133,16 +140,15 @@ impl World {
                     && will.was_greeted
                     && delay == 0
                     && will.lost_at.is_some()
-                    && will.back_at.is_some()
-                    && most == 1;
-                let said = match copies {
+                    && has_disturbed(lost_at, u64::MAX) == 0;
+                let said = match times.len() {
                     0 if is_due => "it has not come",
                     1.. if is_cancelled => "its client was back before it was due",
                     copies if copies > most => "it comes too often",
                     _ => continue,
                 };
                 wrong.get_or_insert(format!(
-                    "{} has {copies} records of {will:?}, delay {delay}, {most}: {said}",
+                    "{} has records of {will:?} at {times:?}, delay {delay}, {most}: {said}",
                     device.name
                 ));
             }

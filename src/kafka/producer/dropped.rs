@@ -12,6 +12,7 @@ use super::row_log::{RowRun, RowSet};
 use super::tickets::Tickets;
 use super::{Finished, Key, Producer};
 use crate::kafka::types::{Outcome, SinkId, Ticket};
+use crate::record::Record;
 
 /// Finds the pending tickets of an earlier process's rows, by lane ([`super::row_log::RowLog::owed`]).
 pub type OwedRows<'a> = &'a mut dyn FnMut(u64, RowRun) -> Vec<Ticket>;
@@ -134,7 +135,7 @@ impl Producer {
                 continue;
             }
             let goes = |number: Number| rows.holds(number.lane, number.number);
-            let gone = self.drop_rows_at(index, queue, &mut at, |number, _| number.map_or(is_older, goes));
+            let gone = self.drop_rows_at(index, queue, &mut at, |number, _, _| number.map_or(is_older, goes));
             let Some((rows, tickets)) = gone else { break };
             dropped += rows;
             self.outbox.finished.push(Finished::new(tickets, Outcome::Delivered, false));
@@ -149,11 +150,11 @@ impl Producer {
         index: u32,
         queue: &mut VecDeque<Batch>,
         at: &mut usize,
-        goes: impl Fn(Option<Number>, Option<Ticket>) -> bool,
+        goes: impl Fn(Option<Number>, Option<Ticket>, &Record<'_>) -> bool,
     ) -> Option<(u64, Tickets)> {
         let mut batch = queue.remove(*at)?;
         let before = batch.memory();
-        let gone = batch.drop_rows(&mut self.memory.pool, |_, number, ticket| goes(number, ticket));
+        let gone = batch.drop_rows(&mut self.memory.pool, |_, number, ticket, record| goes(number, ticket, record));
         let stats = &mut self.sinks[self.topics[index].sink].stats;
         stats.dropped += gone.rows;
         stats.buffered_rows -= gone.rows;

@@ -48,9 +48,9 @@ impl Tickets {
         });
     }
 
-    /// Whether one of the sessions that `of` selects waits for an acknowledgement.
-    pub(super) fn any(&self, of: impl Fn(u64) -> bool) -> bool {
-        self.0.iter().any(|span| span.owed && of(span.session))
+    /// Whether `is_so` holds for any row: for the session that waits for an acknowledgement of it, if one does.
+    pub(super) fn any(&self, is_so: impl Fn(Option<u64>) -> bool) -> bool {
+        self.0.iter().any(|span| is_so(span.owed.then_some(span.session)))
     }
 
     /// Bytes by which the list grows with the next row's ticket.

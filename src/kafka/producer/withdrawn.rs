@@ -5,12 +5,14 @@ use std::collections::VecDeque;
 
 use super::Producer;
 use super::batch::Batch;
-use crate::kafka::types::SinkId;
+use crate::kafka::types::{SinkId, Ticket};
+use crate::record::Record;
 
 impl Producer {
-    /// Drops rows of a sink that are in memory alone and in no cut batch, if their ticket is of a
-    /// session that `goes`. Looks at all of the sink's batches: not for every turn. Returns how many rows were dropped.
-    pub fn withdraw(&mut self, sink: SinkId, goes: impl Fn(u64) -> bool) -> u64 {
+    /// Drops rows of a sink that are in memory alone and in no cut batch: those with a ticket of a session that `goes`, and those without a ticket
+    /// that `unowed` selects by their record. Looks at all of the sink's batches: not for every turn. Returns how many rows were dropped.
+    pub fn withdraw(&mut self, sink: SinkId, goes: impl Fn(u64) -> bool, unowed: impl Fn(&Record<'_>) -> bool) -> u64 {
+        let goes = (goes, unowed);
         let mut all = 0;
         for index in self.topics.places() {
             if self.topics[index].sink != usize::from(sink.0) || self.topics[index].memory == 0 {
@@ -48,16 +50,21 @@ impl Producer {
         index: u32,
         queue: &mut VecDeque<Batch>,
         from: usize,
-        goes: &impl Fn(u64) -> bool,
+        (goes, unowed): &(impl Fn(u64) -> bool, impl Fn(&Record<'_>) -> bool),
     ) -> u64 {
         let (mut rows, mut at) = (0, from);
+        let row_goes = |ticket: Option<Ticket>, record: &Record<'_>| match ticket {
+            Some(ticket) => goes(ticket.session),
+            None => unowed(record),
+        };
         while let Some(batch) = queue.get(at) {
-            if !batch.may_lose_rows() || !batch.tickets.any(goes) {
+            let may_go = batch.may_lose_rows() && batch.tickets.any(|session| session.is_none_or(goes));
+            if !may_go || !batch.any_row(row_goes) {
                 at += 1;
                 continue;
             }
-            let gone = self.drop_rows_at(index, queue, &mut at, |number, ticket| {
-                number.is_none() && ticket.is_some_and(|ticket| goes(ticket.session))
+            let gone = self.drop_rows_at(index, queue, &mut at, |number, ticket, record| {
+                number.is_none() && row_goes(ticket, record)
             });
             let Some((gone, tickets)) = gone else { break };
             rows += gone;

@@ -87,7 +87,7 @@ impl Broker {
 
     /// Ends a will that was published or refused: it goes from the log with this turn.
     fn will_is_over(&mut self, session: Option<SessionKey>) {
-        if let Some(key) = session {
+        if let Some(key) = session.filter(|_| self.around.rules.ends_will()) {
             self.sessions.will_is_over(key);
             self.write_notes();
         }

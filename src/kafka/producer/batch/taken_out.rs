@@ -7,7 +7,7 @@ use super::super::settings::Terms;
 use super::super::tickets::{Cursor, SPAN_BYTES, Tickets};
 use super::{Batch, Body};
 use crate::kafka::types::Ticket;
-use crate::record::Builder;
+use crate::record::{Builder, Record};
 use crate::runtime::seam::Monotonic;
 
 /// Rows that were taken out of a batch before it was cut.
@@ -41,14 +41,21 @@ impl Batch {
 
     /// Writes the batch anew without the rows that have expired.
     pub(in crate::kafka::producer) fn drop_expired(&mut self, pool: &mut Pool, now: Monotonic) -> Dropped {
-        self.drop_rows(pool, |at, _, _| at <= now)
+        self.drop_rows(pool, |at, _, _, _| at <= now)
     }
 
-    /// Writes the batch anew without the rows that `goes` selects by expiry, number in the log and ticket.
+    /// Whether `is_so` holds for the ticket and the record of any row.
+    pub(in crate::kafka::producer) fn any_row(&self, is_so: impl Fn(Option<Ticket>, &Record<'_>) -> bool) -> bool {
+        let (Body::Open(builder), mut cursor) = (&self.body, Cursor::default()) else { return false };
+        let mut records = builder.records_after(0, 0).map_while(Result::ok);
+        records.any(|record| is_so(self.tickets.next(&mut cursor), &record))
+    }
+
+    /// Writes the batch anew without the rows that are selected by expiry, number in the log, ticket and record.
     pub(in crate::kafka::producer) fn drop_rows(
         &mut self,
         pool: &mut Pool,
-        goes: impl Fn(Monotonic, Option<Number>, Option<Ticket>) -> bool,
+        goes: impl Fn(Monotonic, Option<Number>, Option<Ticket>, &Record<'_>) -> bool,
     ) -> Dropped {
         let mut dropped = Dropped { tickets: pool.take_tickets(0, 0), rows: 0, bytes: 0, numbers: Numbers::default() };
         let terms = self.terms_bytes();
@@ -65,7 +72,7 @@ impl Batch {
         for (row, record) in (0u32..).zip(old.records_after(0, 0).map_while(Result::ok)) {
             let ticket = tickets.next(&mut cursor);
             let (at, number) = (expiries.of(row), in_log.numbers.of(row));
-            let goes = goes(at, number, ticket);
+            let goes = goes(at, number, ticket, &record);
             let list = if goes { &mut dropped.tickets } else { &mut self.tickets };
             let before = list.capacity();
             list.push(ticket);
