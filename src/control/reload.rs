@@ -220,7 +220,7 @@ fn lines(mistakes: &[Mistake], between: &str) -> String {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct ReloadQuery {
-    /// Only say what would change.
+    /// Only report what would change.
     dry_run: Option<bool>,
 }
 

@@ -69,7 +69,7 @@ impl Message {
 #[derive(Debug, Serialize, ToSchema)]
 struct Messages {
     retained: Vec<Message>,
-    /// Ask with this cursor for the next page; null: this was the last. A page may be shorter than its limit, or empty.
+    /// Cursor of the next page; null: this is the last page. A page may be shorter than its limit, or empty.
     next: Option<String>,
 }
 
@@ -80,10 +80,10 @@ struct Query {
     /// Only those with topics that this topic filter matches.
     #[param(default = "#")]
     filter: Option<String>,
-    /// At most this many.
+    /// The most entries to return.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
-    /// `next` of the page before.
+    /// `next` of the previous page.
     cursor: Option<String>,
 }
 

@@ -32,7 +32,7 @@ pub(super) fn routes() -> OpenApiRouter<Shown> {
 pub struct Rule {
     /// The rule's name.
     pub name: String,
-    /// What it is for, as its operator says.
+    /// Description from the configuration.
     pub description: Option<String>,
     /// The statement.
     pub sql: String,
@@ -46,7 +46,7 @@ pub struct Rule {
     pub on_error: &'static str,
     /// It is evaluated.
     pub is_enabled: bool,
-    /// It is not in the configuration any more.
+    /// Whether it is no longer in the configuration.
     pub is_removed: bool,
 }
 
@@ -60,9 +60,9 @@ impl Rule {
 /// A rule and what it has done since the start, all shards together.
 #[derive(Debug, Serialize, ToSchema)]
 struct RuleStatus {
-    /// Its name in the configuration.
+    /// Name in the configuration.
     name: String,
-    /// What it is for, as the configuration says.
+    /// Description from the configuration.
     description: Option<String>,
     /// The statement.
     sql: String,
@@ -83,7 +83,7 @@ struct RuleStatus {
     numbers: RuleNumbers,
     /// The newest failure that is still among the events; null: there is none.
     last_failure: Option<RuleFailure>,
-    /// Growth a second.
+    /// Rates per second.
     rate: RuleRate,
 }
 
@@ -145,10 +145,10 @@ struct RuleFailure {
     client: Option<String>,
 }
 
-/// Growth a second, over the last seconds.
+/// Rates per second over the last seconds.
 #[derive(Debug, Serialize, ToSchema)]
 struct RuleRate {
-    /// Over how many seconds at most.
+    /// Seconds that the rates cover, at most.
     window_seconds: u64,
     passed_per_second: f64,
     filtered_per_second: f64,

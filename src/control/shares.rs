@@ -100,7 +100,7 @@ impl Share {
 #[derive(Debug, Serialize, ToSchema)]
 struct Shares {
     shares: Vec<Share>,
-    /// Ask with this cursor for the next page; null: this was the last. A page may be shorter than its limit.
+    /// Cursor of the next page; null: this is the last page. A page may be shorter than its limit.
     next: Option<String>,
 }
 
@@ -110,10 +110,10 @@ struct Shares {
 struct Query {
     /// Only those with this text in their name or topic filter.
     search: Option<String>,
-    /// At most this many.
+    /// The most entries to return.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
-    /// `next` of the page before.
+    /// `next` of the previous page.
     cursor: Option<String>,
 }
 

@@ -33,7 +33,7 @@ pub(super) fn routes() -> OpenApiRouter<Shown> {
 pub struct Source {
     /// The source's name.
     pub name: String,
-    /// What it is for, as its operator says.
+    /// Description from the configuration.
     pub description: Option<String>,
     /// Its cluster's place in [`super::Described::clusters`].
     pub cluster: usize,
@@ -41,7 +41,7 @@ pub struct Source {
     pub topics: Vec<String>,
     /// Its consumer group, if it has one.
     pub group: Option<String>,
-    /// It is not in the configuration any more.
+    /// Whether it is no longer in the configuration.
     pub is_removed: bool,
     /// Nothing is read.
     pub is_paused: bool,
@@ -56,9 +56,9 @@ pub struct Source {
 /// A source and what it has done since the start, all shards together.
 #[derive(Debug, Serialize, ToSchema)]
 struct SourceStatus {
-    /// Its name in the configuration.
+    /// Name in the configuration.
     name: String,
-    /// What it is for, as the configuration says.
+    /// Description from the configuration.
     description: Option<String>,
     /// Its Kafka cluster.
     kafka: String,
@@ -80,7 +80,7 @@ struct SourceStatus {
     reason: Option<String>,
     #[serde(flatten)]
     numbers: SourceNumbers,
-    /// Growth a second.
+    /// Rates per second.
     rate: SourceRate,
 }
 
@@ -129,10 +129,10 @@ struct SourceNumbers {
     bad_batches: u64,
 }
 
-/// Growth a second, over the last seconds.
+/// Rates per second over the last seconds.
 #[derive(Debug, Serialize, ToSchema)]
 struct SourceRate {
-    /// Over how many seconds at most.
+    /// Seconds that the rates cover, at most.
     window_seconds: u64,
     records_per_second: f64,
     record_bytes_per_second: f64,

@@ -56,7 +56,7 @@ struct Query {
     /// What they are counted by: messages if it is left out.
     #[param(inline)]
     by: Option<TopListBy>,
-    /// At most this many.
+    /// The most entries to return.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
 }

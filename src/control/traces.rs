@@ -333,7 +333,7 @@ struct Packets {
 struct PacketsQuery {
     /// Only packets with a greater number.
     after: Option<u64>,
-    /// At most this many.
+    /// The most entries to return.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
 }

@@ -55,7 +55,7 @@ pub enum AuthAsk {
         search: Option<String>,
         /// The first to look at.
         from: usize,
-        /// At most this many.
+        /// The most entries to return.
         limit: usize,
     },
     /// A user with another password, or a new one.
@@ -139,7 +139,7 @@ pub struct UsersFound {
     pub mistakes: Vec<String>,
     /// In the order of the file.
     pub users: Vec<UserOfFile>,
-    /// Ask with this cursor for the next page; null: this was the last.
+    /// Cursor of the next page; null: this is the last page.
     pub next: Option<String>,
 }
 
@@ -149,10 +149,10 @@ pub struct UsersFound {
 struct UsersQuery {
     /// Only users with this text in their name.
     search: Option<String>,
-    /// At most this many.
+    /// The most entries to return.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
-    /// `next` of the page before.
+    /// `next` of the previous page.
     cursor: Option<String>,
 }
 
@@ -191,13 +191,13 @@ struct FileChanged {
 /// The file of permissions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PermissionsFile {
-    /// Its path.
+    /// Path of the file.
     pub file: String,
-    /// What it holds.
+    /// Content of the file.
     pub text: String,
-    /// The tag of that content.
+    /// Tag of the content.
     pub etag: String,
-    /// What it held before the last change by the API; null: that is not known.
+    /// Content before the last change by the API; null: unknown.
     pub previous: Option<String>,
 }
 
