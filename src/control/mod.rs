@@ -465,7 +465,7 @@ mod tests {
         assert!(begin.elapsed() >= std::time::Duration::from_millis(900), "{:?}", begin.elapsed());
     }
 
-    /// A foreign page whose name resolves to 127.0.0.1 reads nothing.
+    /// A foreign page with a name that resolves to 127.0.0.1 reads nothing.
     #[test]
     fn finding_w7_what_needs_no_token_asks_for_the_host_too() {
         let boards = Boards::default();

@@ -120,7 +120,7 @@ fn below(uri: &Uri, base_path: &str) -> Option<Uri> {
     match rest.as_bytes().first() {
         None => Some(Uri::from_static("/")),
         Some(b'/') => rest.parse().ok(),
-        // Another path whose name merely begins with the base path.
+        // The path of something else, which merely begins with the base path.
         Some(_) => None,
     }
 }
