@@ -1,4 +1,4 @@
-//! `forebay access`: whether a client may touch a topic, and which rule says so.
+//! `forebay access`: whether a client may touch a topic, and the rule that decides.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -25,7 +25,7 @@ const LETTERS_FILES: u32 = 4;
 /// The thread, if there are bindings.
 pub(super) struct Bindings {
     thread: dapr::Bindings,
-    /// The sessions of the bridges, by their places.
+    /// Sessions of the bridges, by index.
     sessions: Arc<Mutex<Vec<String>>>,
     #[allow(dead_code, reason = "held, not read: the sockets' files go with it, after the thread")]
     sockets: Vec<SocketFile>,

@@ -509,7 +509,7 @@ fn beyond_a_request(sink: &Sink, max: u64) -> Option<String> {
     ))
 }
 
-/// The reason why no record of a topic is accepted at acks=all. Every partition of it needs `min.insync.replicas` replicas in sync.
+/// Why no record of a topic is accepted at acks=all. Every partition of it needs `min.insync.replicas` replicas in sync.
 fn too_few_in_sync(admin: &mut Admin, found: &MetadataResponseTopic) -> Option<String> {
     let topic = found.name.as_ref().filter(|_| found.error_code == 0)?.0.as_str();
     let in_sync_min = usize::try_from(admin.topic_setting(topic, "min.insync.replicas")?).ok()?;

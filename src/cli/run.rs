@@ -77,7 +77,7 @@ use super::shards::ByMail;
 use super::start_log;
 use super::verifier_numbers::VerifierNumbers;
 
-/// The reason why the service did not start or did not end well, in words for a person.
+/// Why the service did not start or did not end well, in words for a person.
 type Failure = String;
 
 /// The longest stop of sources, within the grace of the drain: open messages are awaited, then committed, and each group is left.
@@ -164,7 +164,7 @@ struct Service {
     /// A change that some shards do not have yet; and whether another one was requested meanwhile.
     reconfiguring: Option<Reconfiguring>,
     reload_again: bool,
-    /// The steps after that.
+    /// Steps after the change.
     after_reload: Option<AfterReload>,
     dead_letters: DeadLetterFiles,
     edge: EdgeFiles,

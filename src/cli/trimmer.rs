@@ -125,8 +125,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// Looks once a second at held and resident memory. Returns the looks that gave memory back, which was all that was not held
-    /// but 20 MiB.
+    /// Samples held and resident memory once a second. Returns the samples at which memory was given back: all that was not held, except 20 MiB.
     fn due(looks: impl IntoIterator<Item = (u64, u64)>) -> Vec<usize> {
         let (mut trimmer, start) = (Trimmer::default(), Instant::now());
         let looks = looks.into_iter().enumerate();

@@ -15,7 +15,7 @@ use crate::auth::password::generated;
 /// Lists users, or adds, changes or removes one.
 ///
 /// # Errors
-/// The reason why there is no answer, in words that name the address; or why it is not done.
+/// Why there is no answer, with the address, or why the request is refused.
 pub fn users(command: &UsersCommand) -> Result<String, String> {
     match command {
         UsersCommand::List(options) => list(options),

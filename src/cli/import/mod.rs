@@ -59,7 +59,7 @@ pub struct Imported {
 /// Reads files and makes a configuration.
 ///
 /// # Errors
-/// A file cannot be read, is no JSON, or has nothing of EMQX in it.
+/// A file cannot be read, is not JSON, or contains nothing of EMQX.
 pub fn emqx(options: &ImportEmqxArgs) -> Result<Imported, String> {
     let read = |file: &std::path::PathBuf| {
         let name = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
