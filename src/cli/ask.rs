@@ -1,4 +1,4 @@
-//! `forebay events`, and the requests to `/api/v1` of all commands that ask a running service, for people to read.
+//! `forebay events`, and the requests to `/api/v1` of all commands that ask a running service.
 
 use std::io::{self, Read as _, Write as _};
 use std::time::Duration;

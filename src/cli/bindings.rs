@@ -35,7 +35,7 @@ impl Bindings {
     /// Starts the thread, if the configuration has bindings. `bring`: takes components of a sidecar.
     ///
     /// # Errors
-    /// Its address or a socket cannot be bound, or the thread cannot be made, in words for a person.
+    /// Its address or a socket cannot be bound, or the thread cannot be made.
     pub(super) fn start(
         config: &Config,
         (post, slots): (&Post<Mail>, &Arc<Slots>),

@@ -23,7 +23,7 @@ impl KeySets {
     /// Starts the thread. `changed` is called there, whenever a file may have changed.
     ///
     /// # Errors
-    /// The thread cannot be made, in words for a person.
+    /// The thread cannot be made.
     pub(super) fn start(
         config: &Config,
         journal: Arc<Journal>,

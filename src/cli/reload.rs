@@ -188,7 +188,7 @@ impl Reload {
         self.proposal(wanted, (self.text.clone(), self.edits.clone()), None, By::Machine)
     }
 
-    /// Proposes the configuration in force with a component of a sidecar, in the place of an earlier one of that name.
+    /// Proposes the configuration in force with a component of a sidecar, which replaces an earlier one of that name.
     pub(super) fn propose_brought(&self, brought: &Brought) -> Result<Proposal, ReloadRefused> {
         let mut with = self.clone();
         with.brought.retain(|known| known.component != brought.component);

@@ -9,7 +9,7 @@ use crate::metrics::spec::ClusterMetric as C;
 use crate::metrics::spec::ShardMetric as S;
 use crate::runtime::trim_heap;
 
-/// The least time between two returns of memory: a shard that allocates meanwhile waits for one.
+/// Least interval between two returns of memory: a shard that allocates during a return waits for it.
 const PAUSE: Duration = Duration::from_secs(10);
 /// The most by which the held bytes may fall between two looks and still count as steady.
 const STEADY_BYTES: u64 = 1 << 20;

@@ -140,7 +140,7 @@ impl Import<'_> {
         let mut blocks = std::mem::take(&mut self.clusters.blocks);
         if sinks.iter().any(|sink| sink.is_on_disk) {
             blocks.push(Block::named(&["spool"], "records on disk"));
-            // A disk buffer would be the default of the other sinks, too.
+            // A disk buffer would be the default of the other sinks as well.
             sinks.iter_mut().filter(|sink| !sink.is_on_disk).for_each(|sink| sink.block.set("buffer", "memory"));
         }
         blocks.extend(rules.into_iter().flat_map(|rule| rule.blocks));
