@@ -133,7 +133,7 @@ function Remove({ auth, user, etag, again }) {
   </form>`;
 }
 
-/** The list of what may be touched: mistakes at their line, what differs, what a client may do by it. */
+/** The permissions: mistakes at their lines, differences, and an access tried. */
 function Permissions({ auth }) {
   const path = `auth/${escaped(auth)}/permissions`;
   const of = useFileText(path, (text) => ({ text }));

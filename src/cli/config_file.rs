@@ -57,7 +57,7 @@ pub fn part(options: &ConfigPartArgs) -> Result<String, String> {
 /// Replaces the file, or returns the effects of that.
 ///
 /// # Errors
-/// As [`file`]; all that is wrong with the new content, a line each.
+/// As [`file`]; all mistakes in the new content, a line each.
 pub fn put(options: &ConfigPutArgs) -> Result<String, String> {
     let content = read(&options.file)?;
     let body = Some((TOML, content.as_str()));

@@ -162,7 +162,7 @@ mod tests {
                 let is_due = trimmer.is_due(Load { held: held * MIB, things }, resident * MIB, at);
                 is_back |= is_due && *s >= 17;
                 if is_due {
-                    // Nothing can go back while the burst is held.
+                    // No memory can be given back while the burst is held.
                     trimmer.beyond = Some((if *s < 17 { 107 - held } else { 20 }) * MIB);
                 }
                 is_due

@@ -107,7 +107,7 @@ fn done(answer: &Value) -> String {
 /// Shows the file of permissions, with a note, or replaces it.
 ///
 /// # Errors
-/// As [`users`]; all that is wrong with the text, a line each.
+/// As [`users`]; all mistakes in the text, a line each.
 pub fn permissions(command: &PermissionsCommand) -> Result<(String, String), String> {
     match command {
         PermissionsCommand::Show(options) => show(options),
