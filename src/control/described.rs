@@ -151,7 +151,7 @@ pub(super) struct SinkStatus {
     recovered: u64,
     /// Records in Kafka, at the acknowledgement level of the sink.
     delivered: u64,
-    /// Records that ended otherwise, in total.
+    /// Records that ended otherwise, in total; `failures` counts them by reason.
     failed: u64,
     /// Records that ended otherwise, by the `result` of forebay_sink_records_out_total.
     failures: BTreeMap<String, u64>,
