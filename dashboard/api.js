@@ -1,18 +1,18 @@
-// Requests to the API. Addresses are relative, so that all of it works below any path.
+// Requests to the API. Addresses are relative, to work below any path.
 
 import { batch, signal } from './vendor/preact.js';
 
 const BASE = new URL('../api/v1/', document.baseURI);
 const HEADERS = { 'X-Forebay': '1' };
 
-/** Who we are; null: not known yet, or nobody: then there is `needsLogin`. */
+/** The caller; null: unknown, or none: then `needsLogin` is set. */
 export const session = signal(null);
 export const needsLogin = signal(false);
-/** A number that changes where somebody else logs in than who had: what the page holds is not for them. */
+/** A number that changes when another user logs in: the page's contents are not for them. */
 export const owner = signal(0);
 export const mayWrite = () => session.value?.role === 'write';
 
-/** What the API says is wrong. */
+/** The API's error. */
 export class Problem extends Error {
   constructor(status, detail) {
     super(detail);
@@ -23,7 +23,7 @@ export class Problem extends Error {
 export const url = (path) => new URL(path, BASE);
 
 /**
- * A request; its answer as it comes.
+ * A request; returns the answer.
  * @param {string} path
  * @param {{ method?: string, body?: object, toml?: string, text?: string, token?: string, signal?: AbortSignal }} [options] `toml`: a body as in the configuration
  */
@@ -38,7 +38,7 @@ export async function ask(path, { method = 'GET', body, toml, text, token, signa
 
 export const get = async (path, options) => (await ask(path, options)).json();
 
-/** Tabs of a browser have one cookie: a login, or its end, in one of them is one in all. What they say has no content: each asks who it is. */
+/** Tabs of a browser share one cookie: a login or logout in one applies to all. Messages between tabs are empty: each asks for its caller. */
 const tabs = new BroadcastChannel(`forebay-login ${new URL('.', document.baseURI).pathname}`);
 tabs.onmessage = () => whoAmI().catch(() => {});
 
@@ -66,21 +66,21 @@ export async function logOut() {
 }
 
 /**
- * A name as a part of a path. `.` and `..` are steps of it, which browsers take out however they are written: they have a `~` before them, and so has
- * what could be taken for that.
+ * A name as a segment of a path. Browsers remove the steps `.` and `..`, however encoded: such names get the prefix `~`, and so do
+ * names like prefixed ones.
  */
 export const name = (text) => encodeURIComponent(/^~*\.\.?$/.test(text) ? `~${text}` : text);
-/** The name that a part of a path is. */
+/** The name in a path segment. */
 export const nameIn = (part) => decodeURIComponent(part).replace(/^~(?=~*\.\.?$)/, '');
 
 const quoted = (text) => (/^[\w./:@=,-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
-/** The same request for a shell. */
+/** The request for a shell. */
 export function curl(path, method = 'GET') {
   const words = ['curl', '-s', ...(method === 'GET' ? [] : ['-X', method])];
   const header = session.value?.name || method !== 'GET' ? ` -H "Authorization: Bearer $FOREBAY_TOKEN"` : '';
   return `${words.join(' ')}${header} ${quoted(url(path).href)}`;
 }
 
-/** A command of `forebay` that asks this service. */
+/** A `forebay` command for this service. */
 export const forebay = (...words) => `forebay ${words.map(quoted).join(' ')} --control ${quoted(location.host)}`;

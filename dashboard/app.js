@@ -1,4 +1,4 @@
-// The shell: login, navigation, and the page of the address.
+// The shell: login, navigation, and the addressed page.
 
 import { effect, html, render, signal } from './vendor/preact.js';
 import { logOut, name as escaped, nameIn, needsLogin, owner, session, whoAmI } from './api.js';
@@ -9,7 +9,7 @@ import { clock, visible } from './text.js';
 import { Overview } from './pages/overview.js';
 import { Events } from './pages/events.js';
 
-/** A component that is fetched when it is first shown. */
+/** A component that is loaded on first use. */
 function later(file, name) {
   const found = signal(null);
   return (props) => {
@@ -44,7 +44,7 @@ const PAGES = {
   about: { title: 'About', page: later('about', 'About') },
 };
 
-/** `#/sinks/alarms?range=5m`: the page, the name of one thing, and the rest. */
+/** `#/sinks/alarms?range=5m`: page, name of a part, and query. */
 function read() {
   const [path, query] = location.hash.replace(/^#\/?/, '').split('?');
   const [page, ...rest] = path.split('/');
@@ -52,7 +52,7 @@ function read() {
   try {
     name = name && nameIn(name);
   } catch {
-    // It is shown as it is.
+    // Shown as it is.
   }
   return { page: Object.hasOwn(PAGES, page) ? page : 'overview', name, query: Object.fromEntries(new URLSearchParams(query ?? '')) };
 }
@@ -61,7 +61,7 @@ addEventListener('hashchange', () => {
   const before = route.peek();
   route.value = read();
   if (before.page !== route.peek().page || before.name !== route.peek().name) {
-    // It speaks of what stood on the page before.
+    // The dialog is about the previous page.
     close();
     scrollTo(0, 0);
     requestAnimationFrame(() => document.getElementById('title')?.focus({ preventScroll: true }));
@@ -72,7 +72,7 @@ effect(() => {
   document.title = `${name ? `${visible(name, 80)} – ` : ''}${PAGES[page].title} – Forebay`;
 });
 
-/** Changes what stands behind the question mark of the address. */
+/** Changes the query of the address. */
 function set(query) {
   const { page, name, query: before } = route.peek();
   const rest = Object.entries({ ...before, ...query }).filter(([, value]) => value);
@@ -103,7 +103,7 @@ function choose(name) {
   try {
     localStorage.setItem('forebay-theme', name);
   } catch {
-    // For this time, then.
+    // Not stored, then.
   }
 }
 
@@ -143,7 +143,7 @@ effect(() => {
   if (session.value && !needsLogin.value) follow();
 });
 
-/** The page, or the login. What was typed before a login ended is there after the next one of the same token: until then the page is only hidden. */
+/** The page, or the login. After a new login with the same token, typed text is still there: until then the page is only hidden. */
 function Shell() {
   const login = needsLogin.value && html`<${Login} key="login" />`;
   return html`${login}${session.value && html`<div key=${`page ${owner.value}`} hidden=${Boolean(login)}><${Page} /></div>`}`;

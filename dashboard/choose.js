@@ -1,4 +1,4 @@
-// Choices of other parts in a form: the cluster of a sink or source, and the sinks of a rule. New ones are made in place.
+// Choices of other parts in a form: a sink's or source's cluster, a rule's sinks. New parts are created in place.
 
 import { html, useEffect, useState } from './vendor/preact.js';
 import { get, name as escaped } from './api.js';
@@ -12,7 +12,7 @@ import { Tried } from './pages/infrastructure.js';
 
 export const NAME = /^[A-Za-z0-9._-]{1,100}$/;
 
-/** Tries to connect to a cluster, with these keys where it is not configured yet, and looks for a topic. */
+/** Tries to connect to a cluster, with these keys if it is not configured yet, and looks for a topic. */
 export function TestButton({ name, keys = {}, topic = '', disabled = false }) {
   const [tried, setTried] = useState(null);
   const isLiteral = typeof topic === 'string' && topic && !topic.includes('${');
@@ -26,7 +26,7 @@ export function TestButton({ name, keys = {}, topic = '', disabled = false }) {
 }
 
 const ANOTHER = '+';
-/** The choice of a cluster. `draft`: what a new one begins with; `says`: what it is for. */
+/** The choice of a cluster. `draft`: keys of a new one; `says`: its purpose. */
 export function Cluster({ section, value, draft = null, topic, wrong, says, set }) {
   const [made, setMade] = useState(0);
   const { value: found } = usePolled(() => get('clusters'), `clusters ${made}`, 10_000);
@@ -44,7 +44,7 @@ export function Cluster({ section, value, draft = null, topic, wrong, says, set 
     ${isNew && html`<${Made} part="clusters" draft=${draft} topic=${topic} done=${(name) => (setNew(false), setMade(made + 1), set(name))} />`}</div>`;
 }
 
-/** Sinks that a rule may feed are shown one by one up to this number. */
+/** A rule's sinks are shown one by one up to this number. */
 const LISTED_MAX = 200;
 /** The choice of a rule's sinks. */
 export function Sinks({ value, wrong, set }) {
@@ -70,7 +70,7 @@ const MADE = {
   clusters: { one: 'cluster', section: 'kafka', header: (name) => `[kafka.${name}]`, presets: ['plain', 'confluent'] },
   sinks: { one: 'sink', section: 'sink', header: (name) => `[[sink]]\nname = "${name}"`, presets: [] },
 };
-/** A part that is made in the form of another one. */
+/** A part created in the form of another one. */
 function Made({ part, draft = null, topic = '', done }) {
   const { one, section, header, presets } = MADE[part];
   const [name, setName] = useState(draft?.name ?? '');
@@ -79,7 +79,7 @@ function Made({ part, draft = null, topic = '', done }) {
   const [schema, setSchema] = useState(null);
   const [persist, setPersist] = useState(false);
   const [problem, setProblem] = useState('');
-  /** What it would change; null: that was not asked for since its keys changed. */
+  /** Effect of the new part; null: not asked for since its keys changed. */
   const [would, setWould] = useState(null);
   useEffect(() => setWould(null), [name, keys]);
   useEffect(() => {
@@ -92,7 +92,7 @@ function Made({ part, draft = null, topic = '', done }) {
   };
   const send = async (isCheck, lasting) => {
     try {
-      // One that is there is used by others: a new one never replaces it.
+      // An existing part has other users: a new one never replaces it.
       const all = (await get(part))[part];
       if (all.some((other) => other.name === name)) throw new Error(`There is a ${one} ${name} already: choose it, or give the new one another name.`);
       const answer = await get(`${part}/${escaped(name)}?dry_run=${isCheck}&persist=${lasting}`, { method: 'PUT', toml: toml(keys) });

@@ -1,12 +1,12 @@
-// Texts of the configuration: keys as TOML, what differs between two texts, and where in a text a mistake is.
+// Texts of the configuration: keys as TOML, differences of two texts, and places of mistakes.
 
 const BARE = /^[A-Za-z0-9_-]+$/;
 const escaped = (value) => JSON.stringify(value).replaceAll('\u007f', '\\u007f');
-/** What no literal text of TOML may have. */
+/** Invalid in literal texts of TOML. */
 const NOT_LITERAL = /[\u0000-\u0008\u000b-\u001f\u007f]|'''|'$/;
 const keyOf = (name) => (BARE.test(name) ? name : escaped(name));
 
-/** Statements and the like stand as they are, from a line of their own on where they have several. */
+/** Statements and the like are written as is, after a line end if they have several lines. */
 function text(value) {
   if (!/["\n]/.test(value) || NOT_LITERAL.test(value)) return escaped(value);
   if (value.includes('\n')) return `'''\n${value}'''`;
@@ -22,13 +22,13 @@ function one(value) {
   return typeof value === 'string' ? text(value) : String(value);
 }
 
-/** Keys as the configuration file has them, a line each. What is null is not set. */
+/** Keys as in the configuration file, a line each. Null is not set. */
 export const toml = (keys) => Object.entries(keys)
   .filter(([, value]) => value !== null)
   .map(([name, value]) => `${keyOf(name)} = ${one(value)}\n`)
   .join('');
 
-/** Texts that differ in more pairs of lines than this are not compared line by line between their first and last difference. */
+/** Above this number of line pairs, texts are not compared line by line between their first and last difference. */
 const PAIRS_MAX = 4_000_000;
 
 /** The lines of two texts: `{ kind, text }`, where `kind` is `same`, `old` or `new`. */
@@ -46,7 +46,7 @@ export function diff(before, after) {
 const of = (kind, lines) => lines.map((text) => ({ kind, text }));
 
 function compared(a, b) {
-  // How many lines the rests have in common.
+  // Length of the rests' common lines.
   const common = Array.from({ length: a.length + 1 }, () => new Uint16Array(b.length + 1));
   for (let i = a.length - 1; i >= 0; i--) {
     for (let j = b.length - 1; j >= 0; j--) common[i][j] = a[i] === b[j] ? common[i + 1][j + 1] + 1 : Math.max(common[i + 1][j], common[i][j + 1]);
@@ -65,7 +65,7 @@ function compared(a, b) {
 }
 
 const gap = (lines) => `… ${lines} ${lines === 1 ? 'line' : 'lines'}`;
-/** What `diff` has found, without lines far from any that differ: `gap` stands for those. */
+/** The result of `diff` without lines far from a difference: `gap` stands for those. */
 export function hunks(found, around = 3) {
   const near = new Set();
   found.forEach(({ kind }, i) => {
@@ -85,8 +85,8 @@ export function hunks(found, around = 3) {
 }
 
 /**
- * What is wrong with a text, by line and key: `detail` is what the API says of it, a line for each mistake. Line 0: nobody knows where.
- * `name`: of the part whose keys the text has, if its path has it, as in `kafka.NAME.linger`.
+ * The mistakes of a text, by line and key: `detail` has a line of the API for each mistake. Line 0: unknown.
+ * `name`: of the part that the text belongs to, if its path has it, as in `kafka.NAME.linger`.
  */
 export function mistakes(source, detail, name = '') {
   const lines = source.split('\n');

@@ -1,15 +1,15 @@
-// Text of the configuration: a field with numbered lines, what is wrong with it at its line, and what a change of it does.
+// Text of the configuration: a field with numbered lines, mistakes at their lines, and the effect of a change.
 
 import { html, signal, useRef, useState } from './vendor/preact.js';
 import { diff, hunks } from './diff.js';
 import { Text } from './parts.js';
 import { many } from './text.js';
 
-/** A statement on its way between the page SQL and the form of a rule: `{ name, to, keys }`, where `to` is the name of a new one. It is kept nowhere. */
+/** A statement passed between the page SQL and the form of a rule: `{ name, to, keys }`; `to`: the name of a new rule. Not stored. */
 export const statement = signal(null);
 
 /**
- * The list of words that can stand where the cursor of a field is. Enter takes the chosen one, and none is chosen before an arrow: Enter and Tab do what they always do.
+ * The list of words that fit at the cursor of a field. Enter takes the chosen one; none is chosen before an arrow key: Enter and Tab keep their meaning.
  * @param {any} field
  * @param {((text: string, at: number, isAsked: boolean) => { from: number, words: { word: string, what: string }[] } | null) | null} offer
  */
@@ -25,7 +25,7 @@ function useList(field, offer, id) {
   const take = ({ word }) => {
     const { selectionStart: at } = field.current;
     field.current.setSelectionRange(open.from, at);
-    // Not as a new value: Ctrl-Z would not know it.
+    // As a new value Ctrl-Z would not undo it.
     taken.current = true;
     document.execCommand('insertText', false, word);
     taken.current = false;
@@ -62,7 +62,7 @@ function useList(field, offer, id) {
 }
 
 /**
- * The field, and below it what is wrong: `{ line, what }`, line 0 where nobody knows. `id`: of what is wrong, where a page has several. `offer`: words for the cursor.
+ * The field, and the mistakes below: `{ line, what }`, line 0: unknown. `id`: of the mistakes, if a page has several fields. `offer`: words for the cursor.
  * @param {{ label: any, text: string, change: (text: string) => void, wrong?: { line: number, what: string }[], id?: string, at?: any, offer?: any }} props
  */
 export function Editor({ label, text, change, wrong = [], id = 'mistakes', at = null, offer = null }) {
@@ -86,17 +86,17 @@ export function Editor({ label, text, change, wrong = [], id = 'mistakes', at = 
 /** A text with its lines. */
 export const Lines = ({ of }) => of.split('\n').map((line, i) => html`${i > 0 && '\n'}<${Text} of=${line} max=${2000} />`);
 
-/** What is wrong, each with the way to its line. */
+/** Mistakes, with links to lines. */
 export const Mistakes = ({ wrong, leap = null, id = 'mistakes' }) => html`<div id=${id} role="status">
   ${wrong.length > 0 && html`<ul class="mistakes">${wrong.map(({ line, what }) => html`<li>${leap && line > 0 && html`<button type="button" class="plain" onClick=${() => leap(line)}>Line ${line}</button> `}<${Text} of=${what} max=${600} /></li>`)}</ul>`}
 </div>`;
 
 const SIGN = { old: '-', new: '+', same: ' ', gap: ' ' };
-/** Lines in which two texts differ, with some around them. */
+/** Differing lines of two texts, with their context. */
 export const Difference = ({ before, after }) => html`<pre class="diff" tabindex="0" aria-label="Difference">${hunks(diff(before, after)).map(({ kind, text }) => html`<span class=${kind}>${SIGN[kind]} <${Text} of=${text} max=${2000} />${'\n'}</span>`)}</pre>`;
 
 /**
- * What a change does, in the API's words. `differs`: the text is another one; `warned`: what its warnings are of.
+ * Effect of a change, from the API. `differs`: the text is another one; `warned`: the subject of its warnings.
  * @param {{ of: any, differs?: boolean, warned?: string }} props
  */
 export function Outcome({ of, differs = false, warned = 'Probably not intended' }) {

@@ -1,6 +1,6 @@
-// Fields of forms: which come first and their words, what other products' guides fill in, and how a value is shown and read.
+// Fields of forms: their order and labels, presets of other products' guides, and their display and parsing.
 
-/** What is asked first, in this order, with its words. What a part requires is always among them; the rest is below "Advanced". */
+/** First fields, in this order, with their labels. Required keys are always among them; the rest is below "Advanced". */
 export const FIRST = {
   sink: [
     ['description', 'Description'],
@@ -51,7 +51,7 @@ export const FIRST = {
   ],
 };
 
-/** Settings of other products' guides, and of two kinds of clusters. Those with a `sink` are in examples/ as well; a test compares them. */
+/** Settings of other products' guides, and of two cluster kinds. Presets with a `sink` are in examples/ as well; a test compares them. */
 export const PRESETS = {
   tbmq: {
     title: 'As in TBMQ',
@@ -72,7 +72,7 @@ export const PRESETS = {
   },
 };
 
-/** What kind of field a key has. */
+/** The kind of a key's field. */
 export function kindOf(of) {
   if (of.properties) return 'group';
   if (of.enum) return 'word';
@@ -84,7 +84,7 @@ export function kindOf(of) {
   return of.anyOf?.some((one) => one.enum || ['boolean', 'integer'].includes(one.type)) ? 'literal' : 'text';
 }
 
-/** How a value stands in its field, and how it is read there. What is empty is not set. */
+/** Display and parsing of a field's value. Empty is not set. */
 const SHOWN = {
   list: (value) => [value].flat().join('\n'),
   table: (value) => Object.entries(value).map(([name, text]) => `${name} = ${text}\n`).join(''),
@@ -108,7 +108,7 @@ export function read(kind, text) {
 }
 
 const AROUND = /[:;,]? see (below|above|[A-Z_]+\.md)(?=[.;,)]|$)| See [A-Z_]+\.md\.(?= |$)| Not by variables of the environment\./g;
-/** A sentence of the schema, which is one of the documents: links as their words, without what it says of the document around it, and of variables. */
+/** A sentence of the schema, from the documents: links as their words, without remarks about the document around it and variables. */
 export const sentence = (text) => text.replace(/\[([^\]]*)\]\([^)]*\)/g, '$1').replace(AROUND, '');
 
 export const words = (key) => key[0].toUpperCase() + key.slice(1).replaceAll('_', ' ');

@@ -1,21 +1,21 @@
-// Which ways messages take: from clients, Kafka and other brokers, through rules, to Kafka, other brokers and subscribers.
+// Ways of messages: from clients, Kafka and other brokers, through rules, to Kafka, other brokers and subscribers.
 
-/** Which series say what comes into a node of a kind and what leaves it. */
+/** Series of the messages into and out of a node, by kind. */
 const SERIES = {
   rule: { in: ['passed_per_second', 'filtered_per_second', 'failed_per_second'], out: ['passed_per_second'] },
   sink: { in: ['records_in_per_second'], out: ['delivered_per_second'] },
   source: { in: ['records_per_second'], out: ['published_per_second'] },
-  // Of a bridge each direction is a node.
+  // Each bridge direction is a node.
   in: { in: ['received_per_second'], out: ['received_per_second'] },
   out: { in: ['delivered_per_second'], out: ['delivered_per_second'] },
 };
 const KIND = { in: 'bridge', out: 'bridge' };
 const PAGE = { rule: 'rules', sink: 'sinks', source: 'sources', in: 'bridges', out: 'bridges' };
 
-/** Series of the live stream that say what comes to a node (`in`) or leaves it (`out`). */
+/** Series of the live stream into a node (`in`) and out of it (`out`). */
 export const seriesOf = ({ kind }, which) => SERIES[kind][which];
 
-/** A node of a place of the API: `column` is its place from left to right; `of` names its live numbers, `rate` has those of the API. */
+/** A node for a place of the API: `column`: from left to right; `of` names its live numbers, `rate` has those of the API. */
 const node = (column, step) => step && {
   id: `${column} ${step.kind} ${step.name}`, column, kind: step.kind, text: step.name, cluster: step.cluster, state: step.state, reason: step.reason,
   rate: { in: step.in_per_second, out: step.out_per_second }, ...(PAGE[step.kind] && { page: PAGE[step.kind], of: KIND[step.kind] ?? step.kind }),
@@ -23,23 +23,23 @@ const node = (column, step) => step && {
 /** A way of the API as its nodes. */
 export const way = ({ origin, from, rule, to, at }) => ({ origin: node(0, origin), from: node(1, from), rule: node(2, rule), to: node(3, to), at: node(4, at) });
 
-/** The place of a line in a column that it leaves out. */
+/** A line's place in a column without a node of it. */
 const passing = (column, text) => ({ id: `${column} way ${text}`, column, kind: 'way', text });
 
 /** The nodes of a way, from left to right. */
 export const steps = ({ origin, from, rule, to, at }) => [origin, from, rule, to, at].filter(Boolean);
 
-/** What goes along between two nodes, by `now` of a node and what comes to it (`in`) or leaves it (`out`); null: nobody knows. */
+/** Rate between two nodes, by `now` of a node and its input (`in`) or output (`out`); null: unknown. */
 export function between(a, b, now) {
-  // A rule gets the records of a source, not the messages that are made of them.
+  // A rule gets a source's records, not its messages.
   if (a.kind === 'source' && b.kind === 'rule') return now(a, 'in');
   return SERIES[a.kind] ? now(a, 'out') : SERIES[b.kind] ? now(b, 'in') : null;
 }
 export const through = (one, now) => (SERIES[one.kind] ? now(one, 'out') : null);
 
 /**
- * All nodes of ways with their places, and what connects them: each edge is the nodes that it goes by, so that a line that leaves a column out has a
- * place of its own there (kind `way`). Nodes of a column stand in the order of those that lead to them.
+ * All nodes of ways with their places, and the edges: each edge is the nodes that it passes, so that a line that skips a column has
+ * a place there (kind `way`). A column's nodes are ordered by their predecessors.
  */
 export function graph(all) {
   const nodes = new Map();

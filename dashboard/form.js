@@ -1,4 +1,4 @@
-// Forms of parts of the configuration. Fields, their sentences and defaults come from its schema; which come first, and their words, from fields.js.
+// Forms of parts of the configuration. Fields, sentences and defaults are from the schema; order and labels from fields.js.
 
 import { html, useState } from './vendor/preact.js';
 import { get } from './api.js';
@@ -16,7 +16,7 @@ export async function schemaOf(section) {
 /** A sentence of the schema, with its code. */
 const Sentence = ({ of }) => sentence(of).split('`').map((part, i) => (i % 2 ? html`<code>${part}</code>` : part));
 
-/** Fields for the keys of a part. `choices`: other fields in the place of those of some keys. `wrong`: what is wrong, by key. */
+/** Fields for the keys of a part. `choices`: other fields for some keys. `wrong`: mistakes by key. */
 export function Form({ section, schema: of, keys, change, choices = {}, wrong = {} }) {
   const first = FIRST[section].filter(([key]) => of.properties[key]);
   const rest = Object.keys(of.properties).filter((key) => !['name', 'bind'].includes(key) && !first.some(([known]) => known === key));
@@ -28,7 +28,7 @@ export function Form({ section, schema: of, keys, change, choices = {}, wrong = 
 
 function Field({ id, label, of, required, value, wrong, set }) {
   const kind = kindOf(of);
-  // What is typed stays as it was typed.
+  // Typed text is kept as typed.
   const [text, setText] = useState(show(kind, value));
   if (kind === 'group') return html`<${Group} id=${id} label=${label} of=${of} value=${value} wrong=${wrong} set=${set} />`;
   if (kind === 'tables') return html`<${Tables} id=${id} label=${label} of=${of.items} value=${value ?? []} wrong=${wrong} set=${set} />`;
@@ -47,7 +47,7 @@ function Field({ id, label, of, required, value, wrong, set }) {
     <span class="why" id=${`${id}-says`}>${wrong && html`<b class="wrong"><${Text} of=${wrong} max=${400} /></b> `}<${Sentence} of=${of.description} /></span></div>`;
 }
 
-/** A table of its own, which is there or is not. */
+/** An optional table. */
 function Group({ id, label, of, value, wrong, set }) {
   const is = Boolean(value);
   return html`<fieldset class="field"><legend class="hidden">${label}</legend>
@@ -59,9 +59,9 @@ function Group({ id, label, of, value, wrong, set }) {
 const Part = ({ id, of, value, set }) => html`<div class="fields-of">${Object.entries(of.properties).sort(([a], [b]) => Number(of.required.includes(b)) - Number(of.required.includes(a))).map(([key, one]) => html`<${Field} key=${key} id=${`${id}-${key}`} label=${words(key)} of=${one} required=${of.required.includes(key)}
   value=${value[key]} set=${(part) => set({ ...value, [key]: part })} />`)}</div>`;
 
-/** Tables of which there may be several. */
+/** Tables that may be repeated. */
 function Tables({ id, label, of, value, wrong, set }) {
-  // Fields keep what was typed: those that come after one that is taken away are made anew.
+  // Fields keep typed text: those after a removed one are created again.
   const [round, setRound] = useState(0);
   const change = (place, next) => set(value.map((one, i) => (i === place ? next : one)));
   const remove = (place) => (setRound(round + 1), set(value.length > 1 ? value.filter((_, i) => i !== place) : null));

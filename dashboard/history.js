@@ -1,16 +1,16 @@
-// What is plotted: the history of the service as far as it goes back, and behind it what comes live.
+// The plotted values: the history of the service, then live values.
 
 import { effect, signal } from './vendor/preact.js';
 import { get, name as escaped } from './api.js';
 import { anew, at as liveAt, buckets, layout, peek, tick } from './live.js';
 
-/** Ranges, and by which step of the history they are plotted. */
+/** Ranges, each with its step of the history. */
 export const RANGES = { '1m': 60, '5m': 300, '15m': 900, '1h': 3600, '6h': 21600, '24h': 86400 };
 export const isBySecond = (range) => RANGES[range] <= 900;
 
 const KEEP_S = { second: 15 * 60, minute: 24 * 3600 };
 
-/** Columns of some series of one thing. `version` changes when they do. */
+/** Columns of some series of an object. `version` changes with them. */
 export class Columns {
   constructor(kind, name, names, range) {
     this.kind = kind;
@@ -52,7 +52,7 @@ export class Columns {
       for (const series of this.names) this.columns[series] = values[series] ?? [];
       this.version.value++;
     } catch {
-      // Live values come all the same.
+      // Live values are unaffected.
     }
     this.loading = false;
   }
@@ -77,7 +77,7 @@ export class Columns {
     this.version.value++;
   }
 
-  /** Times in seconds and columns of a range; where nothing was heard there is a gap. */
+  /** Times in seconds and columns of a range, with gaps for missing values. */
   slice(range, names) {
     const step = this.by === 'second' ? 1 : 60;
     const end = Math.max(this.at.at(-1) ?? 0, liveAt);

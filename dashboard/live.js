@@ -1,17 +1,17 @@
-// The live stream: what the service reads of itself once a second. One tab reads it for all tabs of the browser.
+// The live stream: the service's numbers once a second. One tab reads it for all tabs of the browser.
 
 import { batch, signal } from './vendor/preact.js';
 import { ask, needsLogin } from './api.js';
 
-/** The layout, and a number that changes with each frame; what a component reads of these it is drawn again for. */
+/** The layout, and the frame counter; a component that reads them is drawn again with each frame. */
 export const layout = signal(null);
 export const tick = signal(0);
 /**
- * Whether numbers come, or since when they do not.
+ * Whether numbers arrive, or since when not.
  * @type {{ value: { fresh: boolean, since?: number }, peek: () => { fresh: boolean, since?: number } }}
  */
 export const state = signal({ fresh: false, since: Date.now() });
-/** Events that have come since the page was opened, the newest first. */
+/** Events since the page was opened, the newest first. */
 export const events = signal([]);
 const EVENTS_MAX = 500;
 const LATE_MS = 3000;
@@ -19,15 +19,15 @@ const LATE_MS = 3000;
 let values = [];
 let places = new Map();
 let heard = 0;
-/** When the newest frame was read, by the clock of the service. */
+/** Time of the newest frame, by the clock of the service. */
 export let at = 0;
-/** Frames were missed, or it is the first: what is plotted has to be read again. */
+/** Frames were missed, or this is the first: plots read their history again. */
 export const anew = signal(0);
 
-/** Where the values of a kind of thing with a name begin. */
+/** Index of the values of an object, by kind and name. */
 const place = (kind, name) => places.get(`${kind}/${name}`);
 
-/** A value of now; null: there is none. Without subscribing: `value` does. */
+/** A current value; null: none. Does not subscribe: `value` does. */
 export function peek(kind, name, series) {
   const first = place(kind, name);
   const index = layout.peek()?.kinds[kind].series.indexOf(series) ?? -1;
@@ -37,13 +37,13 @@ export function value(kind, name, series) {
   tick.value;
   return peek(kind, name, series);
 }
-/** The values a second in the buckets of its histogram. */
+/** Values per second in the buckets of a histogram. */
 export function buckets(kind, name) {
   const first = place(kind, name);
   const { series, width } = layout.peek().kinds[kind];
   return first === undefined ? [] : values.slice(first + series.length, first + width);
 }
-/** The word for a state. */
+/** The name of a state. */
 export function word(kind, name) {
   const number = value(kind, name, 'state');
   return layout.value?.states[kind][number ?? -1] ?? 'unknown';
@@ -101,7 +101,7 @@ async function read(hand, stop) {
 
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
-/** Reads again and again, each time a moment after the end of the one before; later, the more often in vain. */
+/** Polls, each time a moment after the end of the previous one; the pause grows with failures. */
 async function readOn(hand, stop) {
   for (let pause = 500; !stop.aborted; pause = Math.min(pause * 2, 2000)) {
     const began = Date.now();
@@ -133,24 +133,24 @@ function hidden(stop) {
   };
 }
 
-/** What tabs of this service share; another one may have its pages below another path of the same origin. */
+/** The channel of this service's tabs; another service may be below another path of the origin. */
 const SHARED = `forebay-live ${new URL('.', document.baseURI).pathname}`;
-/** The number of this tab. Of two that have begun to read at once the one with the smaller one goes on. */
+/** This tab's number. Of two that begin to read at once, the smaller one continues. */
 const TAB = crypto.getRandomValues(new Uint32Array(1))[0];
-/** The tab that reads says so each second. Where none has said it for this long, another one reads. */
+/** The reading tab says so each second. After this time of silence another one reads. */
 const SILENT_MS = 2500;
 let running = false;
-/** Follows the service, as long as the page is shown. */
+/** Follows the service while the page is shown. */
 export async function follow() {
   if (running) return;
   running = true;
   const channel = new BroadcastChannel(SHARED);
   const say = (kind) => channel.postMessage({ kind, tab: TAB });
-  /** How this tab stops reading; null: it does not read. */
+  /** Stops this tab's reading; null: not reading. */
   let stop = null;
-  /** When another tab has last said that it reads. */
+  /** When another tab last said that it reads. */
   let other = 0;
-  /** The layout, which a tab that comes later asks for. */
+  /** The layout, for tabs that open later. */
   let whole = null;
   const tell = (message) => {
     take(message);
@@ -186,7 +186,7 @@ export async function follow() {
     unwatch();
     clearInterval(beat);
     whole = null;
-    // A tab that has stopped for another one keeps third tabs from reading.
+    // A tab that stopped for another one keeps third tabs from reading.
     if (Date.now() - other >= SILENT_MS) leave();
     stop = null;
   }

@@ -1,11 +1,11 @@
-// The editor of a statement, which offers words for the cursor.
+// The editor of a statement, with words for the cursor.
 
 import { html, useEffect, useState } from './vendor/preact.js';
 import { get } from './api.js';
 import { Editor } from './editor.js';
 import { fieldsOf, offers } from './sql.js';
 
-/** `sample`: what the statement is tried on; the others are those of any editor. */
+/** `sample`: the input of the trial; the others are those of any editor. */
 export function Statement({ sample, ...rest }) {
   const [known, setKnown] = useState({ functions: [], sources: [] });
   useEffect(() => {

@@ -1,10 +1,10 @@
-// Lists that the API gives page by page: they may have millions of rows.
+// Lists of the API, by pages: they may have millions of rows.
 
 import { html, useEffect, useState } from './vendor/preact.js';
 import { get } from './api.js';
 import { Table, Text } from './parts.js';
 
-/** A field to search with: it is asked for a moment after the last key. */
+/** A search field: it takes effect a moment after the last key. */
 export function Search({ label, value, found, placeholder = '' }) {
   const [text, setText] = useState(value ?? '');
   useEffect(() => setText(value ?? ''), [value]);
@@ -16,7 +16,7 @@ export function Search({ label, value, found, placeholder = '' }) {
 }
 
 const PAGE = 100;
-/** Pages may be shorter than asked for, or empty, where few of many fit: this many are read on. */
+/** Pages may be short, or empty, if few of many rows match: this many are read. */
 const ASKED_MAX = 8;
 
 async function rowsOf(list, key, query, cursor, signal) {
@@ -32,7 +32,7 @@ async function rowsOf(list, key, query, cursor, signal) {
   return { rows, next, answer };
 }
 
-/** A list of the API, page by page: it may have millions of rows. `of`: the field of the answer that has it; `answer` is the last one. */
+/** A list of the API, by pages: it may have millions of rows. `of`: the list's field in the answer; `answer`: the last one. */
 export function usePages(list, query, of = list) {
   const key = JSON.stringify(query);
   const [at, setAt] = useState({ key, cursor: null, page: 1, round: 0 });
@@ -55,7 +55,7 @@ export function usePages(list, query, of = list) {
   };
 }
 
-/** What is below a list that comes in pages. */
+/** The lines below a paged list. */
 export const Pager = ({ pages }) => html`<div class="filters">
   <button type="button" onClick=${pages.again}>Read again</button>
   <button type="button" disabled=${pages.page === 1} onClick=${pages.first}>First page</button>

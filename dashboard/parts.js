@@ -1,15 +1,15 @@
-// The parts that pages are made of.
+// Building blocks of the pages.
 
 import { Fragment, html, signal, useComputed, useEffect, useRef, useState } from './vendor/preact.js';
 import { curl, forebay, mayWrite, needsLogin } from './api.js';
 import { NOTHING, parts } from './text.js';
 import { tick } from './live.js';
 
-/** Text that a device or somebody else has chosen. */
+/** Text chosen by a device or another user. */
 export const Text = ({ of, max }) =>
   parts(of, max).map((part) => (part.hidden ? html`<span class="escaped">${part.text}</span>` : part.text));
 
-/** A number of now. Only its text changes. */
+/** A live number. Only its text changes. */
 export function Live({ get, as }) {
   const text = useComputed(() => (tick.value, as(get())));
   return html`<span class="num">${text}</span>`;
@@ -40,7 +40,7 @@ export function Big({ get, as }) {
   return html`<span class="num">${number}<small>${unit}</small></span>`;
 }
 
-/** Columns: `{ title, number, wide, cell }`. `children` is what an empty table says. */
+/** Columns: `{ title, number, wide, cell }`. `children`: text of an empty table. */
 export const Table = ({ columns, rows, id, label, children }) => rows.length === 0
   ? html`<div class="empty">${children}</div>`
   : html`<div class="scroll" tabindex="0" role="region" aria-label=${label}><table>
@@ -52,17 +52,17 @@ export const Table = ({ columns, rows, id, label, children }) => rows.length ===
       </tr>`)}</tbody>
     </table></div>`;
 
-/** One of some words. */
+/** A choice of words. */
 export const Segments = ({ label, options, value, choose }) => html`
   <div class="segments" role="group" aria-label=${label}>
     ${options.map((option) => html`<button type="button" aria-pressed=${String(option === value)} onClick=${() => choose(option)}>${option}</button>`)}
   </div>`;
 
 const dialog = signal(null);
-/** Opens a dialog. Each is one of its own, also with the same in it. */
+/** Opens a dialog. Each call opens a new one, even if equal. */
 export const show = (what) => (dialog.value = { what });
 export const close = () => (dialog.value = null);
-/** What closes the dialog that is open now, and no other that is opened until then. */
+/** Closes the dialog that is open now, and none that is opened later. */
 export function closing() {
   const mine = dialog.peek();
   return () => dialog.peek() === mine && close();
@@ -70,7 +70,7 @@ export function closing() {
 
 export function Dialog() {
   const element = useRef(null);
-  // A login comes before it, and has it stay as it is.
+  // A login takes precedence, and keeps the dialog.
   const wanted = needsLogin.value ? null : dialog.value;
   const shown = useRef(null);
   useEffect(() => {
@@ -78,7 +78,7 @@ export function Dialog() {
     if (wanted && !element.current.open) element.current.showModal();
     if (!wanted && element.current.open) element.current.close();
   }, [wanted]);
-  // The browser says later that it has closed one: by then another may be asked for, or shown.
+  // The browser reports a closed dialog later: by then another may be wanted or shown.
   const onClose = () => !element.current.open && dialog.peek() === shown.current && close();
   return html`<dialog ref=${element} aria-labelledby="dialog-title" onClose=${onClose}
     onClick=${(event) => event.target === element.current && close()}>${dialog.value && html`<${Fragment} key=${dialog.value}>${dialog.value.what}<//>`}</dialog>`;
@@ -94,7 +94,7 @@ function Command({ text }) {
     ${navigator.clipboard && html`<button type="button" onClick=${copy}>${done ? 'Copied' : 'Copy'}</button>`}</div>`;
 }
 
-/** The button that says how to ask for the same in a shell: `path` of the API, `words` of the command line. */
+/** The button that shows the request for a shell: `path` of the API, `words` of the command line. */
 export const AsCommand = ({ path, words, method }) => html`
   <button type="button" onClick=${() => show(html`<div class="inside">
     <h2 id="dialog-title">The same in a shell</h2>
@@ -109,7 +109,7 @@ export const Head = ({ title, sub, children }) => html`
   <div class="head"><h1 id="title" tabindex="-1">${title}</h1>${sub && html`<span class="sub">${sub}</span>`}<div class="right">${children}</div></div>`;
 
 const NONE = { key: null, value: null, problem: null };
-/** Asks again and again while it is shown. `ask` may change what it reads with `key`: what was found for another one is not shown. */
+/** Polls while shown. `ask` may change its request with `key`: the answer for another key is not shown. */
 export function usePolled(ask, key, everyMs) {
   const [found, setFound] = useState(NONE);
   useEffect(() => {
@@ -135,11 +135,11 @@ export function usePolled(ask, key, everyMs) {
 
 export const or = (value) => value ?? NOTHING;
 
-/** A button for what needs the role write. */
+/** A button that needs the role write. */
 export const WriteButton = ({ children, kind = '', disabled = false, ...rest }) => html`<button type="button" class=${kind} disabled=${disabled || !mayWrite()}
   title=${mayWrite() ? '' : 'needs a token with the role write'} ...${rest}>${children}</button>`;
 
-/** The way to the form of a new part. */
+/** The link to a new part's form. */
 export const New = ({ part, one }) => (mayWrite() ? html`<a class="button" href=${`#/${part}?new=yes`}>New ${one}</a>` : html`<${WriteButton}>New ${one}<//>`);
 
 export const Facts = ({ rows }) => html`<dl class="facts">${rows.map(([name, value]) => html`<dt>${name}</dt><dd class="num cut">${or(value)}</dd>`)}</dl>`;

@@ -7,7 +7,7 @@ import { layout } from './live.js';
 import { NOTHING, UNIT, clock, seconds } from './text.js';
 
 export const theme = signal('');
-/** The colour of a property, as a canvas takes it: `light-dark` is worked out by an element that has it. */
+/** The property's colour for a canvas: `light-dark` is resolved by an element that has it. */
 function colour(name) {
   const probe = document.createElement('i');
   probe.style.color = `var(${name})`;
@@ -21,7 +21,7 @@ const sync = uPlot.sync('page');
 const AXIS = 62;
 const RIGHT = 26;
 
-/** Columns of a thing for as long as the component is there. */
+/** Columns of an object while the component exists. */
 export function useColumns(kind, name, names, range) {
   const [columns, setColumns] = useState(null);
   const key = `${kind}/${name}/${names}/${RANGES[range] <= 900}`;
@@ -33,10 +33,10 @@ export function useColumns(kind, name, names, range) {
   return columns;
 }
 
-/** Steps between the marks of an axis, in seconds and in bytes. */
+/** Steps between axis marks, in seconds and in bytes. */
 const TIMES = [1, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 14400, 21600];
 const POWERS = Array.from({ length: 48 }, (_, n) => 2 ** n);
-/** A value at an axis: without the zeros behind its point, and what the title says. */
+/** An axis value: without trailing zeros, and without the title's unit. */
 export const tick = (text) => text.replace(/\/s$| cores$/, '').replace(/(\.\d*?)0+(?=\D|$)/, '$1').replace(/\.(?=\D|$)/, '');
 
 function options(series, unit, range, width, height) {
@@ -75,7 +75,7 @@ function options(series, unit, range, width, height) {
 
 const Swatch = ({ place }) => html`<svg viewBox="0 0 18 6" aria-hidden="true"><line x1="0" y1="3" x2="18" y2="3" stroke=${`var(--series-${place + 1})`} stroke-width="2.5" stroke-dasharray=${DASHES[place].join(' ')} /></svg>`;
 
-/** How a series has gone, in a word. */
+/** The trend of a series, in words. */
 function trend(column) {
   const known = column.filter((value) => value !== null);
   if (known.length < 10) return '';
@@ -147,7 +147,7 @@ export function Plot({ title, columns, series, unit, range }) {
   </figure>`;
 }
 
-/** Values a second in the buckets of a histogram of times, over time. The darker, the more. */
+/** Values per second in the buckets of a histogram of times. Darker means more. */
 export function Heat({ title, columns, series, range, percentiles }) {
   const canvas = useRef(null);
   const [cursor, setCursor] = useState(null);
@@ -224,7 +224,7 @@ function heat(element, columns, series, range, bounds) {
   }
 }
 
-/** What is drawn: a column of counts for each moment, with its place. */
+/** The drawing: a column of counts for each moment, with its place. */
 function visibleCells(columns, series, range, width) {
   if (!columns) return [];
   const { from, to } = columns.slice(range, []);

@@ -1,4 +1,4 @@
-// What a statement is tried on: examples, and a message, an event or a record as the API takes it; and what can stand in it.
+// Inputs of trials of a statement: examples, and a message, an event or a record for the API; and words for statements.
 
 const object = (text) => {
   if (!text.trim()) return {};
@@ -13,11 +13,11 @@ export const EVENTS = [
   'session/subscribed', 'session/unsubscribed', 'message/dropped', 'message/delivery_dropped',
 ];
 
-/** What a form begins with. */
+/** A form's first values. */
 export const SAMPLE = { kind: 'Message', topic: 't/1', payload: '{"temp": 31.5, "room": 7}', clientid: 'c1', username: '', qos: 1, retain: false, properties: '', event: EVENTS[0], kafka_topic: '', key: '', value: '', more: '' };
 
 /**
- * The fields of a sample, as SQL names them. What is empty is left to the service. A payload stays text.
+ * The fields of a sample, as SQL names them. Empty ones are left to the service. A payload stays text.
  * @throws {Error} other fields are no JSON object
  */
 export function context({ kind, topic, payload, clientid, username, qos, retain, properties, event, kafka_topic: from, key, value, more }) {
@@ -31,7 +31,7 @@ export function context({ kind, topic, payload, clientid, username, qos, retain,
   return { ...set({ topic, clientid, username }), payload, qos, retain, ...(pairs.length > 0 && { pub_props: { 'User-Property': Object.fromEntries(pairs) } }), ...object(more) };
 }
 
-/** A statement each, with what it is tried on. */
+/** Statements, each with its sample. */
 export const EXAMPLES = [
   { title: 'Fields of the payload, where a condition holds', sql: 'SELECT payload.temp AS temp, clientid\nFROM "t/#"\nWHERE temp > 20' },
   { title: 'Everything', sql: 'SELECT *\nFROM "t/#"' },
@@ -42,7 +42,7 @@ export const EXAMPLES = [
   { title: 'Records of a source', sql: 'SELECT value.msg AS msg, key, ts\nFROM "$bridges/kafka_consumer:my-kafka-source"', sample: { kind: 'Record', kafka_topic: 'testtopic-out', key: 'k', value: '{"msg": "Hello EMQX"}' } },
 ];
 
-/** The kind of sample that a statement needs, by what its FROM names first; null: that cannot be seen. */
+/** The kind of sample for a statement, by the first name in FROM; null: unknown. */
 export function kindOf(sql) {
   const from = sql.match(/\bFROM\s+["`]?(\$?[^"`\s,]*)/i)?.[1] ?? '';
   if (/^\$(bridges|sources)\/kafka_consumer:/.test(from)) return 'Record';
@@ -64,7 +64,7 @@ const OFFERED_MAX = 8;
 const DEPTH_MAX = 4;
 const PATHS_MAX = 200;
 
-/** Paths to the values of a JSON object, with those of names that need no quotes. */
+/** Paths to the values of a JSON object, if their names need no quotes. */
 function paths(of, before, found = []) {
   if (!of || typeof of !== 'object' || Array.isArray(of) || before.length > DEPTH_MAX) return found;
   for (const [key, value] of Object.entries(of)) {
@@ -76,19 +76,19 @@ function paths(of, before, found = []) {
   return found;
 }
 
-/** The fields of a sample, and what is in its payload or value where that is JSON. */
+/** The fields of a sample, and those in its JSON payload or value. */
 export function fieldsOf({ kind, payload, value }) {
   const [name, text] = kind === 'Record' ? ['value', value] : ['payload', kind === 'Message' ? payload : ''];
   let inside = null;
   try {
     inside = JSON.parse(text);
   } catch {
-    // It is no JSON: nothing is known of it.
+    // Not JSON: no fields are known.
   }
   return [...FIELDS[kind], ...paths(inside, [name])];
 }
 
-/** The quote that is open at the end of a text, with its place; null: none is. */
+/** The quote that is open at the end of a text, with its index; null: none. */
 function openQuote(text) {
   let open = null;
   for (let at = 0; at < text.length; at++) {
@@ -99,7 +99,7 @@ function openQuote(text) {
 }
 
 /**
- * Words that can stand where the cursor is: `{ from, words: [{ word, what }] }`, or null. `isAsked`: without a letter as well.
+ * Words that fit at the cursor: `{ from, words: [{ word, what }] }`, or null. `isAsked`: without a letter as well.
  * @param {string} text
  * @param {number} at
  * @param {{ fields: string[], functions: { name: string, arguments: string, meaning: string }[], sources: string[] }} known
@@ -111,7 +111,7 @@ export function offers(text, at, { fields, functions, sources }, isAsked = false
   if (/^\w/.test(text.slice(at)) || /^\d/.test(word) || (word === '' && !isAsked && !open)) return null;
   const all = [];
   if (open) {
-    // A list of FROM, and no other text in quotes.
+    // A list in FROM, and no other quotes.
     if (open.quote !== '"' || !/\bFROM\s+("[^"]*"\s*,\s*)*$/i.test(before.slice(0, open.at))) return null;
     all.push(...EVENTS.map((name) => ({ word: `$events/${name}`, what: 'event' })), ...sources.map((name) => ({ word: `$bridges/kafka_consumer:${name}`, what: 'source' })));
   } else {

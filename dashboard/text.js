@@ -1,9 +1,9 @@
-// Text and numbers as they are shown. What devices choose is shown as it is, but for characters that would hide or turn around others.
+// Text and numbers for display. Devices' texts are shown as is, except for characters that would hide or reorder others.
 
-/** Characters that are not seen, or change how others are: control characters, line and bidirectional marks, zero widths. */
+/** Invisible characters, and those that change others: control characters, line and bidirectional marks, zero widths. */
 const HIDDEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff\ufff9-\ufffb]/u;
 
-/** The parts of a text, each with whether it stands for a character that is not seen. Longer texts are cut. */
+/** The parts of a text, each with whether it stands for an invisible character. Longer texts are cut. */
 export function parts(text, max = 256) {
   const chars = [...String(text)];
   const found = [];
@@ -18,7 +18,7 @@ export function parts(text, max = 256) {
   return found;
 }
 
-/** The same as one text. */
+/** Joins the parts. */
 export const visible = (text, max) => parts(text, max).map((part) => part.text).join('');
 
 const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
@@ -28,11 +28,11 @@ const two = digits(2);
 export const NOTHING = '–';
 const isNumber = (value) => typeof value === 'number' && Number.isFinite(value);
 
-/** To three digits or so. */
+/** About three digits. */
 const short = (value) => (Number.isInteger(value) ? whole.format(value) : value < 1 ? two.format(value) : value < 10 ? two.format(value) : value < 100 ? one.format(value) : whole.format(value));
 
 export const count = (value) => (isNumber(value) ? whole.format(value) : NOTHING);
-/** A number with what is counted: `1 record`, `2 records`. `several`: of what has no `s`. */
+/** A number with a noun: `1 record`, `2 records`. `several`: plural without `s`. */
 export const many = (value, one, several = `${one}s`) => `${count(value)} ${value === 1 ? one : several}`;
 const million = (value) => (value >= 1e7 ? `${short(value / 1e6)} M` : value >= 100 || value === 0 || Number.isInteger(value) ? whole.format(value) : one.format(value));
 export const rate = (value) => (isNumber(value) ? `${million(value)}/s` : NOTHING);
@@ -69,5 +69,5 @@ export function dateTime(ms) {
   return `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())} ${clock(ms)}`;
 }
 
-/** How a unit of a series is written. */
+/** The notation of a series' unit. */
 export const UNIT = { rate, bytes, byteRate, seconds, count: amount, cores };

@@ -1,10 +1,10 @@
 // Topics by their levels.
 
-/** Levels that are told apart: what is below is one name. */
+/** Distinct levels: deeper ones are one name. */
 const LEVELS_MAX = 12;
 
 /**
- * The levels of topics, each with the sum of what is below it: `{ name, path, topics, per_second, below }`, the busiest first.
+ * The levels of topics, each with the sum of those below: `{ name, path, topics, per_second, below }`, the busiest first.
  * @param {{ topic: string, per_second: number }[]} rows
  */
 export function tree(rows) {

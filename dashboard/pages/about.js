@@ -1,4 +1,4 @@
-// What this is, where it runs, and what it is made of.
+// About the service: version, host and components.
 
 import { html } from '../vendor/preact.js';
 import { get } from '../api.js';

@@ -1,4 +1,4 @@
-// What the pages of all parts of the configuration have: the list, what is done with one (paused and resumed, changed, deleted), and a part that is not there.
+// Common to the pages of all parts of the configuration: the list, actions (pause, resume, change, delete), and the page of a missing part.
 
 import { html } from '../vendor/preact.js';
 import { name as escaped } from '../api.js';
@@ -7,10 +7,10 @@ import { AsCommand, Head, Live, New, Table, Text, WriteButton, show } from '../p
 import { count } from '../text.js';
 import { Change } from './change.js';
 
-/** Rows of a list that are shown. */
+/** Rows shown of a list. */
 const SHOWN = 500;
 
-/** The list of the parts of a kind, with a search by name. `all`: as the API has them; `children`: what is said where there is none. */
+/** The list of the parts of a kind, with a search by name. `all`: from the API; `children`: text of an empty list. */
 export function PartList({ part, title, one, all, problem, columns, query, set, children }) {
   const text = (query.search ?? '').toLowerCase();
   const rows = (all ?? []).filter(({ name }) => name.toLowerCase().includes(text));
@@ -26,7 +26,7 @@ export function PartList({ part, title, one, all, problem, columns, query, set, 
       ${rows.length > SHOWN && html`<div class="empty">And ${count(rows.length - SHOWN)} more: search for their names.</div>`}</section>`}`;
 }
 
-/** `pause`, `resume` and `remove` say what will happen; `lose`: a removal may lose messages, which a choice has to allow; `children`: further actions. */
+/** `pause`, `resume` and `remove`: their effects; `lose`: a removal may lose messages, which a choice has to allow; `children`: further actions. */
 export function Actions({ part, one, name, isPaused, set, done, pause, resume, remove, lose = null, children = null }) {
   const path = `${part}/${escaped(name)}`;
   const action = isPaused ? 'resume' : 'pause';
@@ -38,11 +38,11 @@ export function Actions({ part, one, name, isPaused, set, done, pause, resume, r
     <${WriteButton} onClick=${ask(html`<${Change} what=${`delete ${one}`} name=${name} path=${path} method="DELETE" danger button="Delete" lose=${lose} done=${() => (location.hash = `#/${part}`)}>${remove}<//>`)}>Delete<//>`;
 }
 
-/** The page of a part that is not there. */
+/** The page of a missing part. */
 export const Gone = ({ part, title, one, name, problem }) => html`<${Head} title=${html`${one} <${Text} of=${name} />`} />
   <div class="panel"><div class="empty" role="alert"><${Text} of=${problem.message} />. <a href=${`#/${part}`}>All ${title.toLowerCase()}</a></div></div>`;
 
-/** Cells with a number of now: of the stream for what it has, else of the API. */
+/** Cells with a live number: of the stream if it has it, else of the API. */
 export const liveOr = (kind) => {
   const live = new Set(objects(kind).map(({ name }) => name));
   return (series, as, field) => (row) => live.has(row.name) ? html`<${Live} get=${() => value(kind, row.name, series)} as=${as} />` : html`<span class="num">${as(field(row))}</span>`;

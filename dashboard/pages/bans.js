@@ -24,7 +24,7 @@ export function Bans({ query }) {
   const again = () => setRound(round + 1);
   const { value, problem } = usePolled(() => get('bans'), round, 5000);
   const begin = () => show(html`<${Make} of=${query} done=${again} />`);
-  // By a link of the page of a client.
+  // Linked from a client's page.
   useEffect(() => {
     if (query.client && mayWrite()) begin();
   }, []);
@@ -38,7 +38,7 @@ export function Bans({ query }) {
       Nobody is banned.<//>`}</section>`;
 }
 
-/** The dialog that makes a ban. */
+/** The dialog of a new ban. */
 function Make({ of, done }) {
   const [kind, setKind] = useState('client_id');
   const [who, setWho] = useState(of.client ?? '');

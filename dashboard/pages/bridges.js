@@ -1,4 +1,4 @@
-// Bridges: all of them, and one with its remote, what that has granted, and what waits for it.
+// Bridges: the list, and one with its remote, the remote's grants, and queues.
 
 import { html, useState } from '../vendor/preact.js';
 import { get, name as escaped } from '../api.js';

@@ -1,4 +1,4 @@
-// The dialog that asks before something is changed.
+// The dialog that confirms a change.
 
 import { html, useState } from '../vendor/preact.js';
 import { ask, curl, needsLogin, session } from '../api.js';
@@ -6,8 +6,8 @@ import { close, closing } from '../parts.js';
 import { visible } from '../text.js';
 
 /**
- * `what` is done to `name` by a request to `path`; `children` say what will happen. `lasting`: it can be written to the file. `lose`: what may be
- * lost, and has to be allowed.
+ * `what` is done to `name` by a request to `path`; `children`: its effects. `lasting`: it can be written to the file. `lose`: possible
+ * loss, which has to be allowed.
  */
 export function Change({ what, name, path, method = 'POST', lasting = true, danger = false, lose = null, button, done, children }) {
   const [persist, setPersist] = useState(false);
@@ -40,11 +40,11 @@ export function Change({ what, name, path, method = 'POST', lasting = true, dang
   </form>`;
 }
 
-/** Says that a page needs the role write, with the way to the login where nobody has logged in. */
+/** Says that a page needs the role write, with a link to the login if logged out. */
 export const NeedsWrite = ({ children, more = '' }) => html`<div class="empty">${children} this needs a token with the role write.${more}
   ${session.value && !session.value.name && html`<div class="buttons"><button type="button" class="first" onClick=${() => (needsLogin.value = true)}>Log in</button></div>`}</div>`;
 
-/** For how long a change holds. */
+/** The duration of a change. */
 export const Until = ({ persist, choose, group = 'until' }) => html`
   <label class="row"><input type="radio" name=${group} checked=${!persist} onChange=${() => choose(false)} />Until the next restart</label>
   <label class="row"><input type="radio" name=${group} checked=${persist} onChange=${() => choose(true)} />Also in the configuration file</label>`;

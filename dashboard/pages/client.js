@@ -1,4 +1,4 @@
-// An MQTT client in the page: it connects through the control plane, as a user of its own at the first listener.
+// An MQTT client in the page: connects through the control plane, as a user of its own at the first listener.
 
 import { effect, html, signal, useState } from '../vendor/preact.js';
 import { mayWrite, needsLogin, session } from '../api.js';
@@ -11,12 +11,12 @@ import { NeedsWrite } from './change.js';
 const KEPT = 200;
 const FIRST_ID = `dashboard-${crypto.getRandomValues(new Uint32Array(1))[0].toString(36)}`;
 
-// It stays connected while other pages are shown.
+// The client stays connected on other pages.
 const client = signal(null);
 const status = signal({ word: 'Not connected', why: '' });
 const filters = signal([]);
 const log = signal([]);
-// It ends with the login.
+// A logout ends it.
 effect(() => {
   if (needsLogin.value) client.peek()?.end(true);
 });
@@ -26,7 +26,7 @@ function note(entry) {
   log.value = [{ number: last, at: Date.now(), ...entry }, ...log.peek()].slice(0, KEPT);
   return last;
 }
-/** Says what has become of something that was noted before. */
+/** Notes the outcome of a noted action. */
 const noted = (which, more) => (log.value = log.peek().map((entry) => (which(entry) ? { ...entry, isOpen: false, ...more } : entry)));
 
 const code = (reason) => (reason ? `0x${reason.toString(16).padStart(2, '0')}` : 'success');
@@ -67,7 +67,7 @@ async function connect({ id, version }) {
   });
 }
 
-/** Has the client do something. It is noted, and then what becomes of it: an answer, or none where the connection ends before. */
+/** Runs an action of the client. Notes it, and then its outcome: an answer, or none if the connection ends before. */
 async function during(what, entry, work) {
   const number = note({ ...entry, what, more: 'no answer yet', isOpen: true });
   const isIt = (one) => one.number === number && one.isOpen;

@@ -1,4 +1,4 @@
-// Clients and their sessions: all of them by pages, and one with what waits for it, its subscriptions and its events.
+// Clients and their sessions: the paged list, and one with its queue, subscriptions and events.
 
 import { html, useState } from '../vendor/preact.js';
 import { get, name as escaped } from '../api.js';

@@ -1,4 +1,4 @@
-// The configuration file: its text, what is wrong with it at its line, what a change of it would do, and the change.
+// The configuration file: its text, mistakes at their lines, the effect of a change, and the change.
 
 import { html, useState } from '../vendor/preact.js';
 import { ask, get, mayWrite } from '../api.js';
@@ -8,13 +8,13 @@ import { NeedsWrite } from './change.js';
 import { Buttons, Differing, Meanwhile, useFileText } from './file_text.js';
 
 const check = async (text) => (await ask('config/check', { method: 'POST', toml: text })).json();
-/** A mistake as the editor has it. Those of other places than the file keep their place in words. */
+/** A mistake for the editor. Places outside the file are kept in words. */
 const wrongOf = (file) => ({ file: of, line, key, what, hint }) => ({
   line: of === file ? line : 0,
   what: [of && of !== file ? `${of}: ` : '', key && `${key}: `, what, hint ? `; ${hint}` : ''].join(''),
 });
 
-/** Whether the change has brought them or not. */
+/** Whether the change has brought them. */
 const OF_FILE = 'Probably not intended, in the file as a whole';
 
 export function Configuration() {
@@ -25,7 +25,7 @@ export function Configuration() {
 }
 
 function File() {
-  /** What the file would do as it is. */
+  /** Effect of the current file. */
   const [standing, setStanding] = useState(null);
   const of = useFileText('config/file', (text) => ({ toml: text }), async (text) => setStanding(await check(text)));
   const { file, text, state, setState, busy, differs, load, during, change, save } = of;
@@ -62,7 +62,7 @@ function File() {
       <div class="buttons"><${WriteButton} kind="first" disabled=${busy || !differs} onClick=${save}>Save and apply<//></div></div><//>`}`;
 }
 
-/** How the file and what is in force differ. */
+/** Differences from what is in force. */
 function Standing({ of, busy, reload }) {
   if (of.applied.length + of.needs_restart.length + of.not_in_file.length === 0) return null;
   return html`<${Panel} title="The file is not what is in force" right=${of.applied.length > 0 && html`<${WriteButton} disabled=${busy} onClick=${reload}>Reload<//>`}><div class="inside">

@@ -1,4 +1,4 @@
-// A sink, source, rule, bridge, cluster or listener, new or with other keys: by a form, or as text. What is wrong stands at its line; what would change is shown before it does.
+// A sink, source, rule, bridge, cluster or listener, new or changed: by a form, or as text. Mistakes are shown at their lines; the effect is shown before the change.
 
 import { html, useEffect, useState } from '../vendor/preact.js';
 import { ask, get, name as escaped } from '../api.js';
@@ -15,8 +15,8 @@ import { Test } from './trial.js';
 
 const FROM_RECORDS = (source) => `SELECT *\nFROM "$bridges/kafka_consumer:${source}"`;
 /**
- * `preset`: what other products' guides call it; `begin`: keys that the address asks for. Parts with `isTable` have their name in the header; `name`: what that of
- * others is, with the `names` that can be one and a `hint`.
+ * `preset`: the name in other products' guides; `begin`: keys from the address. Parts with `isTable` have their name in the header; `name`: the key of the
+ * name of others, with the valid `names` and a `hint`.
  */
 const PARTS = {
   sinks: { title: 'Sinks', one: 'sink', section: 'sink', header: '[[sink]]', preset: 'sink', presets: ['tbmq', 'emqx'], empty: { filters: 'example/#', topic: 'example' } },
@@ -30,13 +30,13 @@ const PARTS = {
   listeners: { title: 'Listeners', one: 'listener', section: 'listener', header: '[[listener]]', name: 'Address', names: /^(unix:\/|\S*:\d).*$/, hint: 'ADDRESS:PORT, or unix:/PATH', presets: [], empty: {} },
 };
 
-/** The keys of a part that are written; null: there is none of this name. */
+/** The written keys of a part; null: there is no such part. */
 const keysOf = async (part, name) => (await get(`config/part?${new URLSearchParams({ of: `${PARTS[part].section} ${name}` })}`)).keys;
 
 /** @param {{ part?: 'sinks' | 'sources' | 'rules' | 'bridges' | 'clusters' | 'listeners', name?: string, query?: object }} props */
 export function Edit({ part = 'sinks', name, query = {} }) {
   const { title, one, section, header, presets, isTable, name: nameOf = 'Name', names = NAME, hint = 'Letters, digits and . _ -' } = PARTS[part];
-  // A statement that comes from the page SQL.
+  // A statement from the page SQL.
   const [brought] = useState(() => (part === 'rules' && statement.peek()?.name === (name ?? null) ? statement.peek() : null));
   useEffect(() => {
     if (brought) statement.value = null;
@@ -45,13 +45,13 @@ export function Edit({ part = 'sinks', name, query = {} }) {
   const [schema, setSchema] = useState(null);
   const [before, setBefore] = useState(name ? null : '');
   const [to, setTo] = useState(name ?? brought?.to ?? '');
-  /** Keys of the form; null: the text has been edited by hand, and the form does not know it. */
+  /** Keys of the form; null: the text was edited by hand, and the form cannot show it. */
   const [keys, setKeys] = useState(/** @type {any} */ (name ? null : empty));
   const [text, setText] = useState(name ? '' : toml(empty));
   const [mode, setMode] = useState(name ? (PARTS[part].mode ?? 'Text') : 'Form');
   const [filled, setFilled] = useState(0);
   const [draft, setDraft] = useState(null);
-  /** What was said last: `problem`, what is `wrong` by line, or what `would` change. */
+  /** The last answer: `problem`, mistakes by line (`wrong`), or effect (`would`). */
   const [state, setState] = useState(/** @type {any} */ ({}));
   const [persist, setPersist] = useState(false);
   const [busy, setBusy] = useState(false);
@@ -80,7 +80,7 @@ export function Edit({ part = 'sinks', name, query = {} }) {
       setBusy(false);
     }
   };
-  /** What is in the way: a new part replaces none; what somebody else has changed since it was read is shown as what it would lose. */
+  /** Conflicts: a new part replaces none; what another user has changed since it was read is shown as a loss. */
   const inTheWay = async () => {
     const now = await keysOf(part, to);
     if (!name) return now && { problem: `There is a ${one} ${to} already: it is changed on its own page. A new one needs another name.` };
@@ -155,7 +155,7 @@ export function Edit({ part = 'sinks', name, query = {} }) {
     </div><//>`}`;
 }
 
-/** What is wrong with a statement, at its lines. */
+/** The mistakes of a statement, by line. */
 async function inStatement(sql) {
   if (!sql) return [];
   return get('sql/test', { method: 'POST', body: { sql } }).then(() => [], ({ message }) => mistakes(sql, message.split('\n')[0]).filter(({ line }) => line > 0));

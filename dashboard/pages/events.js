@@ -1,4 +1,4 @@
-// What happened.
+// Events.
 
 import { html, useEffect, useState } from '../vendor/preact.js';
 import { get } from '../api.js';
@@ -8,7 +8,7 @@ import { dateTime } from '../text.js';
 
 const PAGE = 200;
 
-/** Events that fit, those that come included. `older` asks for more. */
+/** Matching events, new ones included. `older` requests more. */
 export function useEvents(query) {
   const [found, setFound] = useState({ list: [], next: null, problem: null, loaded: false });
   const key = JSON.stringify(query);

@@ -1,4 +1,4 @@
-// A file of the machine as text that is changed here: read with its tag, checked, saved only where nobody has changed it meanwhile.
+// A file of the machine, edited as text: read with its tag, checked, saved only if unchanged since.
 
 import { html, useEffect, useState } from '../vendor/preact.js';
 import { ask, get } from '../api.js';
@@ -6,8 +6,8 @@ import { Difference } from '../editor.js';
 import { Panel } from '../parts.js';
 
 /**
- * The file at a path of the API, the text in the editor, and what was said last of it (`state`, which a change of the text ends).
- * `form`: how `ask` sends the text; `loaded`: what else is done with a text that was read.
+ * The file at a path of the API, the text in the editor, and the last answer about it (`state`, which a change of the text clears).
+ * `form`: the text as sent by `ask`; `loaded`: further use of a text that was read.
  */
 export function useFileText(path, form, loaded = async (_) => {}) {
   const [file, setFile] = useState(/** @type {any} */ (null));
@@ -50,12 +50,12 @@ export const Buttons = ({ of: { file, text, busy, differs, change } }) => html`<
   <button type="button" disabled=${busy || !differs} onClick=${() => change(file.text)}>As it was read</button>
   <button type="button" disabled=${busy || file.previous === null || file.previous === text} onClick=${() => change(file.previous)} title="What it held before the last change from here or by the API">As before the last change</button></div>`;
 
-/** What somebody else has changed meanwhile, if anything. */
+/** Changes by another user, if any. */
 export const Meanwhile = ({ of: { file, state, takeOver } }) => state.other && html`<${Panel} title="The file has changed since it was read"><div class="inside" role="alert">
   <p>Somebody else has written it. What they have changed:</p>
   <${Difference} before=${file.text} after=${state.other.text} />
   <div class="buttons"><button type="button" onClick=${() => takeOver(false)}>Take theirs, without mine</button>
     <button type="button" onClick=${() => takeOver(true)}>Go on with mine, and check it against theirs</button></div></div><//>`;
 
-/** The text beside that of the file. */
+/** The text and the file's text. */
 export const Differing = ({ of: { file, text, differs } }) => (differs ? html`<${Difference} before=${file.text} after=${text} />` : html`<p>The text is that of the file.</p>`);

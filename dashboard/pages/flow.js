@@ -1,4 +1,4 @@
-// Flow: where messages come from, through which rules they go and where they end, how each of these stands, and how much goes along.
+// Flow: origins of messages, the rules they pass, their destinations, and the state and rate of each place.
 
 import { html } from '../vendor/preact.js';
 import { get, mayWrite, name as escaped } from '../api.js';
@@ -9,9 +9,9 @@ import { AsCommand, Head, Panel, State, Table, Text, or, usePolled } from '../pa
 import { NOTHING, rate } from '../text.js';
 
 const POLL_MS = 3000;
-/** Pictures of more nodes than this are not drawn: the table has them all. */
+/** Graphs with more nodes are not drawn: the table has them all. */
 const DRAWN_MAX = 200;
-/** Ways beyond this have more names than are drawn, and are not looked at each second. */
+/** Ways beyond this limit have too many names to draw or to check each second. */
 const WAYS_MAX = 1000;
 const SHOWN_MAX = 500;
 
@@ -20,7 +20,7 @@ async function read(path) {
   return { ways: ways.map(way), total };
 }
 
-/** The rate of a node now: of the stream where that has it, else of the API. */
+/** The current rate of a node: of the stream if it has it, else of the API. */
 function now(one, which) {
   if (!objects(one.of).some(({ name }) => name === one.text)) return one.rate[which];
   const values = seriesOf(one, which).map((series) => value(one.of, one.text, series));
@@ -28,7 +28,7 @@ function now(one, which) {
 }
 const stateOf = (one) => {
   const live = one.state && objects(one.of).some(({ name }) => name === one.text) ? word(one.of, one.text) : null;
-  // What only the shards know is said by the API.
+  // Some states are only known to the API.
   return live && live !== 'unknown' && live !== 'running' ? live : one.state;
 };
 const linkOf = (one) => (one.page ? `#/${one.page}/${escaped(one.text)}` : one.kind === 'kafka' ? `#/clusters/${escaped(one.cluster)}` : one.kind === 'event' ? '#/events' : `#/top?${new URLSearchParams({ topic: one.text })}`);
@@ -78,7 +78,7 @@ const isBad = (one) => Boolean(one.state) && BAD.includes(stateOf(one));
 
 const TooMany = ({ n, what }) => html`<div class="grid"><div class="panel"><div class="empty">${n} ${what} are too many for a picture: search for some.</div></div></div>`;
 
-/** The picture: lines are the wider the more goes along; what does not work is red, with its reason in the table. */
+/** The graph: line width is the rate; failing nodes are red, with their reasons in the table. */
 function Picture({ of: { nodes, edges, rows } }) {
   const named = nodes.filter(({ kind }) => kind !== 'way');
   if (named.length > DRAWN_MAX) return html`<${TooMany} n=${named.length} what="names" />`;

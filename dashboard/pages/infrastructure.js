@@ -1,4 +1,4 @@
-// Where messages come in and where they go or wait: listeners, Kafka clusters, the spool.
+// Sources and destinations of messages: listeners, Kafka clusters, the spool.
 
 import { html, useState } from '../vendor/preact.js';
 import { get, name as escaped } from '../api.js';
@@ -25,7 +25,7 @@ const LISTENERS = [
   { title: 'Refused', number: true, cell: ({ refused }) => count(refused) },
 ];
 
-/** What is done with a listener; with a free port it has no address in the configuration that is its own. */
+/** Actions on a listener; one with a free port has no address of its own in the configuration. */
 const ofListener = (again) => ({ config, address }) => {
   const change = () => (location.hash = `#/listeners/${escaped(address)}?edit=yes`);
   const remove = () => show(html`<${Change} what="delete listener" name=${address} path=${`listeners/${escaped(address)}`} method="DELETE" danger button="Delete" done=${again}>
@@ -51,7 +51,7 @@ function ListenerList() {
     <${Acknowledgements} />`;
 }
 
-/** Times by which publishers have their acknowledgements, by listener and by what they wait for. */
+/** Times to publishers' acknowledgements, by listener and by level. */
 function Acknowledgements() {
   const { value: found } = usePolled(() => get('histograms?name=forebay_publish_ack_seconds'), 'acks', 5000);
   const rows = (found?.histograms ?? []).filter((one) => one.count > 0);
@@ -65,7 +65,7 @@ function Acknowledgements() {
   return html`<div class="grid">${found && html`<${Panel} title="Times to the acknowledgement, since the start"><${Table} label="Times" columns=${columns} rows=${rows} id=${({ labels }) => `${labels.listener} ${labels.acknowledge}`}>No publish has been acknowledged yet.<//><//>`}</div>`;
 }
 
-/** The bound of a histogram below which this part of its values is. */
+/** The bound of a histogram below which this share of values lies. */
 export function bound({ bounds, counts, count: all }, part) {
   let below = 0;
   const place = counts.findIndex((n) => (below += n) >= part * all);
@@ -146,7 +146,7 @@ function OneCluster({ name, query, set }) {
     <${Panel} title="Errors">${loaded && html`<${EventList} list=${events.slice(0, 8)} />`}<//>`;
 }
 
-/** How far connections to a cluster came, and whether a topic was found. */
+/** Results of connections to a cluster, and of the topic's lookup. */
 export function Tried({ of }) {
   if (of.busy) return html`<div class="banner">Connecting</div>`;
   if (of.failed) return html`<${Failed} problem=${of.failed} />`;

@@ -1,4 +1,4 @@
-// Dead letters in Kafka topics: the newest first, with why each is one; their records can be sent again. The letters stay where they are.
+// Dead letters in Kafka topics: the newest first, with their reasons; their records can be sent again. The letters stay there.
 
 import { html, useEffect, useState } from '../vendor/preact.js';
 import { get, mayWrite, name as escaped } from '../api.js';
@@ -94,7 +94,7 @@ function OfTopic({ query, set }) {
     <//>`;
 }
 
-/** A letter as a whole. */
+/** An uncut letter. */
 function Whole({ topic, of, again }) {
   const [found, setFound] = useState(/** @type {any} */ ({}));
   const path = `${pathOf(topic)}/${of.partition}/${of.offset}`;
@@ -134,7 +134,7 @@ const ASKED_MAX = 1000;
 const RESULTS_MAX = 100_000;
 
 /**
- * Asks for all letters, request by request. `pace`: the most in a second; `tell` is given the results so far; `stop` ends it after a request.
+ * Sends all letters, request by request. `pace`: limit per second; `tell` gets the results so far; `stop` ends it after a request.
  * @param {string} path
  * @param {object} body
  * @param {{ pace?: number | null, tell?: (letters: any[]) => void, stop?: AbortSignal }} [how]
@@ -155,19 +155,19 @@ async function sendAll(path, body, { pace = null, tell = (_) => {}, stop = undef
   return { letters, note, isStopped: from !== undefined && Boolean(stop?.aborted) };
 }
 
-/** How many letters have each result. */
+/** The number of letters by result. */
 function counted(letters) {
   const counts = new Map();
   letters.forEach(({ result }) => counts.set(result, (counts.get(result) ?? 0) + 1));
   return [...counts].map(([result, n]) => `${count(n)} ${result.replaceAll('_', ' ')}`).join(', ');
 }
 
-/** Says what would be sent, sends it, and says what became of each. */
+/** Shows the letters to send, sends them, and shows each result. */
 function Send({ topic, body, again }) {
   const [state, setState] = useState(/** @type {any} */ ({}));
   const [pace, setPace] = useState(100);
   const [stop] = useState(() => new AbortController());
-  // A dialog that is closed sends no more.
+  // A closed dialog sends no more.
   useEffect(() => () => stop.abort(), []);
   const path = pathOf(topic);
   const during = async (work) => setState(await work().catch((problem) => ({ problem })));

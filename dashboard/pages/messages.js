@@ -1,4 +1,4 @@
-// Who gets messages, and which are retained: subscriptions, shared subscriptions, retained messages.
+// Subscriptions, shared subscriptions, retained messages.
 
 import { html, useEffect, useState } from '../vendor/preact.js';
 import { get, name as escaped } from '../api.js';
@@ -20,7 +20,7 @@ const SUBSCRIPTIONS = [
   { title: 'No local', cell: ({ no_local: is }) => yes(is) },
 ];
 
-/** What is said where there is none, by what was asked for. */
+/** Texts of empty lists, by the query. */
 const NO_SUBSCRIPTION = {
   '': 'No session has a subscription.',
   topic: 'Nobody gets messages of this topic.',
@@ -102,7 +102,7 @@ function json(text) {
   }
 }
 
-/** The payload of a retained message as text, JSON or bytes; it can be deleted here. */
+/** A retained message's payload as text, JSON or bytes; can be deleted here. */
 function Payload({ topic, again }) {
   const [found, setFound] = useState(null);
   const [as, setAs] = useState(null);

@@ -56,7 +56,7 @@ const Spool = () => {
   return most ? html`spool <span class="num">${bytes(value('totals', '', 'spool_bytes'))} of ${bytes(most)}</span>` : 'no spool';
 };
 
-/** Where every record is that was taken since the start. */
+/** Places of all records since the start. */
 const Ledger = () => html`<p class="panel ledger"><span class="dim">Since the start</span>
   <b><${Live} get=${of('records_in')} as=${count} /></b> records taken =
   <b><${Live} get=${of('delivered')} as=${count} /></b> in Kafka +

@@ -1,4 +1,4 @@
-// Rules: all of them, and one with what it does over time, its statement and why it fails.
+// Rules: the list, and one with its plots, its statement and its failures.
 
 import { html, useState } from '../vendor/preact.js';
 import { get, name as escaped } from '../api.js';
@@ -16,7 +16,7 @@ import { EventList, useEvents } from './events.js';
 export const Rules = (props) => (props.query.new ? html`<${Edit} part="rules" query=${props.query} />` : html`<${List} ...${props} />`);
 
 const sum = (of) => of.passed_per_second + of.filtered_per_second + of.failed_per_second;
-/** The topics that its messages go to. */
+/** The topics of its messages. */
 const republished = ({ republish }) => republish.map(({ topic }) => topic).join(', ');
 
 function List({ query, set }) {
@@ -93,7 +93,7 @@ function Plots({ name, range }) {
     ${plot('Failures', [{ name: 'failed_per_second', label: 'failed' }])}</div>`;
 }
 
-/** Where its messages come from, and where its outputs go. */
+/** Origins of its messages, destinations of its outputs. */
 function Goes({ rule }) {
   const rows = [
     ['From', html`<code><${Text} of=${rule.from.join(', ')} max=${600} /></code>`],

@@ -1,4 +1,4 @@
-// Sinks: all of them, and one with what it does over time, its partitions and its events.
+// Sinks: the list, and one with its plots, its partitions and its events.
 
 import { html, useState } from '../vendor/preact.js';
 import { get, mayWrite, name as escaped } from '../api.js';
@@ -20,7 +20,7 @@ export const Sinks = (props) => (props.query.new ? html`<${Edit} />` : html`<${L
 function List({ query, set }) {
   layout.value;
   const states = objects('sink').map(({ name }) => word('sink', name)).join();
-  // What the stream does not say is asked for again when a state has changed.
+  // Fields outside the stream are requested again when a state changes.
   const { value: found, problem } = usePolled(() => get('sinks'), states, 10_000);
   const live = new Set(objects('sink').map(({ name }) => name));
   const cell = liveOr('sink');
@@ -96,7 +96,7 @@ const LETTERS = [
   { title: 'Value', cell: ({ value, value_encoding: of }) => (value == null ? or(null) : html`<code class="cut"><${Text} of=${value} max=${200} /></code>${of === 'base64' && html`<span class="why">base64</span>`}`) },
 ];
 
-/** What the sink could not write, from its file, the newest first. */
+/** Dead letters of the sink from its file, the newest first. */
 function Letters({ name, kafka }) {
   const [before, setBefore] = useState(null);
   const path = `dead-letters/${escaped(name)}`;
@@ -125,7 +125,7 @@ function Numbers({ name, sink, live }) {
   </dl>`;
 }
 
-/** Between which bounds of the histogram a value lies. */
+/** The bounds of a value in the histogram. */
 function error(at) {
   const bounds = layout.value?.bounds ?? [];
   if (typeof at !== 'number') return '';

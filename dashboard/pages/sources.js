@@ -1,4 +1,4 @@
-// Sources: all of them, and one with what it does over time, its partitions, and where it reads on.
+// Sources: the list, and one with its plots, its partitions, and its seek.
 
 import { html, useState } from '../vendor/preact.js';
 import { ask, get, mayWrite, name as escaped } from '../api.js';
@@ -15,7 +15,7 @@ import { Test } from './trial.js';
 /** @param {any} props */
 export const Sources = (props) => (props.query.new ? html`<${Edit} part="sources" />` : html`<${List} ...${props} />`);
 
-/** Kafka topics with the MQTT topics that are made of their records. */
+/** Kafka topics with the MQTT topics of their records. */
 const Topics = ({ of }) => Object.entries(of).map(([topic, to], at) => html`${at > 0 && html`<br />`}<code class="cut"><${Text} of=${topic} max=${120} /></code>${to && html` → <code class="cut"><${Text} of=${to} max=${120} /></code>`}`);
 const dropped = (of) => of.bad + of.expired + of.no_subscriber + of.lost;
 
@@ -140,7 +140,7 @@ function SourceEvents({ name }) {
   return html`<${Panel} title="Events" right=${html`<${AsCommand} path=${`events?${new URLSearchParams({ source: name })}`} words=${['events', '--source', name]} />`}>${loaded && html`<${EventList} list=${list.slice(0, 8)} />`}<//>`;
 }
 
-/** The dialog that has a source read from another place on. */
+/** The dialog of a seek: where to continue reading. */
 function SeekTo({ source, done }) {
   const [to, setTo] = useState('');
   const [which, setWhich] = useState('');

@@ -1,4 +1,4 @@
-// SQL: a statement is written, tried on a message and on past records, compared with what runs, and put into a rule.
+// SQL: writes a statement, tries it on a message and on past records, compares it with a rule, and puts it into one.
 
 import { html, useEffect, useRef, useState } from '../vendor/preact.js';
 import { get, name as escaped } from '../api.js';
@@ -11,7 +11,7 @@ import { EXAMPLES, SAMPLE, context, kindOf } from '../sql.js';
 import { Past } from './sql_past.js';
 import { Sample } from './sql_sample.js';
 
-/** What a trial says of a statement, as the editor has it: the first line of it has the place. */
+/** Mistakes of a trial, for the editor: the first line has the place. */
 const marked = (sql, said) => mistakes(sql, said.split('\n')[0]);
 
 export function Sql({ query, set }) {
@@ -27,7 +27,7 @@ export function Sql({ query, set }) {
   const [tried, setTried] = useState(/** @type {any} */ ({}));
   const field = useRef(null);
   const write = (text) => (setSql(text), setTried({}), setSample((before) => ({ ...before, kind: kindOf(text) ?? before.kind })));
-  // The statement of a rule that is named in the address, unless it was brought along.
+  // The statement of the rule in the address, unless one was brought along.
   const [loaded, setLoaded] = useState(brought ? rule : null);
   useEffect(() => {
     if (running && loaded !== rule) (setLoaded(rule), write(running.sql));
@@ -104,7 +104,7 @@ const MESSAGES = [
   { title: 'Retained', cell: ({ retain }) => (retain ? 'yes' : 'no') },
 ];
 
-/** What a statement has made of the sample. */
+/** The statement's result for the sample. */
 function Found({ of }) {
   const result = !of.matches ? 'not matching' : of.failure ? 'failed' : of.outputs.length ? 'passed' : 'filtered';
   const says = { 'not matching': 'FROM does not match the topic.', failed: '', passed: '', filtered: 'WHERE, INCASE or FOREACH leaves nothing of it.' }[result];
@@ -116,7 +116,7 @@ function Found({ of }) {
 }
 
 const SHOWN_MAX = 12;
-/** The functions of the language, of which one is put where the cursor is. */
+/** The functions of SQL; a chosen one is put at the cursor. */
 function Functions({ insert }) {
   const [all, setAll] = useState([]);
   const [text, setText] = useState('');

@@ -1,4 +1,4 @@
-// A statement on past records of a Kafka topic, and compared with what runs.
+// Tries a statement on past records of a Kafka topic, and compares it.
 
 import { html, useEffect, useRef, useState } from '../vendor/preact.js';
 import { ask, get } from '../api.js';
@@ -15,7 +15,7 @@ export function Past({ sql, rule, rules }) {
   const timer = useRef(0);
   useEffect(() => () => clearTimeout(timer.current), []);
   const [sinks, sources, clusters] = [places?.[0].sinks ?? [], places?.[1].sources ?? [], places?.[2].clusters ?? []];
-  // A statement of a rule is compared with that rule unless somebody wants something else.
+  // A rule's statement is compared with that rule unless another is chosen.
   const against = form.against ?? rule ?? '';
   const set = (key) => (event) => setForm({ ...form, [key]: event.target.value });
   const topics = [...new Set([...sinks.map(({ topic }) => topic), ...sources.flatMap((source) => Object.keys(source.topics))].filter(Boolean))].sort();

@@ -1,4 +1,4 @@
-// What a statement is tried on: a message, an event or a record, written by hand or taken from a trace or from dead letters.
+// The input of a trial: a message, an event or a record, written by hand or taken from a trace or from dead letters.
 
 import { html, useState } from '../vendor/preact.js';
 import { get, mayWrite, name as escaped } from '../api.js';
@@ -25,10 +25,10 @@ export function Sample({ of, change }) {
   </section>`;
 }
 
-/** How many messages are offered. */
+/** Number of messages offered. */
 const OFFERED_MAX = 20;
 
-/** Messages of a trace, and of dead letters of a sink that are in a file, as the form has them. */
+/** Messages of a trace, and of a sink's dead letters in a file, as form values. */
 async function messagesOf(from) {
   const [kind, id] = [from.slice(0, from.indexOf(' ')), from.slice(from.indexOf(' ') + 1)];
   if (kind === 'trace') {
@@ -41,7 +41,7 @@ async function messagesOf(from) {
     .map(({ mqtt_topic: topic, value: payload, client_id: clientid }) => ({ topic, payload, clientid: clientid ?? '', username: '' }));
 }
 
-/** The choice of a message that came. */
+/** The choice of a message. */
 function Take({ take }) {
   const { value: places } = usePolled(() => (mayWrite() ? Promise.all([get('traces'), get('sinks')]) : Promise.resolve(null)), 'places', 10_000);
   const [found, setFound] = useState({ from: '', list: [], problem: '' });

@@ -1,4 +1,4 @@
-// The topics and clients with the most publishes, topics whose messages nobody gets, and who gets the messages of a topic.
+// The topics and clients with the most publishes, unmatched topics, and the receivers of a topic's messages.
 
 import { html, useEffect, useState } from '../vendor/preact.js';
 import { get, name as escaped } from '../api.js';
@@ -44,7 +44,7 @@ export function Top({ query, set }) {
     </section>`;
 }
 
-/** Topics below one another, as far as they are among the busiest. A level that is the only one is open. */
+/** A tree of topics, as far as they are among the busiest. An only level is open. */
 const Levels = ({ of, by, set }) => html`<ul class="levels">${of.map((level) => html`<li key=${level.path}>
   ${level.below.length > 0
     ? html`<details open=${of.length === 1}><summary><code><${Text} of=${level.name} max=${80} /></code> <${Sum} of=${level} by=${by} /> <span class="dim">${many(level.topics, 'topic')}</span></summary>
@@ -53,7 +53,7 @@ const Levels = ({ of, by, set }) => html`<ul class="levels">${of.map((level) => 
 const Sum = ({ of, by }) => html`<span class="num">${by === 'bytes' ? byteRate(of.per_second) : rate(of.per_second)}</span>`;
 const Leaf = ({ level, set, what = null }) => html`<button type="button" class="plain" aria-label=${visible(level.path, 200)} onClick=${() => set({ topic: level.path })}><code class="cut">${what ?? html`<${Text} of=${level.name} max=${80} />`}</code></button>`;
 
-/** Who gets the messages of a topic. */
+/** Receivers of a topic's messages. */
 function Matching({ topic }) {
   const [found, setFound] = useState({ value: null, problem: null });
   const path = `topics/match?${new URLSearchParams({ topic })}`;

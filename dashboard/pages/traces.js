@@ -1,4 +1,4 @@
-// Traces: the packets of one client, or what clients publish to the topics of a filter, as they come.
+// Traces: packets of one client, or publishes to the topics of a filter, as they happen.
 
 import { html, useEffect, useState } from '../vendor/preact.js';
 import { get, mayWrite, needsLogin } from '../api.js';
@@ -22,7 +22,7 @@ export function Traces({ query }) {
   const [round, setRound] = useState(0);
   const { value, problem } = usePolled(() => get('traces'), round, 2000);
   const begin = () => show(html`<${Begin} of=${query} done=${() => setRound(round + 1)} />`);
-  // By a link of the page of a client, or an address that was typed.
+  // Opened by a link from a client's page, or a typed address.
   useEffect(() => {
     if ((query.client || query.filter) && mayWrite()) begin();
   }, [query.client, query.auth, query.filter]);
@@ -79,12 +79,12 @@ const PACKETS = [
   { title: 'Content', wide: true, cell: content },
 ];
 const WITH_CLIENT = [PACKETS[0], { title: 'Client', cell: (packet) => html`<a href=${linkTo(packet)}><${Text} of=${packet.client_id} max=${60} /></a>` }, ...PACKETS.slice(2)];
-/** Packets that the page shows: the newest. */
+/** Packets on the page: the newest. */
 const SHOWN_MAX = 500;
 
 /** Packets of one request. */
 const ASKED_MAX = 1000;
-/** Hands out what the service still has of a trace, as a file. */
+/** Saves the packets kept of a trace as a file. */
 async function download(name) {
   const packets = [];
   let page;

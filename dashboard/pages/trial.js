@@ -1,4 +1,4 @@
-// A source or bridge is tried: whether it finds what it needs, and what becomes of the newest records of a source. Nothing is published.
+// Trial of a source or bridge: its requirements, and for a source its newest records. Nothing is published.
 
 import { html, useState } from '../vendor/preact.js';
 import { get, name as escaped } from '../api.js';
@@ -17,7 +17,7 @@ const RECORDS = [
 ];
 
 const BUTTONS = { sources: 'Test the source', bridges: 'Test the connection' };
-/** The button, and below it what was found. `part`: sources or bridges; `keys`: in the place of those that are configured. */
+/** The button, and below it the findings. `part`: sources or bridges; `keys`: tried instead of the configured ones. */
 export function Test({ part, name, keys = {}, disabled = false }) {
   const [found, setFound] = useState(null);
   const test = async () => {

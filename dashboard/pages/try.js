@@ -1,10 +1,10 @@
-// What a sink makes of a message.
+// The record a sink would make.
 
 import { html, useState } from '../vendor/preact.js';
 import { get, name as escaped } from '../api.js';
 import { Text, close } from '../parts.js';
 
-/** The dialog that shows what a sink makes of a message. */
+/** The dialog with the record of a sink for a message. */
 export function Try({ name }) {
   const [topic, setTopic] = useState('');
   const [payload, setPayload] = useState('');

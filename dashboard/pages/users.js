@@ -1,4 +1,4 @@
-// Users and permissions: what the files hold that [auth.NAME] names. Its keys are changed on the machine.
+// Users and permissions: the files of [auth.NAME]. Its keys are changed on the machine.
 
 import { html, useState } from '../vendor/preact.js';
 import { ask, get, mayWrite, name as escaped } from '../api.js';
@@ -64,7 +64,7 @@ function OfFile({ auth, query, set }) {
     <${PagedTable} label="Users" columns=${columns} id=${({ name }) => name} pages=${pages}>${query.search ? 'No user has this in its name.' : 'There is none.'}<//>`;
 }
 
-/** What came of a change of a file. */
+/** Result of a file's change. */
 const Done = ({ of }) => (of.reloaded === null
   ? html`<p>The file is written and not in force yet: <${Text} of=${of.not_in_force} max=${600} /></p>`
   : html`<${Outcome} of=${of.reloaded} />`);
@@ -133,7 +133,7 @@ function Remove({ auth, user, etag, again }) {
   </form>`;
 }
 
-/** The list of what may be touched: mistakes at their line, what differs, what a client may do by it. */
+/** The permissions: mistakes at their lines, differences, and an access tried. */
 function Permissions({ auth }) {
   const path = `auth/${escaped(auth)}/permissions`;
   const of = useFileText(path, (text) => ({ text }));

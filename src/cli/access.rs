@@ -1,4 +1,4 @@
-//! `forebay access`: whether a client may touch a topic, and which rule says so.
+//! `forebay access`: whether a client may touch a topic, and the rule that decides.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -22,7 +22,7 @@ const FILE_BYTES_MAX: u64 = 64 << 10;
 /// The decision about a client and a topic.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Decided {
-    /// The decision and its grounds, for people.
+    /// The decision and its grounds, as text.
     pub text: String,
     /// Whether the action is granted, at least in part.
     pub is_granted: bool,

@@ -99,7 +99,7 @@ impl Admin {
     /// Connects to one broker and learns which requests it knows.
     ///
     /// # Errors
-    /// The reason why the broker cannot be used, in words that name it.
+    /// Why the broker cannot be used, in words that name it.
     pub(super) fn connect_to(cluster: &Cluster, broker: &str) -> Result<Self, String> {
         Self::connect_in_stages(cluster, broker).map_err(|(_, why)| why)
     }
@@ -167,7 +167,7 @@ impl Admin {
     /// Logs in by SASL.
     ///
     /// # Errors
-    /// The reason why it failed, in words that name the broker, the user and the mechanism.
+    /// Why it failed, in words that name the broker, the user and the mechanism.
     fn log_in(&mut self, credentials: &Arc<Credentials>) -> Result<(), String> {
         let mechanism = credentials.mechanism.name();
         let by = if credentials.user.is_empty() {

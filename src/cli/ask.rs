@@ -1,4 +1,4 @@
-//! `forebay events`, and the requests to `/api/v1` of all commands that ask a running service, for people to read.
+//! `forebay events`, and the requests to `/api/v1` of all commands that ask a running service.
 
 use std::io::{self, Read as _, Write as _};
 use std::time::Duration;
@@ -26,7 +26,7 @@ const SHOWN: [&str; 6] = ["id", "at", "class", "severity", "kind", "message"];
 /// Events, a line each, the oldest first.
 ///
 /// # Errors
-/// The reason why there is no answer, in words that name the address.
+/// Why there is no answer, with the address.
 pub fn events(options: &EventsArgs) -> Result<String, String> {
     let answer = get(&options.from, &events_path(options, ""))?;
     if options.from.json {
@@ -105,7 +105,7 @@ pub(super) fn changed(answer: &Value, is_dry_run: bool) -> String {
 /// Whether the service accepts devices.
 ///
 /// # Errors
-/// The reason why it does not, or why there is no answer.
+/// Why it does not, or why there is no answer.
 pub fn health(from: &AskArgs) -> Result<String, String> {
     let endpoint = Endpoint::of(from)?;
     let (status, body) = exchange(&endpoint, "GET", "/readyz", None).map_err(|error| endpoint.unanswered(&error))?;

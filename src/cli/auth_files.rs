@@ -57,7 +57,7 @@ pub(super) fn folders(config: &Config) -> impl Iterator<Item = PathBuf> + '_ {
 /// Answers a question about the files of an auth, or changes them.
 ///
 /// # Errors
-/// Why it is not done.
+/// Why the request is refused.
 pub(super) fn answer(config: &Config, name: &str, ask: AuthAsk) -> Result<AuthTold, ReloadRefused> {
     let unknown = || ReloadRefused::Unknown(format!("there is no [auth.{name}] in the configuration"));
     let settings = config.auth.iter().find(|auth| auth.name == name).ok_or_else(unknown)?;

@@ -9,7 +9,7 @@ use super::lists::shown;
 /// Lists bans, or creates or ends one.
 ///
 /// # Errors
-/// The reason why it is not done, or why there is no answer, in words that name the address.
+/// Why the request is refused, or why there is no answer, with the address.
 pub fn bans(options: &BansArgs) -> Result<String, String> {
     let BansArgs { from, client, user, address, seconds, reason, remove } = options;
     if let Some(id) = remove {

@@ -25,7 +25,7 @@ const LETTERS_FILES: u32 = 4;
 /// The thread, if there are bindings.
 pub(super) struct Bindings {
     thread: dapr::Bindings,
-    /// The sessions of the bridges, by their places.
+    /// Sessions of the bridges, by index.
     sessions: Arc<Mutex<Vec<String>>>,
     #[allow(dead_code, reason = "held, not read: the sockets' files go with it, after the thread")]
     sockets: Vec<SocketFile>,
@@ -35,7 +35,7 @@ impl Bindings {
     /// Starts the thread, if the configuration has bindings. `bring`: takes components of a sidecar.
     ///
     /// # Errors
-    /// Its address or a socket cannot be bound, or the thread cannot be made, in words for a person.
+    /// Its address or a socket cannot be bound, or the thread cannot be made.
     pub(super) fn start(
         config: &Config,
         (post, slots): (&Post<Mail>, &Arc<Slots>),

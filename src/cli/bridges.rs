@@ -15,7 +15,7 @@ const FILTERS: [&str; 5] = ["IN", "FILTER", "STATE", "QOS", "GRANTED"];
 /// Shows bridges or one of them, or acts on one. Returns the text, and whether all is well.
 ///
 /// # Errors
-/// The reason why there is no answer, in words that name the address.
+/// Why there is no answer, with the address.
 pub fn bridges(options: &BridgesArgs) -> Result<(String, bool), String> {
     let path = match &options.name {
         None => "/api/v1/bridges".to_owned(),

@@ -34,7 +34,7 @@ pub(super) const NOT_TOLD: i32 = i32::MIN;
 pub(super) const UNKNOWN_TOPIC: i16 = 3;
 /// A topic that the cluster is asked to create, with validation only, for its answer.
 const PROBE: &str = "forebay-check";
-/// The most bytes of a request beside one batch.
+/// Bytes of a request besides one batch, at most.
 const REQUEST_HEAD_BYTES: u64 = 1024;
 pub(super) const TOPIC_FORBIDDEN: i16 = 29;
 
@@ -55,11 +55,11 @@ const IN_USE: &str =
 /// The verdict at the beginning of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Verdict {
-    /// The thing works.
+    /// The check passed.
     Ok,
-    /// The thing works, or may work; a person should look at it.
+    /// The check passed, or may have; the operator should look at it.
     Warning,
-    /// The thing does not work.
+    /// The check failed.
     Problem,
 }
 
@@ -509,7 +509,7 @@ fn beyond_a_request(sink: &Sink, max: u64) -> Option<String> {
     ))
 }
 
-/// The reason why no record of a topic is accepted at acks=all. Every partition of it needs `min.insync.replicas` replicas in sync.
+/// Why no record of a topic is accepted at acks=all. Every partition of it needs `min.insync.replicas` replicas in sync.
 fn too_few_in_sync(admin: &mut Admin, found: &MetadataResponseTopic) -> Option<String> {
     let topic = found.name.as_ref().filter(|_| found.error_code == 0)?.0.as_str();
     let in_sync_min = usize::try_from(admin.topic_setting(topic, "min.insync.replicas")?).ok()?;

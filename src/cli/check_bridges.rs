@@ -268,7 +268,7 @@ impl<'b> Asking<'b> {
         Ok(())
     }
 
-    /// Puts bytes of the wire through the layer.
+    /// Passes received bytes through the layer.
     fn take(&mut self, bytes: &mut [u8]) -> Result<(), Ended> {
         let Some(wire) = &mut self.wire else { return Ok(()) };
         let Some(layer) = &mut wire.layer else {

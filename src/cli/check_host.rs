@@ -13,7 +13,7 @@ use crate::service::preflight::{Finding, Host, IoChoice};
 /// This host, the I/O driver of its shards, and the findings about it.
 pub(super) fn examine(config: &Config) -> (Host, IoDriver, Vec<Finding>) {
     let choice = config.service.io;
-    // Without the wish for a ring, none is tried: some hosts report processes that do.
+    // With `epoll` no ring is tried: some hosts report processes that try.
     let ring = if choice == IoChoice::Epoll { Ok(()) } else { runtime::probe() };
     let host = Host::read(ring.map_err(|error| error.to_string()));
     let verdict = host.examine(config.service.shards, choice);

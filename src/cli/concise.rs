@@ -1,4 +1,4 @@
-//! Which keys of a part have to be written: those that change, and those that are written already.
+//! Selects the keys of a part that have to be written: those that change, and those that are written already.
 
 use serde_json::{Map, Value};
 

@@ -14,7 +14,7 @@ const TOML: &str = "application/toml";
 /// The content of the file, and a note with its tag.
 ///
 /// # Errors
-/// The reason why there is no answer, in words that name the address; there is no file, or no previous content.
+/// Why there is no answer, with the address; there is no file, or no previous content.
 pub fn file(options: &ConfigFileArgs) -> Result<(String, String), String> {
     let answer = get(&options.from, "/api/v1/config/file")?;
     if let Some(why) = answer["missing"].as_str() {
@@ -42,7 +42,7 @@ pub(super) fn file_text(answer: &Value, as_json: bool, previous: bool) -> Result
 /// The written keys of a part, as they stand below its header.
 ///
 /// # Errors
-/// The reason why there is no answer, in words that name the address; there is no such part.
+/// Why there is no answer, with the address; there is no such part.
 pub fn part(options: &ConfigPartArgs) -> Result<String, String> {
     let ConfigPartArgs { from, section, name } = options;
     let answer = get(from, &format!("/api/v1/config/part?of={}", escaped(&format!("{section} {name}"))))?;
@@ -57,7 +57,7 @@ pub fn part(options: &ConfigPartArgs) -> Result<String, String> {
 /// Replaces the file, or returns the effects of that.
 ///
 /// # Errors
-/// As [`file`]; all that is wrong with the new content, a line each.
+/// As [`file`]; all mistakes in the new content, a line each.
 pub fn put(options: &ConfigPutArgs) -> Result<String, String> {
     let content = read(&options.file)?;
     let body = Some((TOML, content.as_str()));

@@ -29,7 +29,7 @@ impl DeadLetterFiles {
     /// Opens the files that are new since the last call. Returns the channels to the threads.
     ///
     /// # Errors
-    /// A file cannot be opened, in words for a person.
+    /// A file cannot be opened.
     pub(super) fn of(&mut self, config: &Config) -> Result<Ways, String> {
         for sink in &config.sinks[self.by_sink.len()..] {
             let Some(file) = sink.dead_letters.as_ref().and_then(|dead| dead.file.as_ref()) else {

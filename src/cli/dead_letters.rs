@@ -17,7 +17,7 @@ const SHOWN_MAX: usize = 60;
 /// Lists, shows or sends letters. `false`: not all were taken.
 ///
 /// # Errors
-/// The reason why there is no answer, in words that name the address; or why it is not done.
+/// Why there is no answer, with the address, or why the request is refused.
 pub fn dead_letters(command: &LettersCommand) -> Result<(String, bool), String> {
     match command {
         LettersCommand::List(options) => list(options).map(|text| (text, true)),

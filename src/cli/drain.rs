@@ -11,13 +11,13 @@ use super::out::complain;
 
 const PATH: &str = "/api/v1/broker/drain";
 
-/// The time between two questions about the progress.
+/// Interval at which the progress is polled.
 const ASKED_EVERY: Duration = Duration::from_millis(250);
 
 /// Drains an instance, or ends its drain. Returns the last line, and whether the others have all clients.
 ///
 /// # Errors
-/// The reason why it is not done, or why there is no answer, in words that name the address.
+/// Why the request is refused, or why there is no answer, with the address.
 pub fn drain(options: &DrainArgs) -> Result<(String, bool), String> {
     let DrainArgs { from, end, wait } = options;
     let shown = |answer: &Value, text: String| if from.json { format!("{answer:#}\n") } else { format!("{text}\n") };

@@ -59,7 +59,7 @@ pub(super) fn load(config: &Config) -> Result<Edge, Vec<String>> {
     if problems.is_empty() { Ok(loaded) } else { Err(problems) }
 }
 
-/// Returns a loaded file; otherwise adds its problems, with what they are about, to the others.
+/// Returns a loaded file, or adds its problems, with their subject, to the others.
 fn keep<T>(loaded: Result<T, Vec<String>>, about: &str, problems: &mut Vec<String>) -> Option<Arc<T>> {
     let named = |problem| format!("{about}: {problem}");
     loaded.map(Arc::new).map_err(|all| problems.extend(all.into_iter().map(named))).ok()

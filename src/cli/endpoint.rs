@@ -114,7 +114,7 @@ impl Endpoint {
         Ok(Box::new(StreamOwned::new(connection, stream)))
     }
 
-    /// The reason why there is no answer, in words for a person.
+    /// Why there is no answer, as text for the user.
     pub(super) fn unanswered(&self, error: &io::Error) -> String {
         let tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
         match tls {

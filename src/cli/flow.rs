@@ -11,7 +11,7 @@ const FLOW: [&str; 6] = ["FROM", "RULE", "TO", "KAFKA TOPIC OR BROKER", "CLUSTER
 /// The ways of messages, a line each, and below them why a place on them does not run.
 ///
 /// # Errors
-/// The reason why there is no answer, in words that name the address.
+/// Why there is no answer, with the address.
 pub fn flow(options: &FlowArgs) -> Result<String, String> {
     let search = options.search.as_ref().map(|text| format!("&search={}", escaped(text))).unwrap_or_default();
     let answer = get(&options.from, &format!("/api/v1/flow?limit={}{search}", options.limit))?;

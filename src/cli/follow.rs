@@ -24,7 +24,7 @@ pub(super) enum Ended {
 /// Prints events until the service or the reader of the output goes away.
 ///
 /// # Errors
-/// The reason why there is no stream, or why it ended.
+/// Why there is no stream, or why it ended.
 pub fn events(options: &EventsArgs) -> Result<String, String> {
     match stream(&options.from, &ask::events_path(options, "/stream"), ask::event_line)? {
         Ended::Reader => Ok(String::new()),
@@ -35,7 +35,7 @@ pub fn events(options: &EventsArgs) -> Result<String, String> {
 /// Prints a line for each event of a stream.
 ///
 /// # Errors
-/// The reason why there is no stream, or why it broke off.
+/// Why there is no stream, or why it broke off.
 pub(super) fn stream(from: &AskArgs, path: &str, line_of: impl Fn(&Value) -> String) -> Result<Ended, String> {
     let endpoint = Endpoint::of(from)?;
     let unanswered = |error: io::Error| endpoint.unanswered(&error);

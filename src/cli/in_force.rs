@@ -253,7 +253,7 @@ fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> V
         "dead_letters_file_bytes_max": file.map(|file| file.bytes_max),
         "dead_letters_files_max": file.map(|file| file.files),
     });
-    // Without the key in the file it is the MQTT topic of the message, for rows of rules, too.
+    // Without the key in the file, the default is the MQTT topic of the message, for rows of rules as well.
     let is_topic = |key: &Option<Template>| key.as_ref().is_some_and(|key| key.as_single() == Some(&Variable::Topic));
     if of.fed.as_ref().is_some_and(|fed| is_topic(&fed.key)) {
         more["key"] = Value::Null;

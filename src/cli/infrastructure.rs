@@ -28,7 +28,7 @@ const SPOOL: [&str; 10] = [
 /// Lists the listeners, a line each; or changes one.
 ///
 /// # Errors
-/// The reason why there is no answer, in words that name the address.
+/// Why there is no answer, with the address.
 pub fn listeners(options: &ListenersArgs) -> Result<String, String> {
     let from = &options.from;
     if let (Some(address), Some(action)) = (&options.address, options.action) {

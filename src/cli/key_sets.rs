@@ -23,7 +23,7 @@ impl KeySets {
     /// Starts the thread. `changed` is called there, whenever a file may have changed.
     ///
     /// # Errors
-    /// The thread cannot be made, in words for a person.
+    /// The thread cannot be made.
     pub(super) fn start(
         config: &Config,
         journal: Arc<Journal>,
@@ -45,7 +45,7 @@ impl KeySets {
         Ok(Self { thread, ages })
     }
 
-    /// Wants the key sets that the contents in force name.
+    /// Requests the key sets that the contents in force name.
     pub(super) fn want(&self, edge: &Edge) {
         let mut wanted: Vec<Wanted> = Vec::new();
         for one in edge.auth.iter().flatten().filter_map(|policy| Wanted::of(policy.settings())) {

@@ -115,7 +115,7 @@ impl Taker for Holder {
     }
 }
 
-/// Letters on their way.
+/// Letters being sent.
 struct Run<'a> {
     config: &'a Config,
     cluster: &'a Cluster,
@@ -129,7 +129,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Sends one letter by its place.
+    /// Sends one letter by its partition and offset.
     fn named(&mut self, log: &mut Log<'_>, place: LetterPlace, wanted: &LettersToSend) -> Result<(), String> {
         let LetterPlace { partition, offset } = place;
         let not_sent = |why: &str| LetterSent { partition, offset, ..outcome(NOT_SENT, why) };
@@ -154,7 +154,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Sends all of a partition up to an offset that were not sent again.
+    /// Sends all letters of a partition up to an offset that were not sent again.
     fn up_to(&mut self, log: &mut Log<'_>, up_to: LetterPlace, wanted: &LettersToSend) -> Result<(), String> {
         let partition = up_to.partition;
         if !log.partitions().any(|there| there == partition) {
@@ -196,7 +196,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Why sending has stopped; `None`: it goes on.
+    /// Why sending has stopped; `None`: it continues.
     fn why_not(&self) -> Option<String> {
         let is_late = Instant::now() >= self.until;
         let late = is_late.then(|| format!("the time of one request is over: {} s", SENT_WITHIN.as_secs()));

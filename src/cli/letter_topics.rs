@@ -1,4 +1,4 @@
-//! Dead letters in Kafka topics, read for people: the newest first, a bounded number of records of each partition at a time.
+//! Reads dead letters in Kafka topics for display: the newest first, a bounded number of records of each partition at a time.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::limits::LETTER_PARTITIONS_MAX;
 use crate::metrics::time::rfc3339;
 use crate::shard::dead_letters::{Said, Writer, is_own};
 
-/// Records that are read for one page.
+/// Records read for one page.
 const READ_MAX: u64 = 1_000;
 /// The longest time of reading. A single request to Kafka has the cluster's own timeout.
 const READ_WITHIN: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ const READ_WITHIN: Duration = Duration::from_secs(10);
 const SHOWN_BYTES_MAX: usize = 1 << 10;
 const HEADER_BYTES_MAX: usize = 256;
 const HEADERS_MAX: usize = 32;
-/// The bounds for one letter that is shown as a whole.
+/// Limits for one letter that is shown uncut.
 const WHOLE_BYTES_MAX: usize = 16 << 20;
 
 /// The destinations of a configuration's dead letters.
@@ -69,7 +69,7 @@ pub(super) fn cluster_of<'c>(config: &'c Config, kafka: &str, topic: &str) -> Op
     config.clusters.iter().find(|cluster| cluster.name == kafka).filter(|_| is_there)
 }
 
-/// The time since which letters are wanted.
+/// The time from which letters are wanted.
 ///
 /// # Errors
 /// The text is not a time; in words.
@@ -169,7 +169,7 @@ fn windows(
     Ok(windows)
 }
 
-/// The newest wanted letters of all partitions, and where to go on. Each partition has its letters in the order of their offsets.
+/// The newest wanted letters of all partitions, and the offsets to continue from. Each partition has its letters in the order of their offsets.
 fn newest(mut windows: Vec<Window>, limit: usize, is_wanted: impl Fn(&DeadLetter) -> bool) -> LettersFound {
     let mut letters = Vec::new();
     // The letters before a used-up window are not known.
@@ -186,7 +186,7 @@ fn newest(mut windows: Vec<Window>, limit: usize, is_wanted: impl Fn(&DeadLetter
     LettersFound { letters, before: before.map(|window| (window.partition, window.before)).collect() }
 }
 
-/// Takes records as letters.
+/// Collects records as letters.
 struct Reader<'a> {
     partition: i32,
     /// The most bytes of a key or value that are stored.

@@ -12,7 +12,7 @@ const PAGE_ROWS: usize = 1_000;
 /// Clients, a line each; or one, with its subscriptions.
 ///
 /// # Errors
-/// The reason why there is no answer, in words that name the address.
+/// Why there is no answer, with the address.
 pub fn clients(options: &ClientsArgs) -> Result<String, String> {
     if let Some(client_id) = &options.client_id {
         return match options.action {

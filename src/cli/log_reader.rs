@@ -43,11 +43,11 @@ pub(super) struct Wanted<'a> {
     pub(super) limit: u64,
 }
 
-/// Takes records.
+/// Receives records.
 pub(super) trait Taker {
     /// Whether more are wanted.
     fn goes_on(&mut self) -> bool;
-    /// Takes one.
+    /// Receives a record.
     fn take(&mut self, partition: i32, record: &Record<'_>);
 }
 

@@ -68,7 +68,7 @@ struct Look {
     /// The sample of the last statistics.
     told: Sample,
     states: Vec<State>,
-    /// Whether each cluster has not been reached since the process began and that is not reported yet.
+    /// Whether each cluster has never been reached since the process began, and that has not been reported yet.
     unheard: Vec<bool>,
     trimmer: Trimmer,
     /// When clients were first seen to be accepted: before that shards may have sent nothing to Kafka.

@@ -1,5 +1,5 @@
-//! Output of a command on its standard streams. A stream that fails, as its disk is full or its reader has gone, ends no process
-//! and no command: `print!` and its like would panic.
+//! Output of a command on its standard streams. A failing stream (its disk is full, or its reader has gone) ends no process and no command: `print!` and
+//! its like would panic.
 
 use std::fmt::Arguments;
 use std::io::Write as _;

@@ -15,7 +15,7 @@ pub(super) enum How {
     Pause,
     Resume,
     Put,
-    /// `discard`: messages that wait may be lost.
+    /// `discard`: queued messages may be lost.
     Delete {
         discard: bool,
     },
@@ -24,7 +24,7 @@ pub(super) enum How {
 /// Changes the part at a path of the API. Returns the changes, in words or as JSON.
 ///
 /// # Errors
-/// The reason why there is no answer, in words that name the address; what is wrong with the keys.
+/// Why there is no answer, with the address; what is wrong with the keys.
 pub(super) fn change(from: &AskArgs, options: &ChangeArgs, path: &str, how: How) -> Result<String, String> {
     let query = format!("?dry_run={}&persist={}", options.dry_run, options.persist);
     let keys = match how {

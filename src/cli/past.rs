@@ -54,7 +54,7 @@ impl Past {
     /// The trial that is asked for, by the names of this configuration.
     ///
     /// # Errors
-    /// What cannot be used, in words.
+    /// Why a rule, topic or option cannot be used, in words.
     pub(super) fn new(config: &Config, ask: &PastAsk) -> Result<Self, String> {
         let here = program(config, (ask.sql.as_deref(), ask.rule.as_deref()), ("sql", "rule"))?;
         let against = (ask.against_sql.as_deref(), ask.against.as_deref());

@@ -1,11 +1,11 @@
-//! The results of rules on past records, for people.
+//! The results of rules on past records, as text.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::control::{PastAgainst, PastAsk, PastCounts, PastExample, PastFate, PastResult};
 
-/// The result for people, and whether all is well: nothing has failed, or both rules agree on every message.
+/// The result as text, and whether all is well: nothing has failed, or both rules agree on every message.
 pub(super) fn shown(result: &PastResult, ask: &PastAsk) -> (String, bool) {
     let mut text = String::new();
     let mut line = |name: &str, what: String| {

@@ -12,7 +12,7 @@ use super::ask::post;
 /// Publishes a message.
 ///
 /// # Errors
-/// The reason why no subscriber has it, or why there is no answer.
+/// Why no subscriber has it, or why there is no answer.
 pub fn publish(options: &PublishArgs) -> Result<String, String> {
     let payload = match (&options.payload, &options.file) {
         (Some(text), _) => text.clone().into_bytes(),

@@ -93,7 +93,7 @@ fn listeners(config: &mut Config, change: &Change) -> Result<(Vec<Vec<Listener>>
     Ok((sockets, listening))
 }
 
-/// The reason why an address cannot be listened on, and the cure.
+/// Why an address cannot be listened on, and the cure.
 pub(super) fn bind_failed(error: &io::Error, moved_by: &str) -> String {
     let hint = match error.kind() {
         ErrorKind::AddrNotAvailable => "it is not an address of this machine; ",

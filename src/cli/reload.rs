@@ -87,7 +87,7 @@ impl Proposal {
     }
 }
 
-/// The reason why a file that the API changes cannot be written, with the cure.
+/// Why a file that the API changes cannot be written, with the cure.
 pub(super) fn cannot_be_written(path: &Path, error: &io::Error) -> ReloadRefused {
     let cure = match error.kind() {
         io::ErrorKind::ReadOnlyFilesystem => " (under systemd, ReadWritePaths= of the unit must name its directory)",
@@ -188,7 +188,7 @@ impl Reload {
         self.proposal(wanted, (self.text.clone(), self.edits.clone()), None, By::Machine)
     }
 
-    /// Proposes the configuration in force with a component of a sidecar, in the place of an earlier one of that name.
+    /// Proposes the configuration in force with a component of a sidecar, which replaces an earlier one of that name.
     pub(super) fn propose_brought(&self, brought: &Brought) -> Result<Proposal, ReloadRefused> {
         let mut with = self.clone();
         with.brought.retain(|known| known.component != brought.component);
@@ -197,7 +197,7 @@ impl Reload {
         let mut bindings = proposal.change.config.bridges.iter().filter(|bridge| !bridge.is_removed);
         let is_it =
             |bridge: &config::Bridge| bridge.binding.as_ref().is_some_and(|of| of.component == brought.component);
-        // The reason why the binding is missing is among these.
+        // Why the binding is missing is among these.
         if bindings.any(is_it) { Ok(proposal) } else { Err(several(proposal.change.waiting.clone())) }
     }
 

@@ -12,7 +12,7 @@ const RULES: [&str; 10] =
 /// Shows rules or one of them, or acts on one.
 ///
 /// # Errors
-/// The reason why there is no answer, in words that name the address.
+/// Why there is no answer, with the address.
 pub fn rules(options: &RulesArgs) -> Result<String, String> {
     let Some(name) = &options.name else { return list(options) };
     let path = format!("/api/v1/rules/{}", segment(name));

@@ -77,7 +77,7 @@ use super::shards::ByMail;
 use super::start_log;
 use super::verifier_numbers::VerifierNumbers;
 
-/// The reason why the service did not start or did not end well, in words for a person.
+/// Why the service did not start or did not end well, as text for the user.
 type Failure = String;
 
 /// The longest stop of sources, within the grace of the drain: open messages are awaited, then committed, and each group is left.
@@ -161,10 +161,10 @@ fn failed(error: &str) -> ExitCode {
 struct Service {
     config: Arc<Config>,
     reload: Reload,
-    /// A change that some shards do not have yet; and whether another one was requested meanwhile.
+    /// A change that some shards do not have yet, and whether another one was requested in between.
     reconfiguring: Option<Reconfiguring>,
     reload_again: bool,
-    /// The steps after that.
+    /// Steps after the change.
     after_reload: Option<AfterReload>,
     dead_letters: DeadLetterFiles,
     edge: EdgeFiles,
@@ -217,7 +217,7 @@ impl Service {
         let listeners = bind_listeners(&config)?;
         let links = bind_link(&mut config)?;
         let mqtt = listeners.binds();
-        // The kernel has chosen a port in the place of 0: the listener is shown with it everywhere.
+        // The kernel has chosen a port instead of 0: the listener is shown with it everywhere.
         config.listeners.iter_mut().zip(&mqtt).for_each(|(listener, addr)| listener.bind = addr.clone());
         let config = Arc::new(config);
         signals::watch(tell.clone(), Event::Signal).map_err(|e| format!("signals: {e}"))?;

@@ -18,7 +18,7 @@ impl Secured {
     /// Runs the handshake.
     ///
     /// # Errors
-    /// The reason why it fails, in the words of the layer.
+    /// Why it fails, in the words of the layer.
     pub(super) fn over(socket: TcpStream, layer: Box<dyn Layer>) -> io::Result<Self> {
         let mut secured = Self { socket, layer, plain: Vec::new() };
         let mut wire = Vec::new();

@@ -1,5 +1,5 @@
-//! Which dead letters were sent again: ranges of offsets, by topic and partition, in a file of the data directory. A letter is
-//! noted once Kafka has its record, so a crash loses the notes of one request at most.
+//! Notes of the dead letters that were sent again: ranges of offsets, by topic and partition, in a file of the data directory. A letter is noted once Kafka
+//! has its record, so a crash loses the notes of one request at most.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -48,7 +48,7 @@ pub struct Wanted<'a> {
     pub topic: &'a str,
     /// The log's partition.
     pub log: u16,
-    /// The instance's name, for people.
+    /// The instance's name, for messages.
     pub instance: &'a str,
 }
 

@@ -28,7 +28,7 @@ const HISTOGRAMS: [&str; 6] = ["HISTOGRAM", "OF", "VALUES", "MEAN", "P50 AT MOST
 /// Shows sinks or one of them, or acts on one.
 ///
 /// # Errors
-/// The reason why there is no answer, in words that name the address; what is wrong with the keys.
+/// Why there is no answer, with the address; what is wrong with the keys.
 pub fn sinks(options: &SinksArgs) -> Result<String, String> {
     let Some(name) = &options.name else { return list(options) };
     let path = format!("/api/v1/sinks/{}", segment(name));

@@ -1,4 +1,4 @@
-//! `forebay broker slots`: which instance of a broker serves which slot.
+//! `forebay broker slots`: the instance that serves each slot of a broker.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ use super::lists::shown;
 /// The instances of the broker, a line each, with their slots.
 ///
 /// # Errors
-/// The reason why there is no answer, in words that name the address.
+/// Why there is no answer, with the address.
 pub fn slots(from: &AskArgs) -> Result<String, String> {
     const HEAD: [&str; 5] = ["INSTANCE", "LINK", "SERVER", "SLOTS", "WHICH"];
     let answer = get(from, "/api/v1/broker/slots")?;

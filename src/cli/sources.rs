@@ -16,7 +16,7 @@ const PAYLOAD_CHARACTERS_MAX: usize = 60;
 /// Shows sources or one of them, or acts on one. Returns the text, and whether all is well.
 ///
 /// # Errors
-/// The reason why there is no answer, in words that name the address.
+/// Why there is no answer, with the address.
 pub fn sources(options: &SourcesArgs) -> Result<(String, bool), String> {
     let Some(name) = &options.name else { return list(options).map(|text| (text, true)) };
     let path = format!("/api/v1/sources/{}", segment(name));

@@ -19,7 +19,7 @@ use crate::spool::{CutHead, Damage, Entry, Rot, Surveyed, survey};
 /// Runs `forebay spool discard`. Returns its message, and whether something was deleted.
 ///
 /// # Errors
-/// The reason why it stopped. Messages that were reported as deleted before that are deleted.
+/// Why it stopped. Messages that were reported as deleted before that are deleted.
 pub fn discard(options: &DiscardArgs) -> Result<(String, bool), String> {
     files::keep_private();
     data_dir::discard(&options.folder, &options.sink, options.yes)
@@ -28,7 +28,7 @@ pub fn discard(options: &DiscardArgs) -> Result<(String, bool), String> {
 /// The contents of the folder, as text, and whether it is sound.
 ///
 /// # Errors
-/// The reason why the folder is refused, or cannot be read.
+/// Why the folder is refused, or cannot be read.
 pub fn inspect(options: &InspectArgs) -> Result<(String, bool), String> {
     let of_one = segments_in(&options.folder).is_ok_and(|found| !found.is_empty());
     let shards = match of_shards(&options.folder) {

@@ -14,7 +14,7 @@ const GOOD: [&str; 2] = ["running", "connected"];
 /// The service as a whole. Returns the text, and whether it is ready and healthy.
 ///
 /// # Errors
-/// The reason why there is no answer, in words that name the address.
+/// Why there is no answer, with the address.
 pub fn status(from: &AskArgs) -> Result<(String, bool), String> {
     let answer = get(from, "/api/v1/status")?;
     let is_well = answer["ready"] == true && answer["healthy"] == true;

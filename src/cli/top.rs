@@ -10,7 +10,7 @@ use super::lists::shown;
 /// The topics or clients with the highest counts, a line each.
 ///
 /// # Errors
-/// The reason why there is no answer, in words that name the address.
+/// Why there is no answer, with the address.
 pub fn top(options: &TopArgs) -> Result<String, String> {
     let TopArgs { from, of, by, limit } = options;
     let answer = get(from, &format!("/api/v1/top?of={}&by={}&limit={limit}", word(*of), word(*by)))?;

@@ -125,7 +125,7 @@ impl Created {
     }
 }
 
-/// The reason why the cluster would not create such a topic on demand, found by a request with validation only. `None`: it would,
+/// Why the cluster would not create such a topic on demand, found by a request with validation only. `None`: it would,
 /// or does not say, or this client may not ask.
 pub(super) fn cannot_create(cluster: &Cluster, topic: &str) -> Option<String> {
     let created = request(cluster, vec![new_topic(topic, Shape::default(), false)], true).ok()?.into_iter().next()?;

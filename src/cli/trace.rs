@@ -10,7 +10,7 @@ use super::lists::shown;
 /// Begins a trace and follows it until it is over or interrupted; or lists traces, or ends one.
 ///
 /// # Errors
-/// The reason why there is no answer, in words that name the address.
+/// Why there is no answer, with the address.
 pub fn trace(options: &TraceArgs) -> Result<String, String> {
     let TraceArgs { from, client, auth, topic, end, seconds } = options;
     if let Some(id) = end {

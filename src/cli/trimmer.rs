@@ -9,7 +9,7 @@ use crate::metrics::spec::ClusterMetric as C;
 use crate::metrics::spec::ShardMetric as S;
 use crate::runtime::trim_heap;
 
-/// The least time between two returns of memory: a shard that allocates meanwhile waits for one.
+/// Least interval between two returns of memory: a shard that allocates during a return waits for it.
 const PAUSE: Duration = Duration::from_secs(10);
 /// The most by which the held bytes may fall between two looks and still count as steady.
 const STEADY_BYTES: u64 = 1 << 20;
@@ -125,8 +125,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// Looks once a second at held and resident memory. Returns the looks that gave memory back, which was all that was not held
-    /// but 20 MiB.
+    /// Samples held and resident memory once a second. Returns the samples at which memory was given back: all that was not held, except 20 MiB.
     fn due(looks: impl IntoIterator<Item = (u64, u64)>) -> Vec<usize> {
         let (mut trimmer, start) = (Trimmer::default(), Instant::now());
         let looks = looks.into_iter().enumerate();
@@ -163,7 +162,7 @@ mod tests {
                 let is_due = trimmer.is_due(Load { held: held * MIB, things }, resident * MIB, at);
                 is_back |= is_due && *s >= 17;
                 if is_due {
-                    // Nothing can go back while the burst is held.
+                    // No memory can be given back while the burst is held.
                     trimmer.beyond = Some((if *s < 17 { 107 - held } else { 20 }) * MIB);
                 }
                 is_due

@@ -15,7 +15,7 @@ use crate::auth::password::generated;
 /// Lists users, or adds, changes or removes one.
 ///
 /// # Errors
-/// The reason why there is no answer, in words that name the address; or why it is not done.
+/// Why there is no answer, with the address, or why the request is refused.
 pub fn users(command: &UsersCommand) -> Result<String, String> {
     match command {
         UsersCommand::List(options) => list(options),
@@ -107,7 +107,7 @@ fn done(answer: &Value) -> String {
 /// Shows the file of permissions, with a note, or replaces it.
 ///
 /// # Errors
-/// As [`users`]; all that is wrong with the text, a line each.
+/// As [`users`]; all mistakes in the text, a line each.
 pub fn permissions(command: &PermissionsCommand) -> Result<(String, String), String> {
     match command {
         PermissionsCommand::Show(options) => show(options),

@@ -1,5 +1,5 @@
-//! Callers of `/api/v1`: those with a token that has a role, or the cookie of a login with one. Without a file of tokens this machine alone:
-//! reading is free there, messages excepted, and the service's own token may do everything.
+//! Authorization of `/api/v1`: by a token with a role, or by the cookie of a login with such a token. Without a file of tokens only this machine is served:
+//! reading needs no token there, except for messages, and the service's own token may do everything.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,8 +17,7 @@ use super::{View, own_token};
 use crate::address::Address;
 use crate::metrics::event::{Event, Field, Kind as EventKind};
 
-/// Requests that were refused, since the start: without a token, with a wrong one, with one that may not do it, and of another machine or
-/// site.
+/// Requests refused since the process began: without a token, with a wrong token, with a token that lacks the role, and from another machine or site.
 static REQUESTS_REFUSED: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 
 /// See [`REQUESTS_REFUSED`].
@@ -26,7 +25,7 @@ pub(super) fn requests_refused() -> [u64; 4] {
     std::array::from_fn(|index| REQUESTS_REFUSED[index].load(Ordering::Relaxed))
 }
 
-/// A request that its caller may not make: counted, and an event unless it came without a token.
+/// Counts a refused request, and records an event unless the request has no token.
 fn refused(view: &View, peer: SocketAddr, request: &Request, problem: &Problem) {
     let reason = match bearer(request.headers()) {
         _ if problem.is(StatusCode::TOO_MANY_REQUESTS) => return,
@@ -39,7 +38,7 @@ fn refused(view: &View, peer: SocketAddr, request: &Request, problem: &Problem) 
     if reason == 0 {
         return;
     }
-    // What is asked for may be as long as a request's head.
+    // The path may be as long as a request's head.
     let path = request.uri().path();
     let path = &path[..path.floor_char_boundary(ACTION_BYTES_MAX)];
     let event = Event::now(EventKind::RequestRefused).shown(Field::Peer, Some(peer));
@@ -47,10 +46,10 @@ fn refused(view: &View, peer: SocketAddr, request: &Request, problem: &Problem) 
     view.journal.say_of(event, Address::of(peer.ip()));
 }
 
-/// Bytes of a path that an event has.
+/// Bytes of a path in an event, at most.
 const ACTION_BYTES_MAX: usize = 256;
 
-/// Who asks, for events; `None`: somebody on this machine, without a token.
+/// The caller, for events; `None`: a caller on this machine without a token.
 #[derive(Clone, Debug)]
 pub(super) struct Who(pub(super) Option<String>);
 
@@ -59,7 +58,7 @@ pub(super) struct Who(pub(super) Option<String>);
 pub(super) enum Holder {
     /// The token that the service has made for this machine.
     Own,
-    /// One of `control.tokens_file`.
+    /// A token of `control.tokens_file`.
     Token { name: String, print: [u8; 32] },
 }
 
@@ -72,21 +71,21 @@ impl Holder {
     }
 }
 
-/// By what a request was let in. A stream looks each second whether that still holds.
+/// The credentials that a request was admitted with. A stream checks each second whether they still hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Grant {
-    /// It comes from this machine, and there is no `control.tokens_file`.
+    /// An address of this machine, where there is no `control.tokens_file`.
     Near(Address),
-    /// It has a token.
+    /// A token.
     Token(Holder),
-    /// It has the cookie with this digest.
+    /// A login cookie with this digest.
     Login([u8; 32]),
-    /// By nothing: it asks whether it would be let in.
+    /// No credentials: the caller asks whether it would be admitted.
     Nobody,
 }
 
 impl Grant {
-    /// The holder of its token, if it has one.
+    /// The holder of the grant's token, if it has one.
     pub(super) fn holder(&self) -> Option<Holder> {
         match self {
             Self::Token(holder) => Some(holder.clone()),
@@ -94,7 +93,7 @@ impl Grant {
         }
     }
 
-    /// Whether it still holds.
+    /// Whether the grant still holds.
     pub(super) fn holds(&self, view: &View) -> bool {
         match self {
             Self::Near(_) => view.tokens.is_none(),
@@ -117,7 +116,7 @@ pub(super) struct StreamGrant {
 }
 
 impl StreamGrant {
-    /// The grant that a request has just been let through with.
+    /// The grant that a request was just admitted with.
     pub(super) fn new(grant: Grant) -> Self {
         Self { grant, checked_at: Instant::now() }
     }
@@ -132,7 +131,7 @@ impl StreamGrant {
     }
 }
 
-/// What a token may do; `None`: there is no such token any more.
+/// Role of a token; `None`: the token does not exist any more.
 pub(super) fn role_of(view: &View, holder: &Holder) -> Option<Role> {
     match holder {
         Holder::Own => Some(Role::Write),
@@ -140,7 +139,7 @@ pub(super) fn role_of(view: &View, holder: &Holder) -> Option<Role> {
     }
 }
 
-/// Lets a caller through that has the grant.
+/// Passes on authorized requests, with their caller and grant as extensions; refuses others.
 pub(super) async fn guard(
     State(view): State<Arc<View>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -160,10 +159,10 @@ pub(super) async fn guard(
     }
 }
 
-/// Where logins begin and end.
+/// The path at which logins begin and end.
 const SESSION: &str = "/api/v1/session";
 
-/// Who asks and may.
+/// Authorizes a request: returns the caller and its grant.
 async fn admitted(
     view: &View,
     peer: SocketAddr,
@@ -172,7 +171,7 @@ async fn admitted(
     headers: &HeaderMap,
 ) -> Result<(Who, Grant), Problem> {
     let is_get = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-    // To log in and out changes nothing of the service, but a login needs a token.
+    // Logging in and out changes nothing of the service, but a login needs a token.
     let (changes, logs_in) = (!is_get && path != SESSION, path == SESSION && *method == Method::POST);
     let is_near = peer.ip().to_canonical().is_loopback();
     of_own_page(headers)?;
@@ -187,7 +186,7 @@ async fn admitted(
     match &view.tokens {
         Some(_) if is_own => Ok(with_own()),
         Some(tokens) => {
-            // A page learns by its answer whether to ask for a token.
+            // A page learns from the answer whether to ask for a token.
             if *method == Method::GET && path == SESSION && bearer(headers).is_none() {
                 return Ok((Who(None), Grant::Nobody));
             }
@@ -202,7 +201,7 @@ async fn admitted(
     }
 }
 
-/// `Sec-Fetch-Site` says from which site the page of a browser comes, and is absent elsewhere. Only our own pages may ask.
+/// Refuses requests of foreign pages: `Sec-Fetch-Site` names the site of a browser's page and is absent in other clients. Only our own pages may ask.
 pub(super) fn of_own_page(headers: &HeaderMap) -> Result<(), Problem> {
     match headers.get("sec-fetch-site").map(HeaderValue::as_bytes) {
         Some(b"cross-site" | b"same-site") => {
@@ -212,7 +211,7 @@ pub(super) fn of_own_page(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-/// By its cookie, if it has one that counts. Pages of others cannot send the header, and their `Origin` is not ours.
+/// Authorizes a request by its cookie, if the login is valid. Foreign pages cannot send the header, and their `Origin` is not ours.
 fn by_login(
     view: &View,
     is_near: bool,
@@ -225,8 +224,8 @@ fn by_login(
     by_cookie(view, is_near, headers, changes)
 }
 
-/// The holder of the login of a page that opens a WebSocket, which browsers send without headers of ours: its `Origin` has to be there, and
-/// ours. Such a login needs the role write.
+/// The holder of the login of a page that opens a WebSocket. Browsers send no headers of ours with it, so its `Origin` has to be present, and ours. Such a
+/// login needs the role write.
 pub(super) fn of_page(view: &View, peer: SocketAddr, headers: &HeaderMap) -> Result<(String, Grant), Problem> {
     of_own_page(headers)?;
     if text(headers, header::ORIGIN).is_none() {
@@ -237,7 +236,7 @@ pub(super) fn of_page(view: &View, peer: SocketAddr, headers: &HeaderMap) -> Res
     Ok((holder.name().to_owned(), grant))
 }
 
-/// By its cookie, wherever it comes from; `Origin`, where there is one, is ours.
+/// Authorizes a request by its cookie, without the header; `Origin`, if present, has to be ours.
 fn by_cookie(
     view: &View,
     is_near: bool,
@@ -258,7 +257,7 @@ fn by_cookie(
     Ok(Some((holder, Grant::Login(digest))))
 }
 
-/// Whether a role is enough.
+/// Whether a role suffices.
 pub(super) fn may(changes: bool, role: Role, name: &str) -> Result<(), Problem> {
     if changes && role != Role::Write {
         let detail = format!("the token {name:?} has the role read; this needs write");
@@ -307,7 +306,7 @@ fn wrong(view: &View, headers: &HeaderMap, address: Address) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, detail)
 }
 
-/// For a request that needs a token where there is no `control.tokens_file`.
+/// The problem of a request that needs a token where there is no `control.tokens_file`.
 pub(super) fn token_needed(view: &View) -> Problem {
     let own = view.own_token.as_ref().map(|own| format!("; {} has one for this machine", own.file().display()));
     let detail = format!(
@@ -323,8 +322,7 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| presented.trim())
 }
 
-/// Without tokens only this machine is served. A browser on it must not be led here by a foreign page (DNS rebinding,
-/// cross-site requests).
+/// Admits this machine alone, where there are no tokens. A browser on it must not be led here by a foreign page (DNS rebinding, cross-site requests).
 fn near(view: &View, is_near: bool, headers: &HeaderMap, changes: bool) -> Result<(), Problem> {
     let forbidden = |detail: String| Problem::new(StatusCode::FORBIDDEN, detail);
     if !is_near {
@@ -340,8 +338,7 @@ fn near(view: &View, is_near: bool, headers: &HeaderMap, changes: bool) -> Resul
     }
 }
 
-/// Whether the page of a browser that asks can be one of this machine's loopback, or of `control.origins`: a foreign one can have its own name
-/// lead here.
+/// Whether the browser's page can be one of this machine's loopback, or of `control.origins`: a foreign page can make its own name resolve to this address.
 fn of_loopback(view: &View, headers: &HeaderMap, cure: &str) -> Result<(), Problem> {
     let host = headers.get(header::HOST).map(|host| String::from_utf8_lossy(host.as_bytes()));
     let pages = view.described.dashboard.origins.iter().filter_map(|origin| origin.split_once("://"));
@@ -355,7 +352,7 @@ fn of_loopback(view: &View, headers: &HeaderMap, cure: &str) -> Result<(), Probl
     }
 }
 
-/// Lets requests through that need no token, on a control address that only this machine can reach.
+/// Passes on requests without a token, on a control address that only this machine can reach.
 pub(super) async fn guard_of_loopback(State(view): State<Arc<View>>, request: Request, next: Next) -> Response {
     let cure = "ask at http://127.0.0.1; control.origins names proxies";
     match of_loopback(&view, request.headers(), cure) {
@@ -364,7 +361,7 @@ pub(super) async fn guard_of_loopback(State(view): State<Arc<View>>, request: Re
     }
 }
 
-/// Of `host:port`.
+/// Whether the host of `host:port` is loopback.
 fn is_loopback(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
@@ -386,7 +383,7 @@ mod tests {
         View::idle(boards, described)
     }
 
-    /// W6: a proxy may send any `Host`; pages are known by the origin that their browser says.
+    /// W6: a proxy may send any `Host`; pages are known by the `Origin` that their browser sends.
     #[test]
     fn with_origins_pages_are_those_of_the_proxy() {
         let view = view(&["https://forebay.example", "http://10.0.0.1:8081"]);

@@ -26,19 +26,19 @@ pub(super) fn routes() -> OpenApiRouter<Shown> {
 /// A ban. One of `client_id`, `username` and `address` names the clients that may not connect.
 #[derive(Debug, Serialize, ToSchema)]
 struct BanBody {
-    /// Its number.
+    /// Number of the ban.
     id: u64,
     client_id: Option<String>,
     username: Option<String>,
     /// An address, or a network such as `10.0.0.0/8`.
     address: Option<String>,
-    /// When it was made.
+    /// Time of its creation.
     at: String,
-    /// When it ends; null: never.
+    /// Time of its end; null: never.
     until: Option<String>,
-    /// Why.
+    /// Reason, as given.
     reason: String,
-    /// The token that made it.
+    /// Name of the token that made the ban.
     by: Option<String>,
 }
 
@@ -63,7 +63,7 @@ impl BanBody {
     }
 }
 
-/// All bans that are not over.
+/// All bans in force.
 #[derive(Debug, Serialize, ToSchema)]
 struct BanList {
     bans: Vec<BanBody>,
@@ -73,16 +73,16 @@ struct BanList {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct BanToMake {
-    /// The client identifier, of whichever `[auth.NAME]`.
+    /// Client identifier, of any `[auth.NAME]`.
     client_id: Option<String>,
-    /// The user name.
+    /// User name.
     username: Option<String>,
     /// An address, or a network such as `10.0.0.0/8`.
     address: Option<String>,
-    /// For how long; for ever if it is left out.
+    /// Duration in seconds; left out: for ever.
     #[schema(minimum = 1)]
     seconds: Option<u32>,
-    /// Why: at most 1 KiB.
+    /// Reason, at most 1 KiB.
     #[serde(default)]
     reason: String,
 }
@@ -91,17 +91,17 @@ struct BanToMake {
 #[derive(Debug, Serialize, ToSchema)]
 struct BanMade {
     ban: BanBody,
-    /// Clients that were connected, and are not any more.
+    /// Number of clients that the ban disconnected.
     disconnected: usize,
 }
 
-/// All bans that are not over, the oldest first.
+/// All bans in force, the oldest first.
 #[utoipa::path(get, path = "/api/v1/bans", tag = "clients", responses((status = 200, body = BanList)))]
 async fn bans(State(view): State<Arc<View>>) -> Json<BanList> {
     Json(BanList { bans: view.bans.list(now_ms()).into_iter().map(BanBody::new).collect() })
 }
 
-/// Keeps a client, a user or an address from connecting, and disconnects whom it concerns. Sessions stay as their own terms say.
+/// Keeps a client, a user or an address from connecting, and disconnects the clients that match. Sessions stay as their own terms say.
 #[utoipa::path(post, path = "/api/v1/bans", tag = "clients", request_body = BanToMake, responses(
     (status = 201, body = BanMade),
     (status = 400, body = Problem, content_type = "application/problem+json"),
@@ -162,7 +162,7 @@ async fn remove_ban(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What comes of a change that is written to a file.
+/// Writes a change to the file, on a thread that may block, and maps the errors.
 async fn written<T: Send + 'static>(
     change: impl FnOnce() -> Result<T, Refused> + Send + 'static,
 ) -> Result<T, Problem> {

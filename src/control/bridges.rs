@@ -1,4 +1,4 @@
-//! Bridges: how they stand with their remotes, and what they have done. The boards have the numbers, the shards are asked for the rest.
+//! Bridges: their states and counters. The boards have the numbers, the shards are asked for the rest.
 
 use std::sync::Arc;
 
@@ -26,76 +26,76 @@ pub(super) fn routes() -> OpenApiRouter<Shown> {
 pub struct Bridge {
     /// The bridge's name.
     pub name: String,
-    /// What it is for, as its operator says.
+    /// Description from the configuration.
     pub description: Option<String>,
-    /// The remote, without a login.
+    /// URL of the remote, without credentials.
     pub remote: String,
-    /// What comes from the remote: name and filters, as the remote is asked for them.
+    /// Name and filters of each `in`, as the remote is asked for them.
     pub ins: Vec<(String, Vec<String>)>,
-    /// What goes to the remote: name and filters.
+    /// Name and filters of each `out`.
     pub outs: Vec<(String, Vec<String>)>,
-    /// It is not in the configuration any more.
+    /// Whether it is no longer in the configuration.
     pub is_removed: bool,
 }
 
-/// A bridge, how it stands with its remote, and what it has done since the start.
+/// A bridge, its state, and its counters since the process began.
 #[derive(Debug, Serialize, ToSchema)]
 struct BridgeStatus {
-    /// Its name in the configuration.
+    /// Name in the configuration.
     name: String,
-    /// What it is for, as the configuration says.
+    /// Description from the configuration.
     description: Option<String>,
     /// The remote.
     #[schema(example = "mqtts://broker.example:8883")]
     remote: String,
-    /// `connected`; `partial`: the same, and the remote refuses some filters; `connecting`; `refused`: the remote refuses the login, or TLS
-    /// fails; `unreachable`: no connection is made; `paused`: messages for the remote wait.
+    /// `connected`; `partial`: connected, but the remote refuses some filters; `connecting`; `refused`: the remote refuses the login, or TLS fails;
+    /// `unreachable`: no connection is made; `paused`: messages for the remote are queued.
     #[schema(example = "connected")]
     state: &'static str,
-    /// Why it is not connected, or not with all of its filters.
+    /// Why the bridge is not connected, or lacks some of its filters.
     reason: Option<String>,
-    /// For how long it has been connected, or has not been.
+    /// Seconds since the bridge was connected, or lost its connection.
     since_seconds: u64,
-    /// The last failure to connect, or loss of the connection; null: there was none since the start, or since its settings changed.
+    /// The last failed connection attempt or lost connection; null: none since the process began, or since the bridge's settings changed.
     last_trouble: Option<LastTrouble>,
     #[serde(flatten)]
     queue: BridgeQueue,
     #[serde(flatten)]
     numbers: BridgeNumbers,
-    /// Growth a second.
+    /// Rates per second.
     rate: BridgeRate,
-    /// The shard that has its session.
+    /// The shard that owns the bridge's session.
     shard: usize,
 }
 
 /// The last trouble of a bridge.
 #[derive(Debug, Serialize, ToSchema)]
 struct LastTrouble {
-    /// In words.
+    /// Description of the trouble.
     #[schema(example = "Connection refused (os error 111)")]
     reason: String,
-    /// How long ago it was noticed.
+    /// Age in seconds.
     age_seconds: u64,
 }
 
 /// Messages of QoS 1 and 2 for the remote.
 #[derive(Debug, Serialize, ToSchema)]
 struct BridgeQueue {
-    /// Those that it has been sent and has not acknowledged.
+    /// Messages that the remote was sent and has not acknowledged.
     unacknowledged_messages: usize,
-    /// How many of them there may be: then the next ones wait.
+    /// Limit of unacknowledged messages: beyond it messages are queued.
     unacknowledged_messages_max: usize,
-    /// Age of the oldest of them; null: there is none.
+    /// Age of the oldest unacknowledged message; null: none.
     oldest_unacknowledged_seconds: Option<u64>,
-    /// Those that wait.
+    /// Messages that are queued.
     queued_messages: usize,
-    /// How many may wait (`queue_messages_max`).
+    /// Limit of queued messages (`queue_messages_max`).
     queued_messages_max: usize,
-    /// Bytes of those that wait.
+    /// Bytes of the queued messages.
     queued_bytes: usize,
-    /// How many bytes may wait (`queue_bytes_max`).
+    /// Limit of their bytes (`queue_bytes_max`).
     queued_bytes_max: usize,
-    /// Age of the oldest that waits, since the start of the service if it is older; null: there is none.
+    /// Age of the oldest queued message, counted from the process's start if the message is older; null: none.
     oldest_queued_seconds: Option<u64>,
 }
 
@@ -104,38 +104,38 @@ struct BridgeQueue {
 struct BridgeNumbers {
     /// Connections that the remote has accepted.
     connects: u64,
-    /// Times that no connection was made, or that it was lost.
+    /// Connections that failed or were lost.
     failures: u64,
-    /// Times that the remote has refused the login, or that TLS has failed.
+    /// Connections that failed because the remote refused the login, or TLS failed.
     refused: u64,
-    /// Times that the remote has violated the MQTT standard.
+    /// Violations of the MQTT standard by the remote.
     protocol_errors: u64,
-    /// Messages of the remote that were taken.
+    /// Messages accepted from the remote.
     received: u64,
-    /// Bytes of packets of the remote.
+    /// Bytes of packets from the remote.
     received_bytes: u64,
     /// Messages of the remote that no filter matches: acknowledged and dropped.
     unasked: u64,
-    /// Those of which no valid topic is made: acknowledged and dropped.
+    /// Messages of the remote that no valid topic can be made of: acknowledged and dropped.
     unfit: u64,
-    /// Those that have come through this instance before: acknowledged and dropped.
+    /// Messages of the remote that have come through this instance before: acknowledged and dropped.
     looped: u64,
     /// Retained messages of the remote that `retained` leaves out.
     retained_left_out: u64,
     /// Messages for the remote that it has acknowledged, or that were sent at QoS 0.
     delivered: u64,
-    /// Messages for the remote that were sent again, as it had no room.
+    /// Messages for the remote that were sent again because it had no room.
     sent_again: u64,
-    /// Messages that the remote has refused, and that are dead letters.
+    /// Messages that the remote has refused and that became dead letters.
     dead_lettered: u64,
     /// Messages for the remote that were dropped.
     dropped: u64,
 }
 
-/// Growth a second, over the last seconds.
+/// Rates per second over the last seconds.
 #[derive(Debug, Serialize, ToSchema)]
 struct BridgeRate {
-    /// Over how many seconds at most.
+    /// Seconds that the rates cover, at most.
     window_seconds: u64,
     received_per_second: f64,
     received_bytes_per_second: f64,
@@ -147,37 +147,37 @@ pub(super) struct Bridges {
     bridges: Vec<BridgeStatus>,
 }
 
-/// A bridge with what the remote has granted, and its filters.
+/// A bridge with its filters and the connection that the remote has granted.
 #[derive(Debug, Serialize, ToSchema)]
 struct BridgeWithFilters {
     #[serde(flatten)]
     status: BridgeStatus,
-    /// What the remote has granted; null: it is not connected.
+    /// Terms of the connection; null: the bridge is not connected.
     granted: Option<Grants>,
-    /// What comes from the remote.
+    /// Filters that the remote is asked for.
     r#in: Vec<InStatus>,
-    /// What goes to the remote.
+    /// Filters of messages for the remote.
     out: Vec<OutStatus>,
 }
 
-/// What a remote has granted.
+/// Terms of a connection, as granted by the remote.
 #[derive(Debug, Serialize, ToSchema)]
 struct Grants {
     /// Version of MQTT.
     #[schema(example = "5.0")]
     protocol: &'static str,
-    /// The remote takes the bridge for another broker (3.1.1).
+    /// Whether the remote treats the bridge as another broker (3.1.1).
     bridge: bool,
-    /// The remote had the session of the connection before.
+    /// Whether the remote still had the session of the previous connection.
     session_present: bool,
-    /// 0: off.
+    /// Keep alive; 0: off.
     keep_alive_seconds: u16,
-    /// Messages of QoS 1 and 2 that may be on their way to it.
+    /// Limit of unacknowledged messages of QoS 1 and 2 to the remote.
     unacknowledged_messages_max: u16,
     maximum_qos: u8,
-    /// The largest packet that it takes; null: it has not said.
+    /// Largest packet that the remote accepts; null: it has not said.
     packet_bytes_max: Option<u32>,
-    /// For how long it keeps the session without a connection; null: for ever, or it has not said.
+    /// How long the remote keeps the session without a connection; null: for ever, or it has not said.
     session_expiry_seconds: Option<u32>,
     retain_available: bool,
     wildcard_subscriptions_available: bool,
@@ -202,10 +202,10 @@ impl From<RemoteGrants> for Grants {
     }
 }
 
-/// What comes from a remote.
+/// An `in` of a bridge: messages from the remote.
 #[derive(Debug, Serialize, ToSchema)]
 struct InStatus {
-    /// Its name among those of the bridge.
+    /// Name of the `in`.
     name: String,
     filters: Vec<FilterStatus>,
 }
@@ -213,16 +213,16 @@ struct InStatus {
 /// A filter that a remote is asked for.
 #[derive(Debug, Serialize, ToSchema)]
 struct FilterStatus {
-    /// It, with `$share/NAME/` where it has a share.
+    /// The filter, with `$share/NAME/` if it has a share.
     filter: String,
     /// `granted`; `refused`; `open`: the remote has not answered, or is not connected.
     #[schema(example = "granted")]
     state: &'static str,
-    /// The QoS that is asked for.
+    /// Requested QoS.
     qos: u8,
-    /// The QoS that is granted.
+    /// Granted QoS.
     granted_qos: Option<u8>,
-    /// Why it is refused.
+    /// Why the remote refuses the filter.
     reason: Option<&'static str>,
 }
 
@@ -237,14 +237,14 @@ impl From<BridgeFilter> for FilterStatus {
     }
 }
 
-/// What goes to a remote.
+/// An `out` of a bridge: messages for the remote.
 #[derive(Debug, Serialize, ToSchema)]
 struct OutStatus {
-    /// Its name among those of the bridge.
+    /// Name of the `out`.
     name: String,
-    /// Filters of topics here.
+    /// Local topic filters.
     filters: Vec<String>,
-    /// Messages that the remote was sent by it for the first time, since the start.
+    /// Messages that this `out` has sent to the remote for the first time, since the process began.
     sent: u64,
 }
 
@@ -254,13 +254,13 @@ impl View {
         found.ok_or_else(|| Problem::not_found(format!("no bridge {name:?}; /api/v1/bridges lists them")))
     }
 
-    /// Places of the bridges of the configuration. A removed one has nothing left.
+    /// Indexes of the bridges of the configuration. Of a removed bridge nothing is left.
     pub(super) fn shown_bridges(&self) -> impl Iterator<Item = usize> {
         let all = self.described.bridges.iter().enumerate();
         all.filter(|(_, bridge)| !bridge.is_removed).map(|(index, _)| index)
     }
 
-    /// How a bridge stands by the boards, and where more is said of it.
+    /// A bridge's state according to the boards, and where the reason is found.
     pub(super) fn bridge_state(&self, span: &Span, index: usize) -> (&'static str, Option<String>) {
         let state = BridgeState::of(span.now.bridge(index, B::State));
         let more = || format!("`forebay bridges {}` has the reason", self.described.bridges[index].name);
@@ -315,7 +315,7 @@ impl View {
         }
     }
 
-    /// What the shards have of bridges, or of one, in the order of the configuration: by shard.
+    /// Asks the shards for all bridges, or for one: each with its shard, in the order of the configuration.
     async fn ask_for_bridges(&self, bridge: Option<usize>) -> Result<Vec<(usize, BridgeOnShard)>, Problem> {
         let mut all = Vec::new();
         for shard in 0..self.shards.count() {
@@ -324,7 +324,7 @@ impl View {
                 _ => return Err(not_an_answer()),
             }
         }
-        // A shard may be ahead of what is shown, or behind.
+        // A shard may be ahead of the shown configuration, or lag it.
         let is_shown = |of: &BridgeOnShard| self.described.bridges.get(of.bridge).is_some_and(|of| !of.is_removed);
         all.retain(|(_, of)| is_shown(of));
         all.sort_by_key(|(_, of)| of.bridge);
@@ -333,7 +333,7 @@ impl View {
 }
 
 impl View {
-    /// Refuses to remove a bridge while messages wait for its remote. An unknown bridge is refused elsewhere.
+    /// Refuses to remove a bridge while messages for its remote are queued. An unknown bridge is refused elsewhere.
     pub(super) async fn refuse_waiting(&self, name: &str) -> Result<(), Problem> {
         let Ok(index) = self.bridge_named(name) else { return Ok(()) };
         let told = self.ask_for_bridges(Some(index)).await?;
@@ -349,7 +349,7 @@ impl View {
 }
 
 impl Bridge {
-    /// What comes from the remote, with how the filters stand.
+    /// The bridge's `in`s with the states of their filters.
     fn ins(&self, told: &[BridgeFilter]) -> Vec<InStatus> {
         let of_filter = |filter: &String| told.iter().find(|of| of.filter == *filter).cloned().map(FilterStatus::from);
         let status = |(name, filters): &(String, Vec<String>)| InStatus {
@@ -359,7 +359,7 @@ impl Bridge {
         self.ins.iter().map(status).collect()
     }
 
-    /// What goes to the remote, with how much of it went.
+    /// The bridge's `out`s with the number of messages that each has sent.
     fn outs(&self, sent: &[u64]) -> Vec<OutStatus> {
         let status = |(at, (name, filters)): (usize, &(String, Vec<String>))| OutStatus {
             name: name.clone(),

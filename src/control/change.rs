@@ -1,6 +1,6 @@
-//! Sinks, sources, rules, bridges, clusters and listeners are created, changed, paused and removed. Each request is an edit of the configuration
-//! that then takes the way of a reload: checked as a whole, applied on all shards, answered when it is in force. Keys are JSON, or TOML with the
-//! content type `application/toml`.
+//! Creates, changes, pauses and removes sinks, sources, rules, bridges, clusters and listeners. Each request is an edit of the configuration that is then
+//! handled like a reload: checked as a whole, applied on all shards, answered when it is in force. Keys are JSON, or TOML with the content type
+//! `application/toml`.
 
 use std::sync::Arc;
 
@@ -48,10 +48,9 @@ pub(super) fn routes() -> OpenApiRouter<Shown> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct ChangeQuery {
-    /// Write it to the configuration file; its comments and its order stay. Otherwise the change lasts until the service is
-    /// restarted.
+    /// Writes the change to the configuration file, comments and order of which stay. Otherwise the change lasts until the service is restarted.
     persist: Option<bool>,
-    /// Only say what would change.
+    /// Only report what would change.
     dry_run: Option<bool>,
 }
 
@@ -59,15 +58,15 @@ struct ChangeQuery {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct RemovalQuery {
-    /// Write it to the configuration file. Otherwise the change lasts until the service is restarted.
+    /// Writes the change to the configuration file. Otherwise it lasts until the service is restarted.
     persist: Option<bool>,
-    /// Only say what would change.
+    /// Only report what would change.
     dry_run: Option<bool>,
-    /// Messages that wait for the remote may be lost.
+    /// Removes the bridge even if queued messages for its remote are lost.
     discard: Option<bool>,
 }
 
-/// Answers to a change of what is there, as the API's description has them. A path names those that differ.
+/// Responses to a change of an existing part, for the OpenAPI description. Paths list only those that differ.
 #[derive(IntoResponses)]
 #[allow(dead_code, reason = "the description is made of it")]
 enum OfOne {
@@ -95,7 +94,7 @@ enum OfOne {
     Unavailable(Problem),
 }
 
-/// The same for PUT.
+/// Responses to a PUT, likewise.
 #[derive(IntoResponses)]
 #[allow(dead_code, reason = "the description is made of it")]
 enum OfPut {
@@ -125,10 +124,10 @@ enum OfPut {
     Unavailable(Problem),
 }
 
-/// What every change has in common.
+/// Result of every change.
 type Answer = Result<(StatusCode, Json<Reloaded>), Problem>;
 
-/// Who asks, for what, and how.
+/// A request to change a part: the caller, the part's name, and the query.
 struct Request {
     view: Arc<View>,
     who: Who,
@@ -149,7 +148,7 @@ impl FromRequestParts<Shown> for Request {
 }
 
 impl Request {
-    /// Carries it out; a change is an event.
+    /// Carries the request out, and records an event unless it is a dry run.
     async fn carry_out(self, part: Part, action: &str, to: To) -> Answer {
         let Self { view, who: Who(token), name, query: ChangeQuery { persist, dry_run } } = self;
         let dry_run = dry_run.unwrap_or(false);
@@ -172,13 +171,13 @@ impl Request {
     }
 }
 
-/// With this key; null: without it.
+/// A change of one key; null removes it.
 fn set(key: &str, value: Value) -> To {
     To::Keys([(key.to_owned(), value)].into_iter().collect())
 }
 
-/// Creates a sink, or changes the one of that name. The body has its keys as in `[[sink]]` of the configuration file; a key
-/// that is not given, or null, has its default. What `GET /api/v1/config` shows of a sink can be sent back.
+/// Creates or changes a sink. The body has the sink's keys as in `[[sink]]` of the configuration file; a key that is not given, or null, has its default.
+/// The keys that `GET /api/v1/config` shows of a sink can be sent back.
 #[utoipa::path(put, path = "/api/v1/sinks/{name}", tag = "sinks",
     params(("name" = String, Path, description = "Its name"), ChangeQuery),
     request_body(content = Object, description = "Keys of `[[sink]]`"), responses(OfPut))]
@@ -186,7 +185,7 @@ async fn put_sink(request: Request, SentKeys(keys): SentKeys) -> Answer {
     request.carry_out(Part::Sink, "put_sink", To::Entry(keys)).await
 }
 
-/// Removes a sink. It accepts no more messages; the records that it holds are still written to Kafka.
+/// Removes a sink. The sink accepts no more messages; the records that it holds are still written to Kafka.
 #[utoipa::path(delete, path = "/api/v1/sinks/{name}", tag = "sinks",
     params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(OfOne,
     (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes, for instance no sink at all; nothing was changed")))]
@@ -194,23 +193,23 @@ async fn delete_sink(request: Request) -> Answer {
     request.carry_out(Part::Sink, "delete_sink", To::Removed).await
 }
 
-/// Pauses a sink: nothing new is sent to Kafka, what is on its way is finished. It continues to accept messages while its buffer has
-/// room; when that is full, the same happens as when Kafka cannot be reached. Its key `paused` becomes true.
+/// Pauses a sink: no new requests are sent to Kafka, requests in flight are completed. The sink continues to accept messages while its buffer has room;
+/// when the buffer is full, the same happens as when Kafka cannot be reached. Its key `paused` becomes true.
 #[utoipa::path(post, path = "/api/v1/sinks/{name}/pause", tag = "sinks",
     params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(OfOne))]
 async fn pause_sink(request: Request) -> Answer {
     request.carry_out(Part::Sink, "pause_sink", set("paused", true.into())).await
 }
 
-/// Resumes a paused sink: its waiting records are written to Kafka. Its key `paused` is removed.
+/// Resumes a paused sink: its queued records are written to Kafka. Its key `paused` is removed.
 #[utoipa::path(post, path = "/api/v1/sinks/{name}/resume", tag = "sinks",
     params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(OfOne))]
 async fn resume_sink(request: Request) -> Answer {
     request.carry_out(Part::Sink, "resume_sink", set("paused", Value::Null)).await
 }
 
-/// Creates a source, or changes the one of that name. The body has its keys as in `[[source]]` of the configuration file; a key that is not
-/// given, or null, has its default. A change of cluster, topics or group makes it leave its group, and join the new one where that stands.
+/// Creates or changes a source. The body has the source's keys as in `[[source]]` of the configuration file; a key that is not given, or null, has its
+/// default. A change of cluster, topics or group makes the source leave its group and join the new one at that group's offsets.
 #[utoipa::path(put, path = "/api/v1/sources/{name}", tag = "sources",
     params(("name" = String, Path, description = "Its name"), ChangeQuery),
     request_body(content = Object, description = "Keys of `[[source]]`"), responses(OfPut,
@@ -219,29 +218,29 @@ async fn put_source(request: Request, SentKeys(keys): SentKeys) -> Answer {
     request.carry_out(Part::Source, "put_source", To::Entry(keys)).await
 }
 
-/// Removes a source. It reads nothing more, commits what its subscribers have, and leaves its group, which keeps its offsets.
+/// Removes a source. The source stops reading, commits the offsets that its subscribers have acknowledged, and leaves its group, which keeps its offsets.
 #[utoipa::path(delete, path = "/api/v1/sources/{name}", tag = "sources",
     params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(OfOne))]
 async fn delete_source(request: Request) -> Answer {
     request.carry_out(Part::Source, "delete_source", To::Removed).await
 }
 
-/// Pauses a source: it reads nothing more, commits what its subscribers have, and leaves its group. Its key `paused` becomes true.
+/// Pauses a source: it stops reading, commits the offsets that its subscribers have acknowledged, and leaves its group. Its key `paused` becomes true.
 #[utoipa::path(post, path = "/api/v1/sources/{name}/pause", tag = "sources",
     params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(OfOne))]
 async fn pause_source(request: Request) -> Answer {
     request.carry_out(Part::Source, "pause_source", set("paused", true.into())).await
 }
 
-/// Resumes a paused source, where its group stands. Its key `paused` is removed.
+/// Resumes a paused source at its group's offsets. Its key `paused` is removed.
 #[utoipa::path(post, path = "/api/v1/sources/{name}/resume", tag = "sources",
     params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(OfOne))]
 async fn resume_source(request: Request) -> Answer {
     request.carry_out(Part::Source, "resume_source", set("paused", Value::Null)).await
 }
 
-/// Creates a bridge, or changes the one of that name. The body has its keys as in `[bridge.NAME]` of the configuration file, `in` and `out` as lists;
-/// a key that is not given, or null, has its default. A changed bridge connects again; messages for its remote stay.
+/// Creates or changes a bridge. The body has the bridge's keys as in `[bridge.NAME]` of the configuration file, `in` and `out` as lists; a key that is not
+/// given, or null, has its default. A changed bridge reconnects; messages for its remote stay.
 #[utoipa::path(put, path = "/api/v1/bridges/{name}", tag = "bridges",
     params(("name" = String, Path, description = "Its name"), ChangeQuery),
     request_body(content = Object, description = "Keys of `[bridge.NAME]`"), responses(OfPut))]
@@ -249,8 +248,8 @@ async fn put_bridge(request: Request, SentKeys(keys): SentKeys) -> Answer {
     request.carry_out(Part::Bridge, "put_bridge", To::Entry(keys)).await
 }
 
-/// Removes a bridge, with its session here: messages for the remote that wait, or that it has not acknowledged, are lost, so there may be none
-/// unless `discard` says so. The remote keeps its session of the bridge for as long as it has been told to.
+/// Removes a bridge and its local session. Messages for the remote that are queued or unacknowledged are lost, so the request is refused while there are
+/// any, unless `discard` is set. The remote keeps its session of the bridge until that session expires.
 #[utoipa::path(delete, path = "/api/v1/bridges/{name}", tag = "bridges",
     params(("name" = String, Path, description = "Its name"), RemovalQuery), responses(OfOne,
     (status = 409, body = Problem, content_type = "application/problem+json", description = "Messages wait for its remote, the file cannot be written, or another change is under way")))]
@@ -267,22 +266,22 @@ async fn delete_bridge(
     request.carry_out(Part::Bridge, "delete_bridge", To::Removed).await
 }
 
-/// Pauses a bridge: its connection ends, messages for the remote wait. Its key `paused` becomes true.
+/// Pauses a bridge: its connection is closed, messages for the remote are queued. Its key `paused` becomes true.
 #[utoipa::path(post, path = "/api/v1/bridges/{name}/pause", tag = "bridges",
     params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(OfOne))]
 async fn pause_bridge(request: Request) -> Answer {
     request.carry_out(Part::Bridge, "pause_bridge", set("paused", true.into())).await
 }
 
-/// Resumes a paused bridge: it connects, and sends the remote the messages that have waited. Its key `paused` is removed.
+/// Resumes a paused bridge: it connects, and sends the remote the queued messages. Its key `paused` is removed.
 #[utoipa::path(post, path = "/api/v1/bridges/{name}/resume", tag = "bridges",
     params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(OfOne))]
 async fn resume_bridge(request: Request) -> Answer {
     request.carry_out(Part::Bridge, "resume_bridge", set("paused", Value::Null)).await
 }
 
-/// Creates a rule, or changes the one of that name. The body has its keys as in `[[rule]]` of the configuration file; a key that is not given, or
-/// null, has its default. It holds for the messages that follow.
+/// Creates or changes a rule. The body has the rule's keys as in `[[rule]]` of the configuration file; a key that is not given, or null, has its default.
+/// The change applies to messages from then on.
 #[utoipa::path(put, path = "/api/v1/rules/{name}", tag = "rules",
     params(("name" = String, Path, description = "Its name"), ChangeQuery),
     request_body(content = Object, description = "Keys of `[[rule]]`"), responses(OfPut,
@@ -291,14 +290,14 @@ async fn put_rule(request: Request, SentKeys(keys): SentKeys) -> Answer {
     request.carry_out(Part::Rule, "put_rule", To::Entry(keys)).await
 }
 
-/// Removes a rule. The records that it has made are still written to Kafka.
+/// Removes a rule. Records of its outputs are still written to Kafka.
 #[utoipa::path(delete, path = "/api/v1/rules/{name}", tag = "rules",
     params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(OfOne))]
 async fn delete_rule(request: Request) -> Answer {
     request.carry_out(Part::Rule, "delete_rule", To::Removed).await
 }
 
-/// Disables a rule: for its sinks it is as if no message matched. Its key `enabled` becomes false.
+/// Disables a rule: its sinks get nothing from it, as if no message matched. Its key `enabled` becomes false.
 #[utoipa::path(post, path = "/api/v1/rules/{name}/pause", tag = "rules",
     params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(OfOne))]
 async fn pause_rule(request: Request) -> Answer {
@@ -312,8 +311,8 @@ async fn resume_rule(request: Request) -> Answer {
     request.carry_out(Part::Rule, "resume_rule", set("enabled", Value::Null)).await
 }
 
-/// Creates a Kafka cluster, or changes the one of that name. The body has its keys as in `[kafka.NAME]` of the configuration
-/// file. Less `buffer_bytes` for a cluster needs a restart: it is refused without `persist`.
+/// Creates or changes a Kafka cluster. The body has the cluster's keys as in `[kafka.NAME]` of the configuration file. Lowering a cluster's `buffer_bytes`
+/// needs a restart: it is refused without `persist`.
 #[utoipa::path(put, path = "/api/v1/clusters/{name}", tag = "kafka",
     params(("name" = String, Path, description = "Its name"), ChangeQuery),
     request_body(content = Object, description = "Keys of `[kafka.NAME]`"), responses(OfPut))]
@@ -321,7 +320,7 @@ async fn put_cluster(request: Request, SentKeys(keys): SentKeys) -> Answer {
     request.carry_out(Part::Cluster, "put_cluster", To::Entry(keys)).await
 }
 
-/// Removes a Kafka cluster that no sink and no source uses. Its connections are closed once the last record of a removed sink is written.
+/// Removes a Kafka cluster that no sink and no source uses. Its connections are closed after the last record of a removed sink is written.
 #[utoipa::path(delete, path = "/api/v1/clusters/{name}", tag = "kafka",
     params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(OfOne,
     (status = 422, body = Problem, content_type = "application/problem+json", description = "A sink or source uses it; nothing was changed")))]
@@ -329,8 +328,8 @@ async fn delete_cluster(request: Request) -> Answer {
     request.carry_out(Part::Cluster, "delete_cluster", To::Removed).await
 }
 
-/// Creates a listener, or changes the one on that address; no connection is closed. The body has its keys as in
-/// `[[listener]]` of the configuration file. The changes apply to a client from its next CONNECT on.
+/// Creates or changes the listener on an address; no connection is closed. The body has the listener's keys as in `[[listener]]` of the configuration file.
+/// The changes apply to a client from its next CONNECT on.
 #[utoipa::path(put, path = "/api/v1/listeners/{address}", tag = "listeners",
     params(("address" = String, Path, description = "Its address, as in the configuration"), ChangeQuery),
     request_body(content = Object, description = "Keys of `[[listener]]`"), responses(OfPut,
@@ -340,8 +339,8 @@ async fn put_listener(request: Request, SentKeys(keys): SentKeys) -> Answer {
     request.carry_out(Part::Listener, "put_listener", To::Entry(keys)).await
 }
 
-/// Removes a listener. Its clients are disconnected, in MQTT 5.0 with DISCONNECT 0x98 (administrative action); their sessions
-/// are kept as usual. No other connection is closed.
+/// Removes a listener. Its clients are disconnected, in MQTT 5.0 with DISCONNECT 0x98 (administrative action); their sessions are kept as usual. No other
+/// connection is closed.
 #[utoipa::path(delete, path = "/api/v1/listeners/{address}", tag = "listeners",
     params(("address" = String, Path, description = "Its address, as in the configuration"), ChangeQuery), responses(OfOne,
     (status = 409, body = Problem, content_type = "application/problem+json", description = "The listeners are those of the command line, the file cannot be written, or another change is under way"),

@@ -1,4 +1,4 @@
-//! Clients with their sessions, their subscriptions, and Kafka topics: asked of the shards, part by part.
+//! Clients with their sessions and subscriptions, and Kafka topics: collected from the shards, page by page.
 
 use std::sync::Arc;
 
@@ -32,51 +32,51 @@ pub(super) fn routes() -> OpenApiRouter<super::Shown> {
 struct Client {
     /// Client identifier.
     client_id: String,
-    /// NAME of the `[auth.NAME]` that has admitted it; null: its listener has none. No two clients have the same `client_id` and `auth`.
+    /// NAME of the `[auth.NAME]` that has admitted the client; null: its listener has none. No two clients have the same `client_id` and `auth`.
     auth: Option<String>,
-    /// User name of the present or last connection.
+    /// User name of the current or last connection.
     username: Option<String>,
     connected: bool,
-    /// The client's address, as a proxy says it where there is one.
+    /// The client's address, as reported by a proxy where there is one.
     address: Option<String>,
     /// Address of the listener.
     listener: Option<String>,
-    /// Name of the instance that its connection came in by; null: this one.
+    /// Name of the instance that accepted the connection; null: this one.
     front: Option<String>,
-    /// The connection is not being read: backpressure.
+    /// Whether the connection is not being read: backpressure.
     paused: bool,
-    /// MQTT version of the present or last connection: 3.1, 3.1.1 or 5.0.
+    /// MQTT version of the current or last connection: 3.1, 3.1.1 or 5.0.
     protocol: &'static str,
-    /// How long the session stays without a connection; 0: it ends with the connection; null: it never ends.
+    /// Seconds that the session stays without a connection; 0: the session ends with the connection; null: never ends.
     session_expiry_seconds: Option<u32>,
-    /// The session is on disk and survives a restart.
+    /// Whether the session is on disk and survives a restart.
     stored: bool,
-    /// Publishes of the connection without a PUBACK or PUBREC.
+    /// Publishes of the connection without a PUBACK or PUBREC yet.
     unanswered_publishes: usize,
     /// QoS 2 packet identifiers that are in use.
     open_packet_ids: usize,
-    /// How many subscriptions the session has.
+    /// Number of subscriptions of the session.
     subscriptions: usize,
     /// The subscriptions; only in the answer about one client.
     #[serde(skip_serializing_if = "Option::is_none")]
     filters: Option<Vec<Filter>>,
     /// Messages of QoS 1 and 2 that the client has been sent and not acknowledged.
     unacknowledged_messages: usize,
-    /// How many of them there may be: then the next ones wait.
+    /// Limit of unacknowledged messages: beyond it messages are queued.
     unacknowledged_messages_max: usize,
-    /// Age of the oldest of them; null: there is none, or the session ends with its connection.
+    /// Age of the oldest unacknowledged message; null: none, or the session ends with its connection.
     oldest_unacknowledged_seconds: Option<u64>,
-    /// Messages of QoS 1 and 2 that wait for the client.
+    /// Messages of QoS 1 and 2 that are queued for the client.
     queued_messages: usize,
-    /// How many may wait (`queue_messages_max`): then the oldest is dropped, or what `when_full` of `[delivery]` says.
+    /// Limit of queued messages (`queue_messages_max`): beyond it the oldest is dropped, or as `when_full` of `[delivery]` says.
     queued_messages_max: usize,
-    /// Bytes of those that wait.
+    /// Bytes of the queued messages.
     queued_bytes: usize,
-    /// How many bytes may wait (`queue_bytes_max`).
+    /// Limit of their bytes (`queue_bytes_max`).
     queued_bytes_max: usize,
-    /// Age of the oldest that waits, since the start of the service if it is older; null: there is none.
+    /// Age of the oldest queued message, counted from the process's start if the message is older; null: none.
     oldest_queued_seconds: Option<u64>,
-    /// The shard that owns it.
+    /// The shard that owns the session.
     shard: usize,
 }
 
@@ -93,7 +93,7 @@ struct Filter {
     retain_handling: u8,
     /// Subscription Identifier.
     identifier: Option<u32>,
-    /// The records of the past that it is sent; only in the answer about one client, and where there are some.
+    /// The subscription's replay of past records; only in the answer about one client, and while there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     replay: Option<Replay>,
 }
@@ -101,12 +101,12 @@ struct Filter {
 /// A subscription's replay.
 #[derive(Debug, Serialize, ToSchema)]
 struct Replay {
-    /// `reading`, or `waiting`: four of a shard read at a time.
+    /// `reading`, or `waiting`: at most four replays of a shard read at a time.
     #[schema(example = "reading")]
     state: &'static str,
-    /// How many partitions are known of the topics that it reads.
+    /// Known partitions of the topics that the replay reads.
     partitions: usize,
-    /// How many of them have been read up to the live messages, which come from there on. The replay ends when all have.
+    /// Partitions that the replay has read up to the live messages, which are delivered from there on. The replay ends when all have been.
     partitions_live: usize,
 }
 
@@ -162,7 +162,7 @@ impl Client {
 #[derive(Debug, Serialize, ToSchema)]
 struct Clients {
     clients: Vec<Client>,
-    /// Ask with this cursor for the next page; null: this was the last. A page may be shorter than its limit, or empty.
+    /// Cursor of the next page; null: this is the last page. A page may be shorter than its limit, or empty.
     next: Option<String>,
 }
 
@@ -170,16 +170,16 @@ struct Clients {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct ClientsQuery {
-    /// Only those with this text in their client identifier, user name, auth or address, in whatever case.
+    /// Only clients with this text in their client identifier, user name, auth or address, ignoring case.
     search: Option<String>,
-    /// Only those that are connected, or that are not.
+    /// Only connected clients, or only disconnected ones.
     connected: Option<bool>,
-    /// Only those that are connected to the listener with this address.
+    /// Only clients connected to the listener with this address.
     listener: Option<String>,
-    /// At most this many.
+    /// The most entries to return.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
-    /// `next` of the page before.
+    /// `next` of the previous page.
     cursor: Option<String>,
 }
 
@@ -192,8 +192,7 @@ impl View {
     }
 }
 
-/// Clients and their sessions, connected or not. Clients that come and go meanwhile may be in a page or not; all others
-/// are in exactly one.
+/// Clients and their sessions, connected or not. Clients that come or go while pages are read may be missing; all others are on exactly one page.
 #[utoipa::path(get, path = "/api/v1/clients", tag = "clients", params(ClientsQuery), responses(
     (status = 200, body = Clients),
     (status = 400, body = Problem, content_type = "application/problem+json", description = "There is no such listener, or a parameter is not valid"),
@@ -218,7 +217,7 @@ async fn clients(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct ClientQuery {
-    /// NAME of its `[auth.NAME]`; empty: it has none. Needed where several clients have the identifier.
+    /// NAME of the client's `[auth.NAME]`; empty: none. Required if several clients have the identifier.
     auth: Option<String>,
 }
 
@@ -241,8 +240,8 @@ async fn client(
     }
 }
 
-/// Ends a client's connection: in MQTT 5.0 with DISCONNECT 0x98 (administrative action). Its will is published; its session stays as
-/// its own terms say. The client may connect again.
+/// Disconnects a client: in MQTT 5.0 with DISCONNECT 0x98 (administrative action). Its will is published; its session stays as its own terms say. The
+/// client may connect again.
 #[utoipa::path(post, path = "/api/v1/clients/{client_id}/disconnect", tag = "clients",
     params(("client_id" = String, Path, description = "Client identifier, percent-encoded"), ClientQuery), responses(
     (status = 204, description = "It is disconnected"),
@@ -266,7 +265,7 @@ async fn disconnect(
     }
 }
 
-/// Ends a client's connection and its session: open QoS 2 exchanges and the will's delay are forgotten, the will is published.
+/// Ends a client's connection and session: open QoS 2 exchanges are forgotten, and the will is published without its delay.
 #[utoipa::path(delete, path = "/api/v1/clients/{client_id}", tag = "clients",
     params(("client_id" = String, Path, description = "Client identifier, percent-encoded"), ClientQuery), responses(
     (status = 204, description = "It is forgotten"),
@@ -287,7 +286,7 @@ async fn forget(
     }
 }
 
-/// Why there is no answer about one client.
+/// The problem of a request for one client that cannot be answered.
 fn no_client(view: &View, client_id: &str, told: &Told) -> Problem {
     let Told::SeveralClients(auths) = told else {
         let elsewhere = view.shards.instance_of(client_id).map(|of| format!(" here: the instance {of:?} serves it"));
@@ -298,7 +297,7 @@ fn no_client(view: &View, client_id: &str, told: &Told) -> Problem {
     Problem::new(StatusCode::CONFLICT, format!("several clients have the ID {client_id:?}: say which with {which}"))
 }
 
-/// A change is an event.
+/// Records a change of a client as an event.
 fn said(view: &View, Who(token): Who, action: &str, client_id: &str, auth: Option<String>) -> StatusCode {
     let event = Event::now(Kind::AdminAction).with(Field::Action, action).with(Field::Client, client_id);
     let event = event.maybe(Field::Auth, auth.filter(|auth| !auth.is_empty()));
@@ -311,12 +310,12 @@ fn said(view: &View, Who(token): Who, action: &str, client_id: &str, auth: Optio
 struct Subscription {
     /// Client identifier.
     client_id: String,
-    /// NAME of its `[auth.NAME]`; null: none.
+    /// NAME of the client's `[auth.NAME]`; null: none.
     auth: Option<String>,
     connected: bool,
     #[serde(flatten)]
     filter: Filter,
-    /// Whether the access control list lets the client read the topic; only where a `topic` was asked for.
+    /// Whether the access control list allows the client to read the topic; only if the query has `topic`.
     #[serde(skip_serializing_if = "Option::is_none")]
     may_read: Option<bool>,
     /// The shard that owns the client.
@@ -327,7 +326,7 @@ struct Subscription {
 #[derive(Debug, Serialize, ToSchema)]
 struct Subscriptions {
     subscriptions: Vec<Subscription>,
-    /// Ask with this cursor for the next page; null: this was the last. A page may be shorter than its limit, or empty.
+    /// Cursor of the next page; null: this is the last page. A page may be shorter than its limit, or empty.
     next: Option<String>,
 }
 
@@ -335,18 +334,18 @@ struct Subscriptions {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct SubscriptionsQuery {
-    /// Only those that get messages of this topic.
+    /// Only subscriptions that match this topic.
     topic: Option<String>,
-    /// Only those to this topic filter, as it was subscribed to: `$share/NAME/FILTER` is the members of a shared subscription.
+    /// Only subscriptions to this topic filter as subscribed: `$share/NAME/FILTER` for the members of a shared subscription.
     filter: Option<String>,
-    /// At most this many.
+    /// The most entries to return.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
-    /// `next` of the page before.
+    /// `next` of the previous page.
     cursor: Option<String>,
 }
 
-/// Subscriptions of sessions, connected or not. Of a shared subscription each message goes to one of the members.
+/// Subscriptions of sessions, connected or not. Each message of a shared subscription goes to one of the members.
 #[utoipa::path(get, path = "/api/v1/subscriptions", tag = "clients", params(SubscriptionsQuery), responses(
     (status = 200, body = Subscriptions),
     (status = 400, body = Problem, content_type = "application/problem+json"),
@@ -368,15 +367,15 @@ async fn subscriptions(
     Ok(Json(Subscriptions { subscriptions: found.into_iter().map(row).collect(), next }))
 }
 
-/// A Kafka topic that a sink writes to, as one shard holds it.
+/// A Kafka topic that a sink writes to, on one shard.
 #[derive(Debug, Serialize, ToSchema)]
 struct Topic {
     topic: String,
     sink: String,
     kafka: String,
-    /// Partitions; null: not known yet.
+    /// Number of partitions; null: not known yet.
     partitions: Option<usize>,
-    /// Memory of its records on this shard.
+    /// Memory of the topic's records on this shard.
     buffered_bytes: usize,
     shard: usize,
 }
@@ -385,7 +384,7 @@ struct Topic {
 #[derive(Debug, Serialize, ToSchema)]
 struct Topics {
     topics: Vec<Topic>,
-    /// Ask with this cursor for the next page; null: this was the last. A page may be shorter than its limit, or empty.
+    /// Cursor of the next page; null: this is the last page. A page may be shorter than its limit, or empty.
     next: Option<String>,
 }
 
@@ -393,16 +392,16 @@ struct Topics {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct TopicsQuery {
-    /// Only those of this sink.
+    /// Only topics of this sink.
     sink: Option<String>,
-    /// At most this many.
+    /// The most entries to return.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
-    /// `next` of the page before.
+    /// `next` of the previous page.
     cursor: Option<String>,
 }
 
-/// Kafka topics that the shards hold in memory, a row for each shard and topic.
+/// Kafka topics in the memory of shards, a row for each shard and topic.
 #[utoipa::path(get, path = "/api/v1/topics", tag = "kafka", params(TopicsQuery), responses(
     (status = 200, body = Topics),
     (status = 400, body = Problem, content_type = "application/problem+json"),

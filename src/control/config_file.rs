@@ -1,6 +1,6 @@
-//! The configuration file as text: read, checked and replaced as a whole. It may hold logins, so all of this needs the role write.
+//! The configuration file as text: read, checked and replaced as a whole. The file may hold secrets, so all of this needs the role write.
 //!
-//! `PUT` names the content that it replaces by its tag, so that nobody overwrites what somebody else has written meanwhile.
+//! `PUT` names the content that it replaces by its tag, so that no caller overwrites the changes of another.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -19,9 +19,9 @@ use super::reload::{Mistake, Part, ReloadRefused, Reloaded, Wanted, asked, carry
 use super::{Shown, View};
 use crate::metrics::event::{Event, Field, Kind};
 
-/// Bytes of the digest that a tag has.
+/// Bytes of the digest in a tag.
 const TAG_BYTES: usize = 12;
-/// Lines of a difference that an answer has at most.
+/// Lines of a difference in an answer, at most.
 const DIFFERENT_LINES_MAX: usize = 60;
 
 pub(super) fn routes() -> OpenApiRouter<Shown> {
@@ -35,34 +35,34 @@ pub(super) fn routes() -> OpenApiRouter<Shown> {
 /// The configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ConfigFile {
-    /// Its path; empty: there is none.
+    /// Path of the file; empty: there is none.
     pub file: String,
-    /// What it holds.
+    /// Content of the file.
     pub text: String,
-    /// The tag of that content.
+    /// Tag of the content.
     pub etag: String,
-    /// What it held before the last change by the API; null: that is not known.
+    /// Content before the last change by the API; null: unknown.
     pub previous: Option<String>,
     /// Why there is no file; null: there is one.
     pub missing: Option<String>,
 }
 
-/// The keys of a part that are written.
+/// The keys of a part as written.
 #[derive(Debug, Serialize, ToSchema)]
 struct WrittenKeys {
-    /// As in the configuration file, without the name; null: there is no such part.
+    /// Keys as in the configuration file, without the name; null: there is no such part.
     #[schema(value_type = Option<Object>)]
     keys: Option<Map<String, Value>>,
 }
 
-/// The tag of a text: another text has another one.
+/// The tag of a text, derived from the text.
 #[must_use]
 pub fn etag(text: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     digest.as_ref()[..TAG_BYTES].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The lines in which two texts differ, from the first to the last of them: what is gone with `-`, what is new with `+`.
+/// The lines in which two texts differ, from the first to the last difference: removed lines with `-`, added lines with `+`.
 #[must_use]
 pub fn difference(before: &str, after: &str) -> String {
     let (before, after): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
@@ -82,12 +82,12 @@ pub fn difference(before: &str, after: &str) -> String {
     said
 }
 
-/// What a text would do as the configuration.
+/// Result of checking a text as the configuration.
 #[derive(Debug, Serialize, ToSchema)]
 struct Checked {
-    /// What is wrong with it; empty: it can be applied.
+    /// Mistakes; empty: the text can be applied.
     mistakes: Vec<Mistake>,
-    /// What would be applied, if nothing is wrong.
+    /// Changes that would be applied, if there are no mistakes.
     would: Option<Reloaded>,
 }
 
@@ -95,7 +95,7 @@ struct Checked {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct PutQuery {
-    /// The tag of the content that is replaced, from `GET /api/v1/config/file`.
+    /// Tag of the replaced content, from `GET /api/v1/config/file`.
     etag: String,
 }
 
@@ -107,8 +107,8 @@ struct PartQuery {
     of: String,
 }
 
-/// The keys of a part of the configuration that are written, in the file or by a change of the API: what `PUT` takes back. Defaults, and keys that
-/// variables of the environment or options of the command line set, are not among them; `GET /api/v1/config` has all that is in force.
+/// The keys of a part of the configuration as written, in the file or by a change of the API: the form that `PUT` accepts. Defaults, and keys set by
+/// environment variables or options of the command line, are left out; `GET /api/v1/config` has all that is in force.
 #[utoipa::path(get, path = "/api/v1/config/part", tag = "service", security(("token" = [])), params(PartQuery), responses(
     (status = 200, body = WrittenKeys),
     (status = 400, body = Problem, content_type = "application/problem+json"),
@@ -127,8 +127,7 @@ async fn part(
     told.map(|keys| Json(WrittenKeys { keys })).map_err(refused)
 }
 
-/// The configuration file, as it is now. What is in force may be older, or have changes by the API that are not in the file: see
-/// `GET /api/v1/config`.
+/// The current configuration file. The configuration in force may be older, or have changes by the API that are not in the file: see `GET /api/v1/config`.
 #[utoipa::path(get, path = "/api/v1/config/file", tag = "service", security(("token" = [])), responses(
     (status = 200, body = ConfigFile),
     (status = 403, body = Problem, content_type = "application/problem+json", description = "The token has the role read"),
@@ -140,7 +139,7 @@ async fn file(State(view): State<Arc<View>>, Extension(grant): Extension<Grant>)
     told.map(Json).map_err(refused)
 }
 
-/// Checks a text as the configuration: what is wrong with it, each with its place, or what it would change. Nothing is changed.
+/// Checks a text as the configuration: reports its mistakes with their places, or what it would change. Nothing is changed.
 #[utoipa::path(post, path = "/api/v1/config/check", tag = "service",
     request_body(content = String, content_type = "application/toml", description = "The text of a configuration file, 1 MiB at most"), responses(
     (status = 200, body = Checked),
@@ -156,8 +155,8 @@ async fn check(State(view): State<Arc<View>>, SentText(text): SentText) -> Resul
     }
 }
 
-/// Replaces the configuration file and applies what can be changed while the service runs; the rest waits for a restart. What the file held
-/// before is kept beside it, with `.bak` at the end of its name. Keys of `[control]`, `[auth.NAME]` and `[service]` are changed on the machine only.
+/// Replaces the configuration file and applies the settings that can change at run time; the others need a restart. The previous content is kept beside the
+/// file, with `.bak` appended to its name. Keys of `[control]`, `[auth.NAME]` and `[service]` are changed on the machine only.
 #[utoipa::path(put, path = "/api/v1/config/file", tag = "service", params(PutQuery),
     request_body(content = String, content_type = "application/toml", description = "The text, 1 MiB at most"), responses(
     (status = 200, body = Reloaded),
@@ -179,7 +178,7 @@ async fn put_file(
     Ok(Json(done))
 }
 
-/// The JSON schema (2020-12) of the configuration, which `forebay config schema` prints.
+/// The JSON schema (2020-12) of the configuration, as `forebay config schema` prints it.
 #[utoipa::path(get, path = "/api/v1/config/schema", tag = "service", responses((status = 200, body = Object)))]
 async fn schema(State(view): State<Arc<View>>) -> Json<Value> {
     Json(view.reloads.schema())

@@ -1,8 +1,8 @@
-//! Connections to the control plane: how many there may be, and when one that does nothing ends. Whoever reaches the port can
-//! open connections, without a token: they must not take the descriptors of devices, nor keep probes out.
+//! Connections to the control plane: their limits and time-outs. Anyone who reaches the port can open connections, without a token; such connections must
+//! not take the descriptors of devices, nor keep probes out.
 //!
-//! Where there is no room, the connection makes it that has waited longest of the address that has most: a probe always comes
-//! in, unless all others are being answered.
+//! At the limit, the connection idle for longest of the address with most connections is closed: a probe is always admitted, unless all other connections
+//! are being answered.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,18 +16,18 @@ use crate::address::Address;
 use crate::metrics::collector::{Extra, Number};
 use crate::metrics::spec::{Kind, Spec};
 
-/// Connections at most, where there are descriptors for them.
+/// Limit of connections, where there are descriptors for them.
 pub const CONNECTIONS_MAX: usize = 256;
-/// Connections of one address: this machine is one, and so is a proxy.
+/// Limit of connections of one address: this machine counts as one, and so does a proxy.
 const OF_ADDRESS_MAX: usize = 64;
-/// Time for a request's head, and for a handshake.
+/// Time-out for a request's head, and for a handshake.
 const HEAD_MAX: Duration = Duration::from_secs(10);
-/// Time between requests, and without progress while an answer is sent.
+/// Time-out between requests, and for lack of progress while an answer is sent.
 const IDLE_MAX: Duration = Duration::from_secs(60);
-/// A deadline that nothing has.
+/// A deadline that is never reached.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// What they are called.
+/// Metrics of the connections.
 pub const NUMBERS: [Spec; 13] = [
     Spec {
         name: "control_connections",
@@ -86,7 +86,7 @@ pub const NUMBERS: [Spec; 13] = [
     },
 ];
 
-/// Bounds of connections.
+/// Limits of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bounds {
     pub(super) all: usize,
@@ -95,18 +95,18 @@ pub(super) struct Bounds {
     pub(super) idle: Duration,
 }
 
-/// What a connection is at.
+/// Phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// A handshake or the head of a request.
     Head,
-    /// Nothing: its next request may come.
+    /// Idle between requests.
     Waits,
-    /// A request is being answered; since when no more of the answer could be sent, if that is so.
+    /// A request is being answered; since when the socket has taken no more of the answer, if it does not.
     Answers(Option<Instant>),
 }
 
-/// What one connection is at, and since when.
+/// Phase of a connection, and since when.
 #[derive(Debug)]
 pub(super) struct Doing(Mutex<(Phase, Instant)>);
 
@@ -119,7 +119,7 @@ impl Doing {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes came.
+    /// Bytes have arrived.
     pub(super) fn hears(&self, now: Instant) {
         let mut state = self.state();
         if state.0 == Phase::Waits {
@@ -127,24 +127,24 @@ impl Doing {
         }
     }
 
-    /// A request is whole, apart from its body.
+    /// The request has been read, apart from its body.
     pub(super) fn answers(&self, now: Instant) {
         *self.state() = (Phase::Answers(None), now);
     }
 
-    /// Its answer is complete.
+    /// The answer is complete.
     pub(super) fn waits(&self, now: Instant) {
         *self.state() = (Phase::Waits, now);
     }
 
-    /// Whether a part of an answer could be sent.
+    /// Notes whether the socket took a part of the answer.
     pub(super) fn sends(&self, some: bool, now: Instant) {
         if let Phase::Answers(stuck) = &mut self.state().0 {
             *stuck = if some { None } else { Some(stuck.unwrap_or(now)) };
         }
     }
 
-    /// When it has taken too long.
+    /// Time at which the phase has taken too long.
     pub(super) fn due(&self, bounds: &Bounds) -> Instant {
         let (phase, since) = *self.state();
         match phase {
@@ -155,7 +155,7 @@ impl Doing {
         }
     }
 
-    /// Since when it could be closed without a loss; `None`: a request is being answered.
+    /// Since when the connection could be closed without a loss; `None`: a request is being answered.
     fn spare(&self) -> Option<Instant> {
         let (phase, since) = *self.state();
         (!matches!(phase, Phase::Answers(_))).then_some(since)
@@ -166,7 +166,7 @@ impl Doing {
 struct Open {
     address: Address,
     doing: Arc<Doing>,
-    /// Ends its task.
+    /// Aborts the connection's task.
     end: Option<AbortHandle>,
 }
 
@@ -180,7 +180,7 @@ pub struct Connections {
     timeout: AtomicU64,
 }
 
-/// A connection's place, given back when it is dropped.
+/// A connection's place among the others, freed when dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     connections: Arc<Connections>,
@@ -195,7 +195,7 @@ impl Drop for Place {
 }
 
 impl Connections {
-    /// Room for this many, and no more than [`CONNECTIONS_MAX`].
+    /// Limits of `max` connections, and no more than [`CONNECTIONS_MAX`].
     #[must_use]
     pub fn new(max: usize) -> Self {
         let all = max.min(CONNECTIONS_MAX);
@@ -216,7 +216,7 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a connection that was accepted. `None`: there is none, and all that have one are being answered.
+    /// Admits an accepted connection. `None`: there is no room, and all others are being answered.
     pub(super) fn admit(self: &Arc<Self>, address: Address) -> Option<Place> {
         let has_room = self.make_room(address);
         if !has_room {
@@ -236,7 +236,7 @@ impl Connections {
         self.open().len() < self.bounds.all || self.close_spare(None)
     }
 
-    /// Closes the connection that has waited longest: of this address, or of the one that has most of those that wait.
+    /// Closes the connection that has been idle for longest: of this address, or of the address with most idle connections.
     pub(super) fn close_spare(&self, of: Option<Address>) -> bool {
         let mut open = self.open();
         let mut waiting = HashMap::<Address, (usize, Instant, u64)>::new();
@@ -250,7 +250,7 @@ impl Connections {
         }
         let most = waiting.into_values().max_by_key(|(count, since, _)| (*count, std::cmp::Reverse(*since)));
         let Some((_, _, number)) = most else { return false };
-        // Its task gives the place back later.
+        // The connection's task frees the place later.
         if let Some(end) = open.remove(&number).and_then(|one| one.end) {
             end.abort();
         }
@@ -258,7 +258,7 @@ impl Connections {
         true
     }
 
-    /// The task of a connection, by which it can be ended.
+    /// Registers the task of a connection, so that it can be aborted.
     pub(super) fn runs(&self, number: u64, end: AbortHandle) {
         if let Some(open) = self.open().get_mut(&number) {
             open.end = Some(end);
@@ -305,7 +305,7 @@ mod tests {
         connections.read()[2].value
     }
 
-    /// Finding S4: a newcomer takes the place of a connection that waits, and of none that is answered.
+    /// Finding S4: a newcomer takes the place of an idle connection, and never of one that is being answered.
     #[test]
     fn finding_s4_what_waits_longest_makes_room() {
         let connections = Arc::new(Connections::bounded(BOUNDS));
@@ -313,20 +313,20 @@ mod tests {
         let number = |place: &Option<Place>| place.as_ref().map(Place::number);
         let (first, second, third) = (admit(1), admit(1), admit(1));
         first.as_ref().unwrap().doing.answers(Instant::now());
-        // Three of an address are its share: the one that has waited longest goes, not the one that is answered.
+        // Three connections are the address's share: the one idle for longest is closed, not the one that is being answered.
         let fourth = admit(1);
         let is_open = |place: &Option<Place>| connections.open().contains_key(&number(place).unwrap());
         assert!(is_open(&first) && !is_open(&second) && is_open(&third) && is_open(&fourth));
-        // Another address finds the fourth place, and then takes one from those that have most.
+        // Another address gets the fourth place, and then one from the address with most connections.
         let other = admit(2);
         assert_eq!(connections.open().len(), 4);
         let newest = admit(3);
         assert!(is_open(&other) && !is_open(&third) && is_open(&newest));
         assert_eq!(closed_when_full(&connections), 2.0);
-        // Places that are given back late count once.
+        // Places that are freed late count once.
         drop((second, third));
         assert_eq!(connections.open().len(), 4);
-        // All are answered: a newcomer is not let in.
+        // All connections are being answered: a newcomer is not admitted.
         for place in [&first, &fourth, &other, &newest] {
             place.as_ref().unwrap().doing.answers(Instant::now());
         }
@@ -343,7 +343,7 @@ mod tests {
         let after = |seconds| begin + Duration::from_secs(seconds);
         let doing = Doing::begin(begin);
         assert_eq!(doing.due(&BOUNDS), after(10));
-        // Bytes do not renew it.
+        // Bytes do not extend the deadline.
         doing.hears(after(5));
         assert_eq!(doing.due(&BOUNDS), after(10));
         doing.answers(after(5));

@@ -1,17 +1,17 @@
-//! Bytes in JSON: text where they are UTF-8, otherwise Base64. One rule for whatever the API shows and takes.
+//! Bytes in JSON: text if they are UTF-8, otherwise Base64. Everything that the API shows and accepts follows this rule.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Bytes: as text where they are UTF-8, otherwise in base64.
+/// Bytes: as text if they are UTF-8, otherwise in base64.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Content {
     /// UTF-8.
     Text(String),
-    /// Anything else.
+    /// Base64 of other bytes.
     Base64(String),
 }
 
@@ -22,7 +22,7 @@ impl From<Vec<u8>> for Content {
 }
 
 impl Content {
-    /// The beginning of a value of `whole` bytes. A character that was cut at its end is left out.
+    /// The beginning of a value of `whole` bytes. A character that is cut at the end is left out.
     #[must_use]
     pub fn beginning(bytes: &[u8], whole: usize) -> Self {
         match std::str::from_utf8(bytes) {
@@ -33,7 +33,7 @@ impl Content {
         }
     }
 
-    /// As two fields, of which one is there: text, and Base64.
+    /// The content as two fields, of which one is present: text, and Base64.
     pub(super) fn fields(self) -> (Option<String>, Option<String>) {
         match self {
             Self::Text(text) => (Some(text), None),
@@ -42,10 +42,10 @@ impl Content {
     }
 }
 
-/// The bytes of a payload that was sent as text, or in Base64 in its place.
+/// The bytes of a payload that was sent as text or in Base64.
 ///
 /// # Errors
-/// It is not Base64, or there are both.
+/// The Base64 is invalid, or both are given.
 pub(super) fn payload(text: &str, base64: Option<&str>) -> Result<Vec<u8>, String> {
     match base64 {
         None => Ok(text.as_bytes().to_vec()),
@@ -63,7 +63,7 @@ mod tests {
         assert_eq!(Content::from("ä".as_bytes().to_vec()), Content::Text("ä".to_owned()));
         assert_eq!(Content::from(vec![0, 255]), Content::Base64("AP8=".to_owned()));
         assert_eq!(Content::from(vec![]).fields(), (Some(String::new()), None));
-        // The last character of a beginning may be cut; that of a whole value may not.
+        // The last character of a beginning may be cut; the last character of a whole value may not.
         let cut = &"aä".as_bytes()[..2];
         assert_eq!(Content::beginning(cut, 3), Content::Text("a".to_owned()));
         assert_eq!(Content::beginning(cut, 2), Content::Base64("YcM=".to_owned()));

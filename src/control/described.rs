@@ -1,4 +1,4 @@
-//! Sinks, clusters and listeners: their words from the configuration and their numbers from the boards.
+//! Sinks, clusters and listeners: texts from the configuration and numbers from the boards.
 
 use std::collections::BTreeMap;
 
@@ -20,26 +20,26 @@ use crate::metrics::spec::{ClusterMetric as C, Layout, ListenerMetric as L, REFU
 pub struct Sink {
     /// The sink's name.
     pub name: String,
-    /// What it is for, as its operator says.
+    /// Description from the configuration.
     pub description: Option<String>,
-    /// Its cluster's place in [`Described::clusters`].
+    /// Index of the sink's cluster in [`Described::clusters`].
     pub cluster: usize,
     /// MQTT topic filters.
     pub filters: Vec<String>,
-    /// Its Kafka topic; `None`: a template makes it from the message.
+    /// Kafka topic; `None`: a template makes it from the message.
     pub topic: Option<String>,
     /// `received`, `stored`, `leader` or `replicated`.
     pub acknowledge: &'static str,
-    /// Where its dead letters go, if anywhere.
+    /// Destination of dead letters, if any.
     pub dead_letters: Option<DeadLetters>,
-    /// It is not in the configuration any more.
+    /// Whether it is no longer in the configuration.
     pub is_removed: bool,
-    /// Nothing is sent to Kafka.
+    /// Whether sending to Kafka is paused.
     pub is_paused: bool,
 }
 
 impl Sink {
-    /// What is so whatever its numbers say.
+    /// The state that holds whatever the sink's numbers say.
     fn state(&self) -> Option<&'static str> {
         match self {
             Self { is_removed: true, .. } => Some("removed"),
@@ -49,12 +49,12 @@ impl Sink {
     }
 }
 
-/// Where dead letters go.
+/// Destination of dead letters.
 #[derive(Clone, Debug)]
 pub struct DeadLetters {
-    /// A topic of the sink's cluster.
+    /// Topic of the sink's cluster.
     pub topic: Option<String>,
-    /// A file.
+    /// Path of a file.
     pub file: Option<String>,
 }
 
@@ -63,39 +63,39 @@ pub struct DeadLetters {
 pub struct Cluster {
     /// The cluster's name.
     pub name: String,
-    /// What it is for, as its operator says.
+    /// Description from the configuration.
     pub description: Option<String>,
-    /// Brokers to start from.
+    /// Bootstrap brokers.
     pub bootstrap: Vec<String>,
-    /// It is not in the configuration any more.
+    /// Whether it is no longer in the configuration.
     pub is_removed: bool,
 }
 
-/// A listener, as it listens.
+/// An open listener.
 #[derive(Clone, Debug)]
 pub struct Listener {
     /// The listener's address.
     pub address: String,
-    /// How bytes travel.
+    /// Transport of its connections.
     pub transport: &'static str,
-    /// It is not in the configuration any more.
+    /// Whether it is no longer in the configuration.
     pub is_removed: bool,
 }
 
-/// How browsers have the dashboard.
+/// Settings of the dashboard.
 #[derive(Clone, Debug, Default)]
 pub struct Dashboard {
     /// Whether it is served.
     pub is_served: bool,
-    /// Where pages come from that may change something; none: from where they ask.
+    /// Origins of pages that may make changes; none: the origin of the request's host.
     pub origins: Vec<String>,
-    /// The path at a proxy, without a slash at its end; empty: none.
+    /// Path prefix at a proxy, without a slash at its end; empty: none.
     pub base_path: String,
-    /// The page that its navigation leads to for weeks and months.
+    /// Grafana's page for weeks and months, linked in the navigation.
     pub grafana_url: Option<String>,
 }
 
-/// All of them, in the order of the boards.
+/// Everything configured, in the order of the boards.
 #[derive(Clone, Debug, Default)]
 pub struct Described {
     /// Sinks.
@@ -112,11 +112,11 @@ pub struct Described {
     pub listeners: Vec<Listener>,
     /// Every `[auth.NAME]`.
     pub auth: Vec<Auth>,
-    /// Where dead letters go.
+    /// Destinations of dead letters.
     pub letters: LetterPlaces,
-    /// Part of the memory above which the machine is short of it, if a sink wants to know.
+    /// Part of the memory above which the machine is short of memory, if a sink needs to know.
     pub memory_high_watermark: Option<f64>,
-    /// Whether there is a spool.
+    /// Whether a spool is configured.
     pub has_spool: bool,
     /// The dashboard.
     pub dashboard: Dashboard,
@@ -124,60 +124,58 @@ pub struct Described {
     pub config: serde_json::Value,
 }
 
-/// A sink and what it has done since the start, all shards together.
+/// A sink and its counters since the process began, all shards together.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SinkStatus {
-    /// Its name in the configuration.
+    /// Name in the configuration.
     pub(super) name: String,
-    /// What it is for, as the configuration says.
+    /// Description from the configuration.
     description: Option<String>,
     /// Its Kafka cluster.
     kafka: String,
     /// MQTT topic filters.
     filters: Vec<String>,
-    /// The Kafka topic; null: a template makes it from each message.
+    /// Kafka topic; null: a template makes it from each message.
     topic: Option<String>,
-    /// What an acknowledged message can rely on.
+    /// Guarantee of an acknowledged message.
     acknowledge: &'static str,
-    /// `running`; `stalled`: records have waited for the whole window and none was finished; `unreachable`: no shard has a
-    /// connection to the cluster; `paused`: nothing new is sent; `removed`: it is not in the configuration any more, and is listed until its records have
-    /// gone.
+    /// `running`; `stalled`: records have waited for the whole window and none was finished; `unreachable`: no shard has a connection to the cluster;
+    /// `paused`: no new requests are sent; `removed`: the sink is no longer in the configuration, and is listed until its records are finished.
     #[schema(example = "running")]
     pub(super) state: &'static str,
-    /// Why it is not running.
+    /// Why the sink is not running.
     pub(super) reason: Option<String>,
     /// Records taken from publishes and wills.
     records_in: u64,
-    /// Records found in the spool at start.
+    /// Records found in the spool when the process began.
     recovered: u64,
-    /// Records that Kafka has, at the acknowledgement level of the sink.
+    /// Records in Kafka, at the acknowledgement level of the sink.
     delivered: u64,
-    /// Records that ended otherwise; `failures` has them by reason.
+    /// Records that ended otherwise, in total; `failures` counts them by reason.
     failed: u64,
     /// Records that ended otherwise, by the `result` of forebay_sink_records_out_total.
     failures: BTreeMap<String, u64>,
-    /// Publishes that the sink refused permanently, by the `reason` of forebay_sink_publishes_refused_total. They are in
-    /// none of the other numbers.
+    /// Publishes that the sink refused permanently, by the `reason` of forebay_sink_publishes_refused_total. None of the other numbers counts them.
     refused_publishes: BTreeMap<String, u64>,
     /// Records taken and not yet finished. records_in + recovered = delivered + failed + buffered_records, except that the
     /// shards are not read at the same instant.
     buffered_records: u64,
     /// Memory used by records taken and not yet finished.
     buffered_bytes: u64,
-    /// Those of them that are in the spool.
+    /// Unfinished records that are in the spool.
     spooled_records: u64,
-    /// Age of the oldest record that is not in Kafka; 0: there is none.
+    /// Age of the oldest record that is not in Kafka; 0: none.
     lag_seconds: f64,
     /// Batches sent again.
     batch_retries: u64,
-    /// Growth a second.
+    /// Rates per second.
     rate: SinkRate,
 }
 
-/// Growth a second, over the last seconds.
+/// Rates per second over the last seconds.
 #[derive(Debug, Serialize, ToSchema)]
 struct SinkRate {
-    /// Over how many seconds at most.
+    /// Seconds that the rates cover, at most.
     window_seconds: u64,
     records_in_per_second: f64,
     delivered_per_second: f64,
@@ -187,36 +185,36 @@ struct SinkRate {
 /// A Kafka cluster and its numbers, all shards together.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ClusterStatus {
-    /// Its name in the configuration.
+    /// Name in the configuration.
     pub(super) name: String,
-    /// What it is for, as the configuration says.
+    /// Description from the configuration.
     description: Option<String>,
-    /// Brokers to start from.
+    /// Bootstrap brokers.
     bootstrap: Vec<String>,
-    /// Whether a broker answers any shard.
+    /// Whether any shard has a broker that answers.
     reachable: bool,
-    /// How many shards a broker answers; each has its own connections.
+    /// Number of shards with a broker that answers; each shard has its own connections.
     reachable_shards: u64,
     /// Connections to brokers.
     connections: u64,
     /// Produce requests without a response.
     requests_in_flight: u64,
-    /// Memory used by records on their way.
+    /// Memory used by records in flight.
     buffer_bytes: u64,
-    /// Limit of that; publishers are paused when it is near.
+    /// Limit of `buffer_bytes`; publishers are paused near it.
     buffer_bytes_max: u64,
-    /// Of these, what new records leave to what frees memory: publishers wait when the rest is used.
+    /// Part of the limit that new records may not use, because it serves to free memory: publishers wait when the rest is used.
     buffer_bytes_reserved: u64,
-    /// Time for which quotas of the brokers throttled us, added up.
+    /// Total time that quotas of the brokers have throttled the service.
     throttled_seconds: f64,
-    /// Growth a second.
+    /// Rates per second.
     rate: ClusterRate,
 }
 
-/// Growth a second, over the last seconds.
+/// Rates per second over the last seconds.
 #[derive(Debug, Serialize, ToSchema)]
 struct ClusterRate {
-    /// Over how many seconds at most.
+    /// Seconds that the rates cover, at most.
     window_seconds: u64,
     requests_per_second: f64,
     sent_bytes_per_second: f64,
@@ -227,26 +225,26 @@ struct ClusterRate {
 pub(super) struct ListenerStatus {
     /// The listener's address.
     address: String,
-    /// How bytes travel.
+    /// Transport of its connections.
     transport: &'static str,
     /// Open client connections.
     connections: u64,
     /// PUBLISH packets received, duplicates of QoS 2 not counted: matched + unmatched + refused.
     received: u64,
-    /// Matched by at least one sink.
+    /// Publishes that at least one sink matched.
     matched: u64,
-    /// Matched by no sink.
+    /// Publishes that no sink matched.
     unmatched: u64,
-    /// Refused before any sink took them.
+    /// Publishes refused before any sink took them.
     refused: u64,
-    /// Growth a second.
+    /// Rates per second.
     rate: ListenerRate,
 }
 
-/// Growth a second, over the last seconds.
+/// Rates per second over the last seconds.
 #[derive(Debug, Serialize, ToSchema)]
 struct ListenerRate {
-    /// Over how many seconds at most.
+    /// Seconds that the rates cover, at most.
     window_seconds: u64,
     received_per_second: f64,
 }
@@ -254,20 +252,20 @@ struct ListenerRate {
 /// Dead letters of a sink.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DeadLetterStatus {
-    /// The sink.
+    /// Name of the sink.
     sink: String,
-    /// The Kafka topic that they go to.
+    /// Kafka topic of the dead letters.
     topic: Option<String>,
-    /// The file that they go to, or that takes what the topic refuses.
+    /// File of the dead letters, or of those that the topic refuses.
     file: Option<String>,
-    /// Dead letters since the start, topic and file together.
+    /// Dead letters since the process began, topic and file together.
     records: u64,
-    /// Those of them that are in the file.
+    /// Dead letters in the file.
     file_records: u64,
 }
 
 impl Described {
-    /// Why a sink does not run, in words.
+    /// Why a sink is not running, in words.
     #[must_use]
     pub fn reason(&self, span: &Span, journal: &Journal, sink: usize) -> Option<String> {
         if self.sinks[sink].is_paused {
@@ -295,7 +293,7 @@ impl Described {
         }
     }
 
-    /// How a sink stands.
+    /// State of a sink.
     pub(super) fn sink_state(&self, span: &Span, sink: usize) -> &'static str {
         let of = &self.sinks[sink];
         of.state().unwrap_or_else(|| span.state(sink, of.cluster).as_str())

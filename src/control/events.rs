@@ -1,4 +1,4 @@
-//! Events, as pages and as a stream; and the level of the log.
+//! Events, as pages and as a stream; and the log level.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
@@ -24,9 +24,9 @@ use crate::metrics::event::{Class, Event, Field, Kind, Severity};
 use crate::metrics::journal::Filter;
 use crate::metrics::time::{from_rfc3339, rfc3339};
 
-/// How often a stream looks for new events.
+/// Interval at which a stream checks for new events.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Events of a page, and the most that may be asked for.
+/// Events of a page, by default and at most.
 const LIMIT: usize = 1_000;
 const LIMIT_MAX: usize = 10_000;
 
@@ -34,12 +34,12 @@ pub(super) fn routes() -> OpenApiRouter<super::Shown> {
     OpenApiRouter::new().routes(routes!(events)).routes(routes!(stream)).routes(routes!(log_level, set_log_level))
 }
 
-/// Something that happened. Beside these it has the fields of its kind; docs/API.md lists them.
+/// An event. Further fields depend on its kind; docs/API.md lists them.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct EventBody {
-    /// Its number since the start, from 1.
+    /// Number of the event since the process began, from 1.
     id: u64,
-    /// RFC 3339.
+    /// Time of the event, RFC 3339.
     #[schema(format = DateTime)]
     at: String,
     kind: &'static str,
@@ -47,9 +47,9 @@ pub(super) struct EventBody {
     class: &'static str,
     /// `info`, `warn` or `error`.
     severity: &'static str,
-    /// One sentence.
+    /// The event in one sentence.
     message: &'static str,
-    /// On which shard, if on one.
+    /// The event's shard, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     shard: Option<u64>,
     #[serde(flatten)]
@@ -75,15 +75,15 @@ impl EventBody {
 /// A page of events.
 #[derive(Debug, Serialize, ToSchema)]
 struct Events {
-    /// The newest first; with `since` the oldest.
+    /// Events, the newest first; with `since` the oldest first.
     events: Vec<EventBody>,
-    /// What to ask `since` for next, for what happens from now on.
+    /// The `since` of the next request, to get events from now on.
     last: u64,
-    /// What to ask `before` for next, for older ones that fit; null: there are none. Without `since` only.
+    /// The `before` of the next request, to get older events that match; null: there are none. Only without `since`.
     next: Option<u64>,
-    /// From this number on none is missing of the classes that were asked for: if it is greater than `since` + 1, some were missed.
+    /// From this number on, all events of the requested classes are kept: if it is greater than `since` + 1, some were missed.
     oldest: u64,
-    /// Events lost since the start because their queue was full.
+    /// Events lost because their queue was full, since the process began.
     dropped: u64,
 }
 
@@ -95,18 +95,18 @@ struct EventsQuery {
     since: Option<u64>,
     /// Only events with a smaller number.
     before: Option<u64>,
-    /// Only events of this time or later (RFC 3339).
+    /// Only events at or after this time (RFC 3339).
     #[param(format = DateTime)]
     from: Option<String>,
-    /// Only events of before this time (RFC 3339).
+    /// Only events before this time (RFC 3339).
     #[param(format = DateTime)]
     until: Option<String>,
     /// Only events of this kind.
     kind: Option<String>,
-    /// Only events of this class: `administration`, `lifecycle`, `error`, `client`, `connection`, `statistics`. Those of class `connection`
-    /// are shown only where `class`, `kind` or `client` asks for them.
+    /// Only events of this class: `administration`, `lifecycle`, `error`, `client`, `connection`, `statistics`. Events of class `connection` are shown only
+    /// if `class`, `kind` or `client` asks for them.
     class: Option<String>,
-    /// Only events at least so severe: `info`, `warn`, `error`.
+    /// Only events of at least this severity: `info`, `warn`, `error`.
     severity: Option<String>,
     /// Only events about this sink.
     sink: Option<String>,
@@ -114,14 +114,14 @@ struct EventsQuery {
     source: Option<String>,
     /// Only events about the client with this identifier.
     client: Option<String>,
-    /// Only events about clients of this `[auth.NAME]`; empty: without one.
+    /// Only events about clients of this `[auth.NAME]`; empty: clients without one.
     auth: Option<String>,
-    /// The most events to return; 1,000 without it.
+    /// The most events to return; 1,000 if left out.
     #[param(minimum = 1, maximum = 10000)]
     limit: Option<usize>,
 }
 
-/// What has this name.
+/// The value with this name, for the query parameter `what`.
 fn named<T: Copy>(
     what: &str,
     name: Option<String>,
@@ -136,7 +136,7 @@ fn named<T: Copy>(
     })
 }
 
-/// Milliseconds since 1970.
+/// A time in milliseconds since 1970, from a query parameter in RFC 3339.
 fn time(what: &str, text: Option<String>) -> Result<Option<u64>, Problem> {
     let Some(text) = text else { return Ok(None) };
     let ms = from_rfc3339(&text).ok_or_else(|| {
@@ -172,13 +172,13 @@ impl EventsQuery {
     }
 }
 
-/// Events: of each class the newest are kept, in memory.
+/// Events: the newest of each class are kept, in memory.
 #[utoipa::path(get, path = "/api/v1/events", tag = "events", params(EventsQuery), responses(
     (status = 200, body = Events),
     (status = 400, body = Problem, content_type = "application/problem+json")))]
 async fn events(State(view): State<Arc<View>>, Asked(query): Asked<EventsQuery>) -> Result<Json<Events>, Problem> {
     let filter = query.filter(&view)?;
-    // What the shards have told a moment ago belongs to the answer, too.
+    // Events that shards have just reported belong to the answer as well.
     view.journal.collect();
     let page = view.journal.page(&filter);
     let events = page.events.iter().map(|(id, event)| EventBody::new(*id, event)).collect();
@@ -186,8 +186,8 @@ async fn events(State(view): State<Arc<View>>, Asked(query): Asked<EventsQuery>)
     Ok(Json(Events { events, last: page.last, next, oldest: page.oldest, dropped: view.journal.dropped() }))
 }
 
-/// Events as they happen (server-sent events): first those that are kept, then new ones, each with its number as `id`, its kind as
-/// `event` and the same object as in a page as `data`. `Last-Event-ID` goes on behind an event. The stream ends when its token or login does.
+/// Events as they happen (server-sent events): first the kept events, then new ones, each with its number as `id`, its kind as `event` and the same object
+/// as in a page as `data`. `Last-Event-ID` resumes after an event. The stream ends when its token or login does.
 #[utoipa::path(get, path = "/api/v1/events/stream", tag = "events", params(EventsQuery), responses(
     (status = 200, body = String, content_type = "text/event-stream"),
     (status = 400, body = Problem, content_type = "application/problem+json"),
@@ -238,7 +238,7 @@ async fn next(mut following: Following) -> Option<(Result<sse::Event, Infallible
     }
 }
 
-/// What is written to the log.
+/// Level of the log.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct LogLevel {
@@ -262,7 +262,7 @@ async fn set_log_level(
     Extension(Who(token)): Extension<Who>,
     Sent(wanted): Sent<LogLevel>,
 ) -> Result<Json<LogLevel>, Problem> {
-    // What happened before is logged at the level of then.
+    // Earlier events are logged at the level that was in force then.
     view.journal.collect();
     view.log.set_level(&wanted.level).map_err(Problem::bad_request)?;
     let event =

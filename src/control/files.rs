@@ -1,6 +1,6 @@
-//! The dashboard's files, below `/ui/`, and the headers that every answer of the control plane has.
+//! The dashboard's files, below `/ui/`, and the headers of every answer of the control plane.
 //!
-//! The files hold nothing that is secret, so they need no token. Browsers ask each time whether a file has changed.
+//! The files are no secret and need no token. Browsers ask each time whether a file has changed.
 
 use std::sync::{Arc, OnceLock};
 
@@ -12,15 +12,15 @@ use axum::response::{IntoResponse, Redirect, Response};
 use super::View;
 use super::problem::Problem;
 
-/// Paths below `dashboard/`, and what `build.rs` has made of the files.
+/// Paths below `dashboard/`, and the contents that `build.rs` prepared.
 static FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/dashboard.rs"));
 
-/// Nothing but files of the dashboard, and its own API, whatever a page was made to hold. No text becomes HTML or a script.
+/// Content Security Policy: only the dashboard's own files and API, whatever a page was made to contain. No text becomes HTML or a script.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; manifest-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; worker-src 'none'; require-trusted-types-for 'script'; \
                       trusted-types 'none'";
 
-/// What the dashboard uses of a browser's devices: nothing.
+/// Permissions Policy: the dashboard uses none of a browser's devices.
 const PERMISSIONS: &str =
     "camera=(), display-capture=(), geolocation=(), hid=(), microphone=(), payment=(), serial=(), usb=()";
 
@@ -32,11 +32,11 @@ const HEADERS: [(&str, &str); 5] = [
     ("cross-origin-resource-policy", "same-origin"),
 ];
 
-/// Keeps pages of others from holding on to a window of the dashboard. Browsers take it from origins that they trust alone, those of TLS and of
-/// loopback, and complain of it elsewhere. To the same ones alone they send `Sec-Fetch-Site`.
+/// Keeps foreign pages from holding on to a window of the dashboard. Browsers accept the header only from origins that they trust, those of TLS and of
+/// loopback, and complain elsewhere. They send `Sec-Fetch-Site` to the same origins only.
 const OPENER_POLICY: (&str, &str) = ("cross-origin-opener-policy", "same-origin");
 
-/// Puts these headers on an answer. What the API says is kept by no cache.
+/// Adds the headers to an answer. Answers of the API are not cached.
 pub(super) async fn headers(request: Request, next: Next) -> Response {
     let is_api = request.uri().path().starts_with("/api/");
     let is_trusted = request.headers().contains_key("sec-fetch-site");
@@ -52,17 +52,17 @@ pub(super) async fn headers(request: Request, next: Next) -> Response {
     response
 }
 
-/// `/ui`: relative addresses in the page need the slash, behind a proxy with a path of its own as well.
+/// Redirects `/ui`: relative addresses in the page need the slash, behind a proxy with a path prefix as well.
 pub(super) async fn with_slash() -> Redirect {
     Redirect::permanent("ui/")
 }
 
-/// `/ui/`.
+/// Serves `/ui/`.
 pub(super) async fn page(State(view): State<Arc<View>>, headers: HeaderMap) -> Response {
     file(&view, "index.html", &headers)
 }
 
-/// `/ui/PATH`.
+/// Serves `/ui/PATH`.
 pub(super) async fn below(State(view): State<Arc<View>>, Path(path): Path<String>, headers: HeaderMap) -> Response {
     file(&view, &path, &headers)
 }
@@ -102,7 +102,7 @@ fn plain(gzip: &[u8]) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A tag for each of [`FILES`]: of what it holds.
+/// The tag of each of [`FILES`], derived from its content.
 fn tags() -> &'static [String] {
     static TAGS: OnceLock<Vec<String>> = OnceLock::new();
     let tag = |bytes: &[u8]| {

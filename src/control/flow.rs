@@ -1,5 +1,5 @@
-//! The flow: the ways that messages take from clients, Kafka and other brokers, through rules, to Kafka, other brokers and subscribers. It is made of what
-//! the API lists, and has its states and rates.
+//! The flow: the ways that messages take from clients, Kafka and other brokers, through rules, to Kafka, other brokers and subscribers. The flow is derived
+//! from the lists of the API, with their states and rates.
 
 use std::sync::Arc;
 
@@ -18,43 +18,43 @@ pub(super) fn routes() -> OpenApiRouter<Shown> {
     OpenApiRouter::new().routes(routes!(flow))
 }
 
-/// Ways that an answer has at most, and if nothing else is asked for.
+/// Ways in an answer, at most, and by default.
 const WAYS_MAX: usize = 10_000;
 const WAYS: usize = 1_000;
 
-/// A place on the way of messages.
+/// A place on a way of messages.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 struct Step {
-    /// `topic`: an MQTT topic, or a filter; `event`: the topic of events; `kafka`: a Kafka topic; `remote`: another broker; or what has a page of its own:
+    /// `topic`: an MQTT topic or filter; `event`: the topic of events; `kafka`: a Kafka topic; `remote`: another broker; or a part of the configuration:
     /// `source`, `rule`, `sink`, and a bridge's `in` and `out`.
     #[schema(example = "sink")]
     kind: &'static str,
-    /// Its name; of topics the topic, the filter or the template.
+    /// Name of the place; for topics the topic, filter or template.
     name: String,
-    /// The cluster of a Kafka topic; null for others.
+    /// Cluster of a Kafka topic; otherwise null.
     cluster: Option<String>,
-    /// As in the list of sinks, sources, rules or bridges; null for others.
+    /// State as in the list of sinks, sources, rules or bridges; otherwise null.
     state: Option<String>,
-    /// Why it is not running.
+    /// Why the place is not running.
     reason: Option<String>,
-    /// Messages or records a second that come to it; null: nobody counts them.
+    /// Messages or records that arrive per second; null: not counted.
     in_per_second: Option<f64>,
-    /// Messages or records a second that leave it; likewise.
+    /// Messages or records that leave per second; null: not counted.
     out_per_second: Option<f64>,
 }
 
 /// A way that messages take.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 struct Way {
-    /// The Kafka topic of a source, or the remote of a bridge; null: clients publish it, or it is an event.
+    /// The Kafka topic of a source, or the remote of a bridge; null: clients publish the messages, or they are events.
     origin: Option<Step>,
     /// A topic filter, the topic of an event, a source, or the `in` of a bridge.
     from: Step,
-    /// The rule that it goes through; null: none.
+    /// The rule that messages pass through; null: none.
     rule: Option<Step>,
-    /// A sink, the `out` of a bridge, or the topic that it is published to; null: the rule does nothing with its outputs.
+    /// A sink, the `out` of a bridge, or the topic of the republished messages; null: the rule's outputs are not used.
     to: Option<Step>,
-    /// The Kafka topic, or the remote; null: it goes to subscribers.
+    /// The Kafka topic, or the remote; null: messages go to subscribers.
     at: Option<Step>,
 }
 
@@ -62,7 +62,7 @@ struct Way {
 #[derive(Debug, Serialize, ToSchema)]
 struct Flow {
     ways: Vec<Way>,
-    /// How many there are, those that are left out beyond the limit included.
+    /// Total number of matching ways, including those beyond the limit.
     total: usize,
 }
 
@@ -70,14 +70,14 @@ struct Flow {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct FlowQuery {
-    /// Only ways with this text in one of their names, in whatever case.
+    /// Only ways with this text in one of their names, ignoring case.
     search: Option<String>,
-    /// At most this many.
+    /// The most entries to return.
     #[param(minimum = 1, maximum = 10000, default = 1000)]
     limit: Option<usize>,
 }
 
-/// The ways that messages take: from where, through which rule, to where; with how each place on them does, and how much goes along.
+/// The ways that messages take: origin, rule and destination, with the state and rate of each place.
 #[utoipa::path(get, path = "/api/v1/flow", tag = "service", params(FlowQuery), responses(
     (status = 200, body = Flow),
     (status = 400, body = Problem, content_type = "application/problem+json"),
@@ -107,7 +107,7 @@ async fn flow(
     Ok(Json(Flow { ways, total }))
 }
 
-/// A list of the API.
+/// The items of a list of the API.
 fn list(of: &impl Serialize, name: &str) -> Vec<Value> {
     match serde_json::to_value(of).map(|mut all| all[name].take()) {
         Ok(Value::Array(all)) => all,
@@ -115,7 +115,7 @@ fn list(of: &impl Serialize, name: &str) -> Vec<Value> {
     }
 }
 
-/// What the flow is made of, as the API lists it.
+/// The lists of the API that the flow is derived from.
 struct Lists<'a> {
     sinks: Vec<Value>,
     rules: Vec<Value>,
@@ -125,13 +125,13 @@ struct Lists<'a> {
     keys: &'a Value,
 }
 
-/// Names of rates in the lists of the API: messages in, and messages out, of a kind of place.
+/// Names of a place's rates in the lists of the API: messages in, and messages out.
 fn rates(kind: &str) -> (&'static [&'static str], &'static [&'static str]) {
     match kind {
         "rule" => (&["passed_per_second", "filtered_per_second", "failed_per_second"], &["passed_per_second"]),
         "sink" => (&["records_in_per_second"], &["delivered_per_second"]),
         "source" => (&["records_per_second"], &["published_per_second"]),
-        // Of a bridge each direction is a place.
+        // Each direction of a bridge is a place of its own.
         "in" => (&["received_per_second"], &["received_per_second"]),
         _ => (&["delivered_per_second"], &["delivered_per_second"]),
     }
@@ -160,7 +160,7 @@ impl Step {
         Self { kind, name, cluster: None, state: None, reason: None, in_per_second: None, out_per_second: None }
     }
 
-    /// A place with a page of its own, from a list.
+    /// The place of a sink, source, rule or bridge, from its entry in a list.
     fn part(kind: &'static str, of: &Value) -> Self {
         let sum = |names: &[&str]| names.iter().map(|name| of["rate"][*name].as_f64()).sum::<Option<f64>>();
         let (comes, leaves) = rates(kind);
@@ -236,7 +236,7 @@ impl Lists<'_> {
         }
     }
 
-    /// Where a topic of FROM begins.
+    /// The places where a topic of FROM begins, each with its origin.
     fn begins(&self, from: &str) -> Vec<(Option<Step>, Step)> {
         let records = ["$bridges/", "$sources/"].into_iter().find_map(|kind| from.strip_prefix(kind));
         let source = records.and_then(|rest| rest.strip_prefix("kafka_consumer:"));
@@ -265,7 +265,7 @@ impl Lists<'_> {
     }
 }
 
-/// A sink, and the Kafka topic that it writes to.
+/// The places of a sink and of the Kafka topic that it writes to.
 fn into_sink(sink: &Value) -> (Option<Step>, Option<Step>) {
     let topic = sink["topic"].as_str().unwrap_or("a template");
     (Some(Step::part("sink", sink)), Some(Step::kafka(topic, sink)))

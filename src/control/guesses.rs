@@ -1,5 +1,5 @@
-//! Addresses that have sent wrong tokens. Each waits before another token of it is looked at: 1 s after the first wrong one, 2 s after the
-//! second, then 4 s, up to 30 s. Tokens that are known at once, and logins, are not concerned: nobody can keep them out by guessing.
+//! Addresses that have sent wrong tokens. Another token from such an address is checked only after a wait: 1 s after the first wrong token, 2 s after the
+//! second, then 4 s, up to 30 s. Tokens that are recognized at once, and logins, are exempt: guessing cannot lock them out.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use super::problem::Problem;
 use crate::address::Address;
 use crate::limits::{GUESS_FORGOTTEN_AFTER, GUESS_WAIT_MAX, GUESSING_ADDRESSES_MAX};
 
-/// Addresses that are kept now, and wrong tokens that were not looked at since the process began.
+/// Addresses that are tracked now, and wrong tokens that were not checked since the process began.
 static NUMBERS: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
 /// See [`NUMBERS`].
@@ -26,7 +26,7 @@ pub(super) struct Guesses(Mutex<HashMap<Address, Guess>>);
 
 #[derive(Clone, Copy, Debug)]
 struct Guess {
-    /// Wrong tokens, each after a wait.
+    /// Wrong tokens that were checked.
     count: u32,
     last: Instant,
 }
@@ -47,7 +47,7 @@ impl Guesses {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Refuses a token that is not known at once while its address waits.
+    /// Refuses a token that is not recognized at once while its address has to wait.
     pub(super) fn look(&self, address: Address, now: Instant) -> Result<(), Problem> {
         let left = self.kept().get(&address).map_or(Duration::ZERO, |guess| guess.left(now));
         if left.is_zero() {
@@ -59,7 +59,7 @@ impl Guesses {
         Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).after(seconds))
     }
 
-    /// Counts a wrong token. Where there is no room, the address makes it that has sent none for longest.
+    /// Counts a wrong token. If the table is full, the address with the oldest wrong token is dropped.
     pub(super) fn wrong(&self, address: Address, now: Instant) {
         let mut kept = self.kept();
         let is_old = |guess: &Guess| now.duration_since(guess.last) >= GUESS_FORGOTTEN_AFTER;

@@ -1,4 +1,4 @@
-//! Histograms as `/metrics` has them, as JSON: with their bounds, and the values in each bucket.
+//! The histograms of `/metrics` as JSON: bounds, and the number of values in each bucket.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,23 +19,23 @@ pub(super) fn routes() -> OpenApiRouter<super::Shown> {
     OpenApiRouter::new().routes(routes!(histograms))
 }
 
-/// A histogram since the start, all shards together.
+/// A histogram since the process began, all shards together.
 #[derive(Debug, Serialize, ToSchema)]
 struct Histogram {
-    /// Its name, as in `/metrics`; the ending is its unit.
+    /// Name as in `/metrics`; the ending is the unit.
     #[schema(example = "forebay_publish_ack_seconds")]
     name: String,
-    /// What its values are.
+    /// Meaning of the values.
     help: String,
-    /// What it is of, as in `/metrics`.
+    /// Labels as in `/metrics`.
     labels: BTreeMap<&'static str, String>,
-    /// Upper bounds of its buckets, ascending. One more bucket has no bound.
+    /// Upper bounds of the buckets, ascending. One more bucket has no bound.
     bounds: Vec<f64>,
-    /// How many values are in each bucket: those above the bound before it, up to its own.
+    /// Number of values in each bucket: above the previous bound, up to its own.
     counts: Vec<u64>,
-    /// How many values there are.
+    /// Number of values.
     count: u64,
-    /// Their sum.
+    /// Sum of the values.
     sum: f64,
 }
 
@@ -43,7 +43,7 @@ struct Histogram {
 #[derive(Debug, Default, Serialize, ToSchema)]
 struct Histograms {
     histograms: Vec<Histogram>,
-    /// Name and help of those that follow.
+    /// Name and help of the histograms that follow.
     #[serde(skip)]
     family: (String, String),
 }
@@ -75,15 +75,15 @@ impl Exposition for Histograms {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct HistogramsQuery {
-    /// Only those with this name.
+    /// Only histograms with this name.
     name: Option<String>,
-    /// Only those of this Kafka cluster.
+    /// Only histograms of this Kafka cluster.
     kafka: Option<String>,
-    /// Only those of this listener.
+    /// Only histograms of this listener.
     listener: Option<String>,
 }
 
-/// Histograms since the start: times to acknowledgements by listener and level, times of Kafka's responses, batches, syncs.
+/// Histograms since the process began: times to acknowledgements by listener and level, response times of Kafka, batches, syncs.
 #[utoipa::path(get, path = "/api/v1/histograms", tag = "live", params(HistogramsQuery), responses(
     (status = 200, body = Histograms),
     (status = 400, body = Problem, content_type = "application/problem+json")))]

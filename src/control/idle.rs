@@ -1,4 +1,4 @@
-//! A view of nothing, for tests.
+//! An empty view, for tests.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -108,7 +108,7 @@ impl Trials for Nothing {
 }
 
 impl View {
-    /// Of these boards. Shards answer nothing; the service is well and not ready.
+    /// A view of these boards. Shards answer nothing; the service is healthy and not ready.
     pub(crate) fn idle(boards: Boards, described: Described) -> Self {
         Self {
             boards: Arc::new(boards),

@@ -1,7 +1,7 @@
-//! Dead letters in Kafka topics: which topics there are, what is in one, the newest first, and records of them sent again.
+//! Dead letters in Kafka topics: lists the topics and their letters, the newest first, and sends letters again.
 //!
-//! Kafka is read and written on a thread beside the service, one request at a time. Nothing of a topic can be deleted: what was sent again stays
-//! there, and is noted in a file of `data_dir`.
+//! Kafka is read and written on a separate thread, one request at a time. Letters in a topic cannot be deleted: those that were sent again stay there, and
+//! are noted in a file of `data_dir`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,11 +25,11 @@ use super::{Shown, View};
 use crate::limits::{LETTERS_SENT_MAX, LETTERS_SHOWN_MAX};
 use crate::metrics::event::{Event, Field, Kind};
 
-/// Letters of a page where nothing is said of it.
+/// Letters of a page by default.
 const LIMIT: usize = 50;
-/// How long a request waits for the one before it.
+/// How long a request waits for the one before it, at most.
 const WAITS_AT_MOST: Duration = Duration::from_secs(10);
-/// Letters that one request sends where nothing is said of it.
+/// Letters that one request sends by default.
 const SENT: usize = 100;
 
 pub(super) fn routes() -> OpenApiRouter<Shown> {
@@ -40,7 +40,7 @@ pub(super) fn routes() -> OpenApiRouter<Shown> {
         .layer(Extension(Desk(Arc::new(Semaphore::new(1)))))
 }
 
-/// The one reader or sender at a time.
+/// Admits one reader or sender at a time.
 #[derive(Clone, Debug)]
 struct Desk(Arc<Semaphore>);
 
@@ -63,30 +63,30 @@ impl Desk {
 /// A Kafka topic that dead letters go to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LetterTopic {
-    /// Its cluster.
+    /// Name of the cluster.
     pub kafka: String,
-    /// Its name.
+    /// Name of the topic.
     pub topic: String,
-    /// Sinks that write it.
+    /// Sinks that write to the topic.
     pub sinks: Vec<String>,
-    /// Sources that write it.
+    /// Sources that write to the topic.
     pub sources: Vec<String>,
-    /// Bridges that write it.
+    /// Bridges that write to the topic.
     pub bridges: Vec<String>,
 }
 
 /// A file that dead letters go to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LetterFile {
-    /// Its path.
+    /// Path of the file.
     pub file: String,
-    /// Sinks that write it.
+    /// Sinks that write to the file.
     pub sinks: Vec<String>,
-    /// Bridges that write it.
+    /// Bridges that write to the file.
     pub bridges: Vec<String>,
 }
 
-/// Where dead letters go.
+/// Destinations of dead letters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LetterPlaces {
     /// Kafka topics.
@@ -98,53 +98,53 @@ pub struct LetterPlaces {
 /// A dead letter of a topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct DeadLetter {
-    /// Its partition of the topic.
+    /// Partition of the dead-letter topic.
     pub partition: i32,
-    /// Its offset there.
+    /// Offset in that partition.
     pub offset: i64,
-    /// When it became one.
+    /// Time at which the record became a dead letter.
     pub at: String,
-    /// What it says of itself.
+    /// Origin and reason, from the letter's headers.
     #[serde(flatten)]
     pub about: LetterAbout,
-    /// The record's key, or its beginning; null: it has none.
+    /// The record's key, or its beginning; null: the key is null.
     pub key: Option<Content>,
-    /// The record's value, or its beginning; null: it is null.
+    /// The record's value, or its beginning; null: the value is null.
     pub value: Option<Content>,
     /// Bytes of the whole value.
     pub value_bytes: u64,
     /// The record's own headers, in order; in a list the first 32, each with its first 256 bytes.
     pub headers: Vec<Header>,
-    /// How often the record had been sent again before it became this letter.
+    /// Times that the record had been sent again before it became this letter.
     pub sent_before: u32,
-    /// This letter has been sent again by this instance, and Kafka has taken it.
+    /// Whether this instance has sent the letter again and Kafka has taken it.
     pub sent_again: bool,
-    /// Why it cannot be sent again; null: it can.
+    /// Why the letter cannot be sent again; null: it can.
     pub cannot: Option<String>,
 }
 
-/// What a dead letter says of itself.
+/// Origin of a dead letter and its reason, from its headers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LetterAbout {
-    /// The sink that could not deliver it.
+    /// The sink that could not deliver the message.
     pub sink: Option<String>,
-    /// The source that could make no message of it.
+    /// The source that could not make a message of the record.
     pub source: Option<String>,
-    /// The bridge with the remote that refused it.
+    /// The bridge with the remote that refused the message.
     pub bridge: Option<String>,
-    /// The rule that failed for it.
+    /// The rule that failed for the message.
     pub rule: Option<String>,
-    /// Why it is a dead letter: docs/DEAD_LETTERS.md.
+    /// Reason: docs/DEAD_LETTERS.md.
     pub reason: Option<String>,
     /// Kafka's error code.
     pub kafka_code: Option<i64>,
-    /// The Kafka topic that it was for; of a source, that it came from.
+    /// The Kafka topic that the record was for; with `source` the topic that it came from.
     pub kafka_topic: Option<String>,
-    /// The partition there.
+    /// Partition of that topic.
     pub kafka_partition: Option<i32>,
-    /// The offset there, of a source.
+    /// Offset in that partition; only with `source`.
     pub kafka_offset: Option<i64>,
-    /// When it was received.
+    /// Time at which the message was received.
     pub received: Option<String>,
     /// MQTT topic.
     pub mqtt_topic: Option<String>,
@@ -154,50 +154,50 @@ pub struct LetterAbout {
     pub qos: Option<u8>,
 }
 
-/// Which letters are wanted.
+/// The requested letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LettersWanted {
-    /// The newest before some offsets, by partition; `None`: the newest that there are.
+    /// The newest before some offsets, by partition; `None`: the newest of all.
     Newest {
-        /// At most this many.
+        /// The most entries to return.
         limit: usize,
-        /// Only those since then: `earliest`, a time or an age.
+        /// Only letters since then: `earliest`, a time or an age.
         since: Option<String>,
-        /// Only those with this reason.
+        /// Only letters with this reason.
         reason: Option<String>,
         /// The offsets. A partition that is missing here has no more.
         before: Option<BTreeMap<i32, i64>>,
     },
-    /// The one of this partition and offset, as a whole.
+    /// The letter with this partition and offset, uncut.
     One(i32, i64),
 }
 
-/// A question for the dead letters of a topic.
+/// A request for dead letters of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LettersAsk {
     /// The cluster's name.
     pub kafka: String,
     /// The topic.
     pub topic: String,
-    /// The letters that are asked for.
+    /// The requested letters.
     pub wanted: LettersWanted,
 }
 
-/// Letters that were found.
+/// Result of a request for letters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LettersFound {
-    /// The newest first.
+    /// Letters, the newest first.
     pub letters: Vec<DeadLetter>,
-    /// Where to go on, by partition; empty: there are no older ones.
+    /// Offsets to continue from, by partition; empty: there are no older letters.
     pub before: BTreeMap<i32, i64>,
 }
 
 /// A page of dead letters.
 #[derive(Debug, Serialize, ToSchema)]
 struct LettersOfTopic {
-    /// The newest first.
+    /// Letters, the newest first.
     letters: Vec<DeadLetter>,
-    /// Ask with this `cursor` for older ones; null: there are none. A page may be shorter than its limit, or empty.
+    /// Cursor of the next page, with older letters; null: there are none. A page may be shorter than its limit, or empty.
     next: Option<String>,
 }
 
@@ -205,24 +205,24 @@ struct LettersOfTopic {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct TopicQuery {
-    /// At most this many.
+    /// The most entries to return.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<usize>,
-    /// Only those since then: `earliest`, a time (RFC 3339), or an age as in `-1h`.
+    /// Only letters since then: `earliest`, a time (RFC 3339), or an age as in `-1h`.
     since: Option<String>,
-    /// Only those with this reason.
+    /// Only letters with this reason.
     reason: Option<String>,
-    /// `next` of the page before.
+    /// `next` of the previous page.
     cursor: Option<String>,
 }
 
-/// A letter by its place.
+/// Partition and offset of a letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LetterPlace {
-    /// Its partition.
+    /// Partition of the dead-letter topic.
     pub partition: i32,
-    /// Its offset.
+    /// Offset in that partition.
     pub offset: i64,
 }
 
@@ -230,59 +230,59 @@ pub struct LetterPlace {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LettersToSend {
-    /// These.
+    /// The letters by place.
     #[serde(default)]
     pub letters: Vec<LetterPlace>,
-    /// All of this partition up to this offset, itself included, that were not sent again.
+    /// All letters of this partition up to and including this offset that were not sent again.
     pub up_to: Option<LetterPlace>,
-    /// With `up_to`: only from this offset on.
+    /// With `up_to`: only letters from this offset on.
     pub from: Option<i64>,
-    /// With `up_to`: only those with this reason.
+    /// With `up_to`: only letters with this reason.
     pub reason: Option<String>,
-    /// At most this many.
+    /// The most letters to send.
     #[schema(minimum = 1, maximum = 1000, default = 100)]
     pub limit: Option<usize>,
-    /// Those of `letters` that were sent again are sent once more.
+    /// Sends letters of `letters` even if they were sent again already.
     #[serde(default)]
     pub repeat: bool,
-    /// Only say what would become of each.
+    /// Only report what would become of each letter.
     #[serde(default)]
     pub dry_run: bool,
 }
 
-/// What became of a letter.
+/// Result of sending a letter again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LetterSent {
-    /// Its partition of the dead-letter topic.
+    /// Partition of the dead-letter topic.
     pub partition: i32,
-    /// Its offset there.
+    /// Offset in that partition.
     pub offset: i64,
-    /// `taken`: all in-sync replicas have the record; `refused`: Kafka has not taken it; `unknown`: there was no answer, and Kafka may have it or not;
-    /// `not_sent`: nothing was sent; with `dry_run` `would_be_sent`.
+    /// `taken`: all in-sync replicas have the record; `refused`: Kafka has not taken it; `unknown`: there was no answer, and Kafka may or may not have the
+    /// record; `not_sent`: nothing was sent; with `dry_run` `would_be_sent`.
     #[schema(example = "taken")]
     pub result: &'static str,
-    /// Why it was not taken; null: it was.
+    /// Why the record was not taken; null: it was.
     pub why: Option<String>,
-    /// The topic that the record is for.
+    /// Topic that the record is for.
     pub to_topic: Option<String>,
-    /// Its partition there.
+    /// Partition of that topic.
     pub to_partition: Option<i32>,
-    /// Its offset there.
+    /// Offset in that partition.
     pub to_offset: Option<i64>,
 }
 
-/// What became of letters that were to be sent again. They are still in the dead-letter topic: nothing can be deleted there.
+/// Result of sending letters again. The letters are still in the dead-letter topic: nothing can be deleted there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LettersSent {
-    /// Each.
+    /// The result for each letter.
     pub letters: Vec<LetterSent>,
-    /// With `up_to`: ask with this `from` for the rest; null: that was all.
+    /// With `up_to`: the `from` of the next request, for the rest; null: that was all.
     pub from: Option<i64>,
-    /// Why the note of what was sent again could not be written: these letters may be shown as not sent. Null: it is written.
+    /// Why the note of the sent letters could not be written: they may be shown as not sent. Null: written.
     pub not_noted: Option<String>,
 }
 
-/// Dead letters of a topic, the newest first, with what is in them: this needs the role write.
+/// Dead letters of a topic, the newest first, with their contents: this needs the role write.
 #[utoipa::path(get, path = "/api/v1/clusters/{name}/dead-letters/{topic}", tag = "kafka", security(("token" = [])),
     params(("name" = String, Path, description = "The cluster's name"), ("topic" = String, Path, description = "The dead-letter topic"), TopicQuery), responses(
     (status = 200, body = LettersOfTopic),
@@ -312,7 +312,7 @@ async fn letters_of_topic(
     Ok(Json(LettersOfTopic { letters: found.letters, next: (!next.is_empty()).then(|| next.join(".")) }))
 }
 
-/// One dead letter of a topic, as a whole: this needs the role write.
+/// One dead letter of a topic, uncut: this needs the role write.
 #[utoipa::path(get, path = "/api/v1/clusters/{name}/dead-letters/{topic}/{partition}/{offset}", tag = "kafka", security(("token" = [])),
     params(("name" = String, Path, description = "The cluster's name"), ("topic" = String, Path, description = "The dead-letter topic"),
         ("partition" = String, Path, description = "The letter's partition"), ("offset" = String, Path, description = "The letter's offset")), responses(
@@ -336,8 +336,8 @@ async fn letter_of_topic(
     found.letters.into_iter().next().map(Json).ok_or_else(none)
 }
 
-/// Sends records of dead letters again: to the Kafka topic that each was for, or that its source reads. The answer says what became of each, once all
-/// in-sync replicas have it. A record has the header `forebay-sent-again` with the number of times.
+/// Sends records of dead letters again: to the Kafka topic that each was for, or that its source reads. The answer reports the result for each letter, once
+/// all in-sync replicas have the record. A record has the header `forebay-sent-again` with the number of times.
 #[utoipa::path(post, path = "/api/v1/clusters/{name}/dead-letters/{topic}/send", tag = "kafka",
     params(("name" = String, Path, description = "The cluster's name"), ("topic" = String, Path, description = "The dead-letter topic")),
     request_body = LettersToSend, responses(
@@ -394,7 +394,7 @@ async fn read(view: &View, desk: &Desk, ask: LettersAsk) -> Result<LettersFound,
     told(|answer| view.trials.letters(ask, held(permit, answer))).await
 }
 
-/// The answer, which gives back the place at the desk: the caller may have gone before.
+/// Wraps an answer so that it frees the desk, even if the caller has gone.
 fn held<T: 'static>(permit: OwnedSemaphorePermit, answer: TrialAnswer<T>) -> TrialAnswer<T> {
     Box::new(move |outcome| {
         drop(permit);
@@ -402,7 +402,7 @@ fn held<T: 'static>(permit: OwnedSemaphorePermit, answer: TrialAnswer<T>) -> Tri
     })
 }
 
-/// What came of a question to Kafka; the inner error is Kafka's.
+/// Waits for the outcome of a request to Kafka; the inner error is Kafka's.
 async fn told<T: Send + 'static>(ask: impl FnOnce(TrialAnswer<Result<T, String>>) -> bool) -> Result<T, Problem> {
     let outcome = asked(ask)?.await.map_err(|_| stopping())?;
     outcome.map_err(refused)?.map_err(Problem::unavailable)
@@ -435,7 +435,7 @@ mod tests {
         let desk = Desk(Arc::new(Semaphore::new(1)));
         let permit = desk.take().await.expect("a place");
         assert!(desk.take_within(Duration::ZERO).await.is_err());
-        // It is given back with the answer, and also if there is none.
+        // The permit is freed by the answer, and also if there is none.
         let answer: TrialAnswer<()> = Box::new(|_| ());
         let answer = held(permit, answer);
         assert!(desk.take_within(Duration::ZERO).await.is_err());

@@ -1,6 +1,6 @@
-//! Dead letters in files, the newest first: what a page shows of them. Files are read from their end, as much as one request may.
+//! Dead letters in files, the newest first: the contents of a page. Files are read from their end, at most 8 MiB for a request.
 //!
-//! A place in them is the file's number on the disk and an offset, so that it stays the same when files are renamed.
+//! A place is the file's inode number and an offset, so that it stays the same when files are renamed.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -25,11 +25,11 @@ use crate::files;
 /// Letters of a page, by default and at most.
 const LIMIT: usize = 50;
 const LIMIT_MAX: usize = 1_000;
-/// Bytes that are read of files for one page.
+/// Bytes read from files for one page, at most.
 const READ_BYTES_MAX: u64 = 8 << 20;
-/// Bytes that are read at a time.
+/// Bytes read at a time.
 const PIECE: u64 = 64 << 10;
-/// The longest line that is shown as a whole.
+/// Longest line that is shown uncut.
 const LINE_BYTES_MAX: u64 = 64 << 10;
 
 pub(super) fn routes() -> OpenApiRouter<Shown> {
@@ -39,14 +39,14 @@ pub(super) fn routes() -> OpenApiRouter<Shown> {
 /// A page of the dead letters of a sink.
 #[derive(Debug, Serialize, ToSchema)]
 struct Letters {
-    /// The Kafka topic that they go to, which is read with Kafka's own tools.
+    /// Kafka topic of the dead letters, which Kafka's own tools read.
     topic: Option<String>,
-    /// The file that has those which follow; null: there is none.
+    /// File of the letters below; null: there is none.
     file: Option<String>,
-    /// As the lines of the file have them, the newest first: docs/DEAD_LETTERS.md. One that is longer than 64 KiB is `{"bytes": N}`.
+    /// Letters as the lines of the file have them, the newest first: docs/DEAD_LETTERS.md. A line longer than 64 KiB is `{"bytes": N}`.
     #[schema(value_type = Vec<Object>)]
     letters: Vec<Value>,
-    /// Ask with this `before` for older ones; null: there are none. A page may be shorter than its limit, or empty.
+    /// The `before` of the next request, for older letters; null: there are none. A page may be shorter than its limit, or empty.
     next: Option<String>,
 }
 
@@ -54,14 +54,14 @@ struct Letters {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct LettersQuery {
-    /// At most this many.
+    /// The most entries to return.
     #[param(minimum = 1, maximum = 1000, default = 50)]
     limit: Option<usize>,
-    /// `next` of the page before.
+    /// `next` of the previous page.
     before: Option<String>,
 }
 
-/// Dead letters of a sink that are in a file, the newest first, with what is in them: this needs the role write.
+/// Dead letters of a sink in files, the newest first, with their contents: this needs the role write.
 #[utoipa::path(get, path = "/api/v1/dead-letters/{name}", tag = "sinks", security(("token" = [])),
     params(("name" = String, Path, description = "The sink's name"), LettersQuery), responses(
     (status = 200, body = Letters),
@@ -88,7 +88,7 @@ async fn letters(
     let (topic, file) = (dead.topic.clone(), dead.file.clone());
     let Some(path) = file.clone() else { return Ok(Json(Letters { topic, file, letters: Vec::new(), next: None })) };
     let read = tokio::task::spawn_blocking(move || {
-        // Of a line that is too long, the sink is not known.
+        // The sink of a line that is too long is unknown.
         let is_of = |line: &Value| line.get("sink").map_or_else(|| line.get("bytes").is_some(), |of| *of == *name);
         newest(Path::new(&path), from, limit, &is_of)
     });
@@ -102,7 +102,7 @@ async fn letters(
     Ok(Json(Letters { topic, file, letters, next: next.map(|(inode, end)| format!("{inode}-{end}")) }))
 }
 
-/// A file by its number on the disk, and an offset: what is in front of it comes next.
+/// Inode number of a file, and an offset: the letters before the offset come next.
 type At = (u64, u64);
 
 fn place(text: &str) -> Result<At, Problem> {
@@ -110,14 +110,14 @@ fn place(text: &str) -> Result<At, Problem> {
     parts.ok_or_else(|| Problem::bad_request("before must be `next` of the page before"))
 }
 
-/// The file and those that it has followed, the newest first.
+/// Opens the file and its predecessors (`PATH.1` and so on), the newest first.
 fn all(path: &Path) -> io::Result<Vec<File>> {
     let older = (1..).map(|number| PathBuf::from(format!("{}.{number}", path.display())));
     let (mut found, mut is_newest) = (Vec::new(), true);
     for path in std::iter::once(path.to_owned()).chain(older) {
         match files::open(&path, OpenOptions::new().read(true)) {
             Ok(file) => found.push(file),
-            // The newest is made with its first letter.
+            // The newest file is created with its first letter.
             Err(error) if error.kind() == io::ErrorKind::NotFound && is_newest => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => break,
             Err(error) => return Err(error),
@@ -127,7 +127,7 @@ fn all(path: &Path) -> io::Result<Vec<File>> {
     Ok(found)
 }
 
-/// Letters in front of a place, and where to go on.
+/// Returns letters before a place, and the place to continue from.
 fn newest(
     path: &Path,
     from: Option<At>,
@@ -161,15 +161,15 @@ fn newest(
     Ok((found, None))
 }
 
-/// The lines of a file from a place back.
+/// Reads the lines of a file backwards from a place.
 struct Backwards<'a> {
     file: &'a mut File,
-    /// Where the next line ends.
+    /// End of the next line to read.
     end: u64,
 }
 
 impl Backwards<'_> {
-    /// The line in front of the place, which moves to its beginning. `left`: bytes that may still be read.
+    /// Returns the line that ends at the place, and moves the place to its beginning. `left`: bytes that may still be read.
     fn next(&mut self, left: &mut u64) -> io::Result<Value> {
         let mut line = Vec::new();
         let mut begin = self.end;
@@ -178,7 +178,7 @@ impl Backwards<'_> {
             let mut piece = vec![0; usize::try_from(size).unwrap_or_default()];
             self.file.seek(SeekFrom::Start(begin - size))?;
             self.file.read_exact(&mut piece)?;
-            // The line's own end is no beginning of another one.
+            // The newline at the end of this line does not begin another one.
             let upto = piece.len() - usize::from(begin == self.end);
             let start = piece[..upto].iter().rposition(|byte| *byte == b'\n').map(|at| at + 1);
             let taken = piece.len() - start.unwrap_or(0);
@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(numbers(pages(&path, 100, &|line| line["sink"] == "b")), down(2));
         assert_eq!(pages(&path, 2_000, &|_| true).len(), 1);
 
-        // A page goes on where it ended, whatever the file is called by then.
+        // A page continues where the previous one ended, whatever the file is called by then.
         let (_, next) = newest(&path, None, 3, &|_| true).expect("a page");
         std::fs::rename(dir.path().join("letters.2"), dir.path().join("letters.3")).expect("renamed");
         std::fs::rename(dir.path().join("letters.1"), dir.path().join("letters.2")).expect("renamed");

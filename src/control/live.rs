@@ -1,7 +1,7 @@
-//! Numbers as they come, once a second, and those of the last hours.
+//! Live numbers, once a second, and the history of the last hours.
 //!
-//! The observer passes on the readings that it takes anyway. A frame is written once for all viewers, and only while there is a viewer; shards do
-//! no work for it. A stream that falls back begins again with all values, so that it never holds more than a few frames.
+//! The observer passes on the readings that it takes anyway. A frame is written once for all viewers, and only while there is a viewer; shards do no work
+//! for it. A stream that lags starts over with all values, so that it never holds more than a few frames.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,7 +36,7 @@ use crate::metrics::series::{Kind, Reading, bounds};
 use crate::metrics::spec::ClusterMetric;
 use crate::metrics::time::now_ms;
 
-/// One frame of this many has all values, for a page that has missed something.
+/// One frame of this many has all values, for a page that has missed a frame.
 const WHOLE_EVERY: u64 = 10;
 
 pub(super) fn routes() -> OpenApiRouter<Shown> {
@@ -60,17 +60,17 @@ pub struct Live {
     streams: Mutex<Vec<Grant>>,
 }
 
-/// What was read last.
+/// The last reading.
 #[derive(Debug, Default)]
 struct Now {
     history: History,
     objects: Vec<Object>,
-    /// What the values are of; empty while nobody watches.
+    /// Meaning of the values, as JSON; empty without viewers.
     layout: String,
     values: Vec<f64>,
     number: u64,
     at_ms: i64,
-    /// The last event that a frame had, while somebody watches.
+    /// The last event in a frame; `None` without viewers.
     event: Option<u64>,
 }
 
@@ -82,7 +82,7 @@ impl Default for Live {
 }
 
 impl Live {
-    /// Takes what the boards say at the end of a span. Called once a second, by one thread.
+    /// Takes a reading of the boards at the end of a span. Called once a second, by one thread.
     pub fn look(&self, view: &View, span: &Span) {
         let mut now = self.state();
         let objects = view.objects();
@@ -105,7 +105,7 @@ impl Live {
         let is_whole = is_new || before.len() != now.values.len() || now.number.is_multiple_of(WHOLE_EVERY);
         text += &if is_whole { now.whole() } else { now.changes(&before) };
         now.add_events(view, &mut text);
-        // The last viewer may have gone meanwhile.
+        // The last viewer may have disconnected since.
         let _ = self.frames.send(Bytes::from(text));
     }
 
@@ -113,7 +113,7 @@ impl Live {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a stream begins with, and what follows.
+    /// The first frame of a stream, and the receiver of those that follow.
     fn begin(&self, view: &View) -> (Bytes, broadcast::Receiver<Bytes>) {
         let mut now = self.state();
         if now.layout.is_empty() && now.number > 0 {
@@ -123,7 +123,7 @@ impl Live {
         (Bytes::from(now.layout_event() + &now.whole()), self.frames.subscribe())
     }
 
-    /// Room for one more stream of the caller.
+    /// Admits one more stream of the caller.
     fn admit(self: &Arc<Self>, grant: &Grant) -> Result<Place, Problem> {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         let of_one = streams.iter().filter(|other| *other == grant).count();
@@ -136,7 +136,7 @@ impl Live {
     }
 }
 
-/// A stream among the others.
+/// A stream's place in the limits, freed when dropped.
 struct Place {
     live: Arc<Live>,
     grant: Grant,
@@ -159,7 +159,7 @@ impl Now {
     /// All values, in the order of the layout.
     fn whole(&self) -> String {
         if self.layout.is_empty() {
-            // Nothing was read yet. A comment has the answer begin.
+            // There was no reading yet. A comment makes the answer begin.
             return ":\n\n".to_owned();
         }
         let mut text = self.head();
@@ -173,7 +173,7 @@ impl Now {
         text
     }
 
-    /// Those that have changed, each behind its place.
+    /// The values that have changed, each after its index.
     fn changes(&self, before: &[f64]) -> String {
         let mut text = self.head();
         text.push_str("\"changes\":[");
@@ -193,7 +193,7 @@ impl Now {
         format!("event: data\nid: {0}\ndata: {{\"number\":{0},\"at\":{1},", self.number, self.at_ms)
     }
 
-    /// Events that have come since the last frame.
+    /// Appends the events since the last frame.
     fn add_events(&mut self, view: &View, text: &mut String) {
         let newest = || view.journal.page(&Filter { newest_first: true, limit: Some(1), ..Filter::default() }).last;
         let since = self.event.unwrap_or_else(newest);
@@ -212,7 +212,7 @@ fn comma(text: &mut String, begin: usize) {
     }
 }
 
-/// Counts as they are, anything else to six digits or so; NaN is null.
+/// Appends a number: integers exactly, other values to about six digits; NaN is null.
 fn put(text: &mut String, value: f64) {
     if !value.is_finite() {
         text.push_str("null");
@@ -230,7 +230,7 @@ fn rounded(value: f64, digits: i32) -> f64 {
 }
 
 impl View {
-    /// What has values in frames, in their order.
+    /// The objects that have values in frames, in order.
     fn objects(&self) -> Vec<Object> {
         let of = |kind, places: Vec<usize>| places.into_iter().take(LIVE_OBJECTS_MAX).map(move |place| (kind, place));
         let mut objects = vec![(Kind::Totals, 0)];
@@ -242,7 +242,7 @@ impl View {
         objects
     }
 
-    /// How all sinks, sources, rules, clusters and bridges stand, as places in [`STATES`].
+    /// States of all sinks, sources, rules, clusters and bridges, as indexes in [`STATES`].
     fn states(&self, span: &Span) -> [Vec<usize>; 5] {
         let described = &self.described;
         let place = |list: usize, word: &str| STATES[list].1.iter().position(|known| *known == word).unwrap_or(0);
@@ -306,10 +306,9 @@ const KINDS: [(&str, Kind); 6] = [
     ("bridge", Kind::Bridge),
 ];
 
-/// Numbers once a second, as they come (server-sent events). `layout` says which there are: `objects` in the order of their values, for each
-/// `kind` the names of its `series`, and behind these, where it has a `histogram`, how many values a second were in each bucket of it. `data`
-/// has all `values` in this order, or the `changes` since the `data` before, each behind its place among them; every tenth has all. `event` is
-/// as in the list of events. A stream ends when its token or login does.
+/// Live numbers once a second (server-sent events). `layout` describes the values: `objects` in order, for each `kind` the names of its `series`, followed,
+/// if the kind has a `histogram`, by the number of values per second in each bucket. `data` has all `values` in this order, or the `changes` since the
+/// previous `data`, each after its index; every tenth has all values. `event` is as in the list of events. A stream ends when its token or login does.
 #[utoipa::path(get, path = "/api/v1/live", tag = "live", responses(
     (status = 200, body = String, content_type = "text/event-stream"),
     (status = 429, body = Problem, content_type = "application/problem+json", description = "32 streams are open, or 8 of this login, token or address")))]
@@ -345,7 +344,7 @@ impl Watching {
         let frame = match self.frames.recv().await {
             Ok(frame) => frame,
             Err(RecvError::Closed) => return None,
-            // A stream that has missed frames begins again with all values.
+            // A stream that has missed frames starts over with all values.
             Err(RecvError::Lagged(_)) => {
                 let (first, frames) = self.place.live.begin(&self.shown.view());
                 self.frames = frames;
@@ -356,12 +355,12 @@ impl Watching {
     }
 }
 
-/// Values of the last hours.
+/// The history of an object.
 #[derive(Debug, Serialize, ToSchema)]
 struct Values {
-    /// When they were taken, milliseconds since 1970: each value stands for the time since the one before. A restart begins anew.
+    /// Times of the values, milliseconds since 1970: each value covers the time since the previous one. A restart of the service clears the history.
     at: Vec<i64>,
-    /// For each series its values at these times, for a histogram the values a second of each bucket; null: there is none.
+    /// The values of each series at these times, for a histogram the values per second of each bucket; null: none.
     #[schema(value_type = Object)]
     values: Value,
 }
@@ -370,28 +369,28 @@ struct Values {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct HistoryQuery {
-    /// Names of series, with commas between them: as in the layout of the live stream, but without counters and states. Without it: all.
+    /// Names of series, separated by commas: as in the layout of the live stream, but without counters and states. Left out: all.
     #[param(example = "received_per_second,ack_p99_seconds")]
     metric: Option<String>,
-    /// Those of this sink.
+    /// Only values of this sink.
     sink: Option<String>,
-    /// Those of this source.
+    /// Only values of this source.
     source: Option<String>,
-    /// Those of this rule.
+    /// Only values of this rule.
     rule: Option<String>,
-    /// Those of this Kafka cluster.
+    /// Only values of this Kafka cluster.
     kafka: Option<String>,
-    /// Those of this bridge.
+    /// Only values of this bridge.
     bridge: Option<String>,
-    /// `second`, of the last 15 minutes, or `minute`, of the last 24 hours.
+    /// `second`, for the last 15 minutes, or `minute`, for the last 24 hours.
     #[param(default = "second")]
     by: Option<String>,
     /// Only values after this time, milliseconds since 1970.
     since: Option<u64>,
 }
 
-/// Numbers of the last 15 minutes by second, or of the last 24 hours by minute: of the service, or of a sink, source, rule, bridge or cluster. They are
-/// in memory: a start begins with none.
+/// Numbers of the last 15 minutes by second, or of the last 24 hours by minute: of the service, or of a sink, source, rule, bridge or cluster. The history
+/// is in memory: a restart clears it.
 #[utoipa::path(get, path = "/api/v1/history", tag = "live", params(HistoryQuery), responses(
     (status = 200, body = Values),
     (status = 400, body = Problem, content_type = "application/problem+json")))]
@@ -410,7 +409,7 @@ async fn history(State(view): State<Arc<View>>, Asked(query): Asked<HistoryQuery
     let since = query.since.and_then(|since| i64::try_from(since).ok()).unwrap_or(0);
     let part = {
         let now = view.live.state();
-        // One that was just added has its history from the next second on.
+        // An object that was just added has its history from the next second on.
         if !now.history.has(object) && !view.objects().contains(&object) {
             let detail = "it has no history: only the first sinks, sources, rules, bridges and clusters have one";
             return Err(Problem::bad_request(detail));
@@ -436,7 +435,7 @@ async fn history(State(view): State<Arc<View>>, Asked(query): Asked<HistoryQuery
     Ok(Json(Values { at: part.at_ms, values: Value::Object(values) }))
 }
 
-/// To five digits or so, which is more than a plot shows.
+/// A value rounded to about five digits, which is more than a plot shows.
 fn short(value: f32) -> Value {
     let value = f64::from(value);
     if !value.is_finite() {

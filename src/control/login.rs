@@ -1,6 +1,6 @@
-//! Logins of browsers: a token once, then a cookie. The service keeps a digest of the cookie, in memory: a restart ends all logins.
+//! Logins of browsers: a token once, then a cookie. The service keeps a digest of the cookie in memory: a restart ends all logins.
 //!
-//! A login names its token. What the token may do, and whether there still is one, is looked up at each request.
+//! A login refers to its token. The token's role, and whether the token still exists, are looked up at each request.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
@@ -31,10 +31,10 @@ pub(super) fn routes() -> OpenApiRouter<super::Shown> {
 /// All logins.
 #[derive(Debug, Default)]
 pub struct Logins {
-    /// The port that cookies are named by: two services on one machine share the browser's cookies.
+    /// The port in the cookies' name: two services on one machine share the browser's cookies.
     port: OnceLock<u16>,
     kept: Mutex<Vec<Login>>,
-    /// Who has sent wrong tokens.
+    /// Addresses that have sent wrong tokens.
     pub(super) guesses: Arc<Guesses>,
 }
 
@@ -46,7 +46,7 @@ struct Login {
     used: Instant,
 }
 
-/// How the cookie of a login is set.
+/// Name and attributes of a login's cookie.
 struct Cookie {
     name: String,
     path: String,
@@ -60,12 +60,12 @@ impl Login {
 }
 
 impl Logins {
-    /// The service answers at this port.
+    /// Sets the port of the service.
     pub(super) fn served_at(&self, port: u16) {
         let _ = self.port.set(port);
     }
 
-    /// The cookie's name, path and whether browsers send it over TLS alone.
+    /// The cookie's name and path, and whether browsers send it over TLS alone.
     fn cookie(&self, view: &View) -> Cookie {
         let Dashboard { origins, base_path, .. } = &view.described.dashboard;
         let is_secure = if origins.is_empty() {
@@ -73,7 +73,7 @@ impl Logins {
         } else {
             origins.iter().all(|origin| origin.starts_with("https://"))
         };
-        // Browsers hold the first of these to this host, and to the path `/`.
+        // Browsers accept the first prefix only for this host, and for the path `/`.
         let prefix = match (is_secure, base_path.is_empty()) {
             (true, true) => "__Host-",
             (true, false) => "__Secure-",
@@ -83,7 +83,7 @@ impl Logins {
         Cookie { name, path: if base_path.is_empty() { "/".to_owned() } else { base_path.clone() }, is_secure }
     }
 
-    /// The digest of the cookie that a request has.
+    /// The digest of a request's cookie.
     pub(super) fn presented(&self, view: &View, headers: &HeaderMap) -> Option<[u8; 32]> {
         let name = self.cookie(view).name;
         let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
@@ -92,7 +92,7 @@ impl Logins {
         values.next().map(sha256)
     }
 
-    /// A new login of a token: its cookie. The one that has done nothing for longest makes room.
+    /// Begins a login of a token and returns its cookie. At the limit, the login idle for longest is dropped.
     fn begin(&self, of: Holder, now: Instant) -> Result<String, String> {
         let mut random = [0; 20];
         SystemRandom::new().fill(&mut random).map_err(|_| "the system gives no random numbers".to_owned())?;
@@ -109,7 +109,7 @@ impl Logins {
         Ok(cookie)
     }
 
-    /// The holder of the token of a login, and when it ends at the latest. The login counts as used.
+    /// The holder of a login's token, and the login's latest end. Counts as a use of the login.
     pub(super) fn find(&self, digest: &[u8; 32], now: Instant) -> Option<(Holder, Instant)> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let found = kept.iter_mut().filter(|login| !login.is_over(now)).find(|login| login.digest.ct_eq(digest).into());
@@ -131,17 +131,17 @@ fn forget_oldest(kept: &mut Vec<Login>, which: impl Fn(&Login) -> bool) {
     }
 }
 
-/// Who asks.
+/// The caller.
 #[derive(Debug, Serialize, ToSchema)]
 struct SessionStatus {
     /// Name of the token; null: none was sent.
     name: Option<String>,
-    /// `read`, as this machine may without a token where there is no `control.tokens_file`, `write`, or `none`.
+    /// `read`, which this machine has without a token where there is no `control.tokens_file`, `write`, or `none`.
     #[schema(example = "write")]
     role: &'static str,
-    /// For how long the login lasts at most; null: this is no login.
+    /// Seconds that the login lasts at most; null: this is no login.
     expires_in_seconds: Option<u64>,
-    /// `control.grafana_url`, for those who may read; null: there is none.
+    /// `control.grafana_url`, for callers that may read; null: there is none.
     #[schema(example = "https://grafana.example/d/forebay")]
     grafana_url: Option<String>,
 }
@@ -168,14 +168,14 @@ impl SessionStatus {
     }
 }
 
-/// Who asks: by which token, and what it may do. The answer needs no token.
+/// The caller: its token and role. The request needs no token.
 #[utoipa::path(get, path = "/api/v1/session", tag = "service", responses((status = 200, body = SessionStatus)))]
 async fn session(State(view): State<Arc<View>>, Extension(grant): Extension<Grant>) -> Json<SessionStatus> {
     Json(SessionStatus::new(&view, &grant))
 }
 
-/// Begins a login: the answer sets a cookie that stands for the token of this request, 12 hours at most, and one hour without a request.
-/// It counts in requests with the header `X-Forebay: 1`.
+/// Begins a login: the answer sets a cookie that stands for the token of this request, for at most 12 hours, and one hour without a request. The cookie
+/// counts in requests with the header `X-Forebay: 1`.
 #[utoipa::path(post, path = "/api/v1/session", tag = "service", responses(
     (status = 200, body = SessionStatus),
     (status = 401, body = Problem, content_type = "application/problem+json", description = "No token, or a wrong one"),
@@ -195,7 +195,7 @@ async fn log_in(State(view): State<Arc<View>>, Extension(grant): Extension<Grant
 async fn log_out(State(view): State<Arc<View>>, Extension(grant): Extension<Grant>) -> Result<Response, Problem> {
     match grant {
         Grant::Login(digest) => view.logins.end(&digest),
-        // There is no login that could end.
+        // There is no login to end.
         Grant::Token(_) => {}
         Grant::Near(_) | Grant::Nobody => return Err(auth::token_needed(&view)),
     }

@@ -107,78 +107,78 @@ use crate::metrics::source_lag::SourceLag;
 use crate::metrics::time::rfc3339;
 use crate::telemetry::Tracer;
 
-/// Says why the process is not healthy; `None` while every shard's loop turns.
+/// Why the process is not healthy; `None` while every shard's loop runs.
 pub type Health = dyn Fn() -> Option<String> + Send + Sync;
 
-/// Streams of events at a time.
+/// Limit of concurrent event streams.
 pub const STREAMS_MAX: usize = 16;
 
 /// The log's level at run time.
 pub trait LogControl: Send + Sync {
     /// The filter in force.
     fn level(&self) -> String;
-    /// Changes it.
+    /// Changes the filter.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Why the filter is invalid.
     fn set_level(&self, level: &str) -> Result<(), String>;
 }
 
-/// What the control plane shows.
+/// Everything that the control plane shows.
 #[derive(Clone)]
 pub struct View {
     /// Numbers of the shards.
     pub boards: Arc<Boards>,
     /// Numbers of other threads.
     pub extra: Vec<Arc<dyn Extra>>,
-    /// Listeners are open; goes back to false when draining.
+    /// Whether listeners are open; false again while draining.
     pub ready: Arc<AtomicBool>,
-    /// Stall check.
+    /// Health check: whether a shard's loop has stalled.
     pub health: Arc<Health>,
     /// Events.
     pub journal: Arc<Journal>,
-    /// How old the records are that are not in Kafka.
+    /// Age of the oldest record that is not in Kafka, by sink.
     pub lag: Arc<Lag>,
-    /// How many records the partitions of sources have that were not read.
+    /// Unread records in the partitions of sources.
     pub source_lag: Arc<SourceLag>,
-    /// The boards of the last seconds.
+    /// Readings of the boards of the last seconds.
     pub samples: Arc<Samples>,
-    /// What the numbers are of.
+    /// Names and settings of the objects that the numbers belong to.
     pub described: Arc<Described>,
     /// The way to ask shards.
     pub shards: Arc<dyn Shards>,
     /// The log.
     pub log: Arc<dyn LogControl>,
-    /// The way to a reload.
+    /// The way to reload and change the configuration.
     pub reloads: Arc<dyn Reloads>,
-    /// The way to trials.
+    /// The way to run trials.
     pub trials: Arc<dyn Trials>,
-    /// Who may use `/api/v1`; `None`: this machine.
+    /// Tokens of `/api/v1`; `None`: only this machine may use it.
     pub tokens: Option<Arc<Tokens>>,
     /// The token for this machine; `None`: there is none.
     pub own_token: Option<Arc<OwnToken>>,
-    /// TLS of connections that come from now on; `None`: there is none.
+    /// TLS of new connections; `None`: no TLS.
     pub tls: Option<Arc<ServerConfig>>,
     /// When the process started.
     pub started: SystemTime,
-    /// How shards ask the kernel for input and output: `ring` or `epoll`.
+    /// I/O interface of the shards: `ring` or `epoll`.
     pub io: &'static str,
-    /// Where spans of requests go.
+    /// Exporter of spans of requests.
     pub tracer: Tracer,
-    /// Room for streams of events.
+    /// Permits of event streams.
     pub streams: Arc<Semaphore>,
     /// Logins of browsers.
     pub logins: Arc<Logins>,
-    /// Numbers as they come, and those of the last hours.
+    /// Live numbers, and the history of the last hours.
     pub live: Arc<Live>,
     /// Traces of clients and topics.
     pub traces: Arc<Traces>,
-    /// Who may not connect.
+    /// Bans of clients, users and addresses.
     pub bans: Arc<Bans>,
 }
 
 impl View {
-    /// Whether clients are to connect here: they are accepted, and the instance was not drained.
+    /// Whether the instance wants new clients: listeners are open, and the instance was not drained.
     fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire) && !self.shards.is_drained()
     }
@@ -192,13 +192,13 @@ impl View {
         self.shown_sinks().find(|index| self.described.sinks[*index].name == name)
     }
 
-    /// Places of the sinks of the configuration, and of removed ones that still hold records.
+    /// Indexes of the sinks of the configuration, and of removed ones that still hold records.
     fn shown_sinks(&self) -> impl Iterator<Item = usize> {
         let is_shown = |(index, sink): &(usize, &Sink)| !sink.is_removed || self.boards.holds_records(*index);
         self.described.sinks.iter().enumerate().filter(is_shown).map(|(index, _)| index)
     }
 
-    /// Places of the clusters of the configuration.
+    /// Indexes of the clusters of the configuration.
     fn shown_clusters(&self) -> impl Iterator<Item = usize> {
         self.described.clusters.iter().enumerate().filter(|(_, cluster)| !cluster.is_removed).map(|(index, _)| index)
     }
@@ -207,7 +207,7 @@ impl View {
         Problem::not_found(format!("no sink {name:?}; /api/v1/sinks lists them"))
     }
 
-    /// The sink that a query names, if it names one.
+    /// The sink that a query names, if any.
     fn wanted_sink(&self, name: Option<&str>) -> Result<Option<usize>, Problem> {
         let Some(name) = name else { return Ok(None) };
         let index = self.sink_named(name);
@@ -224,7 +224,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// Binds at once, so that a taken port is known here, and serves on a thread of its own.
+    /// Binds before it returns, so that the caller learns of an address in use, and serves on a thread of its own.
     ///
     /// # Errors
     /// The address cannot be bound, or the thread cannot be made.
@@ -251,7 +251,7 @@ impl Control {
         Ok(Self { addr, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Where it listens (with the real port if 0 was asked for).
+    /// Bound address (with the real port if 0 was requested).
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
@@ -355,7 +355,7 @@ fn describe_responses(description: &mut utoipa::openapi::OpenApi) {
     }
 }
 
-/// `is_local`: only this machine can reach it.
+/// Builds the router. `is_local`: only this machine can reach the address.
 fn router(shown: Shown, is_local: bool) -> Router {
     let (api, description) = api();
     let description = Arc::new(description.to_pretty_json().unwrap_or_default());
@@ -453,7 +453,7 @@ mod tests {
         assert!(busy.starts_with("HTTP/1.1 503") && busy.contains("application/problem+json"), "{busy}");
     }
 
-    /// An address that is in use is tried for a second: what a killed instance held is free by then.
+    /// An address that is in use is retried for a second: by then the address of a killed process is free.
     #[test]
     fn finding_d_an_address_in_use_is_tried_for_a_second() {
         let held = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
@@ -465,7 +465,7 @@ mod tests {
         assert!(begin.elapsed() >= std::time::Duration::from_millis(900), "{:?}", begin.elapsed());
     }
 
-    /// A page with a name that leads to 127.0.0.1 reads nothing.
+    /// A foreign page with a name that resolves to 127.0.0.1 reads nothing.
     #[test]
     fn finding_w7_what_needs_no_token_asks_for_the_host_too() {
         let boards = Boards::default();
@@ -487,7 +487,7 @@ mod tests {
             for host in ["127.0.0.1:8080", "localhost", "[::1]:8080"] {
                 assert_ne!(status(&local, path, host), "403", "{path} {host}");
             }
-            // Whoever can reach the machine may ask there.
+            // Any host that can reach the machine may read there.
             assert_ne!(status(&wide, path, "node-7:8080"), "403", "{path}");
         }
     }

@@ -1,4 +1,4 @@
-//! What runs: the service as a whole, its configuration, listeners, clusters, sinks and dead letters.
+//! Overview of the service: status, version, configuration, listeners, clusters, sinks and dead letters.
 
 use std::sync::Arc;
 
@@ -33,19 +33,19 @@ pub(super) fn routes() -> OpenApiRouter<super::Shown> {
 /// The service as a whole.
 #[derive(Debug, Serialize, ToSchema)]
 struct Status {
-    /// Whether clients are to connect here; false while the service starts or stops, and where the instance was drained.
+    /// Whether clients should connect here; false while the service starts or stops, and after the instance was drained.
     ready: bool,
     /// Whether every shard's event loop runs.
     healthy: bool,
-    /// Why it is not healthy.
+    /// Why the service is not healthy.
     reason: Option<String>,
     version: &'static str,
-    /// RFC 3339.
+    /// Time at which the process began, RFC 3339.
     #[schema(format = DateTime)]
     started_at: String,
     uptime_seconds: u64,
     shards: usize,
-    /// How shards ask the kernel for input and output: `ring` or `epoll` (`service.io`).
+    /// I/O interface of the shards: `ring` or `epoll` (`service.io`).
     io: &'static str,
     /// Open client connections.
     connections: u64,
@@ -53,13 +53,13 @@ struct Status {
     sessions: u64,
     /// Subscriptions of sessions.
     subscriptions: u64,
-    /// Different shared subscriptions.
+    /// Number of different shared subscriptions.
     shares: usize,
-    /// Messages of QoS 1 and 2 that wait for clients, for members of shared subscriptions, and for remotes of bridges.
+    /// Messages of QoS 1 and 2 that are queued for clients, for members of shared subscriptions, and for remotes of bridges.
     queued_messages: u64,
-    /// Messages of QoS 1 and 2 that clients and remotes of bridges have been sent and not acknowledged.
+    /// Messages of QoS 1 and 2 that clients and remotes of bridges were sent and have not acknowledged.
     unacknowledged_messages: u64,
-    /// Age of the oldest of both, as far as sessions have to remember them; 0: there is none.
+    /// Age of the oldest queued or unacknowledged message, among sessions that outlive their connection; 0: none.
     oldest_message_seconds: f64,
     /// Retained messages.
     retained_messages: u64,
@@ -71,11 +71,11 @@ struct Status {
     bridges: Vec<NamedState>,
 }
 
-/// How a sink, source, rule or bridge does.
+/// Name and state of a sink, source, rule or bridge.
 #[derive(Debug, Serialize, ToSchema)]
 struct NamedState {
     name: String,
-    /// As in the list of sinks, sources, rules or bridges.
+    /// State as in the list of sinks, sources, rules or bridges.
     state: &'static str,
     reason: Option<String>,
 }
@@ -128,13 +128,13 @@ async fn status(State(view): State<Arc<View>>) -> Json<Status> {
 #[derive(Debug, Serialize, ToSchema)]
 struct Version {
     version: &'static str,
-    /// Commit and target that it was built from.
+    /// Commit and target of the build.
     build: &'static str,
-    /// The kernel that it runs on.
+    /// Kernel version of the machine.
     kernel: String,
-    /// How many descriptors the process may have open; null: no limit.
+    /// Limit of the process's open descriptors; null: no limit.
     descriptors_max: Option<u64>,
-    /// The memory that the process may take: the machine's, or that of its control group.
+    /// Limit of the process's memory: the machine's, or that of its control group.
     memory_bytes_max: Option<u64>,
 }
 
@@ -152,8 +152,7 @@ async fn version() -> Json<Version> {
     })
 }
 
-/// The configuration in force: file, environment and options together, every default in place, secrets left out. Keys as in the
-/// configuration file.
+/// The configuration in force: file, environment and options together, with every default, without secrets. Keys as in the configuration file.
 #[utoipa::path(get, path = "/api/v1/config", tag = "service", responses((status = 200, body = Object)))]
 async fn config(State(view): State<Arc<View>>) -> Json<Value> {
     Json(view.described.config.clone())
@@ -225,7 +224,7 @@ async fn sink(State(view): State<Arc<View>>, Named(name): Named) -> Result<Json<
     )))
 }
 
-/// Dead letters: how many each sink has that may have some, and where they go.
+/// Dead letters: the count of each sink that may have some, and all destinations.
 #[derive(Debug, Serialize, ToSchema)]
 struct DeadLetters {
     dead_letters: Vec<DeadLetterStatus>,
@@ -233,7 +232,7 @@ struct DeadLetters {
     places: LetterPlaces,
 }
 
-/// Dead letters: how many each sink has that may have some; and the topics and files that they go to, those of sources and bridges among them.
+/// Dead letters: the count of each sink that may have some, and the topics and files of all dead letters, including those of sources and bridges.
 #[utoipa::path(get, path = "/api/v1/dead-letters", tag = "sinks", responses((status = 200, body = DeadLetters)))]
 async fn dead_letters(State(view): State<Arc<View>>) -> Json<DeadLetters> {
     let dead_letters = view.described.dead_letters(&view.samples.span(&view.boards));

@@ -1,4 +1,4 @@
-//! The token that a start makes for this machine: a user who can read its file may change the service.
+//! The token that the process makes for this machine: a user who can read its file may change the service.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use ring::digest::{SHA256, digest};
 use subtle::ConstantTimeEq as _;
 
-/// The name that events have for it.
+/// Name of the token in events.
 pub(super) const NAME: &str = "control-token";
 
-/// See the module. The token itself is not kept.
+/// Digest of the token, and its file. The token itself is not kept.
 pub struct OwnToken {
     digest: [u8; 32],
     file: PathBuf,
@@ -22,7 +22,7 @@ impl fmt::Debug for OwnToken {
 }
 
 impl OwnToken {
-    /// A token, and the file that it was written to.
+    /// Creates it from a token and the file that the token was written to.
     #[must_use]
     pub fn new(token: &str, file: PathBuf) -> Self {
         Self { digest: sha256(token), file }
@@ -32,13 +32,13 @@ impl OwnToken {
         self.digest.ct_eq(&sha256(presented)).into()
     }
 
-    /// Where it is, for messages.
+    /// Path of the token's file, for messages.
     pub(super) const fn file(&self) -> &PathBuf {
         &self.file
     }
 }
 
-/// Of a token of random bytes a fast hash tells nothing.
+/// SHA-256 of a token. The token is random, so a fast hash reveals nothing.
 pub(super) fn sha256(token: &str) -> [u8; 32] {
     digest(&SHA256, token.as_bytes()).as_ref().try_into().unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Questions to shards, and lists that are put together of their answers, page by page.
+//! Requests to shards, and lists that are assembled from their answers, page by page.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -10,21 +10,21 @@ use super::View;
 use super::problem::Problem;
 use crate::metrics::inspect::{Ask, Part, Told};
 
-/// How long a shard may take to answer.
+/// Time that a shard may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Rows of a page, by default and at most.
 const LIMIT: usize = 100;
 const LIMIT_MAX: usize = 1_000;
-/// Questions for one page, and the time that they may take: a search that finds little among very many ends with a cursor after that.
+/// Requests to shards for one page, and the time that they may take: a search with few matches among very many rows ends with a cursor after that.
 const QUESTIONS_MAX: usize = 256;
 const TIME_MAX: Duration = Duration::from_millis(300);
 
-/// A shard answers another question than it was asked.
+/// A shard's answer does not match the request.
 pub(super) fn not_an_answer() -> Problem {
     Problem::unavailable("a shard gave another answer")
 }
 
-/// A page of rows with their shards, and the next cursor: `SHARD-POSITION`.
+/// A page of rows with their shards, and the cursor of the next page: `SHARD-POSITION`.
 pub(super) async fn page<T, At: Default + Display + FromStr>(
     view: &View,
     limit: Option<usize>,
@@ -56,7 +56,7 @@ pub(super) async fn page<T, At: Default + Display + FromStr>(
     Ok((found, Some(format!("{shard}-{from}"))))
 }
 
-/// Rows of a page that is asked for.
+/// Number of rows of the requested page.
 pub(super) fn rows_of_page(limit: Option<usize>) -> Result<usize, Problem> {
     let limit = limit.unwrap_or(LIMIT);
     let is_valid = (1..=LIMIT_MAX).contains(&limit);
@@ -67,10 +67,10 @@ pub(super) fn not_a_cursor() -> Problem {
     Problem::bad_request("cursor must be `next` of the page before")
 }
 
-/// Puts a question to a shard and waits for its answer.
+/// Sends a request to a shard and waits for its answer.
 pub(super) async fn ask(view: &View, shard: usize, ask: Ask) -> Result<Told, Problem> {
     let (answer, told) = oneshot::channel();
-    // Who asked may have gone away.
+    // The caller may have disconnected.
     let answer = Box::new(move |told| drop(answer.send(told)));
     if !view.shards.ask(shard, ask, answer) {
         return Err(Problem::unavailable(format!("shard {shard} is busy: its mailbox is full; try again")));
@@ -91,7 +91,7 @@ mod tests {
     use crate::metrics::collector::Boards;
     use crate::metrics::inspect::{Answer, SeekTo, Shards, WantedClients};
 
-    /// A shard that has many clients, none of whom fits, and takes its time.
+    /// A shard with many clients, none of which match, that takes its time.
     #[derive(Default)]
     struct Slow(AtomicU32);
 
@@ -120,7 +120,7 @@ mod tests {
         }
     }
 
-    /// A page is answered in a bounded time, whatever is searched for among however many.
+    /// A page is answered in a bounded time, whatever is searched for, and among any number of rows.
     #[tokio::test]
     async fn a_search_that_takes_long_ends_with_a_cursor() {
         let boards = Boards::default();

@@ -1,4 +1,4 @@
-//! Partitions that a sink writes to, and their records: asked of the shards, part by part.
+//! Partitions that a sink writes to, and their records: collected from the shards, page by page.
 
 use std::sync::Arc;
 
@@ -19,35 +19,35 @@ pub(super) fn routes() -> OpenApiRouter<super::Shown> {
     OpenApiRouter::new().routes(routes!(sink_partitions))
 }
 
-/// What a shard has of a partition that a sink writes to.
+/// State of a partition that a sink writes to, on one shard.
 #[derive(Debug, Serialize, ToSchema)]
 struct SinkPartition {
     /// Kafka topic.
     topic: String,
-    /// Its number; null: records of the topic that have no partition yet.
+    /// Partition number; null: records of the topic that have no partition yet.
     partition: Option<u32>,
-    /// The shard: each has records, requests and connections of its own.
+    /// The shard. Each shard has its own records, requests and connections.
     shard: usize,
-    /// Node ID of its leader; null: that is not known, or there is none.
+    /// Node ID of the leader; null: unknown, or there is none.
     leader: Option<i32>,
-    /// The leader's address.
+    /// Address of the leader.
     leader_address: Option<String>,
-    /// Records that are not in Kafka, as far as is known.
+    /// Records that are not known to be in Kafka.
     waiting_records: u64,
-    /// Memory of those of them that are in memory.
+    /// Memory of the waiting records.
     waiting_bytes: usize,
-    /// Those of them that are on the disk alone.
+    /// Waiting records that are on disk alone.
     disk_only_records: u64,
-    /// Batches that have been given their place: sent, or next to be sent.
+    /// Batches that are cut: sent, or next to be sent.
     batches: usize,
-    /// Requests without an answer.
+    /// Requests without a response.
     requests_in_flight: usize,
-    /// Age of the oldest record in memory; null: there is none.
+    /// Age of the oldest record in memory; null: none.
     oldest_seconds: Option<f64>,
-    /// Offset of the last record that Kafka has acknowledged to this shard since the start; null: none.
+    /// Offset of the last record that Kafka has acknowledged to this shard since the process began; null: none.
     acknowledged_offset: Option<i64>,
-    /// `idle`: nothing waits; `waiting`: for a batch to fill, or its turn; `sending`; `sent_again`; `backing_off`: after an error, before it is
-    /// sent again; `no_leader`; `no_partition`: Kafka has not said which partitions there are; `refused`: Kafka takes nothing for this topic.
+    /// `idle`: no records; `waiting`: for a batch to fill, or its turn; `sending`; `sent_again`; `backing_off`: after an error, before the batch is sent
+    /// again; `no_leader`; `no_partition`: Kafka has not reported the partitions; `refused`: Kafka accepts nothing for this topic.
     #[schema(example = "sending")]
     state: &'static str,
 }
@@ -76,7 +76,7 @@ impl SinkPartition {
 #[derive(Debug, Serialize, ToSchema)]
 struct SinkPartitions {
     partitions: Vec<SinkPartition>,
-    /// Ask with this cursor for the next page; null: this was the last.
+    /// Cursor of the next page; null: this is the last page.
     next: Option<String>,
 }
 
@@ -84,15 +84,15 @@ struct SinkPartitions {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct PartitionsQuery {
-    /// At most this many.
+    /// The most entries to return.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
-    /// `next` of the page before.
+    /// `next` of the previous page.
     cursor: Option<String>,
 }
 
-/// Partitions of the topics that a sink writes to, a row for each shard: their records that are not in Kafka yet, and the state of each. A shard knows a topic once
-/// it has had a record for it.
+/// Partitions of the topics that a sink writes to, a row for each shard: records that are not in Kafka yet, and the state. A shard knows a topic after the
+/// first record for it.
 #[utoipa::path(get, path = "/api/v1/sinks/{name}/partitions", tag = "sinks",
     params(("name" = String, Path, description = "Its name in the configuration"), PartitionsQuery), responses(
     (status = 200, body = SinkPartitions),

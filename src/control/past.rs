@@ -1,4 +1,4 @@
-//! Rules tried on past records: a run in the background, one at a time, which its asker looks at until it is over.
+//! Trials of rules on past records: a run in the background, one at a time, that its caller polls until it is over.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,9 +18,9 @@ use super::problem::{Named, Problem, Sent};
 use super::trial::told;
 use super::{Shown, View};
 
-/// Records that a run of the API reads at most.
+/// Records that a run of the API reads, at most.
 const RECORDS_MAX: u32 = 10_000;
-/// How long a run goes on that nobody looks at.
+/// Time after which a run that is not polled is cancelled.
 const LOOKED_AT_WITHIN: Duration = Duration::from_secs(60);
 
 pub(super) fn routes() -> OpenApiRouter<Shown> {
@@ -36,22 +36,22 @@ pub(super) fn routes() -> OpenApiRouter<Shown> {
 pub struct PastAsk {
     /// The statement.
     pub sql: Option<String>,
-    /// The name of a rule, in the place of `sql`.
+    /// Name of a rule, instead of `sql`.
     pub rule: Option<String>,
-    /// Another statement, to compare with.
+    /// Another statement to compare with.
     pub against_sql: Option<String>,
-    /// The name of a rule, in the place of `against_sql`.
+    /// Name of a rule, instead of `against_sql`.
     pub against: Option<String>,
     /// Kafka topic.
     pub topic: String,
-    /// Name of its Kafka cluster. It may be left out if there is only one.
+    /// Name of the topic's Kafka cluster. Optional if there is only one.
     pub kafka: Option<String>,
-    /// `earliest`, a time (RFC 3339), or an age as in `-1h`: the oldest records since then. Without it the newest records are read.
+    /// `earliest`, a time (RFC 3339), or an age as in `-1h`: the oldest records since then are read. Left out: the newest records.
     pub since: Option<String>,
-    /// Records that are read at most.
+    /// Records to read, at most.
     #[schema(minimum = 1, maximum = 10000, default = 1000)]
     pub limit: Option<u32>,
-    /// What the MQTT topic is made of: `key`, `header:NAME`, `json:PATH` in the value, or a template as `mqtt_topic` of a source.
+    /// Origin of the MQTT topic: `key`, `header:NAME`, `json:PATH` in the value, or a template as `mqtt_topic` of a source.
     #[schema(default = "key")]
     pub topic_from: Option<String>,
     /// Client ID of all messages.
@@ -67,33 +67,33 @@ pub struct PastAsk {
     pub retain: bool,
 }
 
-/// What a rule makes of past records.
+/// Result of a rule on past records.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct PastResult {
     /// Partitions of the topic.
     pub partitions: usize,
     /// Records that were read.
     pub records: u64,
-    /// Records that cannot be a message, by the reasons that sources have.
+    /// Records that cannot be a message, by reason as for sources.
     #[schema(value_type = BTreeMap<String, u64>)]
     pub no_message: BTreeMap<&'static str, u64>,
-    /// What the rule makes of the messages.
+    /// Result of the rule.
     #[serde(flatten)]
     pub here: PastCounts,
-    /// What the other rule makes of them, and how both compare; null: there is no other.
+    /// Result of the other rule, and the comparison; null: there is no other rule.
     pub against: Option<PastAgainst>,
-    /// The first messages for which the rules differ; without another rule those that pass or fail.
+    /// The first messages for which the rules differ; without another rule the first that pass or fail.
     pub examples: Vec<PastExample>,
 }
 
-/// What a rule makes of messages. Each is passed, filtered, failed or not matching.
+/// Result of a rule. Each message is passed, filtered, failed or not matching.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct PastCounts {
-    /// Messages for which it makes an output.
+    /// Messages for which the rule makes an output.
     pub passed: u64,
-    /// Messages that WHERE, INCASE or FOREACH leaves nothing of.
+    /// Messages without an output because of WHERE, INCASE or FOREACH.
     pub filtered: u64,
-    /// Messages for which it fails.
+    /// Messages for which the rule fails.
     pub failed: u64,
     /// Messages with a topic that FROM does not match.
     pub not_matching: u64,
@@ -102,82 +102,82 @@ pub struct PastCounts {
     /// Failures by reason.
     #[schema(value_type = BTreeMap<String, u64>)]
     pub failures: BTreeMap<&'static str, u64>,
-    /// Why it fails for the first of them; null: it does not.
+    /// Why the rule fails for the first failed message; null: none failed.
     pub first_failure: Option<String>,
     /// Comparisons of values of different types.
     pub mixed_comparisons: u64,
 }
 
-/// Another rule, compared.
+/// The other rule, and the comparison.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct PastAgainst {
-    /// What the other rule makes of the messages.
+    /// Result of the other rule.
     #[serde(flatten)]
     pub counts: PastCounts,
-    /// Messages of which both make the same: the same outputs, no output, or a failure with the same reason.
+    /// Messages with equal results: the same outputs, no output, or a failure with the same reason.
     pub equal: u64,
-    /// Messages of which both make something else.
+    /// Messages with different outputs of both rules.
     pub different: u64,
-    /// Messages of which only the rule makes outputs.
+    /// Messages with outputs of the rule only.
     pub only_here: u64,
-    /// Messages of which only the other rule makes outputs.
+    /// Messages with outputs of the other rule only.
     pub only_there: u64,
 }
 
-/// A message, and what rules make of it.
+/// A message with the results of the rules.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct PastExample {
     /// The record's partition.
     pub partition: i32,
     /// The record's offset.
     pub offset: i64,
-    /// MQTT topic; of a record that no rule has as a message, the source as the rule names it.
+    /// MQTT topic; if no rule gets the record as a message, the source as the rule names it.
     pub mqtt_topic: String,
-    /// What the rule makes of it.
+    /// Result of the rule.
     pub here: PastFate,
-    /// What the other rule makes of it; null: there is no other.
+    /// Result of the other rule; null: there is no other rule.
     pub there: Option<PastFate>,
 }
 
-/// What a rule makes of a message.
+/// Result of a rule for a message.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct PastFate {
     /// `passed`, `filtered`, `failed` or `not_matching`.
     #[schema(example = "passed")]
     pub result: &'static str,
-    /// The first outputs, JSON as it would be written, long ones cut short.
+    /// The first outputs, as the JSON that would be written, long ones cut.
     pub outputs: Vec<String>,
-    /// Why it fails; null: it does not.
+    /// Why the rule fails; null: it does not fail.
     pub failure: Option<String>,
 }
 
-/// How a run stands.
+/// State of a run.
 #[derive(Debug, Serialize, ToSchema)]
 struct PastState {
-    /// The run's id.
+    /// ID of the run.
     id: String,
     /// `running`, `done`, `failed` or `cancelled`.
     #[schema(example = "done")]
     state: &'static str,
-    /// Records so far.
+    /// Records read so far.
     records: u64,
-    /// Why it has failed, or was cancelled; null: neither.
+    /// Why the run failed or was cancelled; null: neither.
     reason: Option<String>,
-    /// The result, when it is done; null: there is none.
+    /// Result of a run that is done; otherwise null.
     result: Option<PastResult>,
 }
 
-/// What came of a run: its result, nothing if it was not wanted any more, or why it failed.
+/// Outcome of a run: its result, `None` if it was cancelled, or why it failed.
 type Outcome = Result<Option<PastResult>, String>;
 
-/// A run, for the thread that makes it and for those that ask.
+/// A run, shared by the thread that executes it and the callers that poll it.
 #[derive(Debug)]
 pub struct PastRun {
     id: String,
     is_cancelled: AtomicBool,
     records: AtomicU64,
     looked_at: Mutex<Instant>,
-    /// What came of it: `None` at first.
+    /// The outcome; `None` until the run ends.
     outcome: Mutex<Option<Outcome>>,
 }
 
@@ -192,14 +192,14 @@ impl PastRun {
         }
     }
 
-    /// Whether somebody still waits for it. `records`: how many were read so far.
+    /// Whether the run should continue. `records`: number of records read so far.
     #[must_use]
     pub fn goes_on(&self, records: u64) -> bool {
         self.records.store(records, Ordering::Relaxed);
         self.is_wanted(Instant::now())
     }
 
-    /// Ends it. `None`: it was not wanted any more.
+    /// Ends the run. `Ok(None)`: it was cancelled.
     pub fn end(&self, outcome: Result<Option<PastResult>, String>) {
         *held(&self.outcome) = Some(outcome);
     }
@@ -227,7 +227,7 @@ impl PastRun {
     }
 }
 
-/// Why a run ended that nobody looked at.
+/// Why a run ended that was not polled.
 fn unseen() -> String {
     format!("nobody has asked for it for {} s", LOOKED_AT_WITHIN.as_secs())
 }
@@ -253,7 +253,7 @@ impl Runs {
         Ok(run)
     }
 
-    /// Takes back a run that did not begin.
+    /// Removes a run that did not begin.
     fn forget(&self, run: &Arc<PastRun>) {
         let mut newest = held(&self.0);
         newest.take_if(|newest| Arc::ptr_eq(newest, run));
@@ -265,8 +265,8 @@ impl Runs {
     }
 }
 
-/// Tries a rule on past records of a Kafka topic, beside the messages of now: nothing is published, written or committed. The answer has the
-/// id of the run, to be asked for at least once a minute until it is over.
+/// Tries a rule on past records of a Kafka topic, separately from live messages: nothing is published, written or committed. The answer has the ID of the
+/// run, which has to be polled at least once a minute until it is over.
 #[utoipa::path(post, path = "/api/v1/sql/past", tag = "rules", request_body = PastAsk, responses(
     (status = 202, body = PastState, description = "The run has begun"),
     (status = 400, body = Problem, content_type = "application/problem+json"),
@@ -292,7 +292,7 @@ async fn try_past(
     }
 }
 
-/// How a run over past records stands, and its result.
+/// State of a run over past records, and its result.
 #[utoipa::path(get, path = "/api/v1/sql/past/{id}", tag = "rules", security(("token" = [])),
     params(("id" = String, Path, description = "The run's id")), responses(
     (status = 200, body = PastState),
@@ -303,7 +303,7 @@ async fn past_run(
     Extension(runs): Extension<Arc<Runs>>,
     Named(id): Named,
 ) -> Result<Json<PastState>, Problem> {
-    // It shows what messages are made of.
+    // The result shows contents of messages.
     if token.is_none() {
         return Err(token_needed(&view));
     }
@@ -314,7 +314,7 @@ async fn past_run(
     Ok(Json(run.state(now)))
 }
 
-/// Cancels a run over past records. It ends at the next record; a question that Kafka does not answer is waited for.
+/// Cancels a run over past records. The run ends at the next record, or at Kafka's next answer.
 #[utoipa::path(delete, path = "/api/v1/sql/past/{id}", tag = "rules",
     params(("id" = String, Path, description = "The run's id")), responses(
     (status = 204, description = "It is cancelled, or was over"),
@@ -339,7 +339,7 @@ mod tests {
         assert!(state.state == "cancelled" && state.reason.is_some_and(|why| why.contains("60 s")));
         *held(&run.looked_at) = late;
         assert!(run.is_wanted(late));
-        // One that is over has a result at every later look.
+        // A run that is over has a result each time it is polled.
         run.end(Ok(Some(PastResult { records: 7, ..PastResult::default() })));
         let state = run.state(late + 2 * LOOKED_AT_WITHIN);
         assert_eq!((state.state, state.result.map(|result| result.records)), ("done", Some(7)));
@@ -354,7 +354,7 @@ mod tests {
         let runs = Runs::default();
         let first = runs.begin().expect("a run");
         assert!(runs.begin().is_err());
-        // A run that is cancelled may still wait for Kafka.
+        // A cancelled run may still wait for Kafka.
         first.is_cancelled.store(true, Ordering::Relaxed);
         assert!(!first.goes_on(1) && runs.begin().is_err());
         first.end(Ok(None));

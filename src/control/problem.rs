@@ -13,22 +13,22 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-/// Time for the body of a request, after its head.
+/// Time-out for the body of a request, after its head.
 const BODY_MAX: Duration = Duration::from_secs(10);
 
 /// Why a request was not carried out.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(super) struct Problem {
-    /// Always `about:blank`: the status says what kind of problem it is.
+    /// Always `about:blank`: the status names the kind of problem.
     #[serde(rename = "type")]
     kind: &'static str,
-    /// The status in words.
+    /// Name of the status.
     title: String,
     /// The HTTP status.
     status: u16,
-    /// What was wrong, and what to do.
+    /// What was wrong, and how to fix it.
     detail: String,
-    /// Seconds after which the same request may have another answer.
+    /// Seconds after which a retry may succeed.
     #[serde(skip)]
     after: Option<u64>,
 }
@@ -39,7 +39,7 @@ impl Problem {
         Self { kind: "about:blank", title, status: status.as_u16(), detail: detail.into(), after: None }
     }
 
-    /// Says when to try again: `Retry-After`.
+    /// Sets the time of a retry: `Retry-After`.
     pub(super) fn after(self, seconds: u64) -> Self {
         Self { after: Some(seconds), ..self }
     }
@@ -82,7 +82,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// The query's parameters; what is wrong with them is a problem document.
+/// The query's parameters. Mistakes in them are a problem document.
 pub(super) struct Asked<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
@@ -94,7 +94,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
     }
 }
 
-/// The body, JSON whatever its content type says; likewise.
+/// The body, JSON whatever its content type says. Mistakes are a problem document.
 pub(super) struct Sent<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
@@ -116,7 +116,7 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| Problem::bad_request(format!("the body is not as described: {error}")))
 }
 
-/// The body, JSON with a secret: what is wrong with it is not shown; likewise.
+/// The body, JSON with a secret. Mistakes are a problem document without details.
 pub(super) struct SentQuietly<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for SentQuietly<T> {
@@ -129,7 +129,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for SentQuietly<T> {
     }
 }
 
-/// The keys of a part of the configuration: JSON, or TOML as in the file where the content type says so; likewise.
+/// The keys of a part of the configuration: JSON, or TOML as in the file if the content type says so. Mistakes are a problem document.
 pub(super) struct SentKeys(pub(super) Map<String, Value>);
 
 impl<S: Send + Sync> FromRequest<S> for SentKeys {
@@ -143,7 +143,7 @@ impl<S: Send + Sync> FromRequest<S> for SentKeys {
     }
 }
 
-/// Reads keys as the configuration file has them. What is wrong has its place in the text.
+/// Reads keys as the configuration file has them. Mistakes are reported with their place in the text.
 fn toml_keys(body: &[u8]) -> Result<Map<String, Value>, Problem> {
     let text =
         std::str::from_utf8(body).map_err(|error| Problem::bad_request(format!("the body is no text: {error}")))?;
@@ -155,7 +155,7 @@ fn toml_keys(body: &[u8]) -> Result<Map<String, Value>, Problem> {
     })
 }
 
-/// The body, which may be left out; likewise.
+/// The body, optional. Mistakes are a problem document.
 pub(super) struct SentIfAny<T>(pub(super) T);
 
 impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for SentIfAny<T> {
@@ -170,10 +170,10 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for SentIfAny
     }
 }
 
-/// Bytes of a text that is sent.
+/// Limit of a text's bytes.
 const TEXT_BYTES_MAX: usize = 1 << 20;
 
-/// The body as text; likewise.
+/// The body as text. Mistakes are a problem document.
 pub(super) struct SentText(pub(super) String);
 
 impl<S: Send + Sync> FromRequest<S> for SentText {
@@ -190,7 +190,7 @@ impl<S: Send + Sync> FromRequest<S> for SentText {
     }
 }
 
-/// The last part of the path, or all parts that are named there; likewise.
+/// The name in the path, or all names of the path. Mistakes are a problem document.
 pub(super) struct Named<T = String>(pub(super) T);
 
 impl<T: DeserializeOwned + Names + Send, S: Send + Sync> FromRequestParts<S> for Named<T> {
@@ -204,8 +204,8 @@ impl<T: DeserializeOwned + Names + Send, S: Send + Sync> FromRequestParts<S> for
 
 /// Names in a path.
 pub(super) trait Names {
-    /// What they are. `.` and `..` are steps of a path, which browsers and proxies take out of it, percent-encoded too (RFC 3986, 5.2.4; URL Standard,
-    /// 4.1): a name of that kind has a `~` before it, `~..`, and one of the kind `~..` another one.
+    /// Unescapes the names. `.` and `..` are steps of a path, which browsers and proxies remove from it, percent-encoded too (RFC 3986, 5.2.4; URL
+    /// Standard, 4.1): such a name has a `~` before it, `~..`, and a name like `~..` another one.
     fn read(self) -> Self;
 }
 
@@ -230,12 +230,12 @@ impl Names for (String, String, String, String) {
     }
 }
 
-/// A path that does not exist.
+/// The problem of a path that does not exist.
 pub(super) async fn no_such_path(uri: axum::http::Uri) -> Problem {
     Problem::not_found(format!("there is nothing at {}; /api/v1/openapi.json describes what there is", uri.path()))
 }
 
-/// A method that a path does not have.
+/// The problem of a method that a path does not have.
 pub(super) async fn no_such_method(method: axum::http::Method, uri: axum::http::Uri) -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not support {method}", uri.path()))
 }

@@ -1,4 +1,4 @@
-//! A message by the API: it goes where a client's would go.
+//! Publishes messages by the API: they are routed like those of a client.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,15 +32,15 @@ struct MessageToPublish {
     /// Payload as text.
     #[serde(default)]
     payload: String,
-    /// Payload in base64, in the place of `payload`.
+    /// Payload in base64, instead of `payload`.
     payload_base64: Option<String>,
-    /// 0, 1 or 2: of the message for its subscribers. 1 if it is left out.
+    /// QoS of the message for its subscribers: 0, 1 or 2; 1 if left out.
     #[schema(minimum = 0, maximum = 2)]
     qos: Option<u8>,
-    /// It is retained for its topic; without a payload it ends what is retained.
+    /// Retains the message for its topic; without a payload it deletes the retained message.
     #[serde(default)]
     retain: bool,
-    /// For how long it is worth being delivered.
+    /// Message Expiry Interval in seconds.
     message_expiry_seconds: Option<u32>,
     /// Content Type of MQTT 5.
     content_type: Option<String>,
@@ -49,15 +49,15 @@ struct MessageToPublish {
     user_properties: Vec<(String, String)>,
 }
 
-/// Where a message went.
+/// Result of a publish.
 #[derive(Debug, Serialize, ToSchema)]
 struct PublishedBody {
-    /// Some sink, rule or subscription has matched it, or it is retained. False: nobody has it.
+    /// Whether a sink, rule or subscription has matched the message, or it is retained. False: nothing has it.
     matched: bool,
 }
 
-/// Publishes a message: sinks, rules and subscribers get it as from a client with the identifier `$api` and the token's name as its user. The answer
-/// does not wait for Kafka, nor for subscribers; what sinks make of it is in their numbers.
+/// Publishes a message: sinks, rules and subscribers get it as from a client with the identifier `$api` and the token's name as its user. The answer does
+/// not wait for Kafka, nor for subscribers; the sinks' numbers show the outcome.
 #[utoipa::path(post, path = "/api/v1/publish", tag = "clients", request_body = MessageToPublish, responses(
     (status = 200, body = PublishedBody, description = "It is on its way to all that match it"),
     (status = 400, body = Problem, content_type = "application/problem+json"),
@@ -81,7 +81,7 @@ async fn publish(
         user_properties: message.user_properties,
         username: token.clone(),
     };
-    // Messages of one topic keep their order.
+    // Messages of one topic keep their order because one shard publishes them.
     let shard = view.shards.owner(&message.topic);
     let Told::Ordered(told) = ask(&view, shard, Ask::Publish(Box::new(to_publish))).await? else {
         return Err(not_an_answer());

@@ -1,5 +1,5 @@
-//! The way to another configuration: `POST /api/v1/reload` reads the file again and says what changes; the rest of the API
-//! changes parts of it ([`super::change`]).
+//! Changes of the configuration: `POST /api/v1/reload` reads the file again and reports the changes; the rest of the API changes parts of it
+//! ([`super::change`]).
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,41 +23,41 @@ use super::{Shown, View, traced};
 use crate::metrics::event::{Event, Field, Kind};
 use crate::telemetry::TraceContext;
 
-/// How long all shards together may take to apply a change.
+/// Time that all shards together may take to apply a change.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn routes() -> OpenApiRouter<Shown> {
     OpenApiRouter::new().routes(routes!(reload))
 }
 
-/// What is to change.
+/// The requested change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// What is in the configuration file now.
+    /// The configuration file is read again.
     File,
-    /// What the files hold now that the configuration in force names.
+    /// The files that the configuration in force names are read again.
     Files,
-    /// One part of it.
+    /// One part is changed.
     Edit {
-        /// What.
+        /// Kind of the part.
         part: Part,
-        /// The name of the part.
+        /// Name of the part.
         name: String,
-        /// What becomes of it.
+        /// The change of the part.
         to: To,
-        /// Whether it is written to the file.
+        /// Whether the change is written to the file.
         persist: bool,
     },
-    /// The configuration file has this text.
+    /// The text replaces the configuration file.
     Text {
         /// The text.
         text: String,
-        /// The tag of the content that it replaces; `None`: it is only checked.
+        /// Tag of the replaced content; `None`: the text is only checked.
         etag: Option<String>,
     },
 }
 
-/// A part of the configuration with a name.
+/// A kind of named part of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// `[[sink]]`
@@ -75,7 +75,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// The part of a section of the file.
+    /// The kind of part of a section of the file.
     pub(super) fn of(section: &str) -> Option<Self> {
         Some(match section {
             "sink" => Self::Sink,
@@ -89,62 +89,61 @@ impl Part {
     }
 }
 
-/// What becomes of a part, keys as in the configuration file.
+/// A change of a part, with keys as in the configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum To {
-    /// It has these keys and no others; where there is none of that name, it is added.
+    /// The part has these keys and no others; if it does not exist, it is added.
     Entry(Map<String, Value>),
-    /// These keys of it change.
+    /// These keys of the part change.
     Keys(Map<String, Value>),
-    /// It is removed.
+    /// The part is removed.
     Removed,
 }
 
 /// Requests to the thread that reads and changes the configuration.
 pub trait Reloads: Send + Sync {
-    /// Asks for a change, or only for what it would do. `under`: the span of who asks. `false`: the service is ending; `answer` is not called then.
+    /// Requests a change, or with `dry_run` only its effect. `under`: the caller's span. `false`: the service is stopping; `answer` is not called then.
     fn reload(&self, wanted: Wanted, dry_run: bool, under: Option<TraceContext>, answer: ReloadAnswer) -> bool;
-    /// Asks for the configuration file. `false`: as above.
+    /// Requests the configuration file. `false` as for [`Self::reload`].
     fn file(&self, answer: FileAnswer) -> bool;
-    /// Asks for the keys of a part that are written. `false`: as above.
+    /// Requests the keys of a part as written. `false` as for [`Self::reload`].
     fn written(&self, of: Part, name: String, answer: KeysAnswer) -> bool;
-    /// Asks something of the files of an `[auth.NAME]`, or has one changed. `false`: as above.
+    /// Reads or changes the files of an `[auth.NAME]`. `false` as for [`Self::reload`].
     fn auth_files(&self, name: String, ask: AuthAsk, answer: AuthAnswer) -> bool;
-    /// The JSON schema of the configuration.
+    /// Returns the JSON schema of the configuration.
     fn schema(&self) -> Value;
 }
 
-/// Takes the configuration file.
+/// Receives the configuration file.
 pub type FileAnswer = Box<dyn FnOnce(Result<ConfigFile, ReloadRefused>) + Send>;
 
-/// Takes the keys of a part; `None`: there is no such part.
+/// Receives the keys of a part; `None`: there is no such part.
 pub type KeysAnswer = Box<dyn FnOnce(Result<Option<Map<String, Value>>, ReloadRefused>) + Send>;
 
-/// Takes the outcome once the change is in force.
+/// Receives the outcome once the change is in force.
 pub type ReloadAnswer = Box<dyn FnOnce(Result<Reloaded, ReloadRefused>) + Send>;
 
-/// What a change or a reload does.
+/// Effect of a change or a reload.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Reloaded {
-    /// Nothing was changed: this is what would be done.
+    /// Whether nothing was changed: the rest is what would be done.
     pub dry_run: bool,
     /// Settings that are applied, in the words of the file: `sink telemetry (changed: filters, linger)`.
     pub applied: Vec<String>,
-    /// Settings that differ and need a restart. They keep their values until then.
+    /// Settings that differ and need a restart. Until then they keep their values.
     pub needs_restart: Vec<String>,
-    /// Changes by the API that are in force and not in the configuration file: `sink telemetry`. They last until the
-    /// service is restarted.
+    /// Changes by the API that are in force but not in the configuration file: `sink telemetry`. They last until the service is restarted.
     pub not_in_file: Vec<String>,
-    /// Other parts that are written with it, so that they stay as they are: `sink telemetry (kafka = "main")` where there is a second cluster.
+    /// Other parts that are written as well, so that they stay as they are: `sink telemetry (kafka = "main")` when a second cluster is added.
     pub also: Vec<String>,
-    /// Settings that are valid but probably not intended: for a change of one part those that it brings, otherwise those of the whole file.
+    /// Settings that are valid but probably not intended: for a change of one part those of the change, otherwise those of the whole file.
     pub warnings: Vec<String>,
-    /// Connections that are closed by it, in words: those of clients of removed listeners, those of changed bridges to their remotes.
+    /// Connections that the change closes, in words: those of clients of removed listeners, and of changed bridges to their remotes.
     pub closes: Vec<String>,
-    /// Clients that are disconnected by it: those that would not be admitted any more, and those of listeners that are removed; null: a shard
-    /// has not answered in time.
+    /// Clients that the change disconnects: those that would not be admitted any more, and those of removed listeners; null: a shard has not answered in
+    /// time.
     pub disconnected_clients: Option<u64>,
-    /// There was nothing of that name before.
+    /// Whether the part is new.
     #[serde(skip)]
     pub is_new: bool,
 }
@@ -154,11 +153,11 @@ pub struct Reloaded {
 pub enum ReloadRefused {
     /// The file has mistakes: all of them.
     Mistakes(Vec<Mistake>),
-    /// There is nothing to reload, or not now.
+    /// There is nothing to reload, or a reload is not possible now.
     NotNow(String),
-    /// The file has another content than the one that was to be replaced.
+    /// The content of the file is not the one to replace.
     Changed(String),
-    /// There is nothing of that name.
+    /// The part does not exist.
     Unknown(String),
 }
 
@@ -171,20 +170,20 @@ impl fmt::Display for ReloadRefused {
     }
 }
 
-/// Something that is wrong with a configuration.
+/// A mistake in a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Mistake {
-    /// The file, or where else it comes from; empty: that is not known.
+    /// The file, or another origin of the setting; empty: unknown.
     pub file: String,
-    /// Its line, from 1; 0: it has no place in the file.
+    /// Line, from 1; 0: the mistake has no place in the file.
     pub line: usize,
-    /// Its column in characters, from 1; 0 where `line` is 0.
+    /// Column in characters, from 1; 0 where `line` is 0.
     pub column: usize,
-    /// The key with its path, like `sink[0].linger`; empty where no key is concerned.
+    /// Path of the key, like `sink[0].linger`; empty where no key is concerned.
     pub key: String,
-    /// What is wrong, in words.
+    /// Description of the mistake.
     pub what: String,
-    /// The cure, where that is known.
+    /// How to fix it, if known.
     pub hint: Option<String>,
 }
 
@@ -211,7 +210,7 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// All of them, with this between two.
+/// Joins all mistakes with `between`.
 fn lines(mistakes: &[Mistake], between: &str) -> String {
     mistakes.iter().map(Mistake::to_string).collect::<Vec<_>>().join(between)
 }
@@ -220,12 +219,12 @@ fn lines(mistakes: &[Mistake], between: &str) -> String {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct ReloadQuery {
-    /// Only say what would change.
+    /// Only report what would change.
     dry_run: Option<bool>,
 }
 
-/// Reads the configuration file again, with the same options and environment variables, and applies what can be changed
-/// while the service runs; no connection is closed. The answer comes when the changes are in force on all shards.
+/// Reads the configuration file again, with the same options and environment variables, and applies the settings that can change at run time; no connection
+/// is closed. The answer is sent when the changes are in force on all shards.
 #[utoipa::path(post, path = "/api/v1/reload", tag = "service", params(ReloadQuery), responses(
     (status = 200, body = Reloaded),
     (status = 400, body = Problem, content_type = "application/problem+json"),
@@ -246,12 +245,12 @@ async fn reload(
     Ok(Json(reloaded))
 }
 
-/// Has something changed and waits until it is in force.
+/// Requests a change and waits until it is in force.
 pub(super) async fn carry_out(view: &View, wanted: Wanted, dry_run: bool) -> Result<Reloaded, Problem> {
     outcome(view, wanted, dry_run).await?.map_err(refused)
 }
 
-/// The same; why nothing was changed is not a problem document yet.
+/// Like [`carry_out`], but returns the refusal as it is.
 pub(super) async fn outcome(
     view: &View,
     wanted: Wanted,
@@ -264,7 +263,7 @@ pub(super) async fn outcome(
     Ok(outcome)
 }
 
-/// Asks the main thread. Where its outcome comes; who asked may have gone away by then.
+/// Sends a request to the main thread, and returns the receiver of its outcome. The caller may disconnect before.
 pub(super) fn asked<T: Send + 'static>(
     ask: impl FnOnce(Box<dyn FnOnce(Result<T, ReloadRefused>) + Send>) -> bool,
 ) -> Result<oneshot::Receiver<Result<T, ReloadRefused>>, Problem> {
@@ -272,12 +271,12 @@ pub(super) fn asked<T: Send + 'static>(
     if ask(Box::new(move |outcome| drop(answer.send(outcome)))) { Ok(told) } else { Err(stopping()) }
 }
 
-/// The main thread does not answer any more.
+/// The problem of a main thread that does not answer any more.
 pub(super) fn stopping() -> Problem {
     Problem::unavailable("the service is stopping")
 }
 
-/// As a problem document.
+/// A refusal as a problem document.
 pub(super) fn refused(refused: ReloadRefused) -> Problem {
     match refused {
         ReloadRefused::Mistakes(all) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, lines(&all, "\n")),

@@ -1,4 +1,4 @@
-//! Retained messages: asked of the shards, each of which is the home of some topics.
+//! Retained messages, collected from the shards, each of which is the home of some topics.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<super::Shown> {
 #[derive(Debug, Serialize, ToSchema)]
 struct Message {
     topic: String,
-    /// QoS that it was published at.
+    /// QoS at which the message was published.
     qos: u8,
     payload_bytes: usize,
     /// The payload, if it is text; only in the answer about one message.
@@ -38,13 +38,13 @@ struct Message {
     /// The payload in Base64, if it is not text; only in the answer about one message.
     #[serde(skip_serializing_if = "Option::is_none")]
     payload_base64: Option<String>,
-    /// How long it has been retained, since the start of the service if it is older.
+    /// Seconds since the message was retained, counted from the process's start if that was earlier.
     age_seconds: u64,
-    /// When it expires; null: never.
+    /// Seconds until the message expires; null: never.
     expires_in_seconds: Option<u64>,
-    /// It is on disk and survives a restart.
+    /// Whether the message is on disk and survives a restart.
     stored: bool,
-    /// The shard that retains it.
+    /// The shard that retains the message.
     shard: usize,
 }
 
@@ -69,7 +69,7 @@ impl Message {
 #[derive(Debug, Serialize, ToSchema)]
 struct Messages {
     retained: Vec<Message>,
-    /// Ask with this cursor for the next page; null: this was the last. A page may be shorter than its limit, or empty.
+    /// Cursor of the next page; null: this is the last page. A page may be shorter than its limit, or empty.
     next: Option<String>,
 }
 
@@ -77,13 +77,13 @@ struct Messages {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Query {
-    /// Only those with topics that this topic filter matches.
+    /// Only messages of topics that match this topic filter.
     #[param(default = "#")]
     filter: Option<String>,
-    /// At most this many.
+    /// The most entries to return.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
-    /// `next` of the page before.
+    /// `next` of the previous page.
     cursor: Option<String>,
 }
 
@@ -127,7 +127,7 @@ async fn retained_message(
     }
 }
 
-/// Ends the retained message of a topic. Subscribers are not told.
+/// Deletes the retained message of a topic. Subscribers are not notified.
 #[utoipa::path(delete, path = "/api/v1/retained/{topic}", tag = "retained",
     params(("topic" = String, Path, description = "Topic, percent-encoded")), responses(
     (status = 204, description = "It is not retained any more"),

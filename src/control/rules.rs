@@ -1,4 +1,4 @@
-//! Rules: what they have done, the last failure of each, the functions of SQL, and a statement that is tried on a message.
+//! Rules: their counters, the last failure of each, the functions of SQL, and trials of statements.
 
 use std::sync::Arc;
 
@@ -32,21 +32,21 @@ pub(super) fn routes() -> OpenApiRouter<Shown> {
 pub struct Rule {
     /// The rule's name.
     pub name: String,
-    /// What it is for, as its operator says.
+    /// Description from the configuration.
     pub description: Option<String>,
     /// The statement.
     pub sql: String,
     /// Topic filters of FROM.
     pub from: Vec<String>,
-    /// Names of its sinks.
+    /// Names of the rule's sinks.
     pub sinks: Vec<String>,
-    /// The messages that it publishes of each output, with keys as in the configuration.
+    /// The rule's republished messages, with keys as in the configuration.
     pub republish: Vec<Value>,
-    /// The handling of a message for which it fails.
+    /// Handling of a message for which the rule fails.
     pub on_error: &'static str,
-    /// It is evaluated.
+    /// Whether the rule is evaluated.
     pub is_enabled: bool,
-    /// It is not in the configuration any more.
+    /// Whether it is no longer in the configuration.
     pub is_removed: bool,
 }
 
@@ -57,48 +57,48 @@ impl Rule {
     }
 }
 
-/// A rule and what it has done since the start, all shards together.
+/// A rule and its counters since the process began, all shards together.
 #[derive(Debug, Serialize, ToSchema)]
 struct RuleStatus {
-    /// Its name in the configuration.
+    /// Name in the configuration.
     name: String,
-    /// What it is for, as the configuration says.
+    /// Description from the configuration.
     description: Option<String>,
     /// The statement.
     sql: String,
     /// Topic filters of FROM.
     from: Vec<String>,
-    /// Names of the sinks that it feeds.
+    /// Names of the sinks that the rule feeds.
     sinks: Vec<String>,
-    /// The messages that it publishes of each output, with keys as in the configuration file.
+    /// The messages published for each output, with keys as in the configuration file.
     #[schema(value_type = Vec<Object>)]
     republish: Vec<Value>,
-    /// What becomes of a message for which it fails: `skip`, `dead-letter`, `reject`.
+    /// Handling of a message for which the rule fails: `skip`, `dead-letter`, `reject`.
     #[schema(example = "skip")]
     on_error: &'static str,
-    /// `running`, or `disabled`: its key `enabled` is false.
+    /// `running`, or `disabled`: the rule's key `enabled` is false.
     #[schema(example = "running")]
     state: &'static str,
     #[serde(flatten)]
     numbers: RuleNumbers,
-    /// The newest failure that is still among the events; null: there is none.
+    /// The newest failure that is still among the events; null: none.
     last_failure: Option<RuleFailure>,
-    /// Growth a second.
+    /// Rates per second.
     rate: RuleRate,
 }
 
-/// Numbers of a rule. Each message for which it was evaluated is passed, filtered or failed.
+/// Counters of a rule. Each message for which it was evaluated is passed, filtered or failed.
 #[derive(Debug, Serialize, ToSchema)]
 struct RuleNumbers {
-    /// Messages for which it has made an output.
+    /// Messages for which the rule has made an output.
     passed: u64,
-    /// Messages that WHERE, INCASE or FOREACH left nothing of.
+    /// Messages without an output because of WHERE, INCASE or FOREACH.
     filtered: u64,
-    /// Messages for which it has failed.
+    /// Messages for which the rule has failed.
     failed: u64,
-    /// Outputs: each is a record of each sink, and a message of each `republish`.
+    /// Outputs: each is a record for each sink, and a message for each `republish`.
     outputs: u64,
-    /// Messages that it has published, by what became of them.
+    /// Messages that the rule has published, by outcome.
     publications: RulePublications,
     /// Failures by reason.
     failures: RuleFailures,
@@ -106,16 +106,16 @@ struct RuleNumbers {
     mixed_comparisons: u64,
 }
 
-/// Messages that a rule has published.
+/// Messages that a rule has published, by outcome.
 #[derive(Debug, Serialize, ToSchema)]
 struct RulePublications {
-    /// They have a sink, a rule, a subscriber or a place among the retained ones.
+    /// Messages that a sink, a rule or a subscriber has taken, or that are retained.
     taken: u64,
-    /// Nobody has them.
+    /// Messages that matched nothing.
     unmatched: u64,
-    /// A sink or another rule refuses them for all destinations.
+    /// Messages that a sink or another rule refuses for all destinations.
     refused: u64,
-    /// Dropped: they came from eight rules already, one after the other.
+    /// Messages dropped because they had already passed through eight rules, one after the other.
     r#loop: u64,
 }
 
@@ -124,31 +124,31 @@ struct RulePublications {
 struct RuleFailures {
     /// A value of a type that the operation does not take.
     r#type: u64,
-    /// A text that is no JSON, number or date where one is needed.
+    /// A text that is not the required JSON, number or date.
     decode: u64,
-    /// Outside of what the operation is defined for.
+    /// A value outside the operation's domain.
     domain: u64,
-    /// More than a message may cost.
+    /// A message that costs more than the limit.
     limit: u64,
 }
 
 /// A failure of a rule.
 #[derive(Debug, Serialize, ToSchema)]
 struct RuleFailure {
-    /// When.
+    /// Time of the failure.
     time: String,
-    /// What was refused, and in which part of the statement.
+    /// The failure, and the part of the statement.
     reason: String,
     /// MQTT topic of the message.
     mqtt_topic: Option<String>,
-    /// Client ID of its publisher.
+    /// Client ID of the message's publisher.
     client: Option<String>,
 }
 
-/// Growth a second, over the last seconds.
+/// Rates per second over the last seconds.
 #[derive(Debug, Serialize, ToSchema)]
 struct RuleRate {
-    /// Over how many seconds at most.
+    /// Seconds that the rates cover, at most.
     window_seconds: u64,
     passed_per_second: f64,
     filtered_per_second: f64,
@@ -162,7 +162,7 @@ pub(super) struct Rules {
 }
 
 impl View {
-    /// Places of the rules of the configuration.
+    /// Indexes of the rules of the configuration.
     pub(super) fn shown_rules(&self) -> impl Iterator<Item = usize> {
         let all = self.described.rules.iter().enumerate();
         all.filter(|(_, rule)| !rule.is_removed).map(|(index, _)| index)
@@ -255,15 +255,15 @@ struct Functions {
 /// A function of SQL.
 #[derive(Debug, Serialize, ToSchema)]
 struct Function {
-    /// Its name; statements may write it in any case.
+    /// Name; statements may write it in any case.
     name: &'static str,
-    /// The group of functions that it belongs to.
+    /// The function's group.
     family: &'static str,
-    /// Its arguments, as in `(text[, chars])`.
+    /// Arguments, as in `(text[, chars])`.
     arguments: &'static str,
-    /// What it yields.
+    /// Result of the function.
     meaning: &'static str,
-    /// A call.
+    /// An example call.
     example: &'static str,
 }
 
@@ -286,30 +286,32 @@ async fn rule_functions() -> Json<Functions> {
 pub struct RuleAsk {
     /// The statement.
     pub sql: String,
-    /// Fields of the message, as SQL names them: `topic`, `payload`, `clientid`, … A payload that is no text is taken as JSON. Without a topic, FROM names it.
+    /// Fields of the message, as SQL names them: `topic`, `payload`, `clientid`, … A payload that is not a text is taken as JSON. The default topic is
+    /// derived from FROM.
     #[serde(default)]
     #[schema(value_type = Object)]
     pub context: Map<String, Value>,
-    /// Name of a rule of the configuration: the statement is tried in the place of its own, and its sinks and its `republish` get the outputs.
+    /// Name of a rule of the configuration: the statement replaces that rule's own, and the rule's sinks and `republish` get the outputs.
     pub rule: Option<String>,
-    /// Names of sinks that get the outputs, in the place of those of the rule.
+    /// Names of sinks that get the outputs, instead of those of the rule.
     #[serde(default)]
     pub sinks: Vec<String>,
 }
 
-/// What a statement makes of a message.
+/// Result of a statement for a message.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct RuleTrial {
     /// Whether FROM matches the message's topic.
     pub matches: bool,
-    /// The outputs, as they would be written; none if it is filtered or fails.
+    /// The outputs, as they would be written; none if the message is filtered or the statement fails.
     #[schema(value_type = Vec<Object>)]
     pub outputs: Vec<Value>,
-    /// Why it fails for the message; null: it does not.
+    /// Why the statement fails for the message; null: it does not fail.
     pub failure: Option<String>,
-    /// What is probably not meant.
+    /// Parts of the statement that are probably not intended.
     pub warnings: Vec<String>,
-    /// The records that sinks would write of the outputs: `sink`, and `refused`, `topic`, `key`, `value`, `timestamp` and `headers` as the trial of a sink has them.
+    /// The records that sinks would write of the outputs: `sink`, and `refused`, `topic`, `key`, `value`, `timestamp` and `headers` as in the trial of a
+    /// sink.
     #[schema(value_type = Vec<Object>)]
     pub records: Vec<Value>,
     /// The messages that the rule would publish: `topic`, `payload`, `qos`, `retain`, `user_properties`.
@@ -317,7 +319,7 @@ pub struct RuleTrial {
     pub messages: Vec<Value>,
 }
 
-/// Tries a statement on a message that is given with it. Nothing is published and nothing is written.
+/// Tries a statement on a given message. Nothing is published and nothing is written.
 #[utoipa::path(post, path = "/api/v1/sql/test", tag = "rules", request_body = RuleAsk, responses(
     (status = 200, body = RuleTrial),
     (status = 400, body = Problem, content_type = "application/problem+json"),

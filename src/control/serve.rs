@@ -1,5 +1,5 @@
-//! Accepts connections to the control plane, plain or over TLS, and serves each until it ends or takes too long. Handshakes are
-//! made beside each other: one that is slow holds up no other.
+//! Accepts connections to the control plane, plain or over TLS, and serves each until it ends or times out. Handshakes run concurrently: a slow one delays
+//! no other.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -28,19 +28,19 @@ use super::Shown;
 use super::connections::{Connections, Doing, Place};
 use crate::address::Address;
 
-/// A request's head, in bytes.
+/// Limit of the bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 64 << 10;
-/// Before another attempt to accept, when there was no descriptor.
+/// Pause before another attempt to accept, when there was no descriptor.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves for as long as it is polled.
+/// Accepts and serves connections for as long as it is polled.
 pub(super) async fn serve(listener: TcpListener, shown: Shown, router: Router, connections: Arc<Connections>) {
     loop {
         let (socket, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::debug!(%error, "a connection to the control plane cannot be accepted");
-                // There may be no descriptor: one is taken from a connection that waits.
+                // If there is no descriptor, closing an idle connection frees one.
                 connections.close_spare(None);
                 tokio::time::sleep(PAUSE).await;
                 continue;
@@ -83,7 +83,7 @@ impl Connection {
     }
 
     async fn serve(self, socket: Watched) {
-        // With the certificate that there is now.
+        // The handshake uses the certificate that is in force now.
         let Some(config) = self.shown.view().tls.clone() else { return self.requests(socket).await };
         match TlsAcceptor::from(config).accept(socket).await {
             Ok(stream) => self.requests(stream).await,
@@ -114,18 +114,18 @@ impl Connection {
     }
 }
 
-/// What a path below the one at a proxy stands for; `None`: it is not below it.
+/// The URI without the base path at a proxy; `None`: the path is not below the base path.
 fn below(uri: &Uri, base_path: &str) -> Option<Uri> {
     let rest = uri.path_and_query()?.as_str().strip_prefix(base_path).filter(|_| !base_path.is_empty())?;
     match rest.as_bytes().first() {
         None => Some(Uri::from_static("/")),
         Some(b'/') => rest.parse().ok(),
-        // The name of another path begins with it.
+        // The path of something else, which merely begins with the base path.
         Some(_) => None,
     }
 }
 
-/// A socket that says what happens on it.
+/// A socket that reports its activity to [`Doing`].
 struct Watched {
     io: TcpStream,
     doing: Arc<Doing>,
@@ -177,7 +177,7 @@ impl AsyncWrite for Watched {
     }
 }
 
-/// The body of an answer, which says when there is no more of it.
+/// The body of an answer, which reports its end to [`Doing`].
 struct Told {
     inner: Body,
     doing: Arc<Doing>,
@@ -251,19 +251,19 @@ mod tests {
         }
     }
 
-    /// How long after `since` the service has closed its end.
+    /// Time from `since` until the service has closed its end.
     async fn closed(mut stream: TcpStream, since: Instant) -> Duration {
         let mut rest = Vec::new();
         let _ = stream.read_to_end(&mut rest).await;
         since.elapsed()
     }
 
-    /// Finding S4: nothing keeps a connection for ever but an answer that is read.
+    /// Finding S4: only an answer that the peer reads can keep a connection open for ever.
     #[tokio::test]
     async fn finding_s4_what_takes_too_long_is_closed() {
         let (addr, connections) = started().await;
         let connect = || async { (TcpStream::connect(addr).await.unwrap(), Instant::now()) };
-        // Nothing at all, and half a head, byte by byte.
+        // A connection that sends nothing, and one that sends half a head, byte by byte.
         let (silent, since) = connect().await;
         assert!(closed(silent, since).await >= BOUNDS.head);
         let (mut dripping, since) = connect().await;
@@ -272,7 +272,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         assert!(since.elapsed() >= BOUNDS.head);
-        // Kept for longer between requests.
+        // A connection may be idle for longer between requests.
         let (mut kept, since) = connect().await;
         for _ in 0..2 {
             kept.write_all(GET).await.unwrap();
@@ -282,7 +282,7 @@ mod tests {
             tokio::time::sleep(BOUNDS.head).await;
         }
         assert!(closed(kept, since).await >= BOUNDS.idle + BOUNDS.head);
-        // An answer that nobody reads.
+        // A client that does not read its answer.
         let (mut deaf, _) = connect().await;
         deaf.write_all(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         let timeouts = || connections.read()[3].value;

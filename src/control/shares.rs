@@ -1,4 +1,4 @@
-//! Shared subscriptions: each shard is asked for its part of them, and the parts of one are put together.
+//! Shared subscriptions: each shard is asked for its parts, and the parts of each share are combined.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,19 +22,19 @@ pub(super) fn routes() -> OpenApiRouter<super::Shown> {
 /// A shared subscription, on all shards.
 #[derive(Debug, Serialize, ToSchema)]
 struct Share {
-    /// Share name: its members subscribe to `$share/NAME/FILTER`.
+    /// Share name. Members subscribe to `$share/NAME/FILTER`.
     name: String,
     /// Topic filter.
     filter: String,
-    /// How a member is chosen: `share_strategy` of `[delivery]`.
+    /// Strategy that chooses a member: `share_strategy` of `[delivery]`.
     strategy: &'static str,
     #[serde(flatten)]
     sum: Numbers,
-    /// The same by shard.
+    /// Numbers by shard.
     shards: Vec<OnShard>,
 }
 
-/// What a shard has of a shared subscription.
+/// Numbers of a shared subscription on one shard.
 #[derive(Debug, Serialize, ToSchema)]
 struct OnShard {
     shard: usize,
@@ -51,11 +51,11 @@ struct Numbers {
     online: usize,
     /// Members with messages that are on disk and survive a restart.
     kept: usize,
-    /// Messages that wait for a member with room; those that a member was sent are counted at its client.
+    /// Messages queued until a member has room; messages that a member was sent are counted at its client.
     queued_messages: usize,
     /// Bytes of the queued messages.
     queued_bytes: usize,
-    /// Age of the oldest of them; null: there is none.
+    /// Age of the oldest queued message; null: none.
     oldest_queued_seconds: Option<u64>,
 }
 
@@ -82,7 +82,7 @@ impl Numbers {
 }
 
 impl Share {
-    /// The parts of one, by shard: at least one.
+    /// Combines the parts of one share, at least one, each with its shard.
     fn new(parts: Vec<(usize, inspect::Share)>) -> Option<Self> {
         let mut sum = Numbers::default();
         let on_shard = |(shard, of): &(usize, inspect::Share)| {
@@ -100,7 +100,7 @@ impl Share {
 #[derive(Debug, Serialize, ToSchema)]
 struct Shares {
     shares: Vec<Share>,
-    /// Ask with this cursor for the next page; null: this was the last. A page may be shorter than its limit.
+    /// Cursor of the next page; null: this is the last page. A page may be shorter than its limit.
     next: Option<String>,
 }
 
@@ -108,12 +108,12 @@ struct Shares {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Query {
-    /// Only those with this text in their name or topic filter.
+    /// Only shares with this text in their name or topic filter.
     search: Option<String>,
-    /// At most this many.
+    /// The most entries to return.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
-    /// `next` of the page before.
+    /// `next` of the previous page.
     cursor: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What the control plane shows at present: another view when the configuration changes.
+//! The current view of the control plane, which is replaced when the configuration changes.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -8,30 +8,30 @@ use rustls::ServerConfig;
 use super::{Described, Tokens, View};
 use crate::metrics::collector::Boards;
 
-/// See the module. A request takes the view that there is when it comes, and keeps it.
+/// Handle of the current view. A request takes the current view when it arrives, and keeps it.
 #[derive(Clone)]
 pub struct Shown(Arc<RwLock<Arc<View>>>);
 
 impl Shown {
-    /// Shows this.
+    /// Shows a view.
     #[must_use]
     pub fn new(view: View) -> Self {
         Self(Arc::new(RwLock::new(Arc::new(view))))
     }
 
-    /// The view at present.
+    /// Returns the current view.
     #[must_use]
     pub fn view(&self) -> Arc<View> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// From the next request on these tokens are taken, and from the next connection on there is this TLS.
+    /// Sets the tokens from the next request on, and TLS from the next connection on.
     pub fn admit(&self, tokens: Option<Arc<Tokens>>, tls: Option<Arc<ServerConfig>>) {
         let mut view = self.0.write().unwrap_or_else(PoisonError::into_inner);
         *view = Arc::new(View { tokens, tls, ..View::clone(&view) });
     }
 
-    /// Takes the tokens of the same file, which has changed, from the next request on. What is wrong with it, if it cannot be used.
+    /// Reads the tokens' file again if it has changed, and uses them from the next request on; the error if the file cannot be used.
     pub fn renew_tokens(&self) -> Option<Result<(), String>> {
         match self.view().tokens.as_ref()?.renewed()? {
             Ok(tokens) => {
@@ -43,7 +43,7 @@ impl Shown {
         }
     }
 
-    /// Shows the same with other sinks, clusters or listeners.
+    /// Shows other boards and sinks, clusters or listeners, and otherwise the same.
     pub fn show(&self, boards: Arc<Boards>, described: Arc<Described>) {
         let mut view = self.0.write().unwrap_or_else(PoisonError::into_inner);
         *view = Arc::new(View { boards, described, ..View::clone(&view) });

@@ -1,4 +1,4 @@
-//! The slots of `[broker]`: which instance serves which; and an instance that gives all of its own to the others.
+//! The slots of `[broker]`: the instance that serves each, and the drain of an instance.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,26 +24,26 @@ pub(super) fn routes() -> OpenApiRouter<Shown> {
     OpenApiRouter::new().routes(routes!(slots)).routes(routes!(drain, end_drain))
 }
 
-/// Which instance serves which slot of `[broker]`, as this one knows. A client belongs to the slot xxh3_64(client identifier) mod `slots`.
+/// The instance that serves each slot of `[broker]`, as this one knows. A client belongs to the slot xxh3_64(client identifier) mod `slots`.
 #[derive(Debug, Serialize, ToSchema)]
 struct SlotsBody {
     /// Name of this instance.
     name: String,
-    /// How many slots there are.
+    /// Number of slots.
     slots: usize,
     /// Generation of the group of instances; null: there is no `[broker.link]`, and this instance is alone.
     generation: Option<i32>,
-    /// Nothing was heard of the group for almost `session_timeout`: no client is welcomed until it is.
+    /// Whether the group has been silent for almost `session_timeout`: until it is heard again, no client is admitted.
     silent: bool,
-    /// This instance gives its slots to others, or has given them away (`POST /api/v1/broker/drain`).
+    /// Whether this instance gives its slots to others, or has given them away (`POST /api/v1/broker/drain`).
     drained: bool,
-    /// Clients that are connected and that this instance serves, wherever they have connected.
+    /// Connected clients that this instance serves, wherever they have connected.
     clients: u64,
-    /// Clients that have connected here and that other instances serve.
+    /// Clients that have connected here and are served by other instances.
     relayed: u64,
-    /// The instances, in order of their names.
+    /// The instances by name.
     instances: Vec<InstanceBody>,
-    /// Slots that nobody serves for now.
+    /// Slots without an instance at present.
     nobody: Vec<u16>,
 }
 
@@ -51,11 +51,11 @@ struct SlotsBody {
 #[derive(Debug, Serialize, ToSchema)]
 struct InstanceBody {
     name: String,
-    /// Where other instances connect to, for its clients; null: nowhere.
+    /// Address to which other instances connect for this one's clients; null: none.
     link: Option<String>,
-    /// Where clients find it, as others tell them; null: it does not say.
+    /// Address that other instances give to its clients; null: none.
     server: Option<String>,
-    /// The slots that it serves; of this instance those that it has taken over.
+    /// Slots of the instance; for this instance those that it has taken over.
     slots: Vec<u16>,
 }
 
@@ -74,7 +74,7 @@ impl SlotsBody {
     }
 }
 
-/// Which instance serves which slot.
+/// The instance that serves each slot.
 #[utoipa::path(get, path = "/api/v1/broker/slots", tag = "broker", responses(
     (status = 200, body = SlotsBody),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "There is no `[broker]`")))]
@@ -87,12 +87,13 @@ async fn slots(State(view): State<Arc<View>>) -> Result<Json<SlotsBody>, Problem
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct DrainQuery {
-    /// Only say whether it could be done.
+    /// Only report whether it could be done.
     dry_run: Option<bool>,
 }
 
-/// Has this instance give all its slots to the others, eight at a time, and stay without: its clients are told to connect elsewhere, and `/readyz` answers 503.
-/// The answer comes at once; `GET /api/v1/broker/slots` shows how far it is. It lasts until it is ended, until the process ends, or until the instance is alone.
+/// Drains this instance: it gives all its slots to the others, eight at a time, and takes none. Its clients are told to connect elsewhere, and `/readyz`
+/// answers 503. The answer is immediate; `GET /api/v1/broker/slots` shows the progress. The drain lasts until it is ended, until the process ends, or until
+/// the instance is alone.
 #[utoipa::path(post, path = "/api/v1/broker/drain", tag = "broker", params(DrainQuery), responses(
     (status = 200, body = SlotsBody),
     (status = 400, body = Problem, content_type = "application/problem+json"),
@@ -122,7 +123,7 @@ async fn end_drain(
 
 fn carry_out(view: &View, drains: bool, dry_run: bool, token: Option<String>) -> Result<Json<SlotsBody>, Problem> {
     let is_up = view.ready.load(Ordering::Acquire);
-    // What is refused for good comes first.
+    // A permanent refusal takes precedence.
     let is_sent =
         view.shards.drain(drains, dry_run || !is_up).map_err(|why| Problem::new(StatusCode::CONFLICT, why))?;
     if !is_up {

@@ -1,4 +1,4 @@
-//! Sources: what they have done, how they stand, and where they read. The boards have the numbers, the shards are asked for the rest.
+//! Sources: their counters, states and positions. The boards have the numbers, the shards are asked for the rest.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::metrics::inspect::{Ask, Membership, Seek, SeekTo, SourceOnShard, Sour
 use crate::metrics::samples::{Span, WINDOW};
 use crate::metrics::spec::{ClusterMetric as C, SourceMetric as S};
 
-/// Partitions that the answer about a source has at most.
+/// Partitions in the answer about a source, at most.
 const PARTITIONS_MAX: usize = 1_000;
 
 pub(super) fn routes() -> OpenApiRouter<Shown> {
@@ -33,54 +33,55 @@ pub(super) fn routes() -> OpenApiRouter<Shown> {
 pub struct Source {
     /// The source's name.
     pub name: String,
-    /// What it is for, as its operator says.
+    /// Description from the configuration.
     pub description: Option<String>,
-    /// Its cluster's place in [`super::Described::clusters`].
+    /// Index of the source's cluster in [`super::Described::clusters`].
     pub cluster: usize,
     /// Kafka topics.
     pub topics: Vec<String>,
-    /// Its consumer group, if it has one.
+    /// Consumer group, if any.
     pub group: Option<String>,
-    /// It is not in the configuration any more.
+    /// Whether it is no longer in the configuration.
     pub is_removed: bool,
-    /// Nothing is read.
+    /// Whether reading is paused.
     pub is_paused: bool,
-    /// How FROM of a rule names it.
+    /// Name of the source in FROM of a rule.
     pub from: String,
-    /// The rules that name it.
+    /// Rules that name the source.
     pub rules: Vec<String>,
-    /// Its records are no messages, and no rule names it: nothing is read.
+    /// Whether the source reads nothing, because its records are no messages and no rule names it.
     pub is_unused: bool,
 }
 
-/// A source and what it has done since the start, all shards together.
+/// A source and its counters since the process began, all shards together.
 #[derive(Debug, Serialize, ToSchema)]
 struct SourceStatus {
-    /// Its name in the configuration.
+    /// Name in the configuration.
     name: String,
-    /// What it is for, as the configuration says.
+    /// Description from the configuration.
     description: Option<String>,
-    /// Its Kafka cluster.
+    /// Name of the Kafka cluster.
     kafka: String,
-    /// Each Kafka topic with the MQTT topic that is made of its records; empty: they go to rules that name the source.
+    /// Each Kafka topic with the MQTT topic of its records; empty: the records go to rules that name the source.
     topics: BTreeMap<String, String>,
-    /// How FROM of a rule names the source, for its records as they are.
+    /// Name of the source in FROM of a rule, for its records as they are.
     #[schema(example = "$bridges/kafka_consumer:commands")]
     from: String,
-    /// The rules in force that name it so.
+    /// Rules in force that name the source.
     rules: Vec<String>,
-    /// Its consumer group; null: it reads all partitions and commits nothing.
+    /// Consumer group; null: the source reads all partitions and commits nothing.
     group: Option<String>,
-    /// `running`; `joining`: it has no partitions yet, or other members of its group have them all; `trouble`: its group cannot be joined, or
-    /// takes no commits; `stopped`: some partitions are not read after a bad record or batch; `unreachable`: no shard has a connection to the
-    /// cluster; `paused`: nothing is read; `unused`: it has no `mqtt_topic`, and no rule names it: nothing is read; `removed`: it is not in the configuration any more, and is listed until it has left its group.
+    /// `running`; `joining`: the source has no partitions yet, or other members of its group have them all; `trouble`: its group cannot be joined, or
+    /// accepts no commits; `stopped`: some partitions are not read after a bad record or batch; `unreachable`: no shard has a connection to the cluster;
+    /// `paused`: nothing is read; `unused`: the source has no `mqtt_topic`, and no rule names it: nothing is read; `removed`: the source is no longer in
+    /// the configuration, and is listed until it has left its group.
     #[schema(example = "running")]
     state: &'static str,
-    /// Why it is not running.
+    /// Why the source is not running.
     reason: Option<String>,
     #[serde(flatten)]
     numbers: SourceNumbers,
-    /// Growth a second.
+    /// Rates per second.
     rate: SourceRate,
 }
 
@@ -89,50 +90,50 @@ struct SourceStatus {
 struct SourceNumbers {
     /// Records read.
     records: u64,
-    /// Bytes of their keys and values.
+    /// Bytes of the records' keys and values.
     record_bytes: u64,
-    /// Messages for subscribers or sinks.
+    /// Messages published to subscribers or sinks.
     published: u64,
-    /// Records that nobody had subscribed to, dropped.
+    /// Records dropped because nothing had subscribed to them.
     no_subscriber: u64,
     /// Records that cannot be a message.
     bad: u64,
     /// Records with a message that had expired.
     expired: u64,
-    /// Published messages that nobody has after all.
+    /// Published messages that no subscriber has after all.
     lost: u64,
     /// Messages given up after `release_after`.
     released: u64,
     /// Messages that subscribers have not acknowledged, and those after them.
     open_messages: u64,
-    /// Bytes of keys and values of these.
+    /// Bytes of the open messages' keys and values.
     open_bytes: u64,
-    /// Messages that wait for a subscriber.
+    /// Messages queued for a subscriber.
     parked_messages: u64,
-    /// Partitions that its group has given it.
+    /// Partitions that the group has assigned to the source.
     assigned_partitions: u64,
-    /// Those of them that are not read after a bad record or batch.
+    /// Assigned partitions that are not read after a bad record or batch.
     stopped_partitions: u64,
     /// Records in Kafka that were not read, as far as is known.
     lag_records: u64,
     /// Assignments of the group.
     rebalances: u64,
-    /// Times that the group went on without the source.
+    /// Memberships that the group ended.
     memberships_lost: u64,
     /// Offsets committed.
     commits: u64,
     /// Offsets that Kafka refused.
     commits_failed: u64,
-    /// Times that reading went on elsewhere.
+    /// Times that reading continued at another offset.
     resets: u64,
     /// Batches that cannot be read.
     bad_batches: u64,
 }
 
-/// Growth a second, over the last seconds.
+/// Rates per second over the last seconds.
 #[derive(Debug, Serialize, ToSchema)]
 struct SourceRate {
-    /// Over how many seconds at most.
+    /// Seconds that the rates cover, at most.
     window_seconds: u64,
     records_per_second: f64,
     record_bytes_per_second: f64,
@@ -150,9 +151,9 @@ pub(super) struct Sources {
 struct SourceWithPartitions {
     #[serde(flatten)]
     status: SourceStatus,
-    /// The partitions that it has: the first 1,000 by topic and number.
+    /// Partitions of the source: the first 1,000 by topic and number.
     partitions: Vec<Partition>,
-    /// How many it has beside these.
+    /// Number of further partitions.
     partitions_left_out: usize,
 }
 
@@ -161,26 +162,26 @@ struct SourceWithPartitions {
 struct Partition {
     /// Kafka topic.
     topic: String,
-    /// Its number.
+    /// Partition number.
     partition: i32,
-    /// The shard that reads it; null: none does yet.
+    /// The shard that reads the partition; null: none yet.
     shard: Option<usize>,
-    /// The offset of the next record that is read; null: that is not known yet.
+    /// Offset of the next record to read; null: not known yet.
     position: Option<i64>,
-    /// What the group has committed; null: nothing.
+    /// Offset that the group has committed; null: none.
     committed: Option<i64>,
-    /// Records beyond the position, as far as is known.
+    /// Records from the position to the end, as far as is known.
     lag_records: Option<u64>,
     /// Messages that subscribers have not acknowledged, and those after them.
     open_messages: usize,
-    /// Messages that wait for a subscriber.
+    /// Messages queued for a subscriber.
     parked_messages: usize,
-    /// `reading`; `starting`: its place or its leader is being found; `window_full`: subscribers have not acknowledged as many messages as may be
-    /// open; `no_room`: the next message waits for room; `topic_missing`: Kafka does not know its topic any more; `stopped`: it is not read after a bad record or batch, until a seek; `stopping`: it is
-    /// given back.
+    /// `reading`; `starting`: the partition's position or leader is being looked up; `window_full`: the limit of messages that subscribers have not
+    /// acknowledged is reached; `no_room`: the next message waits for room; `topic_missing`: Kafka does not know the topic any more; `stopped`: the
+    /// partition is not read after a bad record or batch, until a seek; `stopping`: the partition is being given back.
     #[schema(example = "reading")]
     state: &'static str,
-    /// Why it is not read, or why Kafka does not answer.
+    /// Why the partition is not read, or why Kafka does not answer.
     reason: Option<String>,
 }
 
@@ -190,13 +191,13 @@ impl View {
         found.ok_or_else(|| Problem::not_found(format!("no source {name:?}; /api/v1/sources lists them")))
     }
 
-    /// Refuses a query that names a source that is not there.
+    /// Refuses a query that names an unknown source.
     pub(super) fn wanted_source(&self, name: Option<&str>) -> Result<(), Problem> {
         let found = name.map(|name| self.source_named(name));
         found.map_or(Ok(()), |found| found.map(drop).map_err(|problem| Problem::bad_request(problem.detail())))
     }
 
-    /// Places of the sources of the configuration, and of removed ones that still have partitions.
+    /// Indexes of the sources of the configuration, and of removed ones that still have partitions.
     pub(super) fn shown_sources(&self) -> impl Iterator<Item = usize> {
         let snapshots = self.boards.read();
         let layout = self.boards.layout();
@@ -205,7 +206,7 @@ impl View {
         all.filter(move |(index, source)| !source.is_removed || has_some(*index)).map(|(index, _)| index)
     }
 
-    /// How a source stands, and why. `told`: what the shards say of it, if they were asked.
+    /// A source's state and the reason. `told`: the shards' reports about the source, if they were asked.
     pub(super) fn source_state(
         &self,
         span: &Span,
@@ -292,7 +293,7 @@ impl View {
         }
     }
 
-    /// The MQTT topic of each Kafka topic, as the configuration is shown.
+    /// The MQTT topic of each Kafka topic, according to the shown configuration.
     fn routes(&self, source: &Source) -> BTreeMap<String, String> {
         let all = self.described.config["source"].as_array();
         let keys = all.into_iter().flatten().find(|keys| keys["name"] == source.name).unwrap_or(&Value::Null);
@@ -303,7 +304,7 @@ impl View {
         source.topics.iter().map(of).collect()
     }
 
-    /// What all shards have of sources, or of one: by shard.
+    /// Asks all shards for all sources, or for one: each with its shard.
     async fn ask_for_sources(
         &self,
         source: Option<usize>,
@@ -320,7 +321,7 @@ impl View {
     }
 }
 
-/// What shards have said of a source.
+/// The shards' reports about one source.
 fn of_source(told: &[(usize, SourceOnShard)], index: usize) -> Vec<&SourceOnShard> {
     told.iter().map(|(_, of)| of).filter(|of| of.source == index).collect()
 }
@@ -353,7 +354,7 @@ async fn source(State(view): State<Arc<View>>, Named(name): Named) -> Result<Jso
     Ok(Json(SourceWithPartitions { status, partitions, partitions_left_out: left_out }))
 }
 
-/// The partitions that shards read, with what the shard of the membership knows of each.
+/// Merges the partitions that shards read with the offsets that the shard of the membership knows.
 fn together(told: Vec<(usize, SourceOnShard)>) -> Vec<Partition> {
     let mut all: BTreeMap<(String, i32), Partition> = BTreeMap::new();
     for (shard, of) in told {
@@ -373,7 +374,7 @@ fn together(told: Vec<(usize, SourceOnShard)>) -> Vec<Partition> {
 }
 
 impl Partition {
-    /// One that no shard has yet.
+    /// A partition that no shard has yet.
     const fn unread(topic: String, partition: i32) -> Self {
         Self {
             topic,
@@ -390,16 +391,16 @@ impl Partition {
     }
 }
 
-/// Where to read on.
+/// The place to continue reading from, and the partitions.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct PlaceToSeek {
     /// Only partitions of this Kafka topic.
     topic: Option<String>,
-    /// Only the partition with this number.
+    /// Only this partition.
     #[schema(minimum = 0)]
     partition: Option<i32>,
-    /// `"earliest"`, `"latest"`, a time as in `"2026-11-26T10:00:00Z"`, an age as in `"-1h"`, or the offset of one partition.
+    /// `"earliest"`, `"latest"`, a time as in `"2026-11-26T10:00:00Z"`, an age as in `"-1h"`, or an offset for one partition.
     to: To,
 }
 
@@ -410,19 +411,19 @@ enum To {
     /// An offset.
     #[schema(value_type = u64)]
     Offset(Number),
-    /// In words.
+    /// A place in words.
     Words(String),
 }
 
-/// What is sought.
+/// Result of a seek.
 #[derive(Debug, Serialize, ToSchema)]
 struct Sought {
-    /// Partitions that are read from the place on. Each goes there within a moment; its position is committed then.
+    /// Number of partitions that seek. Each continues at the place within a moment; its position is committed then.
     partitions: usize,
 }
 
-/// Reads a source's partitions from another place on. Its messages that subscribers have not acknowledged are given up: the group does not wait
-/// for them. A partition that has stopped is read again. It holds for the partitions that this service has, not for those of other members of the
+/// Continues reading a source's partitions from another place. Messages of the source that subscribers have not acknowledged are given up: the group does
+/// not wait for them. A stopped partition is read again. The seek applies to the partitions that this service has, not to those of other members of the
 /// group.
 #[utoipa::path(post, path = "/api/v1/sources/{name}/seek", tag = "sources",
     params(("name" = String, Path, description = "Its name")),

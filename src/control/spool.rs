@@ -1,4 +1,4 @@
-//! The spool: all shards together, and each.
+//! The spool: numbers of all shards together, and of each.
 
 use std::sync::Arc;
 
@@ -16,14 +16,14 @@ pub(super) fn routes() -> OpenApiRouter<super::Shown> {
     OpenApiRouter::new().routes(routes!(spool))
 }
 
-/// The spool, all shards together, and each.
+/// The spool: numbers of all shards together, and of each.
 #[derive(Debug, Serialize, ToSchema)]
 struct SpoolStatus {
     /// Whether the configuration has a spool; without one all numbers are 0.
     configured: bool,
     #[serde(flatten)]
     all: SpoolNumbers,
-    /// Each shard, in order; empty without a spool.
+    /// Numbers of each shard, in order; empty without a spool.
     shards: Vec<ShardSpool>,
 }
 
@@ -39,25 +39,25 @@ struct ShardSpool {
 /// Numbers of the spool.
 #[derive(Debug, Serialize, ToSchema)]
 struct SpoolNumbers {
-    /// Bytes of its segments on disk.
+    /// Bytes of the segments on disk.
     bytes: u64,
-    /// Limit of that.
+    /// Limit of the segments' bytes.
     bytes_max: u64,
-    /// Bytes of records in them that Kafka does not have yet.
+    /// Bytes of records in the segments that are not in Kafka yet.
     live_bytes: u64,
     /// Segments on disk.
     segments: u64,
     /// Sessions on disk.
     sessions: u64,
-    /// Records written since the start.
+    /// Records written since the process began.
     records_written: u64,
-    /// Whether some shard has no room for another record.
+    /// Whether a shard has no room for another record.
     full: bool,
-    /// Whether some shard cannot write.
+    /// Whether a shard cannot write.
     write_failing: bool,
     /// Writes and syncs that failed.
     io_errors: u64,
-    /// Damaged places found.
+    /// Damaged places that were found.
     corruptions: u64,
 }
 
@@ -78,11 +78,11 @@ impl SpoolNumbers {
     }
 }
 
-/// The spool, all shards together, and each.
+/// The spool: numbers of all shards together, and of each.
 #[utoipa::path(get, path = "/api/v1/spool", tag = "spool", responses((status = 200, body = SpoolStatus)))]
 async fn spool(State(view): State<Arc<View>>) -> Json<SpoolStatus> {
     let configured = view.described.has_spool;
-    // One reading of the boards, so that the shards add up.
+    // The boards are read once, so that the shards add up.
     let boards = view.boards.read();
     let all = SpoolNumbers::new(|metric| boards.iter().map(|board| board[metric as usize]).sum());
     let of_shard = |(shard, board): (usize, &Vec<u64>)| {

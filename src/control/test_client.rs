@@ -1,7 +1,7 @@
-//! `GET /ui/mqtt`: a WebSocket for the MQTT client of the dashboard. Its bytes are pumped to a shard, which speaks WebSocket and MQTT with it
-//! as with any client: at the first listener, as the user `dashboard/TOKEN`, with the access control and the limits of that listener.
+//! `GET /ui/mqtt`: a WebSocket for the MQTT client of the dashboard. Its bytes are relayed to a shard, which handles WebSocket and MQTT as for any client:
+//! at the first listener, as the user `dashboard/TOKEN`, with the access control and the limits of that listener.
 //!
-//! It needs a login with the role write, and ends with it. There are 16 at a time, with 1 MiB/s each way.
+//! The WebSocket needs a login with the role write, and ends with the login. Limits: 16 at a time, 1 MiB/s each way.
 
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream as Pair;
@@ -22,26 +22,26 @@ use super::Shown;
 use super::auth::{self, Grant};
 use super::problem::Problem;
 
-/// Clients at a time.
+/// Limit of concurrent clients.
 const CLIENTS_MAX: usize = 16;
-/// Bytes a second, each way.
+/// Limit of bytes per second, each way.
 const BYTES_PER_SECOND: usize = 1 << 20;
-/// Bytes that are read at a time.
+/// Bytes read at a time.
 const READ_BYTES: usize = 16 << 10;
-/// Bytes of a shard's answer to the request.
+/// Limit of the bytes of a shard's answer to the request.
 const HEAD_BYTES_MAX: usize = 1 << 10;
-/// How long a shard may take to answer the request.
+/// Time that a shard may take to answer the request.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 static ROOM: Semaphore = Semaphore::const_new(CLIENTS_MAX);
 static REFUSED: AtomicU64 = AtomicU64::new(0);
 
-/// How many clients there are, and how many have been refused since there were too many.
+/// Number of clients, and of clients refused at the limit.
 pub(super) fn numbers() -> [u64; 2] {
     [(CLIENTS_MAX - ROOM.available_permits()) as u64, REFUSED.load(Ordering::Relaxed)]
 }
 
-/// `/ui/mqtt`
+/// Serves `/ui/mqtt`.
 pub(super) async fn connect(
     State(shown): State<Shown>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -76,7 +76,7 @@ async fn begin(shown: Shown, peer: SocketAddr, mut request: Request) -> Result<R
     Ok(accepted)
 }
 
-/// Sends a shard the request of the page, as far as it is one for a WebSocket; and what it answers.
+/// Sends a shard the page's request for a WebSocket, and returns the shard's answer.
 async fn ask(shard: &mut UnixStream, headers: &HeaderMap) -> std::io::Result<String> {
     let of = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let request = format!(
@@ -100,7 +100,7 @@ async fn ask(shard: &mut UnixStream, headers: &HeaderMap) -> std::io::Result<Str
     Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
-/// The answer of a shard for the page; an error, if it is none that opens a WebSocket.
+/// The shard's answer as a response for the page; an error if the answer does not open a WebSocket.
 fn accepted(answer: &str) -> Result<Response, Problem> {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
     if !head.starts_with("HTTP/1.1 101 ") {
@@ -119,7 +119,7 @@ fn accepted(answer: &str) -> Result<Response, Problem> {
     Ok(response)
 }
 
-/// Carries bytes both ways until an end closes, or the login does not hold any more.
+/// Relays bytes both ways until an end closes, or the login does not hold any more.
 async fn pump(
     page: impl AsyncRead + AsyncWrite + Send + 'static,
     shard: UnixStream,
@@ -136,7 +136,7 @@ async fn pump(
     }
 }
 
-/// `ends` returns when the login does not hold any more: by the tokens of the view at present, not by those of the beginning.
+/// Returns when the login does not hold any more, according to the current view's tokens.
 async fn ends(shown: &Shown, grant: &Grant) {
     while may_go_on(shown, grant) {
         sleep(auth::GRANT_CHECKED_EVERY).await;
@@ -148,7 +148,7 @@ fn may_go_on(shown: &Shown, grant: &Grant) -> bool {
     grant.holds(&view) && auth::may_read_messages(&view, grant).is_ok()
 }
 
-/// One way, at [`BYTES_PER_SECOND`] at most.
+/// Relays one way, at most at [`BYTES_PER_SECOND`].
 async fn carry(from: impl AsyncRead, to: impl AsyncWrite) {
     let (mut from, mut to) = (std::pin::pin!(from), std::pin::pin!(to));
     let mut bytes = vec![0; READ_BYTES];
@@ -160,7 +160,7 @@ async fn carry(from: impl AsyncRead, to: impl AsyncWrite) {
     }
 }
 
-/// The time that these bytes take at [`BYTES_PER_SECOND`].
+/// The time that `bytes` take at [`BYTES_PER_SECOND`].
 const fn rest(bytes: usize) -> Duration {
     Duration::from_micros(bytes as u64 * 1_000_000 / BYTES_PER_SECOND as u64)
 }

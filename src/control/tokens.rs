@@ -1,4 +1,4 @@
-//! Tokens of `control.tokens_file`: names, roles and hashes, and the one that a request has.
+//! Tokens of `control.tokens_file`: names, roles and hashes, and the check of a request's token.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
@@ -18,7 +18,7 @@ use super::own_token::sha256;
 use super::problem::Problem;
 use crate::address::Address;
 
-/// What a token allows.
+/// Role of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// GET.
@@ -27,11 +27,11 @@ pub enum Role {
     Write,
 }
 
-/// How a token is stored.
+/// Stored form of a token.
 enum Stored {
     /// SHA-256. The tokens that `forebay token` makes are random: no slower hash would make them harder to guess.
     Fast([u8; 32]),
-    /// argon2id, as earlier versions wrote it.
+    /// argon2id, which earlier versions wrote.
     Slow(Box<PasswordHash>),
 }
 
@@ -39,11 +39,11 @@ struct Token {
     name: String,
     role: Role,
     stored: Stored,
-    /// A digest of what is stored: another one is another token, whatever its name.
+    /// Digest of the stored form: a different digest is a different token, whatever its name.
     print: [u8; 32],
 }
 
-/// A file, and what tells one state of it from another.
+/// A file's path and metadata, which change when the file is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Stamp {
     path: PathBuf,
@@ -63,7 +63,7 @@ impl Stamp {
         }
     }
 
-    /// Whether the file was written so recently that there may be more to come.
+    /// Whether the file was written so recently that more writes may follow.
     fn is_fresh(&self) -> bool {
         self.modified.and_then(|at| at.elapsed().ok()).is_some_and(|age| age < SETTLED_AFTER)
     }
@@ -71,14 +71,14 @@ impl Stamp {
 
 /// The tokens of a file.
 pub struct Tokens {
-    /// The file as it was when it was last looked at; `None`: they are of no file.
+    /// State of the file when it was last checked; `None`: the tokens are not from a file.
     seen: Mutex<Option<Stamp>>,
     tokens: Vec<Token>,
-    /// Digests of tokens of slow hashes that have been verified, with their place.
+    /// Digests of verified tokens with slow hashes, each with the token's index.
     verified: Mutex<Vec<([u8; 32], usize)>>,
-    /// One slow verification at a time: guessing costs one core at most.
+    /// Admits one slow verification at a time: guessing costs one core at most.
     busy: Arc<Semaphore>,
-    /// From where the requests come that wait for it or have it.
+    /// Addresses of the requests that wait for a slow verification or run it.
     waiting: Arc<Mutex<Vec<Address>>>,
 }
 
@@ -88,17 +88,17 @@ impl fmt::Debug for Tokens {
     }
 }
 
-/// How long a file must not have been written to before it is read again.
+/// Time since the last write to a file before the file is read again.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
-/// Tokens that a file may hold.
+/// Limit of the tokens in a file.
 const TOKENS_MAX: usize = 64;
-/// How a line says SHA-256, in front of the digest in hexadecimal.
+/// Prefix of a SHA-256 digest in hexadecimal.
 const SHA256: &str = "sha256:";
-/// Requests that may wait for slow verifications, and those of one address.
+/// Limits of requests that wait for slow verifications: of all, and of one address.
 const WAITING_MAX: usize = 16;
 const WAITING_OF_ADDRESS_MAX: usize = 4;
 
-/// Requests that were refused as too many waited for slow verifications, since the start.
+/// Requests refused since the process began because too many waited for slow verifications.
 static REFUSED: AtomicU64 = AtomicU64::new(0);
 
 /// See [`REFUSED`].
@@ -106,7 +106,7 @@ pub(super) fn checks_refused() -> u64 {
     REFUSED.load(Ordering::Relaxed)
 }
 
-/// A place among the requests that wait.
+/// A place among the waiting requests, freed when dropped.
 struct Waits {
     waiting: Arc<Mutex<Vec<Address>>>,
     address: Address,
@@ -122,10 +122,10 @@ impl Drop for Waits {
 }
 
 impl Tokens {
-    /// From `control.tokens_file`.
+    /// Reads `control.tokens_file`.
     ///
     /// # Errors
-    /// It cannot be read, or which line is wrong and why.
+    /// The file cannot be read, or a line is wrong: the line and the reason.
     pub fn read(path: &Path) -> Result<Self, String> {
         let stamp = Stamp::of(path);
         let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
@@ -134,7 +134,7 @@ impl Tokens {
         Ok(Self { seen: Mutex::new(Some(stamp)), ..tokens })
     }
 
-    /// The tokens of the same file, where it has changed since the last look; what is wrong with it is said once.
+    /// The tokens of the same file, if it has changed since the last check; a mistake is reported once.
     pub fn renewed(&self) -> Option<Result<Self, String>> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let known = seen.as_ref()?;
@@ -154,10 +154,10 @@ impl Tokens {
         format!("{name} {role} {SHA256}{digits}")
     }
 
-    /// From lines `NAME ROLE HASH`; empty lines and lines that begin with `#` are passed over.
+    /// Parses lines `NAME ROLE HASH`; skips empty lines and lines that begin with `#`.
     ///
     /// # Errors
-    /// Which line is wrong and why.
+    /// The wrong line, and the reason.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut tokens: Vec<Token> = Vec::new();
         for (number, line) in (1..).zip(text.lines()) {
@@ -194,25 +194,25 @@ impl Tokens {
         }
     }
 
-    /// How many there are; never none.
+    /// Number of tokens, at least 1.
     #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "a file without tokens is refused")]
     pub fn len(&self) -> usize {
         self.tokens.len()
     }
 
-    /// Names of the tokens with a slow hash: requests with them may have to wait while others guess.
+    /// Names of the tokens with a slow hash: requests with them may have to wait while others are verified.
     pub fn slow(&self) -> impl Iterator<Item = &str> {
         let slow = self.tokens.iter().filter(|token| matches!(token.stored, Stored::Slow(_)));
         slow.map(|token| token.name.as_str())
     }
 
-    /// The role of a token that was verified before, if it is still the same.
+    /// The role of a token that was verified before, if the token is unchanged.
     pub(super) fn role(&self, name: &str, print: &[u8; 32]) -> Option<Role> {
         self.tokens.iter().find(|token| token.name == name && token.print == *print).map(|token| token.role)
     }
 
-    /// The place of a token, as far as that is known at once. All are compared, whichever it is.
+    /// The index of a token that needs no slow verification. Compares with all, so that the time reveals nothing.
     fn known(&self, digest: &[u8; 32]) -> Option<usize> {
         let fast = self.tokens.iter().enumerate().filter_map(|(place, token)| match &token.stored {
             Stored::Fast(stored) => Some((stored, place)),
@@ -223,7 +223,7 @@ impl Tokens {
         all.fold(None, |found, (stored, place)| if stored.ct_eq(digest).into() { Some(place) } else { found })
     }
 
-    /// A place among those that wait for a slow verification; `None`: too many do.
+    /// Takes a place among the requests that wait for a slow verification; `None`: too many wait.
     fn wait(&self, address: Address) -> Option<Waits> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let of_address = waiting.iter().filter(|other| **other == address).count();
@@ -235,7 +235,7 @@ impl Tokens {
         Some(Waits { waiting: Arc::clone(&self.waiting), address })
     }
 
-    /// The place of a token with a slow hash: tens of milliseconds for each of the file.
+    /// The index of a token with a slow hash. Takes tens of milliseconds for each such token of the file.
     fn verify(&self, presented: &str) -> Option<usize> {
         let fits = |token: &Token| match &token.stored {
             Stored::Slow(hash) => Argon2::default().verify_password(presented.as_bytes(), &**hash).is_ok(),
@@ -261,7 +261,7 @@ fn stored(hash: &str) -> Option<Stored> {
     PasswordHash::new(hash).ok().filter(|hash| hash.algorithm == argon2::ARGON2ID_IDENT).map(Box::new).map(Stored::Slow)
 }
 
-/// The holder of the token that a request has, if it may do what it asks for.
+/// Authorizes a request by its token, and returns the token's holder.
 pub(super) async fn token(
     (tokens, guesses): (&Arc<Tokens>, &Arc<Guesses>),
     headers: &HeaderMap,
@@ -279,7 +279,7 @@ pub(super) async fn token(
                 Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
             })?;
             let permit = Arc::clone(&tokens.busy).acquire_owned().await;
-            // Another one of the address may have been wrong meanwhile.
+            // Another token from the address may have been found wrong since.
             guesses.look(address, Instant::now())?;
             let (tokens, guesses) = (Arc::clone(tokens), Arc::clone(guesses));
             let verified = tokio::task::spawn_blocking(move || {
@@ -352,13 +352,13 @@ mod tests {
         }
     }
 
-    /// What `forebay token` makes waits for nobody, however many guess.
+    /// A token of `forebay token` never waits, however many guesses are pending.
     #[tokio::test]
     async fn finding_s6_a_right_token_gets_in_beside_wrong_ones() {
         let lines = format!("{}\n{}", Tokens::line("ops", "write", "right"), line("old", "write", "slow"));
         let tokens = Arc::new(Tokens::parse(&lines).expect("tokens"));
         assert_eq!(tokens.slow().collect::<Vec<_>>(), ["old"]);
-        // The only verification is under way, for as long as this is held.
+        // The only verification is under way as long as this permit is held.
         let busy = Arc::clone(&tokens.busy).acquire_owned().await.expect("a permit");
         let guesses = Arc::<Guesses>::default();
         let guess = |n: u8| {
@@ -371,7 +371,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(asked(of, "right", 1).await, 200);
-        // Slow ones wait in turn, and no more of them than there is room for; one address does not take all of it.
+        // Tokens with slow hashes wait in turn, up to the limit; one address cannot use all of it.
         assert_eq!(asked(of, "wrong", 9).await, 429);
         drop(busy);
         let mut counted = [0, 0];
@@ -379,7 +379,7 @@ mod tests {
             let status = guess.await.expect("a status");
             counted[usize::from(status == 429)] += 1;
         }
-        // One of each address was looked at; the others came too soon after it, or found no room.
+        // One token of each address was verified; the others came too soon after it, or found no room.
         assert_eq!(counted, [5, 15]);
         assert_eq!((asked(of, "right", 1).await, asked(of, "slow", 1).await), (200, 429));
         assert_eq!((asked(of, "slow", 7).await, tokens.waiting.lock().expect("a lock").len()), (200, 0));
@@ -389,7 +389,7 @@ mod tests {
         assert!(tokens.wait(Address::of([192, 0, 2, 2].into())).is_some());
     }
 
-    /// Without slow hashes nothing is verified that could be waited for.
+    /// Without slow hashes no request waits for a verification.
     #[tokio::test]
     async fn finding_s6_random_tokens_have_no_queue() {
         let tokens = Arc::new(Tokens::parse(&Tokens::line("ops", "write", "right")).expect("tokens"));

@@ -1,4 +1,4 @@
-//! The topics and clients with the most publishes, and who gets the messages of a topic.
+//! The topics and clients with the most publishes, and the sinks, rules and subscriptions that match a topic.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use super::problem::{Asked, Problem};
 use super::{Shown, View};
 use crate::metrics::inspect::{Ask, Part, Told, TopBy, TopOf};
 
-/// Subscriptions that are counted for one topic.
+/// Limit of the subscriptions counted for one topic.
 const COUNTED_MAX: usize = 1_000;
 
 pub(super) fn routes() -> OpenApiRouter<Shown> {
     OpenApiRouter::new().routes(routes!(top)).routes(routes!(matching))
 }
 
-/// What the list is of.
+/// Kind of entries in the list.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum TopListOf {
@@ -31,18 +31,18 @@ enum TopListOf {
     Topics,
     /// Clients that publish.
     Clients,
-    /// Topics of messages that no sink, rule or subscriber has got.
+    /// Topics of messages without a sink, rule or subscriber.
     Unmatched,
 }
 
-/// What they are counted by.
+/// Measure of the list.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum TopListBy {
-    /// Messages.
+    /// Number of messages.
     #[default]
     Messages,
-    /// Bytes of their packets.
+    /// Bytes of the messages' packets.
     Bytes,
 }
 
@@ -50,13 +50,13 @@ enum TopListBy {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Query {
-    /// What the list is of: topics if it is left out.
+    /// Kind of entries in the list: topics if left out.
     #[param(inline)]
     of: Option<TopListOf>,
-    /// What they are counted by: messages if it is left out.
+    /// Measure of the list: messages if left out.
     #[param(inline)]
     by: Option<TopListBy>,
-    /// At most this many.
+    /// The most entries to return.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
 }
@@ -66,31 +66,31 @@ struct Query {
 struct Top {
     of: TopListOf,
     by: TopListBy,
-    /// The numbers are those of samples: one of about this many reads of clients, or publishes that nobody wants, is counted. 1: all are.
+    /// Sampling rate: about one of this many reads of clients, or unmatched publishes, is counted. 1: all are.
     sampled_one_of: u32,
-    /// The most first.
+    /// Entries, the largest first.
     top: Vec<TopRow>,
 }
 
-/// One of them.
+/// A topic or client of the list.
 #[derive(Debug, Serialize, ToSchema)]
 struct TopRow {
-    /// The topic, cut to 1 KiB.
+    /// Topic, cut to 1 KiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     topic: Option<String>,
-    /// The client identifier, cut to 1 KiB.
+    /// Client identifier, cut to 1 KiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     client_id: Option<String>,
-    /// NAME of the `[auth.NAME]` that has admitted it; null: its listener has none. Only of a client.
+    /// NAME of the `[auth.NAME]` that has admitted the client; null: its listener has none. Only for clients.
     #[serde(skip_serializing_if = "Option::is_none")]
     auth: Option<Option<String>>,
-    /// Messages or bytes a second. What is a minute old counts half.
+    /// Messages or bytes per second. Those of a minute ago count half.
     per_second: f64,
-    /// How much of that may belong to others: where there are more names than places, one takes over the number of another.
+    /// Upper bound of the error: where there are more names than places, a new name takes over the number of another.
     error_per_second: f64,
 }
 
-/// The topics or clients with the most publishes of the last minutes, by samples; 256 of each shard at most.
+/// The topics or clients with the most publishes of the last minutes, by sampling; at most 256 of each shard.
 #[utoipa::path(get, path = "/api/v1/top", tag = "clients", params(Query), responses(
     (status = 200, body = Top),
     (status = 400, body = Problem, content_type = "application/problem+json"),
@@ -107,7 +107,7 @@ async fn top(
             return Err(not_an_answer());
         };
         sampled_one_of = sampled_one_of.max(told.every);
-        // A list that has just begun says nothing of its first second.
+        // The rates of a list that has just begun are computed over at least one second.
         let seconds = (told.window_ms as f64 / 1e3).max(1.0);
         for name in told.names {
             let (rate, error) = rates.entry(name.name).or_default();
@@ -169,19 +169,19 @@ struct TopicQuery {
     topic: Option<String>,
 }
 
-/// Who gets the messages of a topic.
+/// Sinks, rules and subscriptions that match a topic.
 #[derive(Debug, Serialize, ToSchema)]
 struct Matching {
     topic: String,
-    /// Names of the sinks that take it. One with `fallback` is among them where no other sink takes it.
+    /// Names of the sinks that take the topic, including one with `fallback` if no other sink takes it.
     sinks: Vec<String>,
-    /// Names of the rules that are evaluated for it. What they make of it goes on as they say.
+    /// Names of the rules that are evaluated for the topic. Their outputs go to the rules' own destinations.
     rules: Vec<String>,
-    /// How many subscriptions match it, shared ones included, as far as one request counts.
+    /// Number of subscriptions that match the topic, shared ones included, up to the limit of one request.
     subscriptions: usize,
-    /// There are more of them: `/api/v1/subscriptions?topic=` lists them all.
+    /// Whether there are further subscriptions: `/api/v1/subscriptions?topic=` lists all.
     more_subscriptions: bool,
-    /// No sink, rule or subscription wants the message: it is acknowledged, and counted as unmatched.
+    /// Whether no sink, rule or subscription matches: the message is acknowledged, and counted as unmatched.
     unmatched: bool,
 }
 

@@ -13,12 +13,12 @@ tokio::task_local! {
     static UNDER: TraceContext;
 }
 
-/// The span of the request at hand, for what it sets off.
+/// Context of the current request's span, the parent of further spans.
 pub(super) fn under() -> Option<TraceContext> {
     UNDER.try_with(|context| *context).ok()
 }
 
-/// A span for each request (the semantic conventions of HTTP servers).
+/// Creates a span for each request (the semantic conventions of HTTP servers).
 pub(super) async fn traced(State(view): State<Arc<View>>, request: Request, next: Next) -> Response {
     let parent = request.headers().get("traceparent").and_then(|value| TraceContext::parse(value.to_str().ok()?));
     let method = request.method().as_str();

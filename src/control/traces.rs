@@ -1,5 +1,5 @@
-//! Traces: packets of one client, or messages of clients with topics that one filter matches, as they come. Shards note them; here they are
-//! collected whenever somebody looks.
+//! Traces: the packets of one client, or the messages of clients with topics that one filter matches. Shards note the packets, and requests for the trace
+//! collect them.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -27,9 +27,9 @@ use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::inspect::{Ask, NamedClient, Told, TraceOf, TracedPacket};
 use crate::metrics::time::{now_ms, rfc3339};
 
-/// How long a trace goes on where nothing is said of it.
+/// Duration of a trace by default.
 const LASTS: Duration = Duration::from_secs(10 * 60);
-/// How often a stream looks for packets.
+/// Interval at which a stream checks for packets.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 pub(super) fn routes() -> OpenApiRouter<Shown> {
@@ -55,7 +55,7 @@ struct Trace {
     of: TraceOf,
     since: Instant,
     since_ms: i64,
-    /// Packets with their numbers, which begin with 1.
+    /// Packets with their numbers, from 1.
     packets: VecDeque<(u64, TracedPacket)>,
     last: u64,
     left_out: u64,
@@ -88,7 +88,7 @@ impl Traces {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes what shards have of a trace. False: there is none with this number.
+    /// Collects the packets of a trace from the shards. False: there is no trace with this number.
     async fn collect(view: &View, id: u64) -> Result<bool, Problem> {
         let mut found = Vec::new();
         let mut left_out = 0;
@@ -112,7 +112,7 @@ impl Traces {
         Ok(true)
     }
 
-    /// Ends a trace everywhere.
+    /// Ends a trace on all shards.
     async fn end(view: &View, id: u64) -> bool {
         let was_there = {
             let mut known = view.traces.known();
@@ -121,7 +121,7 @@ impl Traces {
             known.all.len() < before
         };
         for shard in 0..view.shards.count() {
-            // A shard that does not answer has a trace that ends by itself.
+            // On a shard that does not answer, the trace ends by itself.
             let _ = ask(view, shard, Ask::EndTrace(id)).await;
         }
         was_there
@@ -131,22 +131,22 @@ impl Traces {
 /// A trace.
 #[derive(Debug, Serialize, ToSchema)]
 struct TraceBody {
-    /// Its number.
+    /// Number of the trace.
     id: u64,
-    /// The client with the packets that it shows; null: it shows messages.
+    /// Client identifier of the traced client; null: the trace shows messages.
     client_id: Option<String>,
-    /// NAME of the client's `[auth.NAME]`, if only the client of this one is meant.
+    /// NAME of the client's `[auth.NAME]`, if the trace is limited to it.
     auth: Option<String>,
-    /// The topic filter of the messages that it shows, as clients publish them; null: it shows a client.
+    /// Topic filter of the traced messages, as clients publish them; null: the trace shows a client.
     filter: Option<String>,
     began_at: String,
-    /// How long it goes on.
+    /// Seconds until the trace ends.
     seconds_left: u64,
-    /// It is over. It stays until it is deleted, or another one needs its place.
+    /// Whether the trace has ended. It stays until it is deleted, or a new trace needs its place.
     over: bool,
-    /// Packets so far, those that are not kept any more among them.
+    /// Packets so far, including those that are not kept any more.
     packets: u64,
-    /// Packets that it does not show: more came than it may note.
+    /// Packets left out because they exceeded the limit of the trace.
     left_out: u64,
 }
 
@@ -160,13 +160,13 @@ struct TraceList {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct TraceToBegin {
-    /// Client identifier: each packet of the client, in both directions, from its CONNECT on.
+    /// Client identifier: all packets of the client, in both directions, from its CONNECT on.
     client_id: Option<String>,
-    /// Of several clients with this identifier the one of `[auth.NAME]`; empty: the one of listeners without.
+    /// NAME of the client's `[auth.NAME]`, if several have the identifier; empty: the client of a listener without one.
     auth: Option<String>,
-    /// Topic filter: each PUBLISH of a client with a topic that it matches.
+    /// Topic filter: each PUBLISH of a client with a matching topic.
     filter: Option<String>,
-    /// How long it goes on, up to 3600 s; 600 if it is left out.
+    /// Duration in seconds, up to 3600; 600 if left out.
     #[schema(minimum = 1, maximum = 3600)]
     seconds: Option<u64>,
 }
@@ -192,30 +192,30 @@ impl TraceToBegin {
 /// A packet of a trace.
 #[derive(Debug, Serialize, ToSchema)]
 struct PacketBody {
-    /// Its number in the trace.
+    /// Number of the packet in the trace.
     number: u64,
     at: String,
-    /// `in`: the client has sent it; `out`: it was sent to the client.
+    /// `in`: from the client; `out`: to the client.
     direction: &'static str,
     client_id: String,
     auth: Option<String>,
-    /// The packet's name, as the standard writes it; `malformed`: it is none.
+    /// Name of the packet in the standard; `malformed`: not a valid packet.
     packet: &'static str,
     packet_id: Option<u16>,
     /// Topic of a PUBLISH, cut to 1 KiB.
     topic: Option<String>,
-    /// Reason code; before MQTT 5 success.
+    /// Reason code; before MQTT 5: success.
     reason_code: Option<u8>,
-    /// What the standard calls it.
+    /// Name of the reason code in the standard.
     reason: Option<&'static str>,
-    /// What else it says. Never a password, data of AUTH, or a user name that is a token.
+    /// Further contents of the packet. Never a password, data of AUTH, or a user name that is a token.
     details: String,
     /// Bytes of the payload of a PUBLISH.
     payload_bytes: Option<usize>,
-    /// The payload, its first 1 KiB, if it is text; only for the role write.
+    /// First 1 KiB of the payload, if it is text; only for the role write.
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<String>,
-    /// The same in Base64, if it is not text; only for the role write.
+    /// First 1 KiB of the payload in Base64, if it is not text; only for the role write.
     #[serde(skip_serializing_if = "Option::is_none")]
     payload_base64: Option<String>,
     /// Properties of a PUBLISH; only for the role write.
@@ -257,13 +257,13 @@ fn number(id: &str) -> Result<u64, Problem> {
     id.parse().map_err(|_| no_trace(id))
 }
 
-/// All traces, those that are over among them.
+/// All traces, including ended ones.
 #[utoipa::path(get, path = "/api/v1/traces", tag = "traces", responses((status = 200, body = TraceList)))]
 async fn traces(State(view): State<Arc<View>>) -> Json<TraceList> {
     Json(TraceList { traces: view.traces.known().all.iter().map(Trace::body).collect() })
 }
 
-/// Begins a trace. There may be four; one that is over makes room.
+/// Begins a trace. The limit is four; an ended trace makes room.
 #[utoipa::path(post, path = "/api/v1/traces", tag = "traces", request_body = TraceToBegin, responses(
     (status = 201, body = TraceBody),
     (status = 400, body = Problem, content_type = "application/problem+json"),
@@ -321,9 +321,9 @@ async fn begin_trace(
 #[derive(Debug, Serialize, ToSchema)]
 struct Packets {
     trace: TraceBody,
-    /// The oldest first.
+    /// Packets, the oldest first.
     packets: Vec<PacketBody>,
-    /// Ask with this `after` for those that follow.
+    /// The `after` of the next request.
     next: u64,
 }
 
@@ -333,12 +333,12 @@ struct Packets {
 struct PacketsQuery {
     /// Only packets with a greater number.
     after: Option<u64>,
-    /// At most this many.
+    /// The most entries to return.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
 }
 
-/// A trace with its packets. What is in messages needs the role write.
+/// A trace with its packets. Contents of messages need the role write.
 #[utoipa::path(get, path = "/api/v1/traces/{id}", tag = "traces",
     params(("id" = String, Path, description = "The trace's number"), PacketsQuery), responses(
     (status = 200, body = Packets),
@@ -365,7 +365,7 @@ async fn trace(
     Ok(Json(Packets { trace: trace.body(), packets, next }))
 }
 
-/// Ends a trace, and forgets its packets.
+/// Ends a trace, and deletes its packets.
 #[utoipa::path(delete, path = "/api/v1/traces/{id}", tag = "traces",
     params(("id" = String, Path, description = "The trace's number")), responses(
     (status = 204, description = "It has ended"),
@@ -389,11 +389,11 @@ async fn end_trace(
 struct StreamQuery {
     /// Only packets with a greater number.
     after: Option<u64>,
-    /// The trace ends with the stream.
+    /// Whether the trace ends with the stream.
     end: Option<bool>,
 }
 
-/// The packets of a trace as they come (server-sent events): each with its number as `id`, `packet` as `event`, and the same object as in a page as
+/// The packets of a trace as they happen (server-sent events): each with its number as `id`, `packet` as `event`, and the same object as in a page as
 /// `data`. The stream ends with the trace, or when its token or login does.
 #[utoipa::path(get, path = "/api/v1/traces/{id}/stream", tag = "traces",
     params(("id" = String, Path, description = "The trace's number"), StreamQuery), responses(
@@ -436,7 +436,7 @@ struct Following {
     id: u64,
     after: u64,
     ready: VecDeque<PacketBody>,
-    /// Whether the trace ends with it.
+    /// Whether the trace ends with the stream.
     ends: bool,
     _permit: OwnedSemaphorePermit,
 }
@@ -463,7 +463,7 @@ async fn next(mut following: Following) -> Option<(Result<sse::Event, Infallible
             let event = sse::Event::default().id(packet.number.to_string()).event(packet.packet).data(data);
             return Some((Ok(event), following));
         }
-        // A shard that is busy has its packets the next time.
+        // Packets of a busy shard are collected the next time.
         let collected = Traces::collect(&view, following.id).await;
         let with_content = may_read_messages(&view, &following.grant.grant).is_ok();
         let is_over = {

@@ -1,5 +1,5 @@
-//! Trials: whether a cluster or the remote of a bridge can be reached, what a sink makes of a message, and a source of records.
-//! Nothing is changed and nothing is written.
+//! Trials: whether a cluster or a bridge's remote can be reached, the record that a sink would make of a message, and the messages that a source would make
+//! of records. Nothing is changed and nothing is written.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,11 +29,11 @@ pub(super) fn routes() -> OpenApiRouter<Shown> {
         .routes(routes!(try_bridge))
 }
 
-/// Takes the outcome of a trial.
+/// Receives the outcome of a trial.
 pub type TrialAnswer<T> = Box<dyn FnOnce(Result<T, ReloadRefused>) + Send>;
 
-/// The way to trials. `keys`: tried in the place of what is configured, or of something that is not yet. `false`: the service is
-/// ending; `answer` is not called then.
+/// The way to run trials. `keys`: tried instead of the configured ones, or for a part that does not exist yet. `false`: the service is stopping; `answer`
+/// is not called then.
 pub trait Trials: Send + Sync {
     /// Connects to a cluster, and looks for a topic.
     fn cluster(
@@ -51,17 +51,17 @@ pub trait Trials: Send + Sync {
         message: SampleMessage,
         answer: TrialAnswer<MessageTrial>,
     ) -> bool;
-    /// Evaluates a statement for a message, and makes what sinks would write of its outputs.
+    /// Evaluates a statement for a message, and makes the records that sinks would write of its outputs.
     fn rule(&self, ask: RuleAsk, answer: TrialAnswer<RuleTrial>) -> bool;
-    /// Begins to try a rule on past records; the run is told the result.
+    /// Begins a trial of a rule on past records; the run receives the result.
     fn past(&self, ask: PastAsk, run: Arc<PastRun>, begun: TrialAnswer<()>) -> bool;
-    /// Looks for what a source needs, and makes messages of the newest records.
+    /// Checks the requirements of a source, and makes messages of the newest records.
     fn source(&self, name: String, keys: Map<String, Value>, answer: TrialAnswer<SourceTrial>) -> bool;
     /// Connects to the remote of a bridge, and asks it for the filters.
     fn bridge(&self, name: String, keys: Map<String, Value>, answer: TrialAnswer<BridgeTrial>) -> bool;
-    /// Reads dead letters of a topic. The inner error is why Kafka cannot be read.
+    /// Reads dead letters of a topic. The inner error: why Kafka cannot be read.
     fn letters(&self, ask: LettersAsk, answer: TrialAnswer<Result<LettersFound, String>>) -> bool;
-    /// Sends dead letters of a cluster's topic again; likewise.
+    /// Sends dead letters of a cluster's topic again. The inner error as for [`Self::letters`].
     fn send_letters(
         &self,
         of: (String, String),
@@ -70,36 +70,36 @@ pub trait Trials: Send + Sync {
     ) -> bool;
 }
 
-/// What a source would find, and what it would make of the newest records.
+/// Result of the trial of a source.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct SourceTrial {
-    /// Whether nothing is in its way.
+    /// Whether the source would work.
     pub works: bool,
-    /// What was looked at, as `forebay check` says it.
+    /// Findings, as `forebay check` reports them.
     pub findings: Vec<Finding>,
-    /// The newest records, a few of each partition: what becomes of each.
+    /// The newest records, a few of each partition, with the messages made of them.
     pub records: Vec<RecordTrial>,
 }
 
-/// What the remote of a bridge grants, or why it does not.
+/// Result of the trial of a bridge.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct BridgeTrial {
-    /// Whether nothing is in its way.
+    /// Whether the bridge would work.
     pub works: bool,
-    /// What was asked of the remote, as `forebay check` says it.
+    /// Findings, as `forebay check` reports them.
     pub findings: Vec<Finding>,
 }
 
-/// Something that was looked at.
+/// A finding of a trial.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Finding {
     /// `ok`, `warning` or `problem`.
     pub verdict: &'static str,
-    /// What was found, and the cure.
+    /// The finding, and how to fix a problem.
     pub text: String,
 }
 
-/// What a source would make of a record.
+/// The message that a source would make of a record.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct RecordTrial {
     /// Kafka topic.
@@ -108,43 +108,43 @@ pub struct RecordTrial {
     pub partition: i32,
     /// The record's offset.
     pub offset: i64,
-    /// Why it cannot be a message; null: it can.
+    /// Why the record cannot be a message; null: it can.
     pub refused: Option<String>,
     /// MQTT topic.
     pub mqtt_topic: Option<String>,
-    /// The payload, or its first bytes.
+    /// Payload, or its first bytes.
     pub payload: Option<Content>,
     /// Bytes of the whole payload.
     pub payload_bytes: usize,
     /// QoS.
     pub qos: u8,
-    /// Whether it is retained.
+    /// Whether the message is retained.
     pub retain: bool,
     /// User properties of MQTT 5, in order.
     pub user_properties: Vec<(String, String)>,
 }
 
-/// How far a connection came.
+/// Result of the trial of a cluster.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ClusterTrial {
-    /// Whether some bootstrap broker could be used and named the cluster's brokers.
+    /// Whether a bootstrap broker works and has named the cluster's brokers.
     pub works: bool,
-    /// What was tried on each bootstrap broker.
+    /// Result for each bootstrap broker.
     pub brokers: Vec<BrokerTrial>,
-    /// Brokers of the cluster, `ID at HOST:PORT`, as the first that works names them.
+    /// Brokers of the cluster, `ID at HOST:PORT`, as the first working broker names them.
     pub members: Vec<String>,
-    /// The topic that was asked for; null: none was, or no broker works.
+    /// The requested topic; null: none was requested, or no broker works.
     pub topic: Option<TopicTrial>,
 }
 
-/// A Kafka topic that was looked for. It is not created.
+/// A Kafka topic of a trial. The topic is not created.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct TopicTrial {
-    /// Its name.
+    /// Name of the topic.
     pub name: String,
-    /// How many partitions it has; 0: it cannot be used.
+    /// Number of partitions; 0: the topic cannot be used.
     pub partitions: usize,
-    /// Why it cannot be used; null: it can.
+    /// Why the topic cannot be used; null: it can.
     pub reason: Option<String>,
 }
 
@@ -152,18 +152,18 @@ pub struct TopicTrial {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct ClusterTrialQuery {
-    /// A Kafka topic to look for, too.
+    /// A Kafka topic to check as well.
     topic: Option<String>,
 }
 
-/// How far a connection to one broker came.
+/// Result of a trial connection to one broker.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct BrokerTrial {
     /// `host:port`
     pub broker: String,
     /// The stage that failed: `resolve`, `connect`, `api_versions` or `metadata`; null: none.
     pub failed: Option<&'static str>,
-    /// The reason for the failure; null: none failed.
+    /// Why the stage failed; null: none failed.
     pub reason: Option<String>,
 }
 
@@ -176,14 +176,14 @@ pub struct SampleMessage {
     /// Payload as text.
     #[serde(default)]
     pub payload: String,
-    /// Payload in base64, in the place of `payload`.
+    /// Payload in base64, instead of `payload`.
     pub payload_base64: Option<String>,
     /// Client identifier.
     #[serde(default)]
     pub client_id: String,
     /// User name.
     pub username: Option<String>,
-    /// 0, 1 or 2.
+    /// QoS: 0, 1 or 2.
     #[serde(default)]
     pub qos: u8,
     /// RETAIN flag.
@@ -200,7 +200,7 @@ impl SampleMessage {
     /// The payload's bytes.
     ///
     /// # Errors
-    /// It is not base64, or is given twice.
+    /// The payload is not base64, or is given twice.
     pub fn payload(&self) -> Result<Vec<u8>, String> {
         content::payload(&self.payload, self.payload_base64.as_deref())
     }
@@ -210,7 +210,7 @@ impl SampleMessage {
 #[serde(deny_unknown_fields)]
 struct MessageToTry {
     message: SampleMessage,
-    /// Keys of `[[sink]]` to try in the place of those that the sink has; a sink of that name need not exist then.
+    /// Keys of `[[sink]]` to try instead of the sink's own; a sink with that name need not exist then.
     #[serde(default)]
     #[schema(value_type = Object)]
     sink: Map<String, Value>,
@@ -219,17 +219,17 @@ struct MessageToTry {
 /// The record that a sink would write.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct MessageTrial {
-    /// Whether the sink takes the topic: a filter matches it, none of `exclude` does, and with `fallback` no other sink takes it.
+    /// Whether the sink takes the topic: a filter matches, no filter of `exclude` does, and with `fallback` no other sink takes it.
     pub matches: bool,
-    /// The rule that makes an output of the message, the record's; null: the sink takes the message itself.
+    /// The rule that makes the record's output of the message; null: the sink takes the message itself.
     pub rule: Option<String>,
-    /// Why the sink would refuse it; null: it would take it.
+    /// Why the sink would refuse the record; null: it would not.
     pub refused: Option<String>,
     /// Kafka topic.
     pub topic: Option<String>,
-    /// Record key; null: it has none.
+    /// Record key; null: none.
     pub key: Option<Content>,
-    /// Record value; null, if nothing is refused: it is null (`empty_payload`).
+    /// Record value; null, if nothing is refused: the value is null (`empty_payload`).
     pub value: Option<Content>,
     /// Record timestamp, milliseconds since 1970-01-01 UTC.
     pub timestamp: Option<i64>,
@@ -246,7 +246,7 @@ pub struct Header {
     pub value: Content,
 }
 
-/// `Untried` describes the answers with which a trial is refused.
+/// Responses of refused trials.
 struct Untried;
 
 impl IntoResponses for Untried {
@@ -272,9 +272,8 @@ pub(super) async fn told<T: Send + 'static>(ask: impl FnOnce(TrialAnswer<T>) -> 
     outcome.map(Json).map_err(refused)
 }
 
-/// Tries whether a Kafka cluster can be reached: each bootstrap broker is resolved, connected to and asked for its versions and
-/// the cluster's brokers. The body has keys of `[kafka.NAME]` to try in the place of those that are configured, `{}` for none;
-/// a cluster of that name need not exist then.
+/// Tries whether a Kafka cluster can be reached: each bootstrap broker is resolved, connected to and asked for its versions and the cluster's brokers. The
+/// body has keys of `[kafka.NAME]` to try instead of the configured ones, `{}` for none; a cluster with that name need not exist then.
 #[utoipa::path(post, path = "/api/v1/clusters/{name}/test", tag = "kafka",
     params(("name" = String, Path, description = "Its name"), ClusterTrialQuery),
     request_body(content = Object, description = "Keys of `[kafka.NAME]`"), responses(
@@ -301,9 +300,9 @@ async fn try_message(
     told(|answer| view.trials.message(name, sink, message, answer)).await
 }
 
-/// Tries a source: whether its cluster can be reached, its topics are there, and it may read them and use its group; and shows the messages
-/// that it would make of the newest records of each partition. Nothing is published, and the group stays as it is. The body has keys of
-/// `[[source]]` to try in the place of those that are configured, `{}` for none; a source of that name need not exist then.
+/// Tries a source: whether its cluster can be reached, its topics exist, and it may read them and use its group; and shows the messages that it would make
+/// of the newest records of each partition. Nothing is published, and the group stays as it is. The body has keys of `[[source]]` to try instead of the
+/// configured ones, `{}` for none; a source with that name need not exist then.
 #[utoipa::path(post, path = "/api/v1/sources/{name}/test", tag = "sources",
     params(("name" = String, Path, description = "Its name")),
     request_body(content = Object, description = "Keys of `[[source]]`"), responses(
@@ -316,9 +315,9 @@ async fn try_source(
     told(|answer| view.trials.source(name, keys, answer)).await
 }
 
-/// Tries a bridge: connects to its remote, with TLS and login, and asks for the filters of its `in`. The client ID ends with `-check` and the session
-/// with the connection, so that the bridge's own are left alone, and no message is acknowledged. The body has keys of `[bridge.NAME]` to try in the
-/// place of those that are configured, `{}` for none; a bridge of that name need not exist then.
+/// Tries a bridge: connects to its remote, with TLS and login, and requests the filters of its `in`. The client ID ends with `-check` and the session ends
+/// with the connection, so that the bridge's own are left alone, and no message is acknowledged. The body has keys of `[bridge.NAME]` to try instead of the
+/// configured ones, `{}` for none; a bridge with that name need not exist then.
 #[utoipa::path(post, path = "/api/v1/bridges/{name}/test", tag = "bridges",
     params(("name" = String, Path, description = "Its name")),
     request_body(content = Object, description = "Keys of `[bridge.NAME]`"), responses(

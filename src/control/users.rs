@@ -1,4 +1,4 @@
-//! Users and permissions: what the files hold that `[auth.NAME]` names. A change writes its file and takes it at once, as a reload does; the keys of
+//! Users and permissions: the contents of the files of `[auth.NAME]`. A change writes its file and applies it at once, like a reload; the keys of
 //! `[auth.NAME]` are changed on the machine only.
 
 use std::sync::Arc;
@@ -28,100 +28,100 @@ pub(super) fn routes() -> OpenApiRouter<Shown> {
         .routes(routes!(check_permissions))
 }
 
-/// An `[auth.NAME]`, as far as users and permissions are concerned.
+/// The files and listeners of an `[auth.NAME]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Auth {
-    /// NAME.
+    /// NAME of the `[auth.NAME]`.
     pub name: String,
-    /// Addresses of the listeners that use it.
+    /// Addresses of its listeners.
     pub listeners: Vec<String>,
-    /// The file with its users; null: it has none.
+    /// Password file with the users; null: none.
     pub password_file: Option<String>,
-    /// The file with what may be touched; null: everything may.
+    /// File of permissions; null: none, everything is allowed.
     pub acl_file: Option<String>,
 }
 
-/// All of them.
+/// Every `[auth.NAME]`.
 #[derive(Debug, Serialize, ToSchema)]
 struct AuthList {
     auth: Vec<Auth>,
 }
 
-/// What is asked of the files of an `[auth.NAME]`, or wished.
+/// A request to read or change the files of an `[auth.NAME]`.
 pub enum AuthAsk {
-    /// Users, from a place on.
+    /// Lists users, from an index on.
     Users {
-        /// Only those with this in their name.
+        /// Only users with this text in their name.
         search: Option<String>,
-        /// The first to look at.
+        /// Index of the first user to look at.
         from: usize,
-        /// At most this many.
+        /// The most entries to return.
         limit: usize,
     },
-    /// A user with another password, or a new one.
+    /// Adds a user, or changes its password.
     PutUser {
-        /// The name.
+        /// Name of the user.
         user: String,
-        /// The password.
+        /// The new password.
         password: Zeroizing<String>,
-        /// The form of its hash; `None`: the one that the file uses.
+        /// Form of the password's hash; `None`: the file's usual form.
         hash: Option<String>,
-        /// The tag of the content that is changed; `None`: whichever it is.
+        /// Tag of the changed content; `None`: any.
         etag: Option<String>,
     },
-    /// A user less.
+    /// Removes a user.
     RemoveUser {
-        /// The name.
+        /// Name of the user.
         user: String,
-        /// As above.
+        /// Tag of the changed content; `None`: any.
         etag: Option<String>,
     },
-    /// The file of permissions.
+    /// Reads the file of permissions.
     Permissions,
-    /// What a text would do as the file of permissions.
+    /// Checks a text as the file of permissions.
     CheckPermissions {
         /// The text.
         text: String,
-        /// What to try with the file and with the text.
+        /// An access to try with the file and with the text.
         tried: Option<AccessTried>,
     },
-    /// Another content of that file.
+    /// Replaces the file of permissions.
     PutPermissions {
         /// The text.
         text: String,
-        /// The tag of the content that it replaces.
+        /// Tag of the replaced content.
         etag: String,
     },
 }
 
-/// The answers.
+/// Answers to [`AuthAsk`].
 pub enum AuthTold {
-    /// To [`AuthAsk::Users`].
+    /// Answer to [`AuthAsk::Users`].
     Users(UsersFound),
-    /// To the changes: the file is written.
+    /// Answer to the changes: the file is written.
     Written {
-        /// The tag of its content.
+        /// Tag of the file's new content.
         etag: String,
-        /// The user was not there before.
+        /// Whether the user is new.
         is_new: bool,
-        /// The form of the user's hash.
+        /// Form of the user's hash.
         hash: Option<&'static str>,
     },
-    /// To [`AuthAsk::Permissions`].
+    /// Answer to [`AuthAsk::Permissions`].
     Permissions(PermissionsFile),
-    /// To [`AuthAsk::CheckPermissions`].
+    /// Answer to [`AuthAsk::CheckPermissions`].
     Checked(PermissionsChecked),
 }
 
-/// Takes an answer.
+/// Receives an answer.
 pub type AuthAnswer = Box<dyn FnOnce(Result<AuthTold, ReloadRefused>) + Send>;
 
 /// A user of a password file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct UserOfFile {
-    /// The name.
+    /// Name of the user.
     pub name: String,
-    /// The form of the password's hash: `argon2id`, `sha512`, `pbkdf2` or `scram`.
+    /// Form of the password's hash: `argon2id`, `sha512`, `pbkdf2` or `scram`.
     #[schema(example = "argon2id")]
     pub hash: &'static str,
 }
@@ -129,17 +129,17 @@ pub struct UserOfFile {
 /// Users of a password file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct UsersFound {
-    /// The file.
+    /// Path of the file.
     pub file: String,
-    /// The tag of its content.
+    /// Tag of its content.
     pub etag: String,
-    /// How many users it has.
+    /// Number of users in the file.
     pub total: usize,
-    /// Lines that are wrong, for which the file is not taken.
+    /// Lines with mistakes, because of which the file is not used.
     pub mistakes: Vec<String>,
-    /// In the order of the file.
+    /// Users, in the order of the file.
     pub users: Vec<UserOfFile>,
-    /// Ask with this cursor for the next page; null: this was the last.
+    /// Cursor of the next page; null: this is the last page.
     pub next: Option<String>,
 }
 
@@ -149,10 +149,10 @@ pub struct UsersFound {
 struct UsersQuery {
     /// Only users with this text in their name.
     search: Option<String>,
-    /// At most this many.
+    /// The most entries to return.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
-    /// `next` of the page before.
+    /// `next` of the previous page.
     cursor: Option<String>,
 }
 
@@ -160,7 +160,7 @@ struct UsersQuery {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct UserQuery {
-    /// The tag of the content that is changed, as the list of users has it; without it whichever is there is changed.
+    /// Tag of the changed content, from the list of users; if left out, any content is changed.
     etag: Option<String>,
 }
 
@@ -170,77 +170,77 @@ struct UserQuery {
 struct UserToPut {
     /// The password.
     password: String,
-    /// The form of its hash: `argon2id`, `sha512` (for passwords of 32 characters and more, which are quick to check), `pbkdf2` or `scram`. If it is
-    /// left out: that of the user's password before, else the one that most users of the file have.
+    /// Form of its hash: `argon2id`, `sha512` (for passwords of 32 characters and more, which are quick to check), `pbkdf2` or `scram`. Left out: the form
+    /// of the user's previous password, else the form that most users of the file have.
     hash: Option<String>,
 }
 
-/// What a change of a file did.
+/// Result of a change of a file.
 #[derive(Debug, Serialize, ToSchema)]
 struct FileChanged {
-    /// The tag of the file's content now.
+    /// Tag of the file's new content.
     etag: String,
-    /// The form of the user's hash; null: no password was set.
+    /// Form of the user's hash; null: no password was set.
     hash: Option<&'static str>,
-    /// What came of it; null: the file is written and not in force yet: `not_in_force` says why.
+    /// Effect of applying the file; null: the file is written and not in force yet: `not_in_force` has the reason.
     reloaded: Option<Reloaded>,
-    /// Why it is not in force yet. The service looks at its files every 30 seconds.
+    /// Why the file is not in force yet. The service checks its files every 30 seconds.
     not_in_force: Option<String>,
 }
 
 /// The file of permissions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PermissionsFile {
-    /// Its path.
+    /// Path of the file.
     pub file: String,
-    /// What it holds.
+    /// Content of the file.
     pub text: String,
-    /// The tag of that content.
+    /// Tag of the content.
     pub etag: String,
-    /// What it held before the last change by the API; null: that is not known.
+    /// Content before the last change by the API; null: unknown.
     pub previous: Option<String>,
 }
 
-/// A question of a client, to try permissions with.
+/// An access of a client, to try permissions with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessTried {
     /// The user; `None`: an anonymous client.
     pub user: Option<String>,
     /// Client identifier.
     pub client_id: String,
-    /// What it wants to do.
+    /// The client's action.
     pub action: TriedAction,
-    /// Topic, or topic filter.
+    /// Topic or topic filter.
     pub topic: String,
 }
 
-/// What a client wants to do, in a trial of permissions.
+/// Action of a client in a trial of permissions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TriedAction {
-    /// To publish to a topic.
+    /// Publish to a topic.
     #[default]
     Publish,
-    /// To subscribe to a topic filter.
+    /// Subscribe to a topic filter.
     Subscribe,
-    /// To have messages of the past of a topic filter sent, beside subscribing to it.
+    /// Subscribe to a topic filter with replay of past messages.
     Replay,
 }
 
-/// What a text would do as the file of permissions.
+/// Result of checking a text as the file of permissions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PermissionsChecked {
-    /// What is wrong with it; empty: it can be taken.
+    /// Mistakes; empty: the text can be used.
     pub mistakes: Vec<Mistake>,
-    /// How many rules it has.
+    /// Number of rules.
     pub rules: usize,
-    /// What is probably not intended.
+    /// Parts of the text that are probably not intended.
     pub warnings: Vec<String>,
-    /// The lines that differ from the file; empty: none do.
+    /// Lines that differ from the file; empty: none.
     pub difference: String,
-    /// What the file says to what was tried; null: nothing was, or the file cannot be used.
+    /// Decision of the file about the tried access; null: none was tried, or the file cannot be used.
     pub says_now: Option<String>,
-    /// What the text says to it; likewise.
+    /// Decision of the text about the tried access; null: none was tried, or the text cannot be used.
     pub would_say: Option<String>,
 }
 
@@ -248,7 +248,7 @@ pub struct PermissionsChecked {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct TryQuery {
-    /// A topic to try it with; with `action=subscribe` or `replay` a topic filter.
+    /// A topic to try; with `action=subscribe` or `replay` a topic filter.
     topic: Option<String>,
     /// With `topic`: `publish`, `subscribe`, or `replay`, which needs the right to subscribe as well.
     #[param(default = "publish", value_type = Option<String>)]
@@ -263,7 +263,7 @@ struct TryQuery {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct PermissionsQuery {
-    /// The tag of the content that is replaced.
+    /// Tag of the replaced content.
     etag: String,
 }
 
@@ -297,7 +297,7 @@ async fn users(
     }
 }
 
-/// Adds a user to the password file, or gives it another password, and takes the file. Clients connected with another password are disconnected.
+/// Adds a user to the password file, or changes its password, and applies the file. Clients connected with another password are disconnected.
 #[utoipa::path(put, path = "/api/v1/auth/{name}/users/{user}", tag = "users",
     params(("name" = String, Path, description = "NAME of the `[auth.NAME]`"), ("user" = String, Path, description = "User name"), UserQuery),
     request_body = UserToPut, responses(
@@ -322,7 +322,7 @@ async fn put_user(
     Ok((if is_new { StatusCode::CREATED } else { StatusCode::OK }, Json(done)))
 }
 
-/// Removes a user from the password file, and takes the file. Its clients are disconnected, and its kept sessions end.
+/// Removes a user from the password file, and applies the file. The user's clients are disconnected, and their kept sessions end.
 #[utoipa::path(delete, path = "/api/v1/auth/{name}/users/{user}", tag = "users",
     params(("name" = String, Path, description = "NAME of the `[auth.NAME]`"), ("user" = String, Path, description = "User name"), UserQuery), responses(
     (status = 200, body = FileChanged),
@@ -342,7 +342,7 @@ async fn remove_user(
     change(&view, (name, "remove_user"), Some(user), token, ask).await.map(|(_, done)| Json(done))
 }
 
-/// The file that says what may be touched: this needs the role write.
+/// The file of permissions: this needs the role write.
 #[utoipa::path(get, path = "/api/v1/auth/{name}/permissions", tag = "users", security(("token" = [])),
     params(("name" = String, Path, description = "NAME of the `[auth.NAME]`")), responses(
     (status = 200, body = PermissionsFile),
@@ -362,8 +362,8 @@ async fn permissions(
     }
 }
 
-/// Checks a text as the file that says what may be touched: its mistakes, or what differs; and what a client may do by it. What tokens grant is not
-/// looked at. Nothing is changed.
+/// Checks a text as the file of permissions: its mistakes, or the lines that differ; and the decision about an access. Permissions granted by tokens are
+/// not considered. Nothing is changed.
 #[utoipa::path(post, path = "/api/v1/auth/{name}/permissions/check", tag = "users",
     params(("name" = String, Path, description = "NAME of the `[auth.NAME]`"), TryQuery),
     request_body(content = String, content_type = "text/plain", description = "The text, 1 MiB at most"), responses(
@@ -388,8 +388,8 @@ async fn check_permissions(
     }
 }
 
-/// Replaces the file that says what may be touched, and takes it: it holds for clients that are connected, too. What it held before is kept beside it,
-/// with `.bak` at the end of its name.
+/// Replaces the file of permissions and applies it, to connected clients as well. The previous content is kept beside the file, with `.bak` appended to its
+/// name.
 #[utoipa::path(put, path = "/api/v1/auth/{name}/permissions", tag = "users",
     params(("name" = String, Path, description = "NAME of the `[auth.NAME]`"), PermissionsQuery),
     request_body(content = String, content_type = "text/plain", description = "The text, 1 MiB at most"), responses(
@@ -417,7 +417,7 @@ async fn told(view: &View, name: String, ask: AuthAsk) -> Result<AuthTold, Probl
     told.map_err(|_| stopping())?.map_err(refused)
 }
 
-/// Has a file written, says so, and has it taken. Returns whether a user is new.
+/// Changes a file, records the event, and applies the file. Returns whether a user is new, and the result.
 async fn change(
     view: &View,
     (name, action): (String, &'static str),

@@ -1,4 +1,4 @@
-//! The thread that exports.
+//! The exporter's thread.
 
 use std::io;
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use super::span::{Letter, Queue, Span, Tracer, unix_ns};
 use crate::metrics::collector::{Boards, Extra, Number, write};
 use crate::metrics::spec::{Kind, Spec};
 
-/// How long a span may wait for others to be sent with.
+/// Time that a span may wait for others to be sent with.
 const SPANS_GATHER: Duration = Duration::from_secs(1);
-/// Spans of one request.
+/// Spans of one request, at most.
 const SPANS_MAX: usize = 512;
-/// For each step of a request; a collector is near, or of no use.
+/// Time-out for each step of a request; a collector is near, or of no use.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// The same when the service stops, which must not wait for a collector.
+/// Time-out for each step while the service stops, which must not wait for a collector.
 const LAST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What is exported, as it is now.
+/// Returns the boards and other numbers to export.
 pub type Source = Box<dyn Fn() -> (Arc<Boards>, Vec<Arc<dyn Extra>>) + Send>;
 
 /// The exporter's own numbers.
@@ -38,7 +38,7 @@ const fn spec(name: &'static str, help: &'static str) -> Spec {
     Spec { name, label: None, help, kind: Kind::Counter }
 }
 
-/// An exporter that takes spans and is not started yet.
+/// An exporter that takes spans and has no thread yet.
 #[derive(Debug)]
 pub struct Exporter {
     settings: Settings,
@@ -71,19 +71,19 @@ impl Exporter {
         Self { settings, started, tracer, counts, letters }
     }
 
-    /// Its numbers, for `/metrics`.
+    /// The exporter's own numbers, for `/metrics`.
     #[must_use]
     pub fn numbers(&self) -> Arc<dyn Extra> {
         Arc::<Counts>::clone(&self.counts) as Arc<dyn Extra>
     }
 
-    /// Where spans go.
+    /// The tracer that hands spans to the exporter.
     #[must_use]
     pub fn tracer(&self) -> Tracer {
         self.tracer.clone()
     }
 
-    /// Exports from a thread of its own.
+    /// Starts the export thread.
     ///
     /// # Errors
     /// The thread cannot be made.
@@ -97,7 +97,7 @@ impl Exporter {
     }
 }
 
-/// One that runs.
+/// A running exporter.
 #[derive(Debug)]
 pub struct Running {
     tracer: Tracer,
@@ -105,7 +105,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Sends the rest, and ends.
+    /// Sends the remaining spans and numbers, and ends the thread.
     pub fn stop(self) {
         self.tracer.stop();
         let _ = self.thread.join();
@@ -180,7 +180,7 @@ impl Work {
             }
             Err(why) => {
                 self.counts.failed.fetch_add(1, Ordering::Relaxed);
-                // The first failure in a row is news.
+                // Only the first failure in a row is logged.
                 if std::mem::replace(&mut self.is_failing, true) {
                     tracing::debug!(%endpoint, "telemetry is not exported: {why}");
                 } else {

@@ -1,4 +1,4 @@
-//! A POST to the collector: one connection a request, every step with a time-out.
+//! A POST to the collector: one connection per request, every step with a time-out.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use crate::secure::Url;
 use crate::secure::http::{self, Bounds, Request};
 
-/// What is read of an answer, in bytes.
+/// Bytes of an answer that are read, at most.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
-/// OTLP over HTTP.
+/// Default port of OTLP over HTTP.
 const PORT: u16 = 4318;
 
-/// An `http://host:port/path`.
+/// An endpoint `http://host:port/path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint(Url);
 
@@ -19,7 +19,7 @@ impl Endpoint {
     /// Reads a URL.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Why the URL is invalid.
     pub fn parse(url: &str) -> Result<Self, &'static str> {
         if url.starts_with("https:") {
             return Err("https is not supported: send to a collector on this host, which can use it");
@@ -35,10 +35,10 @@ impl Endpoint {
         Ok(Self(url))
     }
 
-    /// Posts a JSON document to `path` below it.
+    /// Posts a JSON document to `path` below the endpoint.
     ///
     /// # Errors
-    /// Why it is not there, in words.
+    /// Why the document was not delivered, in words.
     pub(super) fn post(
         &self,
         path: &str,

@@ -8,7 +8,7 @@ use crate::metrics::exposition::{Amount, Buckets, Exposition, Labels, Type};
 /// `AGGREGATION_TEMPORALITY_CUMULATIVE`
 const CUMULATIVE: u8 = 2;
 
-/// Who sends it.
+/// The resource that sends the telemetry.
 pub(super) fn resource(service_name: &str, instance: &str) -> Json {
     let attribute = |(key, value): (&str, &str)| json!({ "key": key, "value": { "stringValue": value } });
     let all = [
@@ -58,7 +58,7 @@ fn attribute(key: &str, value: &Value) -> Json {
     json!({ "key": key, "value": value })
 }
 
-/// Metrics on their way into an `ExportMetricsServiceRequest`.
+/// Metrics being assembled into an `ExportMetricsServiceRequest`.
 #[derive(Debug)]
 pub(super) struct Metrics {
     all: Vec<Metric>,
@@ -79,7 +79,7 @@ impl Metrics {
         Self { all: Vec::new(), started_ns: started_ns.to_string(), now_ns: now_ns.to_string() }
     }
 
-    /// The whole request.
+    /// The complete request.
     pub(super) fn finish(self, resource: &Json) -> Json {
         let metrics = self.all.into_iter().map(|Metric { name, help, of, points }| {
             let unit = match name.rsplit('_').next() {

@@ -1,8 +1,8 @@
-//! OpenTelemetry: the metrics of `/metrics` and spans of the control plane, sent to a collector by OTLP over HTTP, as JSON.
-//! Off unless it is configured. Messages are never spans: their trace context goes to Kafka as a record header.
+//! OpenTelemetry: exports the metrics of `/metrics` and spans of the control plane to a collector by OTLP over HTTP, as JSON. Off unless configured.
+//! Messages are never spans: their trace context goes to Kafka as a record header.
 //!
-//! The exporter is an ordinary thread that reads boards, as a scrape does; no shard knows of it. What a collector does not
-//! take is dropped and counted: metrics are cumulative, so the next export makes up for it.
+//! The exporter is an ordinary thread that reads boards, as a scrape does; no shard knows of it. Spans and metrics that a collector does not accept are
+//! dropped and counted: metrics are cumulative, so the next export makes up for it.
 
 mod exporter;
 mod http;
@@ -16,20 +16,20 @@ pub use exporter::{Exporter, NUMBERS, Running, Source};
 pub use http::Endpoint;
 pub use span::{Span, TraceContext, Tracer, Value};
 
-/// Where to, how often, and under which name.
+/// Settings of the export: collector, interval and name.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The collector; `/v1/metrics` and `/v1/traces` are appended to its path.
     pub endpoint: Endpoint,
-    /// From one export of metrics to the next.
+    /// Interval between exports of metrics.
     pub interval: Duration,
-    /// Sent along with every request.
+    /// Headers of every request.
     pub headers: Vec<(String, String)>,
     /// The resource's `service.name`.
     pub service_name: String,
 }
 
-/// Headers may hold a secret: their values are left out.
+/// `Debug` leaves out the values of headers, which may hold a secret.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();

@@ -1,14 +1,14 @@
-//! Spans: what the control plane did, from when to when, and under which trace.
+//! Spans: operations of the control plane with their begin, end and trace.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Ended spans that wait for their export; more are dropped and counted.
+/// Limit of ended spans that wait for their export; further ones are dropped and counted.
 const SPANS_QUEUED_MAX: usize = 2_048;
 
-/// Which trace something belongs to, and which span of it is its parent (W3C Trace Context).
+/// Trace ID and parent span ID (W3C Trace Context).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceContext {
     pub(super) trace: u128,
@@ -26,7 +26,7 @@ impl TraceContext {
             (part.len() == length && is_hex).then(|| u128::from_str_radix(part, 16).ok()).flatten()
         };
         let (version, trace, span, _flags) = (hex(2)?, hex(32)?, hex(16)?, hex(2)?);
-        // What a later version appends is allowed, and not known.
+        // A later version may append fields, which are ignored.
         let ends = version != 0 || parts.next().is_none();
         let span = u64::try_from(span).ok()?;
         (version != 0xff && ends && trace != 0 && span != 0).then_some(Self { trace, span })
@@ -40,7 +40,7 @@ pub enum Value {
     Text(String),
     /// An integer.
     Number(i64),
-    /// Yes or no.
+    /// A boolean.
     Flag(bool),
 }
 
@@ -68,7 +68,7 @@ impl From<bool> for Value {
     }
 }
 
-/// Where ended spans go; does nothing where telemetry is off.
+/// The queue of ended spans; without telemetry, spans are discarded.
 #[derive(Clone, Debug, Default)]
 pub struct Tracer(Option<Arc<Queue>>);
 
@@ -78,30 +78,30 @@ pub(super) struct Queue {
     pub(super) dropped: AtomicU64,
 }
 
-/// To the exporter.
+/// A message to the exporter.
 #[derive(Debug)]
 pub(super) enum Letter {
     /// A span has ended.
     Ended(Box<Span>),
-    /// Send what there is, and end.
+    /// The service stops: send the remaining spans, and end.
     Stop,
 }
 
 impl Tracer {
-    /// One that does nothing.
+    /// A tracer that discards spans.
     #[must_use]
     pub const fn off() -> Self {
         Self(None)
     }
 
-    /// One that hands spans over.
+    /// A tracer with a queue, and the queue's receiver.
     pub(super) fn new() -> (Self, Arc<Queue>, Receiver<Letter>) {
         let (letters, taken) = sync_channel(SPANS_QUEUED_MAX);
         let queue = Arc::new(Queue { letters, dropped: AtomicU64::new(0) });
         (Self(Some(Arc::clone(&queue))), queue, taken)
     }
 
-    /// Nothing more comes. May wait for the exporter to make room.
+    /// Ends the queue. May wait for the exporter to make room.
     pub(super) fn stop(&self) {
         if let Some(queue) = &self.0 {
             let _ = queue.letters.send(Letter::Stop);
@@ -114,7 +114,7 @@ impl Tracer {
         self.span_since(name, parent, SystemTime::now())
     }
 
-    /// The same for what began earlier.
+    /// Like [`Self::span`], for a span that began earlier.
     #[must_use]
     pub fn span_since(&self, name: impl Into<String>, parent: Option<TraceContext>, began: SystemTime) -> Span {
         let trace = parent.map_or_else(|| fastrand::u128(1..), |parent| parent.trace);
@@ -130,7 +130,7 @@ impl Tracer {
         }
     }
 
-    /// Ends it, now.
+    /// Ends a span now and queues it.
     pub fn end(&self, mut span: Span) {
         let Some(queue) = &self.0 else { return };
         span.ended_ns = unix_ns(SystemTime::now()).max(span.began_ns);
@@ -140,7 +140,7 @@ impl Tracer {
     }
 }
 
-/// A span under way.
+/// A span in progress.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
     pub(super) context: TraceContext,
@@ -154,27 +154,27 @@ pub struct Span {
 }
 
 impl Span {
-    /// The context of what happens under it.
+    /// The span's context, for its children.
     #[must_use]
     pub const fn context(&self) -> TraceContext {
         self.context
     }
 
-    /// It answers a request from outside.
+    /// Marks the span as the server side of a request.
     #[must_use]
     pub const fn of_server(mut self) -> Self {
         self.is_server = true;
         self
     }
 
-    /// With one more attribute.
+    /// Adds an attribute.
     #[must_use]
     pub fn with(mut self, key: &'static str, value: impl Into<Value>) -> Self {
         self.attributes.push((key, value.into()));
         self
     }
 
-    /// It failed.
+    /// Marks the span as failed.
     #[must_use]
     pub fn failed(mut self, why: impl Into<String>) -> Self {
         self.failed = Some(why.into());

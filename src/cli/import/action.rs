@@ -19,7 +19,7 @@ const BATCH_BYTES: &str = "896KiB";
 /// The most batches in flight that Kafka keeps in order.
 const IN_FLIGHT_MAX: u64 = 5;
 
-/// Where EMQX stores records until Kafka has them.
+/// EMQX's places for records until Kafka has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Buffer {
     Memory,

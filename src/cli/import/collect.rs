@@ -1,5 +1,5 @@
-//! The rules, actions, sources and connectors in a JSON text of EMQX: answers of its API (a page, a list, one thing), objects of
-//! several lists, and the keyed form of its export.
+//! The rules, actions, sources and connectors in a JSON text of EMQX: answers of its API (a page, a list, one object), objects of several lists, and the
+//! keyed form of its export.
 
 use std::fmt::Display;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::notes::Notes;
 
-/// The kinds of things.
+/// Kinds of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Rule,
@@ -27,7 +27,7 @@ pub(super) struct Thing<'j> {
 }
 
 impl Thing<'_> {
-    /// The thing for people: `action kafka_producer:my_sink`.
+    /// The object's name in notes: `action kafka_producer:my_sink`.
     pub(super) fn about(&self) -> String {
         match self.kind {
             Kind::Rule => format!("rule {}", self.name),
@@ -53,7 +53,7 @@ pub(super) fn family_of(name: &str) -> &str {
     if name == PRODUCER_OF_OLD { PRODUCER } else { name }
 }
 
-/// Finds the things in a text's value. `file`: its name, for notes. Returns whether it is an answer of EMQX at all.
+/// Finds the objects in a text's value. `file`: its name, for notes. Returns whether the value is an answer of EMQX at all.
 pub(super) fn collect<'j>(file: &str, value: &'j Value, notes: &Notes, things: &mut Vec<Thing<'j>>) -> bool {
     let is_known = matches!(value, Value::Array(list) if list.is_empty());
     let mut collecting = Collecting { file, notes, things, is_known };
@@ -73,7 +73,7 @@ impl<'j> Collecting<'_, 'j> {
         self.notes.add(path, format_args!("left out: {why}"));
     }
 
-    /// A page, a list, an object of lists, or one thing.
+    /// Collects a page, a list, an object of lists, or one object.
     fn any(&mut self, value: &'j Value, path: &str) {
         match value {
             Value::Array(list) => {
@@ -113,7 +113,7 @@ impl<'j> Collecting<'_, 'j> {
         }
     }
 
-    /// A list of things of one kind: a list, a page, or things under their names.
+    /// Collects objects of one kind: a list, a page, or objects under their names.
     fn list(&mut self, kind: Kind, value: &'j Value, path: &str) {
         self.is_known |= value.is_array() || value.is_object();
         match value {

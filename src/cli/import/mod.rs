@@ -59,7 +59,7 @@ pub struct Imported {
 /// Reads files and makes a configuration.
 ///
 /// # Errors
-/// A file cannot be read, is no JSON, or has nothing of EMQX in it.
+/// A file cannot be read, is not JSON, or contains nothing of EMQX.
 pub fn emqx(options: &ImportEmqxArgs) -> Result<Imported, String> {
     let read = |file: &std::path::PathBuf| {
         let name = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
@@ -140,7 +140,7 @@ impl Import<'_> {
         let mut blocks = std::mem::take(&mut self.clusters.blocks);
         if sinks.iter().any(|sink| sink.is_on_disk) {
             blocks.push(Block::named(&["spool"], "records on disk"));
-            // A disk buffer would be the default of the other sinks, too.
+            // A disk buffer would be the default of the other sinks as well.
             sinks.iter_mut().filter(|sink| !sink.is_on_disk).for_each(|sink| sink.block.set("buffer", "memory"));
         }
         blocks.extend(rules.into_iter().flat_map(|rule| rule.blocks));

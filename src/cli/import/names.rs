@@ -8,7 +8,7 @@ use crate::config::EMBEDDED;
 /// The longest name; a number may follow.
 const NAME_LEN_MAX: usize = 90;
 
-/// Names of one kind of thing.
+/// Names of one kind of object.
 #[derive(Debug, Default)]
 pub(super) struct Names(BTreeSet<String>);
 

@@ -8,12 +8,12 @@ use std::fmt::Display;
 pub(super) struct Notes(RefCell<Vec<String>>);
 
 impl Notes {
-    /// Takes a note about a thing.
+    /// Adds a note about an object.
     pub(super) fn add(&self, about: &str, what: impl Display) {
         self.line(&format!("{about}: {what}"));
     }
 
-    /// Takes a note about a key of a thing that has no counterpart.
+    /// Adds a note about a key of an object that has no counterpart.
     pub(super) fn left_out(&self, about: &str, path: &str, why: impl Display) {
         self.line(&format!("{about}: {path}: left out: {why}"));
     }

@@ -17,7 +17,7 @@ pub(super) fn translate(text: &str, is_never: impl Fn(&str) -> bool) -> Translat
         rest = &rest[dollar + 1..];
         let variable = rest.strip_prefix('{').and_then(|body| body.split_once('}')).filter(|(name, _)| is_name(name));
         let Some((name, tail)) = variable else {
-            // A `$` that begins no variable is text, which has two of them here.
+            // A `$` that does not begin a variable is text, and is doubled in our templates.
             translated.text.push_str("$$");
             continue;
         };

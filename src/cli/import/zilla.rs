@@ -23,7 +23,7 @@ const CLUSTER: &str = "main";
 /// Reads a file and makes a configuration.
 ///
 /// # Errors
-/// The file cannot be read, is no YAML, has no such binding, or lacks what the binding requires.
+/// The file cannot be read, is not YAML, has no such binding, or lacks what the binding requires.
 pub fn zilla(options: &ImportZillaArgs) -> Result<Imported, String> {
     let file = &options.file;
     let name = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };

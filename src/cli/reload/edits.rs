@@ -1,4 +1,4 @@
-//! Edits: changes of single parts by the API, on the way to a configuration with them.
+//! Edits: changes of single parts by the API, and the configurations that result from them.
 
 use serde_json::{Map, Value};
 
@@ -100,7 +100,7 @@ impl Reload {
         }))
     }
 
-    /// The edit without keys that have their value anyhow: a part can be sent back as the API shows it without being written in full.
+    /// The edit without keys that already have their value: a part can be sent back as the API shows it without being written in full.
     fn concise(&self, edit: Edit, shown: Option<&Map<String, Value>>) -> Result<Edit, ReloadRefused> {
         let To::Entry(given) = &edit.to else { return Ok(edit) };
         let (text, _) = self.edited(&self.text, &self.edits)?;

@@ -28,7 +28,7 @@ use crate::shard::edge::Edge;
 use crate::shard::mail::{Mail, WouldGo};
 use crate::telemetry::{Span, TraceContext};
 
-/// The time for the shards' answers, which take them a few turns; the main thread does nothing else meanwhile.
+/// Time-out for the shards' answers, which take a few turns; the main thread is blocked until then.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A requested change; the requester gets the outcome.

@@ -45,7 +45,7 @@ pub(super) fn restrict_files(args: &RunArgs, config: &Config) -> Result<(), Fail
     // A folder that cannot be created is reported later, with the key that names it.
     folders.iter().for_each(|folder| drop(files::make_dirs(folder)));
     folders.extend(config.control.file_dirs.iter().cloned());
-    // A socket's folder is for its clients, too: the operator who creates it knows them.
+    // A socket's folder is also for its clients: the operator who creates it knows them.
     let sockets = config.listeners.iter().filter_map(|listener| match &listener.bind {
         Bind::Unix(path) => path.parent().map(Path::to_owned),
         Bind::Tcp(_) => None,

@@ -68,7 +68,7 @@ impl Service {
                     return Err(SECOND_SIGNAL.into());
                 }
                 Ok(_) => {}
-                // Uncommitted messages come again.
+                // Messages with uncommitted offsets are read again.
                 Err(_) => break,
             }
         }

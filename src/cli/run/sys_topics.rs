@@ -105,7 +105,7 @@ impl SysTopics {
         let connected = of(M::ConnectionsOpen).saturating_sub(of(M::Unauthenticated));
         self.most = self.most.max(connected);
         let total = of(M::Sessions).max(connected);
-        // Messages for shared subscriptions may be in the spool, too.
+        // Messages for shared subscriptions may be in the spool as well.
         let stored = of(M::StoredMessages).saturating_sub(of(M::ShareStoredMessages)) + of(M::ShareQueuedMessages);
         let publishes = sum(&[M::PublishesQos0, M::PublishesQos1, M::PublishesQos2]);
         let connects = sum(&[M::ConnectsAccepted, M::ConnectsRefused]);

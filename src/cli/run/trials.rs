@@ -224,7 +224,7 @@ fn shown(trial: Trial) -> MessageTrial {
     MessageTrial { matches, rule, refused, topic, key, value, timestamp, headers }
 }
 
-/// Runs a trial that waits for the network on a thread of its own. Without a thread there is no answer, which the asker notices.
+/// Runs a trial that waits for the network on a thread of its own. Without a thread there is no answer, which the caller notices.
 pub(super) fn beside(trial: impl FnOnce() + Send + 'static) {
     let _ = std::thread::Builder::new().name("trial".into()).spawn(trial);
 }

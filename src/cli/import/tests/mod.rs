@@ -76,7 +76,7 @@ acknowledge = "received"
     }
 }
 
-/// A page, a list, one thing, an object of lists, and the keyed form of an export are the same.
+/// A page, a list, one object, an object of lists, and the keyed form of an export give the same result.
 #[test]
 fn every_form_of_the_input_is_read() {
     let sql = "SELECT * FROM \"t/#\"";
