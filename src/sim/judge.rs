@@ -767,7 +767,7 @@ impl Judge {
 
 /// The rows of all logs.
 struct Found {
-    /// Copies of each row in the log that has most of them, all logs of one incarnation taken together.
+    /// Copies of each row in the logs of one incarnation: the incarnation that has most of them.
     copies: Vec<u32>,
     /// Whether the current log has the row.
     now: Vec<bool>,

@@ -142,8 +142,8 @@ impl Log {
         self.known.forget(wall_ms);
     }
 
-    /// Moves the lead to a replica that lacks a random number of the last batches, but none that is replicated. Returns the lost
-    /// batches. The new leader knows producers from its own log.
+    /// Gives the leadership to a replica that lacks a random number of the last batches, but none that is replicated. Returns
+    /// the lost batches. The new leader knows producers from its own log.
     pub(in crate::sim) fn lose_tail(&mut self, rng: &mut fastrand::Rng) -> Vec<Entry> {
         let safe = self.entries.partition_point(|entry| entry.end() <= self.high);
         let keep = rng.usize(safe..=self.entries.len());
