@@ -1,4 +1,4 @@
-//! The simulator: whole shards (`forebay::shard::Core`) against models of all that lies outside the process.
+//! The simulator: whole shards (`forebay::shard::Core`) against models of everything outside the process.
 //!
 //! One seed is one run: the same seed gives the same run, on any machine. See `docs/SIMULATION.md`.
 //!
@@ -55,7 +55,7 @@ pub mod time;
 pub mod world;
 pub mod wrong;
 
-/// The toy layer, which the runtime's tests have as well.
+/// The toy layer, shared with the runtime's tests.
 #[allow(dead_code)]
 #[path = "../../src/runtime/tests/toy.rs"]
 mod toy;
