@@ -67,7 +67,7 @@ struct Turns {
 impl Turns {
     const MOST: u32 = 20_000;
 
-    /// Counts a turn. Returns whether there were too many.
+    /// Counts a turn. Returns whether the count is within its bound.
     fn within_bounds(&mut self, time: u64) -> bool {
         if self.of != time / MS {
             *self = Self { of: time / MS, count: 0 };

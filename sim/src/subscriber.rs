@@ -128,7 +128,7 @@ pub struct Subscriber {
     /// Due acknowledgements: first byte and packet identifier, in order.
     owed: VecDeque<(u8, u16)>,
     aliases: HashMap<u16, String>,
-    /// The instance that the server has told the client to connect to, by index.
+    /// The instance that a Server Reference has named, by index.
     pub(crate) sent_to: Option<usize>,
     /// The messages that this session has got.
     pub ledger: Ledger,

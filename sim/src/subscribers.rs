@@ -119,7 +119,7 @@ impl World {
         }
     }
 
-    /// Checks two seconds in which no copy comes: neither a repeated one, nor, where messages were dropped, a missing
+    /// Waits for two seconds in which no copy comes: neither a repeated one, nor, where messages were dropped, a missing
     /// one.
     pub(crate) fn hear_nothing_more(&mut self) {
         let copies = |world: &Self| world.subscribers.iter().map(|one| one.ledger.copies).sum::<u64>();

@@ -53,8 +53,7 @@ fn seeds_with_a_sync_interval_are_green() {
     assert!(sums.processes > 120 && sums.messages > 3_000, "too quiet: {sums:?}");
 }
 
-/// A seed has the same digest each time, and differs from other seeds; another kind of run of the same seed has another
-/// digest.
+/// A seed has the same digest each time, and differs from other seeds; without faults it has another digest.
 #[test]
 fn a_digest_is_of_all_that_is_seen() {
     for kind in [Kind::All, Kind::Shares, Kind::Sources, Kind::Broker, Kind::Instances] {
