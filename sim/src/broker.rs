@@ -81,7 +81,7 @@ struct Starting {
     retained: Vec<RetainedOfShard>,
 }
 
-/// The owner of a log, and the offset from which on it owns it.
+/// The owner of a log, and the offset at which its term begins.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Owner {
     pub(crate) log: usize,

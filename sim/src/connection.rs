@@ -126,7 +126,7 @@ fn length(bytes: &[u8]) -> Option<(usize, usize)> {
     None
 }
 
-/// Text with its length in front.
+/// Appends a text with its length before it.
 pub(crate) fn string(text: &[u8], into: &mut Vec<u8>) {
     into.extend_from_slice(&u16::try_from(text.len()).expect("short").to_be_bytes());
     into.extend_from_slice(text);

@@ -155,7 +155,7 @@ pub struct Device {
     /// Time of the next connection attempt.
     pub reconnect_at: u64,
     unsure_connect: bool,
-    /// The instance that a CONNACK or DISCONNECT has named, by index.
+    /// The instance that the Server Reference of a refusal has named, by index.
     pub(crate) sent_to: Option<usize>,
     /// Will Delay Interval of 5.0 clients with a kept session, in seconds.
     pub(crate) will_delay_s: u32,

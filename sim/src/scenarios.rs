@@ -382,7 +382,7 @@ fn clock_in_1970() -> Result<(), Failure> {
     script.ends()
 }
 
-/// The clock was set back: it is a month behind after a restart.
+/// The clock was set back: after a restart it is a month earlier than before.
 fn clock_behind_the_spool() -> Result<(), Failure> {
     let mut script = Script::new(settings(), 1, false);
     // The device's session is in the spool.

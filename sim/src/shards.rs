@@ -70,7 +70,7 @@ impl World {
     /// Draws the number of shards of this process, and has the disks made as that needs them.
     ///
     /// # Errors
-    /// Why the start was refused.
+    /// The reason why the start was refused.
     pub(crate) fn configured(&mut self) -> Result<Config, String> {
         let has = self.disks.len();
         let mut rng = stream(self.plan.seed, &format!("shards {}", self.life));

@@ -128,7 +128,7 @@ pub struct Subscriber {
     /// Due acknowledgements: first byte and packet identifier, in order.
     owed: VecDeque<(u8, u16)>,
     aliases: HashMap<u16, String>,
-    /// The instance that a Server Reference has named, by index.
+    /// The instance that the Server Reference of a refusal has named, by index.
     pub(crate) sent_to: Option<usize>,
     /// The messages that this session has got.
     pub ledger: Ledger,
@@ -227,7 +227,7 @@ impl Subscriber {
         format!("{name} socket {socket:?} greeted {greeted} {wishes:?} held {held:?} open {open:?} owed {owed:?}")
     }
 
-    // ---- what it says ----
+    // ---- packets to the server ----
 
     /// Begins a new connection: CONNECT.
     pub(crate) fn connect(&mut self, socket: u64) {
@@ -374,7 +374,7 @@ impl Subscriber {
         self.doubted_in.insert(life);
     }
 
-    // ---- what it hears ----
+    // ---- packets from the server ----
 
     /// Handles bytes of the shard. Returns copies and errors.
     pub(crate) fn read(&mut self, bytes: &[u8], time: u64, life: u32) -> Vec<Result<Copy, String>> {

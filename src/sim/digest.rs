@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! FOREBAY_SIM_SEEDS=0..5000 FOREBAY_SIM_DIGEST=before.txt cargo test --lib sim::digest -- --ignored   # then after.txt, then diff
-//! FOREBAY_SIM_DISK=1, FOREBAY_SIM_LASTING=1: with a disk, with what lasts
+//! FOREBAY_SIM_DISK=1, FOREBAY_SIM_LASTING=1: with a disk, with lasting faults
 //! ```
 
 use std::cell::RefCell;

@@ -31,7 +31,7 @@ impl World {
         let one = rng.choice(able.iter().copied());
         match (fault, one) {
             (Fault::Kill, Some(life)) => {
-                // One kill of six ends all of them.
+                // One kill in six ends all able processes.
                 let all = if rng.u8(..6) == 0 { able } else { vec![life] };
                 for life in all {
                     self.within(life, |world| world.instance_ends(End::Kill));

@@ -499,7 +499,7 @@ impl World {
         }
     }
 
-    /// Records that no client has had, and that no client can have had that has left since with knowledge of its own.
+    /// Records that no client has had, except those that a client may have had and taken along when its connection or session ended.
     fn had_by_nobody(&self) -> Vec<u32> {
         let judged = &self.sources.judged;
         let may_have_gone = |record: &Record| {

@@ -87,7 +87,7 @@ impl Cluster {
         (1..=self.brokers.len() as i32).any(|node| self.works(node))
     }
 
-    /// InitProducerId with a transactional id.
+    /// Handles InitProducerId with a transactional id.
     pub(crate) fn identify(&mut self, id: &str) -> Option<(i64, i16)> {
         self.is_there().then(|| self.identities.identify(id, &mut self.next_producer))
     }

@@ -148,7 +148,7 @@ pub struct Cluster {
     pub began_late: HashSet<(String, u128)>,
     /// Throttle time in the next Produce answer, in milliseconds.
     pub throttle_next: Option<i32>,
-    /// Whether reading is forbidden for all topics, at any time.
+    /// Whether reading is forbidden for all topics, for the whole run.
     pub unreadable: bool,
     /// Whether batches are appended without an answer.
     pub says_nothing: bool,

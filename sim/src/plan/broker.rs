@@ -21,7 +21,7 @@ pub const RETAINED: &str = "retained";
 /// The topic of logs of sessions.
 pub const SESSIONS: &str = "sessions";
 
-/// `[broker]`.
+/// Settings of `[broker]`.
 #[derive(Clone, Copy, Debug)]
 pub struct BrokerPlan {
     /// Whether there is a route for topics with the last level `odd`.
@@ -109,7 +109,7 @@ const LEFT_OUT: [Fault; 12] = [
 ];
 
 impl Plan {
-    /// `[broker]` in place of sinks and sources.
+    /// Replaces sinks and sources by `[broker]`.
     pub(super) fn with_broker(mut self, rng: &mut fastrand::Rng) -> Self {
         self.faults.retain(|(fault, _)| !LEFT_OUT.contains(fault));
         self.settings.sinks.clear();

@@ -27,7 +27,7 @@ pub struct InstancesPlan {
 /// One of several instances, as its configuration has it.
 #[derive(Clone, Copy, Debug)]
 pub struct InstancePlan {
-    /// Its number.
+    /// Number of the instance.
     pub index: usize,
     /// See [`InstancesPlan`].
     pub redirects: bool,
@@ -46,7 +46,7 @@ pub fn name_of(index: usize) -> String {
 const LEFT_OUT: [Fault; 4] = [Fault::PowerCut, Fault::LoseMachine, Fault::ForbidReading, Fault::CutLog];
 
 impl Plan {
-    /// Several instances in place of one process.
+    /// Replaces the one process by several instances.
     pub(super) fn with_instances(self, rng: &mut fastrand::Rng) -> Self {
         let mut plan = self.with_broker(&mut rng.clone());
         plan.faults.retain(|(fault, _)| !LEFT_OUT.contains(fault));

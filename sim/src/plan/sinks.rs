@@ -55,7 +55,7 @@ pub enum Choice {
 pub struct SinkPlan {
     /// Name.
     pub name: &'static str,
-    /// Index of its cluster.
+    /// Index of the sink's cluster.
     pub cluster: usize,
     /// The last level of the MQTT topics that its filter matches; all, if empty.
     pub last_level: &'static str,

@@ -29,17 +29,17 @@ const SESSION: u64 = 50 * S;
 /// A record of another program.
 #[derive(Debug)]
 pub(crate) struct Record {
-    /// Index of the source that reads it.
+    /// Index of the source that reads the record.
     pub(crate) source: usize,
     /// Kafka topic and partition.
     pub(crate) at: (String, i32),
     /// Index of the batch in its cluster, and index of the record in the batch.
     batch: (usize, i64),
-    /// MQTT topic of its message.
+    /// MQTT topic of the record's message.
     pub(crate) topic: String,
-    /// QoS of its message.
+    /// QoS of the record's message.
     pub(crate) qos: u8,
-    /// Payload of its message.
+    /// Payload of the record's message.
     pub(crate) payload: Vec<u8>,
     /// Whether the record is a bad record.
     pub(crate) is_bad: bool,

@@ -14,7 +14,7 @@ pub(crate) const DEVICES: usize = 3;
 pub struct SourcePlan {
     /// Name of the source and of its group.
     pub name: &'static str,
-    /// Index of its cluster.
+    /// Index of the source's cluster.
     pub cluster: usize,
     /// Kafka topics.
     pub topics: Vec<String>,
@@ -92,7 +92,7 @@ const LEFT_OUT: [Fault; 7] = [
 ];
 
 impl Plan {
-    /// Sources in place of devices and sinks.
+    /// Replaces devices and sinks by sources.
     pub(crate) fn with_sources(mut self, rng: &mut fastrand::Rng) -> Self {
         self.faults.retain(|(fault, _)| !LEFT_OUT.contains(fault));
         (self.devices, self.messages, self.retains) = (0, 0, false);

@@ -58,7 +58,7 @@ pub(in crate::sim) struct Cluster {
     appended: u64,
 }
 
-/// A batch that was appended, or is there already, and waits for followers.
+/// A batch that was appended now or before, and waits for followers.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::sim) struct Wait {
     topic: usize,
