@@ -1,6 +1,6 @@
-//! Runs with `[broker]`: what a start asks of Kafka before clients are accepted, and processes beside each other: one that stood still goes on while
-//! another one has what it had. The steps are those of the program (`cli::broker`); the code that decides is the program's own
-//! (`replica::TakeOver`), and each request is answered late, is lost, or comes late. `judge/broker.rs` judges.
+//! Runs with `[broker]`: the requests to Kafka before clients are accepted, and processes beside each other, where a frozen process goes on while
+//! another one has taken over its logs. The steps are those of the program (`cli::broker`); the deciding code is the program's own
+//! (`replica::TakeOver`), and each request may be answered late, be lost, or arrive late. `judge/broker.rs` judges.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
@@ -24,12 +24,12 @@ use crate::process::{End, In, Process};
 use crate::time::{S, stream};
 use crate::world::{Event, World};
 
-/// How long a start waits for followers.
+/// Bound on the wait for followers in a starting process.
 const PATIENCE: u64 = 30 * S;
-/// The wait before a start begins again.
+/// Pause before a starting process begins again.
 const AGAIN: u64 = S;
 
-/// A step of a start: which start, and which of its logs.
+/// A step of a starting process: the process, and one of its logs.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
     pub(crate) life: u32,
@@ -37,7 +37,7 @@ pub struct Step {
     pub(crate) log: usize,
 }
 
-/// The bytes of a log, as they are read.
+/// The bytes read so far of a log.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Read(Rc<RefCell<Parts>>);
 
@@ -64,24 +64,24 @@ impl Store for Read {
 pub(crate) struct Taking {
     taking: TakeOver<Read>,
     read: Read,
-    /// A batch waits for followers: offsets of its first record and after its last, and until when.
+    /// A batch that waits for followers: the offset of its first record, the offset after its last, and the deadline.
     waits: Option<(i64, i64, u64)>,
-    /// Offset of the record that Kafka took last: at the end that of the term.
+    /// Offset of the last record that Kafka took; in the end the offset of the term.
     wrote: i64,
 }
 
-/// A start that asks Kafka.
+/// A starting process and its requests to Kafka.
 #[derive(Debug, Default)]
 struct Starting {
     attempt: u32,
-    /// By log; those that are taken over are not here any more.
+    /// Takeovers in progress, by log.
     taking: BTreeMap<usize, Taking>,
-    /// The logs for the shards, and retained messages of each.
+    /// Logs that were taken over, for the shards. The next field: retained messages of each shard.
     taken: Vec<TakenLog>,
     retained: Vec<RetainedOfShard>,
 }
 
-/// Who owns a log, and from which offset on.
+/// The owner of a log, and the offset at which its term begins.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Owner {
     pub(crate) log: usize,
@@ -89,23 +89,24 @@ pub(crate) struct Owner {
     pub(crate) from: i64,
 }
 
-/// What a run with `[broker]` has beside others.
+/// The additional state of a run with `[broker]`.
 #[derive(Debug)]
 pub(crate) struct Broker {
     rng: fastrand::Rng,
     starting: BTreeMap<u32, Starting>,
-    /// Processes beside the one that clients reach, by life, and those of them that stand still.
+    /// Processes beside the one that clients reach, by life. The next field: the frozen ones.
     pub(crate) others: BTreeMap<u32, Process>,
     pub(crate) frozen: Vec<u32>,
     last_life: u32,
     pub(crate) owners: Vec<Owner>,
-    /// A process stood still while another one served.
+    /// Whether a process was frozen while another one served.
     pub(crate) had_others: bool,
-    /// A log of sessions has lost what was acknowledged.
+    /// Whether a log of sessions has lost acknowledged records.
     pub(crate) was_cut: bool,
-    /// Values of the records of the topic of retained messages, of this many of the cluster's batches.
+    /// Values of the records in the topic of retained messages, and the number of the cluster's batches that they were
+    /// collected from.
     pub(crate) copied: (usize, HashSet<Vec<u8>>),
-    /// Up to where the records of each partition were looked at, as they lie below a commit.
+    /// Offset below a commit up to which the records of each partition were checked.
     pub(crate) below: BTreeMap<(String, i32), i64>,
 }
 
@@ -125,7 +126,7 @@ impl Broker {
         }
     }
 
-    /// Whether no process has started since this one.
+    /// Whether this process is the last one that has started.
     pub(crate) const fn is_newest(&self, life: u32) -> bool {
         self.last_life == life
     }
@@ -143,7 +144,7 @@ impl Broker {
 }
 
 impl World {
-    /// Topics are made, as an operator would, and brokers' clocks are wrong.
+    /// Creates the topics, as an operator would, and sets brokers' clocks wrong.
     pub(crate) fn broker_begins(&mut self) {
         let (Some(broker), Some(reading)) = (self.settings.broker, self.plan.reading) else { return };
         let logs = self.session_logs().len();
@@ -155,7 +156,7 @@ impl World {
         }
     }
 
-    /// The slots of an instance: partitions of the topic, each with a log and the shard that has it.
+    /// The slots of an instance: partitions of the topic, each with a log and the shard that owns it.
     fn session_logs(&self) -> Vec<(u16, usize)> {
         let slots = self.settings.broker.map_or(0, |broker| broker.slots);
         (0..slots).map(|slot| (slot, usize::from(slot) % self.settings.shards)).collect()
@@ -169,7 +170,7 @@ impl World {
 
     // ---- a start ----
 
-    /// The shards wait for what Kafka has.
+    /// Begins the requests to Kafka, which the shards wait for.
     pub(crate) fn prepare_broker(&mut self) {
         let life = self.life;
         let starting = self.broker.starting.entry(life).or_default();
@@ -191,7 +192,7 @@ impl World {
         Names { topic: SESSIONS.to_owned(), topic_id, partition: i32::from(log), instance: instance.to_owned() }
     }
 
-    /// An instance begins to take a log over.
+    /// Begins to take over a log for an instance.
     pub(crate) fn begin_taking(&self, log: u16, instance: &str) -> Taking {
         let read = Read::default();
         let taking = TakeOver::new(self.names(log, instance), read.clone(), 0).with_rules(self.rules);
@@ -204,7 +205,7 @@ impl World {
         self.schedule(at, Event::Prepare(step));
     }
 
-    /// The next step of a start, if its process is still there.
+    /// Makes the next step of a starting process, if the process is still there.
     pub(crate) fn prepares(&mut self, step: Step) {
         if self.process.is_none() {
             return;
@@ -231,7 +232,7 @@ impl World {
         }
     }
 
-    /// Starts that are under way begin again.
+    /// Restarts the takeovers in progress.
     pub(crate) fn starts_begin_again(&mut self) {
         self.instances_take_again();
         let steps: Vec<Step> = self
@@ -246,17 +247,17 @@ impl World {
 
     fn begins_again(&mut self, step: Step) {
         if let Some(starting) = self.broker.starting.get_mut(&step.life) {
-            // Nobody waits for the steps of this attempt.
+            // The steps of this attempt are stale from now on.
             *starting = Starting { attempt: starting.attempt + 1, ..Starting::default() };
             let again = Step { log: usize::MAX, attempt: starting.attempt, ..step };
             self.schedule(self.time + AGAIN, Event::Prepare(again));
         }
     }
 
-    /// Asks Kafka what is next. `true`: nothing is.
+    /// Makes the next request to Kafka. `true`: none is left.
     pub(crate) fn takes_over(&mut self, step: Step, of: &mut Taking) -> Result<bool, String> {
         let (place, time) = ((SESSIONS, step.log), self.time);
-        // Some starts are without a fault, however many logs there are.
+        // Some processes start without a fault, however many logs there are.
         let of_all = 60.max(20 * self.session_logs().len());
         let kafka = &mut self.clusters[0];
         if let Some((base, end, until)) = of.waits {
@@ -274,7 +275,7 @@ impl World {
             }
             Asked::Write(batch) => match self.broker.rng.usize(..of_all) {
                 0 => return Err("a request was lost".to_owned()),
-                // It comes, and nobody waits for it any more.
+                // The batch arrives when its sender no longer waits for it.
                 1 => {
                     let at = time + self.broker.rng.u64(..2 * S);
                     self.schedule(at, Event::LateWrite(step.log, batch, step.life));
@@ -308,13 +309,13 @@ impl World {
         of.taking.written(error, base).map_err(|why| why.to_string())
     }
 
-    /// A batch of a start arrives that nobody waits for.
+    /// Appends a batch of a starting process that arrives when its sender no longer waits for it.
     pub(crate) fn late_write(&mut self, log: usize, batch: Vec<u8>, life: u32) {
         let written = self.clusters[0].write_to((SESSIONS, log), batch, (life, true, self.time));
         self.note(|| format!("a late batch of the start of process {life} for log {log}: {written:?}"));
     }
 
-    /// The log that was taken over.
+    /// Ends the takeover of a log, and returns the log.
     pub(crate) fn taken_log(&mut self, log: usize, of: Taking) -> Option<TakenLog> {
         let Taking { taking, read, wrote, .. } = of;
         let taken = match taking.finish() {
@@ -355,7 +356,7 @@ impl World {
         }
     }
 
-    /// Each shard gets its part of the slots.
+    /// Gives each shard its part of the slots.
     fn gives_out(&mut self, mut taken: Vec<TakenLog>, logs: &[(u16, usize)]) {
         taken.sort_by_key(|log| log.slot);
         let mut of_shards: BTreeMap<usize, Vec<TakenLog>> =
@@ -371,7 +372,7 @@ impl World {
         }
     }
 
-    /// The retained messages of each shard.
+    /// The retained messages of each shard, or Kafka's error code.
     pub(crate) fn read_retained(&self) -> Result<Vec<RetainedOfShard>, i16> {
         let config = self.settings.config();
         let Some(broker) = &config.broker else { return Ok(Vec::new()) };
@@ -388,7 +389,7 @@ impl World {
         Ok(retained.of_shards())
     }
 
-    /// All shards have started: they get the retained messages that were read.
+    /// Gives the shards, which have all started, the retained messages that were read.
     pub(crate) fn give_retained(&mut self) {
         let Some(starting) = self.broker.starting.remove(&self.life) else { return };
         for (shard, of_shard) in starting.retained.into_iter().enumerate() {
@@ -398,7 +399,7 @@ impl World {
 
     // ---- processes beside each other ----
 
-    /// Does something as the process of this life. `None`: it is not there.
+    /// Does something as the process of this life. `None`: the process is not there.
     pub(crate) fn within<R>(&mut self, life: u32, work: impl FnOnce(&mut Self) -> R) -> Option<R> {
         if life == self.life {
             return Some(work(self));
@@ -418,20 +419,20 @@ impl World {
         Some(result)
     }
 
-    /// When a process beside the first one has its next turn, and which shard of which.
+    /// The next turn among the processes beside the first one: its time, shard and process.
     pub(crate) fn next_of_others(&self) -> Option<(u64, usize, u32)> {
         let running = self.broker.others.iter().filter(|(life, _)| !self.broker.frozen.contains(life));
         running.filter_map(|(life, other)| other.next_at(self.boot).map(|(at, shard)| (at, shard, *life))).min()
     }
 
-    /// The process stands still. Clients that notice go to the next one, which takes over.
+    /// Freezes the process. Clients that notice connect to the next process, which takes over.
     pub(crate) fn freeze_process(&mut self, rng: &mut fastrand::Rng) {
         if self.broker.others.len() > 1 || self.process.as_ref().is_none_or(|process| process.stopping) {
             return;
         }
         let Some(process) = self.process.take() else { return };
         self.note_too_large();
-        // Nobody has that number until the next one starts.
+        // The frozen process gives up the number of the current one until the next process starts.
         let life = std::mem::replace(&mut self.life, u32::MAX);
         self.note(|| format!("process {life} stands still"));
         self.broker.others.insert(life, process);
@@ -440,7 +441,7 @@ impl World {
         let of_it: Vec<u64> =
             self.sockets.iter().filter(|(_, one)| one.life == life).map(|(socket, _)| *socket).collect();
         for socket in of_it {
-            // Some wait for it, and are there when it goes on.
+            // Some clients keep their connection, and are there when the process goes on.
             let client = self.sockets[&socket].client;
             if rng.bool() && self.socket_of(client) == Some(socket) {
                 self.client_lost(client);
@@ -456,18 +457,18 @@ impl World {
         self.schedule(thaw, Event::Thaw(life));
     }
 
-    /// A process that stood still goes on.
+    /// Lets a frozen process go on.
     pub(crate) fn thaw(&mut self, life: u32) {
         self.note(|| format!("process {life} goes on"));
         self.broker.frozen.retain(|frozen| *frozen != life);
     }
 
-    /// Thaws all processes that stand still.
+    /// Lets all frozen processes go on.
     pub(crate) fn thaw_all(&mut self) {
         self.broker.frozen.clear();
     }
 
-    /// A shard has lost its log, and the process ends.
+    /// Ends a process in which a shard has lost its log.
     pub(crate) fn log_lost(&mut self, shard: usize, why: &str) {
         let life = self.life;
         self.note(|| format!("shard {shard} of process {life} has lost its log: {why}"));
@@ -480,7 +481,7 @@ impl World {
         self.crash_rng = rng;
     }
 
-    /// A process that another one has replaced ends: nobody starts it again.
+    /// Ends a process that another one has replaced, for good.
     fn other_ends(&mut self) {
         let Some(process) = self.process.take() else { return };
         let life = self.life;

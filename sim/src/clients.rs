@@ -1,4 +1,4 @@
-//! The clients of a run: how they connect, what goes to them and comes from them, and how their connections end.
+//! The clients of a run: how they connect, their bytes in both directions, and how their connections end.
 
 use forebay::runtime::seam::Closed;
 
@@ -35,7 +35,7 @@ impl World {
         }
     }
 
-    /// A device connects, if somebody listens.
+    /// Connects a device, if a process listens.
     pub fn connect_device(&mut self, index: usize) {
         let (time, life) = (self.time, self.life);
         if let Some((socket, listener)) = self.reach(Client::Device(index)) {
@@ -44,7 +44,7 @@ impl World {
         }
     }
 
-    /// A client has a connection to some shard, if somebody listens: its socket and its listener.
+    /// Connects a client to some shard, if a process listens. Returns its socket and its listener.
     pub(crate) fn reach(&mut self, client: Client) -> Option<(u64, u16)> {
         if self.has_instances() {
             return self.reach_an_instance(client);
@@ -54,7 +54,7 @@ impl World {
         let owner = self.home(&name);
         let has_layer = self.draws_layer();
         let shard = if self.rng.u8(..4) == 0 { self.rng.usize(..shards) } else { owner };
-        // Most of those with a layer are accepted by another shard, and move with it.
+        // Most connections with a layer are accepted by another shard than their owner, and move with the layer.
         let strays = has_layer && self.layer_rng.u8(..4) > 0;
         let shard = if strays { (owner + 1) % shards } else { shard };
         if self.process.as_ref().is_none_or(|process| process.hosts[shard].ring.deaf) {
@@ -63,7 +63,7 @@ impl World {
         Some(self.connects(client, (self.life, shard), has_layer))
     }
 
-    /// A client has a connection to this shard of this process.
+    /// Connects a client to this shard of this process.
     pub(crate) fn connects(&mut self, client: Client, (life, shard): (u32, usize), has_layer: bool) -> (u64, u16) {
         self.next_socket += 1;
         let socket = self.next_socket;
@@ -92,7 +92,7 @@ impl World {
         }
     }
 
-    /// The socket of a client's connection, as far as it knows.
+    /// The socket of a client's connection, as the client knows it.
     pub(crate) fn socket_of(&self, client: Client) -> Option<u64> {
         match client {
             Client::Device(index) => self.devices[index].socket,
@@ -101,7 +101,7 @@ impl World {
         }
     }
 
-    /// A client's connection is gone; it knows, or finds out.
+    /// Ends a client's connection: the client notices at once, or finds out later.
     pub(crate) fn client_lost(&mut self, client: Client) {
         match client {
             Client::Device(index) => {
@@ -113,12 +113,12 @@ impl World {
         }
     }
 
-    /// Some of what a device has to send goes to its shard, unless that does not read.
+    /// Passes some of a device's pending bytes to its shard, unless that does not read.
     pub fn send_device_bytes(&mut self, index: usize) {
         self.send_bytes(Client::Device(index));
     }
 
-    /// The same of any client.
+    /// Passes some of a client's pending bytes to its shard, like [`Self::send_device_bytes`].
     pub(crate) fn send_bytes(&mut self, client: Client) {
         let Some(socket) = self.socket_of(client) else { return };
         if self.is_paused(socket) == Some(true) {
@@ -127,7 +127,7 @@ impl World {
         for _ in 0..self.rng.usize(1..4) {
             let mut most = self.rng.usize(1..8_000);
             if self.connection_mut(client).is_layered() {
-                // Records and flights in many pieces, and many in one.
+                // The bounds give records and flights in many pieces, and many in one piece.
                 let bound = [16, 600, 8_000][self.layer_rng.usize(..3)];
                 most = most.min(self.layer_rng.usize(1..bound));
             }
@@ -150,7 +150,7 @@ impl World {
         Some(wire.paused)
     }
 
-    /// Bytes of the shard are on their way to a device.
+    /// Sends bytes of the shard to a device.
     pub(crate) fn send_to_device(&mut self, socket: u64, bytes: Vec<u8>) {
         if let Some(Client::Relay(number)) = self.sockets.get(&socket).map(|entry| entry.client) {
             return self.send_to_front(number, bytes);
@@ -198,7 +198,7 @@ impl World {
         }
     }
 
-    /// A client's end of a connection is gone.
+    /// Closes a client's end of a connection.
     pub(crate) fn close_socket(&mut self, socket: u64, why: Closed) {
         if let Some(entry) = self.sockets.get(&socket) {
             let (shard, life) = (entry.shard, entry.life);
@@ -206,7 +206,7 @@ impl World {
         }
     }
 
-    /// The shard has closed a client's connection.
+    /// Handles a client's connection that the shard has closed.
     pub(crate) fn socket_gone(&mut self, socket: u64) {
         let Some(entry) = self.sockets.remove(&socket) else { return };
         if let Client::Relay(number) = entry.client {

@@ -1,5 +1,4 @@
-//! A client's end of a connection: packets on their way to the shard and from it, and the layer between them and the bytes
-//! of the socket.
+//! A client's end of a connection: packets to and from the shard, and the layer between them and the bytes of the socket.
 
 use std::collections::VecDeque;
 
@@ -11,31 +10,31 @@ use crate::layers::Layered;
 pub struct Connection {
     /// Bytes on their way to the shard.
     sending: VecDeque<u8>,
-    /// The layer between them and those of its socket.
+    /// The layer between the packets and the socket.
     layered: Option<Box<Layered>>,
-    /// Where there is one: bytes of the socket.
+    /// With a layer: bytes for the socket.
     wire: VecDeque<u8>,
     inbox: Vec<u8>,
-    /// The bytes of all its connections, as its client reads them, and where each began and ended.
+    /// Digest of all bytes that the client has read on its connections, and of where each connection began and ended.
     seen: Seen,
 }
 
 impl Connection {
-    /// A new one begins: nothing is left of the one before.
+    /// Begins a new connection, with nothing left of the previous one.
     pub(crate) fn begin(&mut self) {
         self.sending.clear();
         self.inbox.clear();
         self.seen.number(u64::MAX);
     }
 
-    /// It is gone.
+    /// Ends the connection.
     pub(crate) fn end(&mut self) {
         self.sending.clear();
         self.seen.number(u64::MAX - 1);
         self.put_layer(false);
     }
 
-    /// The next connection has a layer, or none.
+    /// Gives the next connection a layer, or none.
     pub(crate) fn put_layer(&mut self, has_layer: bool) {
         self.wire.clear();
         self.layered = has_layer.then(|| Box::new(Layered::client()));
@@ -44,12 +43,12 @@ impl Connection {
         }
     }
 
-    /// Whether it has a layer.
+    /// Whether the connection has a layer.
     pub(crate) const fn is_layered(&self) -> bool {
         self.layered.is_some()
     }
 
-    /// So many bytes at most of what goes to its socket; with a layer, of this and of a record of half as much.
+    /// Takes at most `most` bytes for the socket. A layer first seals up to half as many plain bytes.
     pub(crate) fn take_bytes(&mut self, most: usize) -> Vec<u8> {
         let Some(layered) = &mut self.layered else {
             return self.sending.drain(..self.sending.len().min(most)).collect();
@@ -59,7 +58,7 @@ impl Connection {
         self.wire.drain(..self.wire.len().min(most)).collect()
     }
 
-    /// Whether its layer answers by itself.
+    /// Whether the layer has an answer of its own to send.
     pub(crate) fn has_to_answer(&self) -> bool {
         self.layered.as_ref().is_some_and(|layered| layered.has_said())
     }
@@ -69,12 +68,12 @@ impl Connection {
         self.sending.is_empty() && self.wire.is_empty()
     }
 
-    /// Bytes that its client has to send yet.
+    /// Number of bytes that the client has yet to send.
     pub(crate) fn unsent(&self) -> usize {
         self.sending.len()
     }
 
-    /// A packet with this first byte.
+    /// Queues a packet with this first byte.
     pub(crate) fn packet(&mut self, first: u8, body: &[u8]) {
         self.sending.push_back(first);
         let mut rest = body.len();
@@ -89,7 +88,7 @@ impl Connection {
         self.sending.extend(body);
     }
 
-    /// Bytes of the socket. Why its layer has failed, if it has.
+    /// Handles bytes of the socket. Returns why the layer has failed, if it has.
     pub(crate) fn receive(&mut self, bytes: &[u8]) -> Option<String> {
         let Some(layered) = &mut self.layered else {
             self.inbox.extend_from_slice(bytes);
@@ -102,19 +101,19 @@ impl Connection {
         opened.error.map(|error| error.what.into_owned())
     }
 
-    /// What its client has seen.
+    /// The digest of what the client has seen.
     pub(crate) const fn seen(&self) -> Seen {
         self.seen
     }
 
-    /// The next packet that is there as a whole, and where it goes on behind its length.
+    /// The next complete packet, and the offset in it after its length.
     pub(crate) fn next_packet(&mut self) -> Option<(Vec<u8>, usize)> {
         let (head, len) = length(&self.inbox).filter(|(head, len)| self.inbox.len() >= head + len)?;
         Some((self.inbox.drain(..head + len).collect(), head))
     }
 }
 
-/// Length of a packet's fixed header, and of what follows it.
+/// Length of a packet's fixed header, and length of the rest.
 fn length(bytes: &[u8]) -> Option<(usize, usize)> {
     let mut length = 0;
     for at in 1..5 {
@@ -127,7 +126,7 @@ fn length(bytes: &[u8]) -> Option<(usize, usize)> {
     None
 }
 
-/// Text with its length in front.
+/// Appends a text with its length before it.
 pub(crate) fn string(text: &[u8], into: &mut Vec<u8>) {
     into.extend_from_slice(&u16::try_from(text.len()).expect("short").to_be_bytes());
     into.extend_from_slice(text);

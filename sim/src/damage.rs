@@ -1,5 +1,5 @@
-//! What happens to bytes that were safe on a disk, and to files of dead letters. Nothing of the program can undo damage: what
-//! it may cost is named message by message, and all else is judged as ever.
+//! Damage to durable bytes on a disk, and hanging files of dead letters. The program cannot undo damage: its possible cost is
+//! named message by message, and everything else is judged as usual.
 
 use std::collections::BTreeSet;
 
@@ -12,13 +12,13 @@ use crate::subscriber::Subscriber;
 use crate::time::{MS, S, stream};
 use crate::world::{Event, World};
 
-/// A file of dead letters takes nothing for this long at most.
+/// Bound on the time for which a file of dead letters takes nothing.
 const FILES_HANG: u64 = 6 * S;
 
 /// A segment with this much written has more than one group.
 const LARGE: u64 = 16 << 10;
 
-/// Chance of the kinds of damage, each with a stream of its own.
+/// Random streams of the kinds of damage, one for each.
 #[derive(Debug)]
 pub(crate) struct Damage {
     rot: fastrand::Rng,
@@ -36,20 +36,20 @@ impl Damage {
     }
 }
 
-/// Where the groups of a segment end: it has a header at either end, which say nothing of that.
+/// The end of a segment's groups. The segment's headers, one at either end, do not tell it.
 fn groups_end(disk: &Disk, segment: u64, length: u64) -> u64 {
     let mut bytes = disk.bytes(segment);
     bytes.truncate((length as usize).saturating_sub(HEADER_BYTES));
     bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1)
 }
 
-/// Segments with groups in them, in order, and where those end.
+/// Segments with groups in them, in order, each with the end of its groups.
 fn written(disk: &Disk) -> Vec<(u64, u64)> {
     let ends = disk.lengths().into_iter().map(|(segment, length)| (segment, groups_end(disk, segment, length)));
     ends.filter(|(_, end)| *end > HEADER_BYTES as u64).collect()
 }
 
-/// Whether a segment has its header, at either end, or has it on the platter.
+/// Whether a segment has its header at either end; with `on_platter`, whether a power cut leaves it there.
 fn has_header(disk: &Disk, segment: u64, on_platter: bool) -> bool {
     let length = disk.lengths().into_iter().find(|(of, _)| *of == segment).map_or(0, |(_, length)| length);
     [0, length.saturating_sub(HEADER_BYTES as u64)].into_iter().any(|at| {
@@ -66,7 +66,7 @@ pub(crate) fn messages_in(bytes: &[u8]) -> BTreeSet<u32> {
 }
 
 impl World {
-    /// A byte of a segment is another one from now on.
+    /// Changes a byte of a segment.
     pub(crate) fn rot(&mut self) {
         let Some(mean) = self.plan.hostile.rot.filter(|_| !self.storm_over) else { return };
         let mut rng = self.damage.rot.clone();
@@ -75,7 +75,7 @@ impl World {
             let segments = written(disk);
             let newest = segments.last().copied()?;
             let (segment, end) = rng.choice(segments)?;
-            // In the last group of the newest one it cannot be told from a torn tail.
+            // In the last group of the newest segment, damage looks like a torn tail.
             Some((
                 segment,
                 if segment != newest.0 {
@@ -99,7 +99,7 @@ impl World {
         self.damage.rot = rng;
     }
 
-    /// No process runs: in a third of the cases a segment is gone when the next one starts.
+    /// In one case of three, removes a segment before the next process starts.
     pub(crate) fn segments_go_missing(&mut self) {
         if !self.plan.hostile.loses_segments || self.storm_over {
             return;
@@ -107,9 +107,9 @@ impl World {
         let mut rng = self.damage.missing.clone();
         if rng.u8(..3) == 0 && !self.disks.is_empty() {
             let shard = rng.usize(..self.disks.len());
-            // Without the newest one nobody can know that there was one; nor without the one before, where the power has taken
-            // the header of the newest, and with it which one that goes on from, or may take it yet. That it may is looked at only where
-            // there are subscribers: the other hostile seeds are what they were.
+            // The newest segment cannot be missed: no other segment says that it was there. Nor can the one before it, if the power cut
+            // has taken the header of the newest one, which says which segment it continues, or may still take it. The latter is checked
+            // only where there are subscribers, so that the other hostile seeds stay as they were.
             let on_platter = !self.subscribers.is_empty();
             let mut segments = written(&self.disks[shard]);
             while let Some((segment, _)) = segments.pop()
@@ -124,7 +124,7 @@ impl World {
         self.damage.missing = rng;
     }
 
-    /// What was in a segment may be lost, and nothing says what that was.
+    /// Notes that the unknown contents of a segment may be lost.
     pub(crate) fn damaged(&mut self, shard: usize, segment: u64) {
         self.damaged = true;
         let Some(disk) = self.disk_mut(shard) else { return };
@@ -139,8 +139,8 @@ impl World {
         }
     }
 
-    /// Judges the sessions, the messages that wait for them and the exchanges in the segment: they may be gone, or be
-    /// again as they were before.
+    /// Notes that the sessions, their queued messages and the exchanges in the segment may be gone, or be again as they
+    /// were before.
     fn subscriptions_damaged(&mut self, shard: usize, segment: u64) {
         let Some(disk) = self.disk_mut(shard) else { return };
         let (said, all) = (records::said(disk, segment), records::all(disk));
@@ -162,13 +162,13 @@ impl World {
                 }
                 Record::Exchange(id) => self.exchange_in_doubt(id, is_over),
                 Record::Message(_) | Record::Other if is_over => self.judge.again.extend(messages_in(payload)),
-                // What it said is excused.
+                // The contents of these records are excused.
                 Record::Message(_) | Record::Other => {}
             }
         }
     }
 
-    /// The record of a subscriber's session may be gone, or an older one may count.
+    /// Notes that the record of a subscriber's session may be gone, or that an older one may count.
     fn session_in_doubt(&mut self, payload: &[u8]) {
         let (life, is_down) = (self.life, self.process.is_none());
         for subscriber in &mut self.subscribers {
@@ -181,8 +181,8 @@ impl World {
         }
     }
 
-    /// Whether a publisher's exchange is known, or is over, is not certain any more: a repeat may be given to subscribers again, and a
-    /// message may be taken for a repeat.
+    /// Notes that a publisher's exchange, or its end, may be forgotten: a repeat may be given to subscribers again, and a message may
+    /// be taken for a repeat.
     fn exchange_in_doubt(&mut self, id: u16, is_over: bool) {
         if is_over {
             self.judge.exchanges_in_doubt.insert(id);
@@ -192,19 +192,19 @@ impl World {
         self.judge.again.extend(again);
     }
 
-    /// Sessions were in what was damaged, or that they had ended.
+    /// Notes that damaged bytes may have contained sessions, or their ends.
     pub(crate) fn sessions_may_be_gone(&mut self) {
         for device in self.devices.iter_mut().filter(|device| device.kept) {
             device.known = Known::Maybe;
         }
     }
 
-    /// Kafka has lost a part of a log of sessions: all that it may have said is in doubt.
+    /// Notes that Kafka has lost a part of a log of sessions: all that it may have contained is in doubt.
     pub(crate) fn sessions_in_doubt(&mut self) {
         self.damaged = true;
         self.judge.excused.extend(0..self.messages.len() as u32);
         self.sessions_may_be_gone();
-        // A start that is under way reads the log as it is now.
+        // A process that is starting reads the log as it is now.
         let life = match &self.process {
             Some(process) if process.has_started() => self.life,
             Some(_) => self.life.saturating_sub(1),
@@ -219,9 +219,9 @@ impl World {
         self.judge.again.extend(open);
     }
 
-    /// The spool was moved away, and all that subscribers had with it.
+    /// Notes that the spool was moved away, with all state of subscribers.
     pub(crate) fn subscriptions_gone(&mut self) {
-        // No client had its CONNACK from that start.
+        // No client had its CONNACK from the refused process.
         let life = self.life.saturating_sub(1);
         for subscriber in &mut self.subscribers {
             subscriber.doubt(life);
@@ -229,7 +229,7 @@ impl World {
         }
     }
 
-    /// Files of dead letters take nothing for a while.
+    /// Hangs the files of dead letters for a while.
     pub(crate) fn files_hang(&mut self) {
         let Some(mean) = self.plan.hostile.files_hang.filter(|_| !self.storm_over) else { return };
         let rng = &mut self.damage.files;

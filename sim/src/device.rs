@@ -1,5 +1,5 @@
-//! An MQTT client as the standard wants it: packet ids in use until they are free, what is unanswered sent again in
-//! order after a reconnect, and an eye on every answer.
+//! An MQTT client as the standard requires it: packet ids stay in use until they are free, unanswered packets are sent
+//! again in order after a reconnect, and every answer is checked.
 
 use std::collections::VecDeque;
 
@@ -8,20 +8,20 @@ use crate::kafka::front::POISON;
 use crate::plan::NO_SINK;
 use crate::receipts::Receipt;
 
-/// How far a message has come, as its device knows.
+/// State of a message, as its device knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Sent, no answer.
+    /// Sent, and not answered.
     Sent,
     /// QoS 2, PUBREC received.
     Received,
-    /// Answered to the end with success; or QoS 0 and sent.
+    /// Answered completely with success; or QoS 0 and sent.
     Done,
     /// Answered with 0x80 or more.
     Refused,
 }
 
-/// A message; its number is its place in the list of all.
+/// A message, numbered by its index in the list of all.
 #[derive(Clone, Debug)]
 pub struct Message {
     /// Index of its device.
@@ -32,76 +32,77 @@ pub struct Message {
     pub topic: String,
     /// Payload.
     pub payload: Vec<u8>,
-    /// How far it has come.
+    /// State of the message.
     pub state: State,
     id: u16,
-    /// PUBLISH packets that carried it.
+    /// Number of PUBLISH packets that carried the message.
     pub sends: u32,
-    /// The session and the process of each of these, each pair once.
+    /// Session and process of each of these packets, each pair once.
     pub attempts: Vec<(u32, u32)>,
-    /// When it was first answered with success, and by which process.
+    /// Time of the first answer with success, and the process that gave it.
     pub answered: Option<(u64, u32)>,
-    /// The reason of a refusal.
+    /// Reason code of a refusal.
     pub refused_as: Option<u8>,
-    /// It is the will of a connection.
+    /// Whether the message is the will of a connection.
     pub is_will: bool,
-    /// It has RETAIN.
+    /// Whether the message has RETAIN.
     pub retain: bool,
-    /// When it was first sent.
+    /// Time of the first PUBLISH.
     pub sent_at: u64,
     /// Message Expiry Interval, seconds.
     pub expiry_s: Option<u32>,
 }
 
 impl Message {
-    /// Whether Kafka refuses it.
+    /// Whether Kafka refuses the message.
     #[must_use]
     pub fn is_poison(&self) -> bool {
         self.payload.starts_with(POISON)
     }
 
-    /// Whether its packet identifier is this one.
+    /// Whether the message has this packet identifier.
     pub(crate) const fn is_under(&self, id: u16) -> bool {
         self.qos > 0 && self.id == id
     }
 
-    /// Whether subscribers that are due it must get it: it was answered at QoS 1 or 2, and does not expire.
+    /// Whether subscribers with a matching subscription must get the message: it was answered at QoS 1 or 2, and does
+    /// not expire.
     #[must_use]
     pub fn is_promised(&self) -> bool {
         self.answered.is_some() && self.qos > 0 && !self.is_will && self.expiry_s.is_none()
     }
 
-    /// Whether its device still waits for something.
+    /// Whether the device still waits for an answer.
     #[must_use]
     pub const fn is_open(&self) -> bool {
         matches!(self.state, State::Sent | State::Received)
     }
 }
 
-/// What a device has noticed.
+/// An observation of a device.
 #[derive(Debug)]
 pub enum News {
     /// A message was answered (PUBACK, PUBREC).
     Answered {
         /// The message's number.
         message: u32,
-        /// Below 0x80.
+        /// Whether the reason code is below 0x80.
         success: bool,
-        /// What it says of where the message is.
+        /// Places in Kafka that the answer reports.
         receipts: Vec<Receipt>,
     },
-    /// It was told what may not be.
+    /// A device got an impossible answer.
     Wrong(String),
 }
 
 /// Whether the server has a session of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Known {
-    /// It cannot have one.
+    /// It cannot have a session.
     No,
-    /// It must.
+    /// It must have a session.
     Yes,
-    /// The last CONNECT, or the last process, ended before anybody could know.
+    /// The last CONNECT or the last process ended before the client could know.
     Maybe,
 }
 
@@ -109,74 +110,74 @@ pub enum Known {
 #[derive(Debug)]
 pub struct Device {
     index: usize,
-    /// Its client id.
+    /// Client id.
     pub name: String,
     v5: bool,
-    /// Its session outlives its connections.
+    /// Whether the session outlives its connections.
     pub kept: bool,
     has_will: bool,
-    /// Sends what is unanswered right behind CONNECT.
+    /// Whether unanswered packets are sent again right after CONNECT, before CONNACK.
     eager: bool,
-    /// Kafka may refuse its messages.
+    /// Whether Kafka may refuse the device's messages.
     pub may_poison: bool,
-    /// Last levels of its topics.
+    /// Last levels of the device's topics.
     pub levels: &'static [&'static str],
-    /// Its messages of QoS 1 for subscribers alone have RETAIN.
+    /// Whether messages of QoS 1 for subscribers alone have RETAIN.
     pub retains: bool,
-    /// Chance of messages that expire, where there are any.
+    /// Random stream of messages that expire, where there are any.
     pub expiry_rng: Option<fastrand::Rng>,
-    /// Numbers of its messages, in the order of sending.
+    /// Numbers of the device's messages, in the order of sending.
     pub messages: Vec<u32>,
-    /// Messages it is to send in all.
+    /// Number of messages to send in all.
     pub quota: usize,
-    /// Messages it has unanswered at most.
+    /// Bound on unanswered messages.
     pub window: usize,
     payload_max: usize,
-    /// Its connection's socket.
+    /// The connection's socket.
     pub socket: Option<u64>,
-    /// Its end of it.
+    /// The device's end of the connection.
     pub(crate) connection: Connection,
-    /// The answers owed on this connection, in order: first byte, packet id, message.
+    /// Due answers on this connection, in order: first byte and packet id.
     expected: VecDeque<(u8, u16)>,
     greeted: bool,
-    /// Since when it has been connected.
+    /// Time of the connection's CONNACK.
     pub greeted_at: u64,
-    /// It came in on a listener with receipts.
+    /// Whether the device came in on a listener with receipts.
     pub has_receipts: bool,
-    /// Whether there is a session.
+    /// Whether the server has a session of the client.
     pub known: Known,
     session: u32,
     before_greeting: Vec<u32>,
     next_id: u16,
-    /// Packet ids start over after this many.
+    /// Number of packet ids in use, after which they start over.
     ids: u16,
     rng: fastrand::Rng,
-    /// Where it connects next.
+    /// Time of the next connection attempt.
     pub reconnect_at: u64,
     unsure_connect: bool,
-    /// The instance that it was told to connect to, by index.
+    /// The instance that the Server Reference of a refusal has named, by index.
     pub(crate) sent_to: Option<usize>,
-    /// Will Delay Interval, seconds, of clients of 5.0 with a kept session.
+    /// Will Delay Interval of 5.0 clients with a kept session, in seconds.
     pub(crate) will_delay_s: u32,
-    /// The wills of its connections, from the first on.
+    /// Wills of the connections, from the first on.
     pub(crate) wills: Vec<WillSeen>,
 }
 
-/// What a device knows of the will of one of its connections.
+/// A device's knowledge of the will of one of its connections.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WillSeen {
-    /// The number of its message.
+    /// Number of the will's message.
     pub(crate) message: u32,
-    /// Its CONNACK came.
+    /// Whether the connection's CONNACK has come.
     pub(crate) was_greeted: bool,
-    /// When the connection was lost.
+    /// Time when the connection was lost.
     pub(crate) lost_at: Option<u64>,
-    /// When the next connection had its CONNACK, and whether it has the same session.
+    /// Time of the next connection's CONNACK, and whether it has the same session.
     pub(crate) back_at: Option<(u64, bool)>,
 }
 
 impl Device {
-    /// A device of a run; what it does comes from its own stream of chance.
+    /// A device of a run. Its actions come from its own random stream.
     #[must_use]
     pub fn new(index: usize, quota: usize, payload_max: usize, mut rng: fastrand::Rng) -> Self {
         Self {
@@ -214,18 +215,18 @@ impl Device {
         }
     }
 
-    /// Whether it has sent all, and all is answered.
+    /// Whether all messages are sent and answered.
     #[must_use]
     pub fn is_done(&self, all: &[Message]) -> bool {
         self.messages.len() >= self.quota && self.connection.has_sent() && self.open(all).next().is_none()
     }
 
-    /// Its messages that are not done, in order.
+    /// Messages that are not done, in order.
     pub fn open<'a>(&'a self, all: &'a [Message]) -> impl Iterator<Item = u32> + 'a {
         self.messages.iter().copied().filter(|number| all[*number as usize].is_open())
     }
 
-    /// The session and process of each attempt to send a message, also of one on a connection that has no CONNACK yet.
+    /// Session and process of each attempt to send a message, including one on a connection without a CONNACK so far.
     pub(crate) fn attempts(&self, number: u32, all: &[Message], life: u32) -> Vec<(u32, u32)> {
         let mut attempts = all[number as usize].attempts.clone();
         if self.before_greeting.contains(&number) && !attempts.contains(&(self.session, life)) {
@@ -234,18 +235,18 @@ impl Device {
         attempts
     }
 
-    /// Whether its session outlives its connections.
+    /// Whether the session outlives its connections.
     pub(crate) const fn is_kept(&self) -> bool {
         self.kept
     }
 
-    /// Whether it has had its CONNACK.
+    /// Whether the connection has had its CONNACK.
     #[must_use]
     pub const fn is_greeted(&self) -> bool {
         self.socket.is_some() && self.greeted
     }
 
-    /// A device that does what it is told: this protocol, a kept session or not, no will.
+    /// A device that acts only on request: with this protocol version, a kept session or not, and no will.
     #[must_use]
     pub fn plain(index: usize, v5: bool, kept: bool) -> Self {
         let rng = fastrand::Rng::with_seed(index as u64);
@@ -253,13 +254,13 @@ impl Device {
         Self { v5, kept, has_will: false, eager: false, window: 10_000, ids: 20_000, ..device }
     }
 
-    /// 5.0, or 3.1.1.
+    /// Sets the protocol: 5.0, or 3.1.1.
     #[must_use]
     pub const fn is_v5(&self) -> bool {
         self.v5
     }
 
-    /// A new connection: CONNECT.
+    /// Begins a new connection: CONNECT.
     pub fn connect(&mut self, socket: u64, all: &mut Vec<Message>, (time, life): (u64, u32)) {
         self.socket = Some(socket);
         self.connection.begin();
@@ -322,7 +323,7 @@ impl Device {
         }
     }
 
-    /// What had reached PUBREC in a session that is gone is done [MQTT-3.2.2-5].
+    /// Marks messages that had reached PUBREC in a lost session as done [MQTT-3.2.2-5].
     fn forget_received(&self, all: &mut [Message]) {
         for number in &self.messages {
             let message = &mut all[*number as usize];
@@ -341,14 +342,14 @@ impl Device {
         }
     }
 
-    /// Notes when its connection was lost.
+    /// Notes the time when the connection was lost.
     pub(crate) fn note_lost(&mut self, time: u64) {
         if let Some(will) = self.wills.last_mut() {
             will.lost_at.get_or_insert(time);
         }
     }
 
-    /// Its connection is gone; it knows, or finds out.
+    /// Ends the connection: the device notices at once, or finds out later.
     pub fn lost(&mut self, all: &mut [Message], life: u32) {
         self.socket = None;
         self.connection.end();
@@ -365,7 +366,7 @@ impl Device {
         self.unsure_connect = false;
     }
 
-    /// Something new, if the window of packet ids has room.
+    /// Publishes a new message, if the window of packet ids has room.
     pub fn publish(&mut self, all: &mut Vec<Message>, now: (u64, u32)) {
         let open = self.open(all).count();
         if !self.is_greeted() || self.messages.len() >= self.quota || open >= self.window {
@@ -378,7 +379,7 @@ impl Device {
         self.publish_this((level, qos, length, poison), all, now);
     }
 
-    /// A message to `<client id>/<level>` of this quality of service, with a filler of `length` bytes.
+    /// Publishes a message to `<client id>/<level>` at this quality of service, with a filler of `length` bytes.
     pub fn publish_this(
         &mut self,
         (level, qos, length, poison): (&str, u8, usize, bool),
@@ -415,7 +416,8 @@ impl Device {
         self.send(number, all, (false, life));
     }
 
-    /// How long a message lives: one of three for subscribers alone a few seconds. What goes to a sink would expire there, too.
+    /// Draws a message's lifetime: a few seconds for one of three messages for subscribers alone. A message for a sink would
+    /// expire there, too.
     fn draws_expiry(&mut self, level: &str) -> Option<u32> {
         let rng = self.expiry_rng.as_mut().filter(|_| self.v5 && level == NO_SINK)?;
         (rng.u8(..3) == 0).then(|| rng.u32(1..5))
@@ -456,7 +458,7 @@ impl Device {
         self.connection.packet(first, &body);
     }
 
-    /// Bytes of the shard.
+    /// Handles bytes of the shard.
     pub fn read(&mut self, bytes: &[u8], all: &mut [Message], (time, life): (u64, u32)) -> Vec<News> {
         let mut news = Vec::new();
         let failed = self.connection.receive(bytes);
@@ -490,7 +492,7 @@ impl Device {
         let Some(number) = open else { return Err(format!("{first:#x} for id {id}, which is not in use")) };
         let message = &mut all[number as usize];
         if first == 0x70 {
-            // 0x92: the PUBCOMP before was lost with its connection.
+            // 0x92: the previous PUBCOMP was lost with its connection.
             if !(success || body[2] == 0x92) || message.state != State::Received {
                 return Err(format!("PUBCOMP {body:?} for message {number}, {:?}", message.state));
             }
@@ -522,7 +524,7 @@ impl Device {
 
     fn greeted(&mut self, body: &[u8], all: &mut [Message], (time, life): (u64, u32)) -> Result<(), String> {
         if body[1] != 0 {
-            // Refused: it comes back.
+            // The connection was refused, and the device connects again.
             self.sent_to = crate::instances::named_in(body);
             return if matches!(body[1], 0x97 | 0x88 | 0x89 | 0x9c | 0x9f | 3) {
                 Ok(())
@@ -561,7 +563,7 @@ impl Device {
         Ok(())
     }
 
-    /// The process has ended: without a disk for sessions, so have they.
+    /// Notes the end of the process: without a disk for sessions, sessions have ended as well.
     pub fn process_ended(&mut self, sessions_kept: bool) {
         if !sessions_kept {
             self.known = Known::No;

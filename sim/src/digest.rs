@@ -1,10 +1,10 @@
-//! What the outside saw of a run, as one number: of each client the bytes that came to it and where its connections began and ended, of
-//! each cluster the requests with the connection and the broker that they came to, in order. Times are left out. Two builds with the
-//! same behaviour have the same digest for each seed (`forebay-sim 0..20000 --digests FILE`).
+//! The outside view of a run as one number: for each client, the bytes that it received and where its connections began and ended; for
+//! each cluster, the requests in order, with their connection and broker. Times are left out. Two builds with the same behaviour have
+//! the same digest for each seed (`forebay-sim 0..20000 --digests FILE`).
 
 use crate::world::World;
 
-/// A hash (FNV-1a, 64 bits) of bytes, one after the other.
+/// A hash (FNV-1a, 64 bits) of bytes, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seen(u64);
 
@@ -15,7 +15,7 @@ impl Default for Seen {
 }
 
 impl Seen {
-    /// Adds bytes. However they are cut into pieces, the hash is the same.
+    /// Adds bytes. The hash does not depend on how they are cut into pieces.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
@@ -29,7 +29,7 @@ impl Seen {
 }
 
 impl crate::kafka::Cluster {
-    /// A broker looks at a request of a connection.
+    /// Adds a request of a connection that a broker looks at.
     pub(crate) fn saw(&mut self, connection: u64, broker: i32, frame: &[u8]) {
         self.seen.number(connection);
         self.seen.number(u64::from(broker.cast_unsigned()));
@@ -37,7 +37,7 @@ impl crate::kafka::Cluster {
     }
 }
 
-/// The digest of a run that is over.
+/// The digest of a finished run.
 pub(crate) fn of(world: &World) -> u64 {
     let mut all = Seen::default();
     for client in

@@ -1,5 +1,5 @@
-//! Segment files of one shard: what is in the process, in the page cache and on the platter are three things. A kill
-//! takes the first, a power cut the first two, and only a sync moves bytes to the third.
+//! Segment files of one shard, with separate contents in the process, in the page cache and on the platter. A kill
+//! loses the first, a power cut the first two, and only a sync moves bytes to the platter.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,16 +8,16 @@ use std::rc::Rc;
 
 use forebay::runtime::seam::{SegmentEvent, Segments};
 
-/// The segments of a shard, number and bytes, and the note beside them.
+/// The segments of a shard, by number and bytes, and the note beside them.
 pub type Folder = (Vec<(u64, Vec<u8>)>, Option<Vec<u8>>);
 
 const PAGE: u64 = 4096;
 const SECTOR: u64 = 512;
-/// Bytes that are fetched at once.
+/// Bytes fetched by one read.
 const WINDOW: u64 = 4 * PAGE;
 const UNREADABLE_AGAIN: u64 = forebay::limits::UNREADABLE_AGAIN.as_nanos() as u64;
 
-/// The bytes of a file; pages that were never written are zeroes.
+/// The bytes of a file. Pages that were never written are zeroes.
 #[derive(Clone, Debug, Default)]
 struct Image {
     pages: BTreeMap<u64, Rc<Vec<u8>>>,
@@ -48,27 +48,27 @@ impl Image {
     }
 }
 
-/// A write: where, and what.
+/// A write: offset and bytes.
 type Write = (u64, Rc<Vec<u8>>);
 
 #[derive(Clone, Debug, Default)]
 struct File {
     bytes: u64,
-    /// What a power cut leaves.
+    /// Contents after a power cut.
     durable: Image,
-    /// What the operating system shows.
+    /// Contents as the operating system shows them.
     cache: Image,
-    /// What this process reads.
+    /// Contents as this process reads them.
     view: Image,
-    /// In the process alone.
+    /// Writes in the process alone.
     pending: Vec<Write>,
-    /// With the kernel: a sync is under way.
+    /// Writes in the kernel, with a sync under way.
     flying: Vec<Write>,
-    /// In the page cache, not on the platter.
+    /// Writes in the page cache, and not on the platter.
     dirty: Vec<Write>,
-    /// The process has been told that it can be used.
+    /// Whether the process has got the answer that the segment can be used.
     made: bool,
-    /// Of an earlier process, or of a failed sync: takes nothing more.
+    /// Whether the file is of an earlier process or of a failed sync, and takes no more writes.
     closed: bool,
     /// Sectors that cannot be read.
     bad: BTreeSet<u64>,
@@ -82,9 +82,9 @@ enum Due {
     Read(u64, u64),
 }
 
-/// A part of a segment that the process has asked for. As in the runtime: it is fetched once, whoever asks; sectors that
-/// cannot be read stay so for a second; what was fetched stays at least until the process has been told of all that it
-/// waits for.
+/// A part of a segment that the process has asked for. As in the runtime, the part is fetched once for all who ask;
+/// sectors that cannot be read stay so for a second; fetched bytes stay at least until the process has had all the
+/// answers that it waits for.
 #[derive(Clone, Debug)]
 enum Window {
     Wanted,
@@ -92,27 +92,27 @@ enum Window {
     Ready { unreadable: Vec<u64>, damaged: bool, at: u64 },
 }
 
-/// By segment and place.
+/// Windows by segment and offset.
 type Windows = BTreeMap<(u64, u64), Window>;
 
-/// What is wrong with a disk, and how fast it is.
+/// The faults of a disk, and its speed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Health {
-    /// Syncs fail.
+    /// Whether syncs fail.
     pub syncs_fail: bool,
-    /// Segments cannot be created.
+    /// Whether segments cannot be created.
     pub creates_fail: bool,
-    /// Nothing is answered.
+    /// Whether the disk answers nothing.
     pub hangs: bool,
-    /// Every read fails.
+    /// Whether every read fails.
     pub reads_fail: bool,
-    /// Bytes that segments may take in all: others have the rest.
+    /// Bytes that segments may take in all; the rest is taken by other files.
     pub room: Option<u64>,
-    /// The longest answer, in nanoseconds.
+    /// The longest time to an answer, in nanoseconds.
     pub slowest: u64,
-    /// Reads that come later, in hundredths.
+    /// Reads that are answered later, in hundredths.
     pub reads_later: u8,
-    /// A kill keeps all that was written, and a power cut nothing that was not synced.
+    /// Whether a kill keeps all written bytes, and a power cut keeps no byte that was not synced.
     pub strict: bool,
 }
 
@@ -122,18 +122,19 @@ pub struct Disk {
     files: BTreeMap<u64, File>,
     due: BTreeMap<(u64, u64), Due>,
     next_due: u64,
-    /// The note beside the segments, and the one that a crash may bring back: that of when a segment was last asked for.
+    /// The note beside the segments. The next field: the note that a crash may bring back, as of the last request for a
+    /// segment.
     note: Option<Vec<u8>>,
     earlier_note: Option<Vec<u8>>,
     windows: RefCell<Windows>,
-    /// What is wrong with it.
+    /// Faults and speed of the disk.
     pub health: Health,
     rng: RefCell<fastrand::Rng>,
     /// Simulated time.
     pub time: u64,
-    /// The process has started: reads no longer wait.
+    /// Whether the process has started, so that reads no longer block.
     pub started: bool,
-    /// Syncs that ended well.
+    /// Number of successful syncs.
     pub synced: u64,
 }
 
@@ -181,14 +182,14 @@ impl Disk {
         self.due.insert((self.time + wait, self.next_due), due);
     }
 
-    /// When the next answer may be given.
+    /// The time of the next answer.
     #[must_use]
     pub fn next_answer_at(&self) -> Option<u64> {
         let first = self.due.first_key_value().map(|((at, _), _)| *at);
         if self.health.hangs { None } else { first }
     }
 
-    /// Reads that the process has asked for get their time.
+    /// Schedules the reads that the process has asked for in this turn.
     pub fn turn_ended(&mut self) {
         let windows = self.windows.get_mut();
         let waits = windows.values().any(|window| !matches!(window, Window::Ready { .. }));
@@ -205,7 +206,7 @@ impl Disk {
         }
     }
 
-    /// The next answer that is due.
+    /// The next answer, if it is due.
     pub fn answer(&mut self) -> Option<SegmentEvent> {
         let at = self.next_answer_at().filter(|at| *at <= self.time)?;
         let (_, due) = self.due.pop_first().filter(|((first, _), _)| *first == at)?;
@@ -258,8 +259,8 @@ impl Disk {
         })
     }
 
-    /// The process ends, the machine goes on: the kernel has some of the writes that were under way, and shows what it
-    /// has, whether or not it is on the platter.
+    /// Ends the process, while the machine goes on: the kernel has some of the pending writes, and shows its contents,
+    /// whether or not they are on the platter.
     pub fn kill(&mut self, rng: &mut fastrand::Rng) {
         self.process_ends(rng);
         for file in self.files.values_mut() {
@@ -273,7 +274,7 @@ impl Disk {
         }
     }
 
-    /// The power goes: of what was not synced any sectors are there, some of them torn.
+    /// Cuts the power: of the bytes that were not synced any sectors are there, some of them torn.
     pub fn power_cut(&mut self, rng: &mut fastrand::Rng) {
         self.process_ends(rng);
         self.files.retain(|_, file| file.made || rng.bool());
@@ -321,7 +322,7 @@ impl Disk {
         }
         self.windows.get_mut().clear();
         self.started = false;
-        // Not of the seed's draws: a note changes no other crash.
+        // Drawn from a clone of the stream, so that a note changes no other crash.
         if !self.health.strict && rng.clone().u8(..4) == 0 {
             self.note.clone_from(&self.earlier_note);
         }
@@ -332,7 +333,7 @@ impl Disk {
         }
     }
 
-    /// The kernel writes back what it has, as it does within half a minute.
+    /// Writes back the page cache, as the kernel does within half a minute.
     pub fn write_back(&mut self) {
         for file in self.files.values_mut() {
             for (at, bytes) in std::mem::take(&mut file.dirty) {
@@ -341,26 +342,26 @@ impl Disk {
         }
     }
 
-    /// Its segments, with what is written of each.
+    /// The segments in words, each with its number of written bytes.
     #[must_use]
     pub fn describe(&self) -> String {
         let segments = self.files.keys().map(|segment| format!("{segment}: {}", self.written(*segment)));
         segments.collect::<Vec<_>>().join(", ")
     }
 
-    /// Segments that there are.
+    /// Numbers of the segments.
     #[must_use]
     pub fn segments(&self) -> Vec<u64> {
         self.files.keys().copied().collect()
     }
 
-    /// The same, with the lengths of their files.
+    /// Numbers of the segments, with the lengths of their files.
     #[must_use]
     pub fn lengths(&self) -> Vec<(u64, u64)> {
         self.files.iter().map(|(segment, file)| (*segment, file.bytes)).collect()
     }
 
-    /// What the operating system shows of a segment, up to the last byte that is not zero.
+    /// The bytes of a segment as the operating system shows them, up to the last byte that is not zero.
     #[must_use]
     pub fn bytes(&self, segment: u64) -> Vec<u8> {
         let mut bytes = vec![0; self.written(segment) as usize];
@@ -370,7 +371,7 @@ impl Disk {
         bytes
     }
 
-    /// So many bytes from a place of a segment on, as the operating system shows them, or as a power cut would leave them.
+    /// A part of a segment, as the operating system shows it, or as a power cut would leave it.
     #[must_use]
     pub fn part(&self, segment: u64, at: u64, count: usize, on_platter: bool) -> Vec<u8> {
         let mut bytes = vec![0; count];
@@ -380,18 +381,18 @@ impl Disk {
         bytes
     }
 
-    /// Bytes that they take.
+    /// Bytes that the segments take.
     #[must_use]
     pub fn bytes_taken(&self) -> u64 {
         self.files.values().map(|file| file.bytes).sum()
     }
 
-    /// A segment is gone, and nobody asked for that.
+    /// Removes a segment without a request.
     pub fn lose(&mut self, segment: u64) {
         self.files.remove(&segment);
     }
 
-    /// The last byte of a segment that was written and is not zero.
+    /// The offset after the last byte of a segment that is not zero.
     #[must_use]
     pub fn written(&self, segment: u64) -> u64 {
         let Some(file) = self.files.get(&segment) else { return 0 };
@@ -401,19 +402,19 @@ impl Disk {
         last.unwrap_or(0)
     }
 
-    /// Sectors of a segment cannot be read from now on.
+    /// Makes a sector of a segment unreadable.
     pub fn damage(&mut self, segment: u64, sector: u64) {
         if let Some(file) = self.files.get_mut(&segment) {
             file.bad.insert(sector);
         }
     }
 
-    /// A sector can be read again.
+    /// Makes a sector readable again.
     pub fn repair(&mut self) {
         self.files.values_mut().for_each(|file| file.bad.clear());
     }
 
-    /// Bits of a byte flip, on the platter and in the cache.
+    /// Flips bits of a byte, on the platter and in the cache.
     pub fn rot(&mut self, segment: u64, at: u64) {
         if let Some(file) = self.files.get_mut(&segment) {
             let mut byte = [0];
@@ -426,7 +427,7 @@ impl Disk {
     }
 }
 
-/// The disk gave others at the same time, or none.
+/// The error of a read: the disk gave other bytes at the same time (`damaged`), or none.
 fn unreadable(damaged: bool) -> io::Error {
     if damaged { io::ErrorKind::InvalidData.into() } else { io::Error::from_raw_os_error(5) }
 }

@@ -11,7 +11,7 @@ use crate::time::{MS, S};
 use crate::world::{Event, World};
 
 impl World {
-    /// SIGTERM.
+    /// Stops the process with SIGTERM.
     pub(crate) fn stop_in_order(&mut self, rng: &mut fastrand::Rng) {
         let grace = Duration::from_millis(rng.u64(100..6_000));
         let Some(process) = self.process.as_mut().filter(|process| !process.stopping) else { return };
@@ -25,7 +25,7 @@ impl World {
         }
     }
 
-    /// The process ends without warning.
+    /// Ends the process without warning.
     pub fn crash(&mut self, how: End, rng: &mut fastrand::Rng) {
         if self.process.is_some() {
             self.ends(how, rng);
@@ -75,10 +75,10 @@ impl World {
         }
         self.links_are_orphans();
         let down = if rng.u8(..4) == 0 { rng.u64(..3 * S) } else { rng.u64(..20 * MS) };
-        // Not long, and it ends again.
+        // The next process may end again soon.
         self.kill_after_turns = (how != End::Stopped && rng.u8(..3) == 0).then(|| rng.u32(..12));
         if self.settings.broker.is_some() && self.storm_over && !self.judge.is_at_rest {
-            // Kafka has to have what its clients have answered last before the run is called over.
+            // Kafka has to have the records of the last answered messages before the run is over.
             self.kill_after_turns = None;
         }
         if rng.u8(..4) == 0 {
@@ -87,7 +87,7 @@ impl World {
         self.schedule(self.time + down, Event::Start);
     }
 
-    /// The process has ended, and the connections of its clients with it.
+    /// Ends the connections of the clients of the process, which has ended.
     pub(crate) fn clients_of_it_are_lost(&mut self) {
         let life = self.life;
         let of_it: Vec<u64> =
@@ -100,7 +100,7 @@ impl World {
         }
     }
 
-    /// The process has ended: its connections to brokers have no other end.
+    /// Orphans the connections to brokers of the process, which has ended.
     pub(crate) fn links_are_orphans(&mut self) {
         let life = self.life;
         let links: Vec<u64> = self.links.iter().filter(|(_, link)| link.life == life).map(|(link, _)| *link).collect();
@@ -114,7 +114,7 @@ impl World {
         }
     }
 
-    /// The shard has given a connection to a broker up.
+    /// Orphans a connection to a broker that the shard has given up.
     pub(crate) fn given_up(&mut self, shard: usize, conn: forebay::runtime::seam::ConnId) {
         let life = self.life;
         let found = self.links.iter().find(|(_, link)| (link.shard, link.conn, link.life) == (shard, conn, life));

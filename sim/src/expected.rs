@@ -1,15 +1,15 @@
-//! Known faults that are not cured yet: the scripts and seeds that show them, and what the judge of hostile runs lets pass
-//! for one. A cure deletes its lines: a test fails when one of these is green, or never happens.
+//! Known faults that are not fixed yet: the scripts and seeds that show them, and the consequences that the judge of
+//! hostile runs tolerates. A fix deletes its lines: a test fails when one of these passes, or never happens.
 
 use crate::plan::Kind;
 
 /// Scripts (`scenarios`), by name.
 pub const RED_SCRIPTS: &[&str] = &[];
 
-/// Seeds, and the fault that each shows.
+/// Seeds, each with the fault that it shows.
 pub const RED_SEEDS: &[(Kind, u64, &str)] = &[];
 
-/// Seeds that were red, and the fault that each showed until it was cured.
+/// Seeds that failed, each with the fault that it showed until the fault was fixed.
 pub const CURED_SEEDS: &[(Kind, u64, &str)] = &[
     (Kind::All, 2698, "N5"),
     (Kind::Hostile, 2698, "N5"),
@@ -100,17 +100,17 @@ pub const CURED_SEEDS: &[(Kind, u64, &str)] = &[
     (Kind::HostileSubscribers, 1617, "larger segments that left room for small messages alone"),
 ];
 
-/// A consequence of a known fault that a hostile run may show again and again. It is tolerated where its cause was there,
+/// A consequence of a known fault that a hostile run may show again and again. It is tolerated where its cause occurred,
 /// so that the run continues and can show something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tolerated {
-    /// D5: a start is refused as long as reads fail. The operator starts the process again.
+    /// D5: a process refuses to start as long as reads fail. The operator starts it again.
     StartUnreadable,
-    /// N12: a sink holds some records more than its share of the spool.
+    /// N12: a sink holds a few records more than its share of the spool.
     ShareOverrun,
 }
 
-/// All of them, each with a hostile seed that is red if it is not tolerated.
+/// All tolerated consequences, each with a hostile seed that fails if it is not tolerated.
 pub const TOLERATED: &[(Tolerated, u64)] = &[(Tolerated::StartUnreadable, 2), (Tolerated::ShareOverrun, 177)];
 
 /// The fault that a seed is known to show.

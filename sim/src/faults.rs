@@ -1,4 +1,4 @@
-//! What goes wrong, how often, and what it does. Each fault draws from a stream of its own.
+//! The faults of a run, their rates and effects. Each fault draws from a stream of its own.
 
 use forebay::runtime::seam::Closed;
 
@@ -16,7 +16,7 @@ macro_rules! faults {
         pub enum Fault { $($(#[$doc])* $name,)* }
 
         impl Fault {
-            /// All of them. Those of the machine and its disk come last.
+            /// All faults. Faults of the machine and its disk come last.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
             /// The fault's name.
@@ -25,7 +25,7 @@ macro_rules! faults {
                 match self { $(Self::$name => stringify!($name),)* }
             }
 
-            /// About how long it is between two of them, in nanoseconds.
+            /// Mean time between two of them, about, in nanoseconds.
             #[must_use]
             pub const fn mean_time(self) -> u64 {
                 match self { $(Self::$name => $seconds * S,)* }
@@ -41,23 +41,23 @@ faults! {
     CutBroker, 3;
     /// A partition gets another leader.
     MoveLeader, 1;
-    /// A broker stands still for a while.
+    /// A broker freezes for a while.
     Freeze, 5;
     /// A broker is killed, and starts again.
     KillBroker, 5;
     /// A broker is stopped in order, and starts again.
     RestartBroker, 5;
-    /// Followers of a partition do not follow for a while.
+    /// Followers of a partition stop following for a while.
     SlowFollowers, 4;
     /// A topic grows.
     Grow, 5;
     /// A topic is deleted and created again.
     Recreate, 8;
-    /// We may not write to a topic for a while.
+    /// Writing to a topic is forbidden for a while.
     ForbidWriting, 6;
-    /// We may not read a topic for a while.
+    /// Reading from a topic is forbidden for a while.
     ForbidReading, 5;
-    /// A topic takes no records with a time for a while.
+    /// A topic refuses records with a timestamp for a while.
     Timeless, 6;
     /// A topic takes only small batches for a while.
     SmallBatches, 6;
@@ -69,21 +69,21 @@ faults! {
     FlakyBrokers, 3;
     /// A device's connection breaks.
     CutDevice, 1;
-    /// A device comes back while the shard still has its old connection.
+    /// A device reconnects while the shard still has its old connection.
     TakeOver, 2;
     /// Another broker coordinates the groups.
     MoveCoordinator, 6;
-    /// A member of another program joins a source's group, or those that are there leave.
+    /// A member of another program joins a source's group, or the present ones leave.
     Rebalance, 8;
-    /// The cleaner goes over a topic of `[broker]`.
+    /// The cleaner compacts a topic of `[broker]`.
     Clean, 2;
-    /// The coordinator of transactions forgets its ids.
+    /// The coordinator of transactions forgets its transactional ids.
     ForgetIdentities, 6;
-    /// An unclean election: the log of sessions lacks its last batches.
+    /// An unclean election: the log of sessions loses its last batches.
     CutLog, 12;
     /// kill -9.
     Kill, 4;
-    /// The power goes.
+    /// The machine loses power.
     PowerCut, 4;
     /// SIGTERM.
     Stop, 6;
@@ -93,47 +93,47 @@ faults! {
     CreatesFail, 5;
     /// The disk answers nothing for a while.
     DiskHangs, 5;
-    /// Others fill the disk for a while.
+    /// Other files fill the disk for a while.
     DiskFull, 5;
     /// The disk is slow for a while.
     SlowDisk, 4;
-    /// The machine is gone, with its disks: the process starts on an empty one.
+    /// The machine is lost with its disks: the process starts on an empty one.
     LoseMachine, 5;
-    /// The process stands still, another one takes over, and then it goes on.
+    /// The process freezes, another one takes over, and then the first goes on.
     FreezeProcess, 6;
-    /// An instance that is not there starts.
+    /// An instance that is not running starts.
     JoinInstance, 8;
-    /// Connections between two instances break, or nothing goes in one direction for a while.
+    /// Connections between two instances break, or carry nothing in one direction for a while.
     CutInstances, 4;
 }
 
 impl Fault {
-    /// Whether it needs a disk, or ends the process.
+    /// Whether the fault needs a disk, or ends the process.
     #[must_use]
     pub const fn is_of_the_machine(self) -> bool {
         self as usize >= Self::Kill as usize
     }
 
-    /// Whether it is of the groups of sources.
+    /// Whether the fault affects the groups of sources.
     #[must_use]
     pub const fn is_of_groups(self) -> bool {
         matches!(self, Self::MoveCoordinator | Self::Rebalance)
     }
 
-    /// Whether it is of several instances alone.
+    /// Whether the fault occurs with several instances alone.
     #[must_use]
     pub const fn is_of_instances(self) -> bool {
         matches!(self, Self::JoinInstance | Self::CutInstances)
     }
 
-    /// Whether it is of `[broker]` alone.
+    /// Whether the fault occurs with `[broker]` alone.
     #[must_use]
     pub const fn is_of_broker(self) -> bool {
         matches!(self, Self::Clean | Self::ForgetIdentities | Self::CutLog | Self::LoseMachine | Self::FreezeProcess)
     }
 }
 
-/// What is put right later.
+/// The later end of a lasting fault.
 #[derive(Clone, Debug)]
 pub enum Cure {
     /// A broker works again.
@@ -146,14 +146,14 @@ pub enum Cure {
     Topic(usize, String),
     /// A cluster can be reached again.
     Reachable(usize),
-    /// Requests do not fail any more.
+    /// Single requests do not fail any more.
     Flaky(usize),
-    /// The disks are well.
+    /// The disks work again.
     Disks,
 }
 
 impl World {
-    /// A fault comes.
+    /// Applies a fault.
     pub(crate) fn happens(&mut self, fault: Fault) {
         let mut rng = std::mem::take(&mut self.fault_rngs[fault as usize]);
         self.note(|| format!("fault {}", fault.name()));
@@ -261,7 +261,7 @@ impl World {
         }
     }
 
-    /// The cleaner goes over a part of a topic.
+    /// Compacts a part of a topic.
     fn clean_topic(&mut self, rng: &mut fastrand::Rng) {
         let (kafka, time) = (&mut self.clusters[0], self.time);
         let name = [SESSIONS, SESSIONS, RETAINED][rng.usize(..3)];
@@ -271,7 +271,7 @@ impl World {
         kafka.compact(name, index, if rng.bool() { high } else { rng.i64(0..=high) }, time);
     }
 
-    /// Kafka loses what it has acknowledged of a log of sessions: nothing holds that rests on it.
+    /// Cuts acknowledged batches off a log of sessions: no promise that depends on them holds.
     fn cut_session_log(&mut self, rng: &mut fastrand::Rng) {
         let (kafka, batches) = (&mut self.clusters[0], rng.usize(1..6));
         let Some(count) = kafka.topics.get(SESSIONS).map(|topic| topic.partitions.len()) else { return };
@@ -279,7 +279,7 @@ impl World {
         let is_lost = kafka.cut_log(SESSIONS, log, batches);
         let end = kafka.topics[SESSIONS].partitions[log].end();
         self.broker.owners.retain(|owner| owner.log != log || owner.from < end);
-        // What a start has written and waits for may be gone as well.
+        // The batches of a starting process that wait for followers may be lost as well.
         self.starts_begin_again();
         if is_lost {
             self.broker.was_cut = true;
@@ -287,7 +287,7 @@ impl World {
         }
     }
 
-    /// The coordinator forgets transactional ids, as nobody has used them for a week: a start that is under way begins again.
+    /// Makes the coordinator forget transactional ids, as after a week without use: processes that are starting begin again.
     pub(crate) fn forget_identities(&mut self) {
         self.clusters[0].identities.forget();
         self.starts_begin_again();
@@ -317,7 +317,7 @@ impl World {
         self.cure_later(Cure::Disks, 5 * S, rng);
     }
 
-    /// Something is put right.
+    /// Ends a lasting fault.
     pub(crate) fn cure(&mut self, cure: Cure) {
         let time = self.time;
         self.note(|| format!("cure {cure:?}"));
@@ -342,7 +342,7 @@ impl World {
                     topic.batch_bytes_max = usize::MAX;
                 }
             }
-            // In a flood the first stays away.
+            // In a flood the first cluster stays unreachable.
             Cure::Reachable(cluster) => {
                 self.away[cluster] = self.plan.hostile.flood && cluster == 0 && !self.storm_over
             }
@@ -351,7 +351,7 @@ impl World {
         }
     }
 
-    /// Everything that lasts is put right.
+    /// Ends all lasting faults.
     pub(crate) fn faults_end(&mut self) {
         let time = self.time;
         self.storm_over = true;
@@ -385,7 +385,7 @@ impl World {
         }
     }
 
-    /// A device's connection ends: noticed by the shard, or in silence.
+    /// Ends a device's connection: noticed by the shard, or silently.
     pub(crate) fn cut_device(&mut self, device: usize, noticed: bool) {
         let Some(socket) = self.devices[device].socket else { return };
         let life = self.life;

@@ -1,5 +1,5 @@
-//! One end of a connection that has a layer, as the runtime has it (`runtime/layers.rs`), without a socket. The shard's
-//! tests have it, too, by `#[path]`; both put the toy layer of the runtime's tests under connections, at both ends.
+//! One end of a connection with a layer, as in the runtime (`runtime/layers.rs`), without a socket. The shard's tests
+//! include this file by `#[path]`; both put the toy layer of the runtime's tests under connections, at both ends.
 
 use std::mem::take;
 use std::time::Duration;
@@ -10,22 +10,23 @@ use forebay::shard::mail::Mail;
 
 use crate::toy::Toy;
 
-/// What a flight of the toy's handshake costs, by the clock of nothing.
+/// Nominal cost of a flight of the toy's handshake, measured by no clock.
 const FLIGHT_COST: Duration = Duration::from_micros(200);
 
-/// What came of bytes of the wire.
+/// The result of opening bytes of the wire.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    /// What they hold.
+    /// Plain bytes.
     pub(crate) plain: Vec<u8>,
-    /// The handshake is over.
+    /// Facts of the handshake, if it has just ended.
     pub(crate) facts: Option<Facts>,
-    /// The layer has failed.
+    /// Error of the layer, if it has failed.
     pub(crate) error: Option<LayerError>,
 }
 
 impl Opened {
-    /// Tells the shard, after bytes of earlier that it has not taken. What it leaves, and the failure of the layer, if it has failed.
+    /// Tells the shard, giving it its unread bytes first. Returns the bytes that the shard leaves, and the error of the layer, if it
+    /// has failed.
     pub(crate) fn deliver(
         self,
         mut unread: Vec<u8>,
@@ -48,19 +49,19 @@ impl Opened {
 #[derive(Debug)]
 pub(crate) struct Layered {
     layer: Box<dyn Layer>,
-    /// What the layer sends by itself; goes out ahead of what is sealed later.
+    /// Bytes that the layer sends by itself, ahead of later sealed ones.
     answer: Vec<u8>,
-    /// Bytes of the wire that wait for their turn.
+    /// Bytes of the wire that are queued for a turn with room for handshakes.
     unopened: Vec<u8>,
     in_line: bool,
-    /// The handshake is not over, and plain bytes wait for its end.
+    /// Whether the handshake is pending, so that plain bytes wait for its end.
     holds: bool,
     closed: bool,
 }
 
 impl Layered {
-    /// One with this layer. `unsent`: bytes of the wire that go out before anything else; `holds`: its handshake comes
-    /// first.
+    /// An end with this layer. `unsent`: bytes of the wire that go out before anything else; `holds`: the handshake
+    /// comes first.
     pub(crate) fn new(layer: Box<dyn Layer>, unsent: Vec<u8>, holds: bool) -> Self {
         Self { layer, answer: unsent, unopened: Vec::new(), in_line: false, holds, closed: false }
     }
@@ -70,12 +71,12 @@ impl Layered {
         Self::new(Box::new(Toy::default().costing(FLIGHT_COST, false)), Vec::new(), false)
     }
 
-    /// The end that made it, with the toy. It speaks first: [`Layered::open`] of nothing.
+    /// The end that made the connection, with the toy. It speaks first, when [`Layered::open`] gets no bytes.
     pub(crate) fn client() -> Self {
         Self::new(Box::new(Toy::client().costing(FLIGHT_COST, false)), Vec::new(), true)
     }
 
-    /// What goes out of what a shard has written, over a layer or without, and the end of the stream, where that is `closed`.
+    /// Takes the outgoing bytes of a connection with or without a layer, and the end of the stream if `closed`.
     pub(crate) fn take_out(layered: Option<&mut Self>, out: &mut Vec<u8>, closed: bool) -> Vec<u8> {
         let Some(layered) = layered else { return take(out) };
         let mut wire = layered.seal(out);
@@ -85,33 +86,33 @@ impl Layered {
         wire
     }
 
-    /// The next bytes cost as much as a handshake does.
+    /// Whether the next bytes cost as much as a handshake.
     pub(crate) fn is_costly(&self) -> bool {
         self.layer.is_costly()
     }
 
-    /// Plain bytes wait for the end of its handshake.
+    /// Whether plain bytes wait for the end of the handshake.
     pub(crate) const fn holds(&self) -> bool {
         self.holds
     }
 
-    /// The layer has something to say that has not gone out.
+    /// Whether the layer has bytes of its own that have not gone out.
     pub(crate) const fn has_said(&self) -> bool {
         !self.answer.is_empty()
     }
 
-    /// Its bytes wait for their turn.
+    /// Whether bytes are queued for a turn with room for handshakes.
     pub(crate) const fn is_in_line(&self) -> bool {
         self.in_line
     }
 
-    /// Bytes of the wire wait for their turn. Whether they are the first.
+    /// Queues bytes of the wire. Returns whether they are the first ones.
     pub(crate) fn wait(&mut self, wire: &[u8]) -> bool {
         self.unopened.extend_from_slice(wire);
         !std::mem::replace(&mut self.in_line, true)
     }
 
-    /// Its turn has come: the bytes that have waited.
+    /// Takes the queued bytes, in their turn.
     pub(crate) fn waited(&mut self) -> Vec<u8> {
         self.in_line = false;
         take(&mut self.unopened)
@@ -135,10 +136,10 @@ impl Layered {
         }
     }
 
-    /// What goes out: what the layer has said, and these bytes, unless they have to wait.
+    /// Takes the outgoing bytes: the layer's own, and `plain` sealed, unless it has to wait for the handshake.
     ///
     /// # Panics
-    /// If they cannot be sealed: something is said before the handshake is over.
+    /// If `plain` cannot be sealed: it is passed before the handshake is over.
     pub(crate) fn seal(&mut self, plain: &mut Vec<u8>) -> Vec<u8> {
         let mut wire = take(&mut self.answer);
         if !self.holds && !plain.is_empty() {
@@ -148,14 +149,14 @@ impl Layered {
         wire
     }
 
-    /// The end of our stream, once.
+    /// Ends our stream, once.
     pub(crate) fn close(&mut self, wire: &mut Vec<u8>) {
         if !std::mem::replace(&mut self.closed, true) {
             self.layer.close(wire);
         }
     }
 
-    /// The layer as it moves, and the bytes that go to the peer before anything else.
+    /// The layer for a move to another shard, and the bytes that go to the peer before anything else.
     pub(crate) fn detach(self) -> (Box<dyn Layer>, Vec<u8>) {
         (self.layer, self.answer)
     }

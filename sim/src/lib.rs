@@ -1,4 +1,4 @@
-//! The simulator: whole shards (`forebay::shard::Core`) against models of all that lies outside the process.
+//! The simulator: whole shards (`forebay::shard::Core`) against models of everything outside the process.
 //!
 //! One seed is one run: the same seed gives the same run, on any machine. See `docs/SIMULATION.md`.
 //!
@@ -11,19 +11,19 @@
 //! | [`connection`], `clients` | the clients' end of their connections |
 //! | [`device`] | MQTT clients that publish |
 //! | [`subscriber`], `subscribers` | MQTT clients that subscribe |
-//! | `layers` | what TLS is in the program: a toy, between the bytes of connections and those of their ends |
-//! | [`plan`], [`faults`] | what a seed draws, and what goes wrong when |
-//! | [`damage`], `records` | rot, missing segments, files of dead letters that hang; what a segment says of subscribers |
-//! | [`process`], `ends` | starts, crashes, power cuts, orderly stops, configuration changes |
+//! | `layers` | TLS: a toy layer between the bytes of connections and the bytes of their ends |
+//! | [`plan`], [`faults`] | the draws of a seed; faults and their times |
+//! | [`damage`], `records` | rot, missing segments, files of dead letters that hang; the records of subscribers in a segment |
+//! | [`process`], `ends` | process starts, crashes, power cuts, orderly stops, configuration changes |
 //! | `broker` | starts with `[broker]`, and processes beside each other |
 //! | `instances` | several instances of one broker: their slots, links between them, how they start and end |
-//! | [`sources`] | records of other programs, and what becomes of them |
+//! | [`sources`] | records of other programs, and the messages made of them |
 //! | [`shards`] | starts with another number of shards |
-//! | [`judge`], [`receipts`] | what must hold |
+//! | [`judge`], [`receipts`] | the checks |
 //! | [`world`], [`run`] | one run; many |
 //! | [`scenarios`] | scripts that show known faults |
 //! | [`wrong`] | rules taken out, one at a time |
-//! | [`expected`] | faults that are known and not cured |
+//! | [`expected`] | known faults that are not fixed |
 
 mod broker;
 mod clients;
@@ -55,7 +55,7 @@ pub mod time;
 pub mod world;
 pub mod wrong;
 
-/// The toy layer, which the runtime's tests have as well.
+/// The toy layer, shared with the runtime's tests.
 #[allow(dead_code)]
 #[path = "../../src/runtime/tests/toy.rs"]
 mod toy;

@@ -1,5 +1,5 @@
-//! A connection from a shard to a broker: latency, cuts, one request at a time, and requests that arrive although their
-//! sender has given them up.
+//! A connection from a shard to a broker: latency, cuts, one request at a time, and requests that arrive although the
+//! shard has given the connection up.
 
 use std::collections::VecDeque;
 
@@ -8,14 +8,14 @@ use forebay::runtime::seam::ConnId;
 use crate::kafka::waiting::Waiting;
 use crate::layers::Layered;
 
-/// Which side of it is there.
+/// The ends of a connection that still exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// On its way to the broker.
+    /// The connection is on its way to the broker.
     Dialling,
-    /// Both ends are there.
+    /// Both ends exist.
     Open,
-    /// The client has closed its end; the broker does not know yet.
+    /// The client has closed its end, and the broker does not know yet.
     Orphan,
     /// The broker's end is gone.
     Cut,
@@ -24,38 +24,38 @@ pub enum Phase {
 /// A connection from a shard to a broker.
 #[derive(Debug)]
 pub struct Link {
-    /// Which shard of which process.
+    /// The shard of the connection.
     pub shard: usize,
-    /// The process.
+    /// The process of the shard.
     pub life: u32,
-    /// Its connection on the shard.
+    /// The connection's id on the shard.
     pub conn: ConnId,
     /// Index of the cluster.
     pub cluster: usize,
     /// Node id.
     pub node: i32,
-    /// Which side is there.
+    /// The ends that still exist.
     pub phase: Phase,
-    /// Bytes that the broker has received and not taken as a request.
+    /// Bytes that the broker has received, and not yet taken as a request.
     pub inbox: VecDeque<u8>,
-    /// The broker's end of its layer, if it has one.
+    /// The broker's end of the connection's layer, if it has one.
     pub(crate) layered: Option<Box<Layered>>,
-    /// Bytes of the wire that this has not opened.
+    /// Bytes of the wire that the layer has not opened.
     pub(crate) unopened: Vec<u8>,
-    /// A request that waits.
+    /// The request that waits at the broker.
     pub(crate) waiting: Option<Box<Waiting>>,
-    /// A request is being carried out, until this time.
+    /// Time until which the broker is busy with a request.
     pub busy_until: u64,
-    /// Nothing arrives at the broker before this.
+    /// Time before which nothing arrives at the broker.
     pub up_clear: u64,
-    /// Nothing arrives at the shard before this.
+    /// Time before which nothing arrives at the shard.
     pub down_clear: u64,
-    /// Of an orphan: requests that are still carried out.
+    /// For an orphan: number of requests that are still carried out.
     pub requests_left: usize,
 }
 
 impl Link {
-    /// Whole requests that the broker has not taken.
+    /// Number of complete requests that the broker has not taken.
     #[must_use]
     pub fn requests(&self) -> usize {
         let (mut at, mut count) = (0, 0);
@@ -67,7 +67,7 @@ impl Link {
         count
     }
 
-    /// The next whole request.
+    /// The next complete request.
     pub fn next_request(&mut self) -> Option<Vec<u8>> {
         if self.inbox.len() < 4 {
             return None;
@@ -95,7 +95,7 @@ impl World {
         self.network.u64(..=self.plan.latency)
     }
 
-    /// A shard connects to a broker.
+    /// Connects a shard to a broker.
     pub(crate) fn dial(&mut self, shard: usize, conn: ConnId) {
         let Some(host) = self.process.as_mut().map(|process| &mut process.hosts[shard]) else { return };
         let Some(to) = host.ring.named(conn).and_then(|wire| wire.outgoing) else { return };
@@ -151,7 +151,7 @@ impl World {
         }
     }
 
-    /// Bytes of a shard are on their way to a broker.
+    /// Sends bytes of a shard to a broker.
     pub(crate) fn send_to_broker(&mut self, shard: usize, conn: ConnId, bytes: Vec<u8>) {
         let (life, way) = (self.life, self.way());
         let time = self.time;
@@ -171,7 +171,7 @@ impl World {
         self.serve(number);
     }
 
-    /// A broker opens the bytes that came over a connection with a layer, and the layer answers.
+    /// Opens the bytes that a broker has received over a connection with a layer, and sends the layer's answer.
     fn open_link(&mut self, number: u64) {
         let way = self.way();
         let Some(link) = self.links.get_mut(&number) else { return };
@@ -189,7 +189,7 @@ impl World {
         }
     }
 
-    /// A broker looks at a connection: one request at a time.
+    /// Lets a broker look at a connection: one request at a time.
     pub(crate) fn serve(&mut self, number: u64) {
         let time = self.time;
         let Some(link) = self.links.get_mut(&number).filter(|link| link.phase != Phase::Cut) else { return };
@@ -221,7 +221,7 @@ impl World {
         link.requests_left = link.requests_left.saturating_sub(1);
         let from = From { node, time, life: link.life, late };
         let rng_busy = self.network.u64(..300_000);
-        // A request of a connection that was given up may be carried out much later.
+        // A request of an abandoned connection may be carried out much later.
         let pause = if late && self.network.u8(..4) == 0 { self.network.u64(..2 * S) } else { 0 };
         let before = self.clusters[cluster].entries.len();
         self.clusters[cluster].saw(number, node, &frame);
@@ -268,7 +268,7 @@ impl World {
         let Some(link) = self.links.get_mut(&number) else { return };
         link.down_clear = link.down_clear.max(self.time.max(link.busy_until) + way);
         let (at, next) = (link.down_clear, link.busy_until.max(self.time) + 1);
-        // In pieces, as TCP brings them.
+        // The answer comes in pieces, as with TCP.
         let (first, second) = bytes.split_at(cut);
         self.schedule(at, Event::ToShard(number, first.to_vec()));
         self.schedule(at, Event::ToShard(number, second.to_vec()));
@@ -283,7 +283,7 @@ impl World {
         }
     }
 
-    /// A connection breaks: the broker's end is gone at once or a little later, and the shard hears of it.
+    /// Cuts a connection: the broker's end is gone at once or a little later, and then the shard hears of it.
     pub(crate) fn cut_link(&mut self, number: u64) {
         let late = self.network.bool();
         let at = self.time + self.network.u64(..5 * MS);
@@ -301,7 +301,7 @@ impl World {
         let Some(link) = self.links.get(&number).filter(|link| link.life == self.life) else { return };
         let (shard, orphan, conn) = (link.shard, link.phase == Phase::Orphan, link.conn);
         if orphan {
-            // The broker's end lives on without its client.
+            // The broker's end goes on without its client.
             let Some(host) = self.process.as_mut().map(|process| &mut process.hosts[shard]) else { return };
             if host.ring.open_wire(conn).is_none() {
                 return;
@@ -318,12 +318,12 @@ impl World {
         self.put(shard, In::LinkClosed(number, Closed::Error(std::io::ErrorKind::ConnectionReset.into())));
     }
 
-    /// All connections to a broker break.
+    /// Cuts all connections to a broker.
     pub(crate) fn cut_broker(&mut self, cluster: usize, node: i32) {
         let all = self.links.iter().filter(|(_, link)| (link.cluster, link.node) == (cluster, node));
         for number in all.map(|(number, _)| *number).collect::<Vec<_>>() {
             if self.clusters[cluster].broker(node).down {
-                // Its end is gone with it.
+                // The broker's end is gone with the broker.
                 if let Some(link) = self.links.get_mut(&number) {
                     if link.phase == Phase::Orphan {
                         self.links.remove(&number);
@@ -338,7 +338,7 @@ impl World {
         }
     }
 
-    /// A broker works again: it looks at all of its connections.
+    /// Lets a broker that works again look at all of its connections.
     pub(crate) fn serve_all(&mut self, cluster: usize, node: i32) {
         let all = self.links.iter().filter(|(_, link)| (link.cluster, link.node) == (cluster, node));
         for number in all.map(|(number, _)| *number).collect::<Vec<_>>() {
@@ -346,7 +346,7 @@ impl World {
         }
     }
 
-    /// The clusters do what is due; requests that waited for it are answered.
+    /// Runs the clusters' due work, and answers the requests that waited for it.
     pub(crate) fn kafka_runs(&mut self) {
         let time = self.time;
         self.clusters.iter_mut().for_each(|cluster| cluster.run(time));
@@ -357,7 +357,7 @@ impl World {
     }
 }
 
-/// The same connection, without what is on it.
+/// A copy of a connection without its contents.
 fn copy(link: &Link) -> Link {
     Link { inbox: VecDeque::new(), layered: None, unopened: Vec::new(), waiting: None, ..*link }
 }

@@ -15,57 +15,59 @@ use forebay_sim::wrong::{self, FoundBy};
 /// Runs whole shards of Forebay against models of Kafka, disks, networks and devices.
 #[derive(Parser)]
 struct Arguments {
-    /// Seeds, as `0..10000`; one, which is run with a trace; `scripts`; or `rules`: what finds each that is taken out.
+    /// Seeds, as `0..10000`; one seed, which is run with a trace; `scripts`; or `rules`: what finds each rule that is
+    /// taken out.
     seeds: String,
-    /// Without disk and crashes.
+    /// Run without disk and crashes.
     #[arg(long)]
     memory: bool,
-    /// The configuration changes between starts, reads fail, clocks are wrong.
+    /// Run with configuration changes between processes, failing reads and wrong clocks.
     #[arg(long)]
     hostile: bool,
-    /// Groups of the log wait for others (`[spool] sync_interval`).
+    /// Run with gathered groups of the log (`[spool] sync_interval`).
     #[arg(long)]
     gathered: bool,
-    /// Clients subscribe; with `--hostile`, in hostile runs.
+    /// Run with clients that subscribe; with `--hostile`, in hostile runs.
     #[arg(long)]
     subscribers: bool,
-    /// Clients subscribe, some of them to shared subscriptions; with `--hostile`, in hostile runs.
+    /// Run with clients that subscribe, some of them to shared subscriptions; with `--hostile`, in hostile runs.
     #[arg(long)]
     shares: bool,
-    /// Sources read records, and clients subscribe to what these become.
+    /// Run with sources, and with clients that subscribe to the messages of their records.
     #[arg(long)]
     sources: bool,
-    /// Messages go through Kafka, and sessions are kept there (`[broker]`).
+    /// Run with `[broker]`: messages go through Kafka, and sessions are kept there.
     #[arg(long)]
     broker: bool,
-    /// Several instances are one broker.
+    /// Run with several instances of one broker.
     #[arg(long)]
     instances: bool,
-    /// Faults to leave out, by name; of hostile runs: changes, reads, shards, rot, missing, unreadable, files, flood.
+    /// Faults to leave out, by name. In hostile runs also: changes, reads, shards, rot, missing, unreadable, files,
+    /// flood.
     #[arg(long, value_delimiter = ',')]
     without: Vec<String>,
-    /// No connection has a layer, which half of the runs have: what a seed does then is what it did before there were any.
+    /// Run without layers, which half of the runs have on connections: a seed then does what it did before layers existed.
     #[arg(long)]
     no_layers: bool,
     /// Do not judge liveness while faults last.
     #[arg(long)]
     no_liveness: bool,
-    /// Let nothing pass for a known fault.
+    /// Tolerate no known fault.
     #[arg(long)]
     no_tolerance: bool,
-    /// Leave out what a failing seed does not need.
+    /// Leave out all that a failing seed does not need.
     #[arg(long)]
     shrink: bool,
-    /// Writes the digest of each seed to this file, a line each: what clients and Kafka saw.
+    /// Write the digest of each seed to this file, a line each: the view of clients and Kafka.
     #[arg(long)]
     digests: Option<PathBuf>,
-    /// With a rule taken out, by its name in `wrong`.
+    /// Take a rule out, by its name in `wrong`.
     #[arg(long)]
     rule: Option<String>,
-    /// How many seeds of each kind a rule that is taken out has.
+    /// Number of seeds of each kind for a rule that is taken out.
     #[arg(long, default_value_t = 1_000)]
     limit: u64,
-    /// Threads; all cores if not given.
+    /// Number of threads; by default one for each core.
     #[arg(long)]
     threads: Option<usize>,
 }
@@ -135,7 +137,7 @@ fn scripts() -> std::process::ExitCode {
     if wrong { std::process::ExitCode::FAILURE } else { std::process::ExitCode::SUCCESS }
 }
 
-/// The first seed that finds each rule that is taken out.
+/// Prints the first seed that finds each rule that is taken out.
 fn rules(limit: u64) -> std::process::ExitCode {
     let mut found_all = true;
     for wrong in wrong::ALL {
@@ -154,7 +156,7 @@ fn bad(text: &str) -> std::process::ExitCode {
     std::process::ExitCode::from(2)
 }
 
-/// Writes the digests of many seeds, and why a seed has none.
+/// Writes the digests of many seeds, and for a seed without one the failure.
 fn write_digests(file: &Path, ran: &Ran) -> std::io::Result<()> {
     let mut lines: Vec<_> = ran.digests.iter().map(|(seed, digest)| (*seed, format!("{digest:016x}"))).collect();
     lines.extend(ran.failed.iter().map(|(seed, failure)| (*seed, failure.what.to_owned())));

@@ -1,4 +1,4 @@
-//! What a seed draws before its run begins: sinks, buffers, sizes, devices, and which faults come how often.
+//! The plan of a run, drawn before it begins: sinks, buffers, sizes, devices, and the rate of each fault.
 
 use forebay::config::WhenFull;
 
@@ -24,27 +24,27 @@ pub use self::sinks::{Buffer, Choice, Dead, Level, SinkPlan};
 /// The last level of topics that go to subscribers alone.
 pub const NO_SINK: &str = "only";
 
-/// Of shared subscriptions; the first is the default.
+/// Strategies of shared subscriptions; the first is the default.
 const STRATEGIES: [&str; 4] = ["round-robin", "least-inflight", "hash-client", "hash-topic"];
 
-/// Which runs.
+/// A kind of run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// With a disk, crashes and whatever else.
+    /// Devices and sinks, with a disk, crashes and all other faults.
     All,
-    /// Without a disk and without crashes: what an answer means while the process lives.
+    /// Like `All`, without a disk and without crashes: the meaning of an answer while the process lives.
     Memory,
-    /// As `All`; beside that the configuration changes between starts, reads fail, and the machine's clock is wrong.
+    /// Like `All`, and the configuration changes between processes, reads fail, and the machine's clock is wrong.
     Hostile,
-    /// As `All`, and groups of the log wait for others (`[spool] sync_interval`).
+    /// Like `All`, and groups of the log are gathered (`[spool] sync_interval`).
     Gathered,
-    /// As `All`, and clients that subscribe; in one run of six without a disk.
+    /// Like `All`, and clients subscribe; in one run of six without a disk.
     Subscribers,
-    /// As `Hostile`, and clients that subscribe.
+    /// Like `Hostile`, and clients subscribe.
     HostileSubscribers,
-    /// As `Subscribers`, and clients that are members of shared subscriptions, and mail that is late.
+    /// Like `Subscribers`, and clients are members of shared subscriptions, and mail is late.
     Shares,
-    /// As `HostileSubscribers`, and these.
+    /// Like `HostileSubscribers`, and clients are members of shared subscriptions, and mail is late.
     HostileShares,
     /// Sources and clients that subscribe, in place of devices and sinks; in one run of six without a disk.
     Sources,
@@ -55,34 +55,34 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The configuration changes between starts, disks are damaged, and so on.
+    /// Whether the run is hostile: the configuration changes between processes, disks are damaged, and so on.
     #[must_use]
     pub const fn is_hostile(self) -> bool {
         matches!(self, Self::Hostile | Self::HostileSubscribers | Self::HostileShares)
     }
 
-    /// Clients subscribe.
+    /// Whether clients subscribe.
     #[must_use]
     pub const fn has_subscribers(self) -> bool {
         matches!(self, Self::Subscribers | Self::HostileSubscribers) || self.has_members()
     }
 
-    /// Some of them are members of shared subscriptions.
+    /// Whether some clients are members of shared subscriptions.
     #[must_use]
     pub const fn has_members(self) -> bool {
         matches!(self, Self::Shares | Self::HostileShares)
     }
 }
 
-/// Which connections of a run have a layer between their bytes and those of the shard, as TLS is one.
+/// The connections of a run that have a layer, like TLS, between their bytes and the shard's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Layers {
-    /// None: half of the runs.
+    /// No connection: half of the runs.
     #[default]
     None,
-    /// Some, as it comes: a quarter.
+    /// Random connections: a quarter of the runs.
     Some,
-    /// All: a quarter.
+    /// All connections: a quarter of the runs.
     All,
 }
 
@@ -91,55 +91,55 @@ pub enum Layers {
 pub struct Plan {
     /// The seed.
     pub seed: u64,
-    /// The first start's configuration.
+    /// Configuration of the first process.
     pub settings: Settings,
-    /// Brokers of each cluster.
+    /// Number of brokers of each cluster.
     pub brokers: usize,
-    /// Topic ids in Produce.
+    /// Whether Produce has topic ids.
     pub by_id: bool,
-    /// Leader epochs, and DescribeProducers.
+    /// Whether brokers have leader epochs, and DescribeProducers.
     pub modern: bool,
-    /// Partitions of a topic.
+    /// Number of partitions of a topic.
     pub partitions: usize,
     /// `min.insync.replicas`
     pub min_in_sync: usize,
-    /// Devices.
+    /// Number of devices.
     pub devices: usize,
-    /// Messages of each.
+    /// Number of messages of each device.
     pub messages: usize,
-    /// Longest payload.
+    /// Bytes of the longest payload.
     pub payload_max: usize,
-    /// A device does something about so often, in nanoseconds.
+    /// Mean time between two actions of a device, in nanoseconds.
     pub pace: u64,
-    /// How long faults come, in nanoseconds.
+    /// Duration of the phase with faults, in nanoseconds.
     pub storm: u64,
-    /// Faults of this run, and how often each comes: mean time between two, in nanoseconds.
+    /// Faults of this run, each with the mean time between two, in nanoseconds.
     pub faults: Vec<(Fault, u64)>,
-    /// Longest way between shard and broker, in nanoseconds.
+    /// Bound on the latency between shard and broker, in nanoseconds.
     pub latency: u64,
-    /// Longest way of a letter from shard to shard, in nanoseconds.
+    /// Bound on the latency of a letter from shard to shard, in nanoseconds.
     pub mail: u64,
-    /// Longest sync, in nanoseconds.
+    /// The longest sync, in nanoseconds.
     pub sync: u64,
-    /// Devices may send what Kafka refuses.
+    /// Whether devices send messages that Kafka refuses.
     pub poison: bool,
     /// How far ahead the machine's clock is, in milliseconds.
     pub clock_ahead_ms: i64,
-    /// What goes wrong in hostile runs alone.
+    /// Faults of hostile runs alone.
     pub hostile: Hostile,
-    /// Which connections have layers.
+    /// Connections with layers.
     pub layers: Layers,
-    /// Several instances.
+    /// The plan of several instances, if there are several.
     pub instances: Option<InstancesPlan>,
-    /// What a run with sources has.
+    /// The plan of sources, if there are any.
     pub reading: Option<Reading>,
-    /// Clients that subscribe.
+    /// Number of clients that subscribe.
     pub subscribers: usize,
-    /// Clients that are members of shared subscriptions.
+    /// Number of clients that are members of shared subscriptions.
     pub members: usize,
-    /// Messages of QoS 1 for subscribers alone have RETAIN.
+    /// Whether messages of QoS 1 for subscribers alone have RETAIN.
     pub retains: bool,
-    /// Some messages for subscribers alone expire.
+    /// Whether some messages for subscribers alone expire.
     pub expires: bool,
 }
 
@@ -150,11 +150,11 @@ impl Plan {
         Self::without_layers(seed, kind).layered()
     }
 
-    /// The same, if no connection has a layer.
+    /// The plan of a seed, with no layer on any connection.
     #[must_use]
     pub fn without_layers(seed: u64, kind: Kind) -> Self {
         let mut rng = stream(seed, "plan");
-        // One run in eight has sizes as they are in practice.
+        // One run in eight has sizes as in practice.
         let large = rng.u8(..8) == 0;
         let clusters = if rng.u8(..3) == 0 { 2 } else { 1 };
         let mut of_subscribers = stream(seed, "subscribers");
@@ -165,7 +165,7 @@ impl Plan {
         };
         let spool = has_disk.then(|| spool(&mut stream(seed, "spool"), large));
         let mut sinks = sinks(&mut stream(seed, "sinks"), clusters, spool.is_some(), large);
-        // One run in twelve: the first sink leaves some topics to the others.
+        // In one run of twelve the first sink leaves some topics to the others.
         if sinks.len() > 1 {
             sinks[0].choice = match stream(seed, "choice").u8(..16) {
                 0 => Choice::Excludes("odd"),
@@ -237,7 +237,7 @@ impl Plan {
         if kind.has_members() { plan.with_members(&mut stream(seed, "members")) } else { plan }
     }
 
-    /// Half of the runs have layers, and most of these more than one shard, between which their connections move.
+    /// Draws layers: half of the runs have them, and most of those have several shards, between which connections move.
     fn layered(mut self) -> Self {
         let mut rng = stream(self.seed, "layers");
         self.layers = [Layers::None, Layers::None, Layers::Some, Layers::All][rng.usize(..4)];
@@ -247,7 +247,8 @@ impl Plan {
         self
     }
 
-    /// Clients that subscribe. In most runs there is room for all that waits for them, and the process is killed or the power goes.
+    /// Adds clients that subscribe. In most runs there is room for all their queued messages, and the process is killed or the
+    /// power fails.
     fn with_subscribers(mut self, rng: &mut fastrand::Rng) -> Self {
         self.subscribers = rng.usize(1..6);
         let is_small = rng.u8(..8) == 0;
@@ -269,7 +270,7 @@ impl Plan {
         self
     }
 
-    /// Members of shared subscriptions, in most runs on more than one shard, and mail that is late.
+    /// Adds members of shared subscriptions, in most runs on several shards, and makes mail late.
     fn with_members(mut self, rng: &mut fastrand::Rng) -> Self {
         self.members = rng.usize(2..6);
         self.settings.shards = self.settings.shards.max([1, 2, 3][rng.usize(..3)]);
@@ -280,7 +281,7 @@ impl Plan {
         self
     }
 
-    /// Little room on the disk, and much to put there.
+    /// Makes room on the disk scarce, and messages many.
     fn flooded(mut self) -> Self {
         let mut rng = stream(self.seed, "flood draws");
         if let Some(spool) = &mut self.settings.spool {
@@ -294,7 +295,7 @@ impl Plan {
     }
 }
 
-/// A third of the faults in each run: a few that are frequent find more than all at once.
+/// Draws a third of the faults for each run: a few frequent faults find more than all at once.
 fn faults(seed: u64, kind: Kind) -> Vec<(Fault, u64)> {
     let drawn = Fault::ALL.iter().filter_map(|fault| {
         let mut rng = stream(seed, fault.name());

@@ -1,4 +1,4 @@
-//! The process under test: its shards, how it starts and how it ends.
+//! The process under test: its shards, its start and its end.
 
 mod outgoing;
 mod turn;
@@ -23,24 +23,24 @@ use crate::ring::{Moving, Ring};
 use crate::time::{MS, UPTIME, stream, wall_ms};
 use crate::world::{Event, World};
 
-/// What a shard finds when it wakes up.
+/// An event for a shard.
 #[derive(Debug)]
 pub enum In {
-    /// A device's socket, by a listener.
+    /// A device's socket, accepted by a listener.
     Accept(u64, u16),
-    /// Bytes of a device's socket.
+    /// Bytes from a device's socket.
     Bytes(u64, Vec<u8>),
-    /// A device's socket is gone.
+    /// The end of a device's socket.
     Closed(u64, Closed),
-    /// A connection to a broker is there.
+    /// A connection to a broker that is established.
     Connected(u64),
-    /// Bytes of a broker.
+    /// Bytes from a broker.
     LinkBytes(u64, Vec<u8>),
-    /// A connection to a broker is gone.
+    /// The end of a connection to a broker.
     LinkClosed(u64, Closed),
-    /// A connection to another instance is refused.
+    /// A refused connection to another instance.
     DialRefused(ConnId, Closed),
-    /// Mail.
+    /// A letter from another shard.
     Mail(Mail),
 }
 
@@ -50,13 +50,14 @@ pub struct Host {
     pub(crate) ring: Ring,
     pub(crate) board: Arc<Board>,
     inbox: VecDeque<In>,
-    /// What came for sockets that have moved to another shard.
+    /// Events for sockets that have moved to another shard.
     moved: Vec<In>,
     wake_at: Option<u64>,
     turns: Turns,
 }
 
-/// Turns of a shard in the current millisecond. A shard that is never done takes all of a core, and its run would not end.
+/// Number of turns of a shard in the current millisecond. A shard that is never done takes all of a core, and its run
+/// would not end.
 #[derive(Debug, Default)]
 struct Turns {
     of: u64,
@@ -66,7 +67,7 @@ struct Turns {
 impl Turns {
     const MOST: u32 = 20_000;
 
-    /// Counts one; whether there were too many.
+    /// Counts a turn. Returns whether the count is within its bound.
     fn within_bounds(&mut self, time: u64) -> bool {
         if self.of != time / MS {
             *self = Self { of: time / MS, count: 0 };
@@ -84,16 +85,16 @@ pub struct Process {
     pub(crate) slots: Arc<Slots>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) started_at: u64,
-    /// What a sink may hold of a shard's spool, if that has not changed since the first start.
+    /// Bytes that a sink may hold of a shard's spool, if that has not changed since the first process.
     pub(crate) share: Option<u64>,
-    /// Messages that a shard's log keeps track of for sessions at most; 0 without one.
+    /// Bound on the messages that a shard's log keeps track of for sessions; 0 without a log.
     pub(crate) kept_max: u64,
-    /// Segments of a shard.
+    /// Bound on the segments of a shard.
     pub(crate) segments_max: u64,
     pub(crate) stopping: bool,
-    /// Shards that have taken up what their spool holds. Clients are accepted once all have.
+    /// Number of shards that have taken up the contents of their spool. Clients are accepted once all have.
     started: usize,
-    /// Shards that wait for the logs of `[broker]`.
+    /// Number of shards that wait for the logs of `[broker]`.
     waiting: usize,
     notices: Receiver<Notice>,
     letters: Vec<Receiver<Letter>>,
@@ -102,11 +103,11 @@ pub struct Process {
     mail: Vec<Line>,
 }
 
-/// Letters on their way to a shard, each with its sender.
+/// Letters in flight to a shard, each with its sender.
 #[derive(Default)]
 struct Line {
     letters: VecDeque<(usize, Mail)>,
-    /// When the last of them arrives.
+    /// Arrival time of the last letter.
     clear_at: u64,
 }
 
@@ -116,21 +117,21 @@ impl std::fmt::Debug for Process {
     }
 }
 
-/// How a process ends.
+/// A way in which a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// kill -9.
     Kill,
-    /// The power goes.
+    /// The machine loses power.
     PowerCut,
-    /// It has drained.
+    /// The process has drained.
     Stopped,
-    /// The machine is gone, with its disks.
+    /// The machine is lost with its disks.
     MachineLost,
 }
 
 impl Process {
-    /// When a shard wakes up next, in simulated time, and which.
+    /// Time of the next turn of any shard, in simulated time, and the shard.
     pub(crate) fn next_at(&self, boot: u64) -> Option<(u64, usize)> {
         let of = |(index, host): (usize, &Host)| {
             if host.ring.stopped {
@@ -143,35 +144,35 @@ impl Process {
         self.hosts.iter().enumerate().filter_map(of).min()
     }
 
-    /// Whether every shard has taken up what its spool holds. What waits there is counted from then on.
+    /// Whether every shard has taken up the contents of its spool. Its rows are counted from then on.
     pub(crate) fn has_started(&self) -> bool {
         self.started == self.hosts.len()
     }
 
-    /// The numbers of each shard.
+    /// The counters of each shard.
     pub(crate) fn boards(&self) -> Vec<Vec<u64>> {
         self.hosts.iter().map(|host| host.board.read()).collect()
     }
 
-    /// A number of a sink, all shards together.
+    /// A counter of a sink, summed over all shards.
     #[must_use]
     pub fn sink(&self, sink: usize, metric: SinkMetric) -> u64 {
         self.hosts.iter().map(|host| host.board.read()[self.layout.sink(sink, metric)]).sum()
     }
 
-    /// A number of the shards, all together.
+    /// A counter, summed over all shards.
     #[must_use]
     pub fn number(&self, metric: ShardMetric) -> u64 {
         self.hosts.iter().map(|host| host.board.read()[metric as usize]).sum()
     }
 
-    /// Rows that wait.
+    /// Number of buffered rows.
     #[must_use]
     pub fn buffered_rows(&self) -> u64 {
         (0..self.layout.sinks).map(|sink| self.sink(sink, SinkMetric::BufferedRows)).sum()
     }
 
-    /// What waits where.
+    /// The pending work of each shard, in words.
     #[must_use]
     pub fn describe(&self) -> String {
         let sinks = (0..self.layout.sinks).map(|sink| {
@@ -203,7 +204,7 @@ impl Process {
 }
 
 impl World {
-    /// Something for a shard.
+    /// Queues an event for a shard.
     pub(crate) fn put(&mut self, shard: usize, what: In) {
         let wait = self.network.u64(..100_000);
         let time = self.time;
@@ -213,7 +214,7 @@ impl World {
         }
     }
 
-    /// The process starts on its disks.
+    /// Starts the process on its disks.
     pub(crate) fn start(&mut self) {
         assert!(self.process.is_none(), "one process at a time");
         self.life = self.broker.next_life(self.life);
@@ -234,7 +235,7 @@ impl World {
             disk.health.reads_later = if self.plan.seed.is_multiple_of(2) { 30 } else { 0 };
             self.disks.push(disk);
         }
-        // What a shard draws from chance hangs on the seed as well.
+        // The random choices of a shard follow from the seed as well.
         fastrand::seed(self.plan.seed ^ u64::from(self.life) << 48);
         let layout = Layout {
             sinks: config.sinks.len(),
@@ -298,7 +299,7 @@ impl World {
         self.disks = disks.collect();
         let started_at = self.time;
         self.left_at_door = 0;
-        // What was there under another bound may be more.
+        // Under another bound there may be more rows than it allows.
         let sizes = |life: &Settings| life.spool.map(|spool| (spool.segment_bytes, spool.segments_max, spool.share));
         let same = self.lives.iter().all(|life| sizes(life) == sizes(&self.settings));
         let share = config.spool.as_ref().map(|spool| spool.sink_bytes_max).filter(|_| same);
@@ -346,7 +347,7 @@ impl World {
         self.collect(shard);
     }
 
-    /// Simulated time, and what the machine's clocks say.
+    /// Simulated time, and the readings of the machine's clocks.
     pub(crate) fn clocks(&self) -> (u64, Monotonic, i64) {
         (self.time, Monotonic(self.time - self.boot + UPTIME), wall_ms(self.time) + self.clock_ahead_ms)
     }
@@ -378,12 +379,12 @@ impl World {
         }
     }
 
-    /// The operator sees why, and starts the process again where that helps.
+    /// Handles a refused start as an operator would: reads the reason, and starts the process again where that helps.
     fn start_refused(&mut self, why: String) {
-        // Rows wait of a sink that is in memory now: it is put back.
+        // Rows are left of a sink that is in memory now: its buffer is put back.
         let in_memory = why.contains("its buffer is now \"memory\"");
         let reads_fail = self.disk_reads_fail() && why.contains("the disk cannot read it");
-        // A damaged spool may refuse a start for this reason alone.
+        // A damaged spool may refuse a start, but only for this reason.
         if self.damaged && why.contains("no readable checkpoint") {
             return self.moves_spool_away();
         }
@@ -397,7 +398,8 @@ impl World {
         self.crash_rng = rng;
     }
 
-    /// The operator has read that, and moves the spool away: what it had is lost. The process starts again.
+    /// Moves the spool away, as an operator who has read the reason would: its contents are lost. The process starts
+    /// again.
     fn moves_spool_away(&mut self) {
         self.note(|| "the spool is moved away".to_owned());
         let answered = (0u32..).zip(&self.messages).filter(|(_, message)| message.sends > 0);
@@ -410,13 +412,13 @@ impl World {
         self.sessions_may_be_gone();
         self.subscriptions_gone();
         if self.lives.len() < self.life as usize {
-            // No process came of that start.
+            // The refused start made no process.
             self.life -= 1;
             self.schedule(self.time + MS, Event::Start);
         }
     }
 
-    /// Sinks that are in memory now have the buffer that they had before.
+    /// Gives sinks that are in memory now their previous buffer.
     pub(crate) fn put_buffers_back(&mut self) {
         for (index, sink) in self.settings.sinks.iter_mut().enumerate() {
             let before = self.lives.iter().rev().map(|life| &life.sinks[index]);
@@ -431,7 +433,7 @@ impl World {
         (0..self.shards()).any(|shard| self.disk_mut(shard).is_some_and(|disk| disk.health.reads_fail))
     }
 
-    /// What `[broker]` needs of Kafka is asked for once every shard waits for it.
+    /// Counts a shard that waits. The requests to Kafka for `[broker]` begin once every shard waits.
     fn shard_waits(&mut self) {
         let Some(process) = &mut self.process else { return };
         process.waiting += 1;
@@ -441,7 +443,7 @@ impl World {
         if self.has_instances() { self.prepare_instance() } else { self.prepare_broker() }
     }
 
-    /// Clients are accepted once every shard has started, as in the service.
+    /// Counts a shard that has started. Clients are accepted once every shard has, as in the service.
     fn shard_started(&mut self) {
         let Some(process) = &mut self.process else { return };
         process.started += 1;

@@ -1,10 +1,10 @@
-//! What answers say of where a message is in Kafka, and whether it is there.
+//! Receipts: the places in Kafka that answers report for a message, and whether the message is there.
 
 use crate::kafka::{Row, State};
 use crate::plan::Level;
 use crate::world::World;
 
-/// What an answer says of a sink's row.
+/// A reported place of a sink's row.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Receipt {
     pub(crate) topic: String,
@@ -15,7 +15,7 @@ pub struct Receipt {
 /// The receipts of a PUBACK or PUBREC, from its reason code on.
 ///
 /// # Errors
-/// What is wrong with its properties.
+/// The error in the properties.
 pub(crate) fn parse(rest: &[u8]) -> Result<Vec<Receipt>, String> {
     let mut found: Vec<Receipt> = Vec::new();
     let Some((length, mut rest)) = rest.get(1..).filter(|rest| !rest.is_empty()).and_then(length) else {
@@ -61,7 +61,7 @@ fn text(bytes: &[u8]) -> Option<(&str, &[u8])> {
 }
 
 impl World {
-    /// Whether the row of a sink is, or once was, where a receipt says.
+    /// Whether a receipt names a place where the row of a sink is or was.
     fn is_there(&self, number: u32, sink: usize, receipt: &Receipt) -> bool {
         let mut copies = self.clusters[self.settings.sinks[sink].cluster].copies(number, sink as u8);
         copies.any(|entry| {
@@ -74,8 +74,8 @@ impl World {
         })
     }
 
-    /// Each receipt names a place where the message is or was, in the order of the sinks; a message that was sent
-    /// once, and that went to Kafka before it was answered, has one of each sink.
+    /// Checks receipts: each names a place where the message is or was, in the order of the sinks. A message that was
+    /// sent once, and went to Kafka before it was answered, has one receipt of each sink.
     pub(crate) fn judge_receipts(&mut self, number: u32, success: bool, receipts: &[Receipt]) {
         let message = &self.messages[number as usize];
         let device = &self.devices[message.device];
@@ -92,7 +92,7 @@ impl World {
         let mut wrong = if asked { None } else { Some("nobody asked") };
         for receipt in receipts {
             self.judge.receipts[usize::from(receipt.offset.is_none())] += 1;
-            // Two sinks may have one topic: the next one that has its row there is meant.
+            // Two sinks may have the same topic: the receipt belongs to the next sink with its row there.
             if !rest.any(|sink| self.is_there(number, *sink, receipt)) {
                 wrong = Some("it is not there, or is not in the order of the sinks");
                 break;
@@ -103,7 +103,7 @@ impl World {
             matches!(plan.level, Level::Leader | Level::Replicated) && plan.expire_ms.is_none()
         };
         let dead = |sink: &usize| self.is_dead_lettered(number, *sink as u8);
-        // What was dropped to make room is nowhere, and its sender need not wait for it.
+        // A dropped row has no place, and the sender need not wait for it.
         let all = asked && success && message.qos == 1 && message.sends == 1 && !self.may_drop();
         if all && sinks.iter().all(in_kafka) && !sinks.iter().any(dead) && receipts.len() != sinks.len() {
             wrong = Some("not one of each sink");

@@ -1,5 +1,5 @@
-//! The sessions, the messages that wait for them and the exchanges of publishers in a segment, as far as damage to it
-//! has to be judged for subscribers. The formats are those of `session/saved.rs` and `shard/queues/saved.rs`.
+//! The sessions, their queued messages and the exchanges of publishers in a segment, as needed for judging damage to it
+//! for subscribers. The formats are those of `session/saved.rs` and `shard/queues/saved.rs`.
 
 use std::collections::BTreeMap;
 
@@ -8,27 +8,27 @@ use forebay::spool::{Entry, HEADER_BYTES, Header, entry_at, scan};
 use crate::damage::messages_in;
 use crate::disk::Disk;
 
-/// An entry.
+/// An entry of a segment.
 #[derive(Debug)]
 pub(crate) enum Said {
-    /// What has this number, in its newest form.
+    /// The newest form of the record with this number.
     Is(u64, Vec<u8>),
-    /// It is over.
+    /// The end of the record with this number.
     Ended(u64),
 }
 
-/// What kind of record a number names.
+/// The kind of record that a number names.
 #[derive(Debug)]
 pub(crate) enum Record {
-    /// A session of some client; which one its payload says.
+    /// A session; the payload says of which client.
     Session,
     /// A message for the sessions of these numbers.
     Message(Vec<u64>),
-    /// What the session of this number has of its messages.
+    /// The state of its messages in the session of this number.
     Queue(u64),
     /// A publisher's exchange, by its packet identifier.
     Exchange(u16),
-    /// A retained message, or something else that only its payload tells.
+    /// A retained message, or another record that only its payload identifies.
     Other,
 }
 
@@ -48,7 +48,7 @@ impl Record {
     }
 }
 
-/// The sessions that get a message.
+/// The numbers of the sessions that get a message.
 fn recipients(payload: &[u8]) -> Option<Vec<u64>> {
     let (count, mut rest) = payload.get(17..)?.split_first_chunk()?;
     let mut all = Vec::new();
@@ -79,7 +79,7 @@ pub(crate) fn said(disk: &Disk, segment: u64) -> Vec<Said> {
     said.collect()
 }
 
-/// The newest form of all that a disk has, by number.
+/// The newest form of each record on a disk, by number.
 pub(crate) fn all(disk: &Disk) -> BTreeMap<u64, Vec<u8>> {
     let said = disk.segments().into_iter().flat_map(|segment| said(disk, segment));
     let is = said.filter_map(|said| match said {
@@ -89,19 +89,19 @@ pub(crate) fn all(disk: &Disk) -> BTreeMap<u64, Vec<u8>> {
     is.collect()
 }
 
-/// Messages that wait for a session, as a disk has them.
+/// Messages that are queued for a session, according to a disk.
 pub(crate) fn waiting(all: &BTreeMap<u64, Vec<u8>>, session: u64) -> impl Iterator<Item = u32> {
     let of = |payload: &&Vec<u8>| matches!(Record::of(payload), Record::Message(to) if to.contains(&session));
     all.values().filter(of).flat_map(|payload| messages_in(payload)).collect::<Vec<_>>().into_iter()
 }
 
-/// Messages that wait for the session of a client, as a disk has them.
+/// Messages that are queued for the session of a client, according to a disk.
 pub(crate) fn waiting_for(all: &BTreeMap<u64, Vec<u8>>, client: &str) -> Vec<u32> {
     let sessions = all.iter().filter(|(_, payload)| is_of(payload, client)).map(|(number, _)| *number);
     sessions.collect::<Vec<_>>().into_iter().flat_map(|session| waiting(all, session)).collect()
 }
 
-/// Whether this is a session of that client.
+/// Whether a record is a session of that client.
 pub(crate) fn is_of(payload: &[u8], client: &str) -> bool {
     let text = [&(client.len() as u16).to_be_bytes(), client.as_bytes()].concat();
     matches!(Record::of(payload), Record::Session) && payload.windows(text.len()).any(|bytes| bytes == text)

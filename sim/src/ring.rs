@@ -1,5 +1,5 @@
-//! The runtime of one shard as plain tables: every call of the seam is carried out in memory, and time passes when the
-//! run says so.
+//! The runtime of one shard as plain tables: every call of the seam is carried out in memory, and time passes only as
+//! the run says.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -18,49 +18,49 @@ use forebay::shard::mail::Mail;
 use crate::disk::Disk;
 use crate::layers::{Layered, Opened};
 
-/// One side of a connection, as the shard has left it.
+/// The shard's side of a connection.
 #[derive(Debug, Default)]
 pub struct Wire {
     generation: u32,
-    /// What the shard has written and the peer has not taken yet.
+    /// Bytes that the shard has written and the peer has not yet taken.
     pub out: Vec<u8>,
-    /// The shard does not read.
+    /// Whether the shard has stopped reading.
     pub paused: bool,
-    /// The shard has closed it.
+    /// Whether the shard has closed the connection.
     pub closed: bool,
     /// Whether the shard waits for room.
     awaited: bool,
-    /// Where it leads, for a connection to a broker.
+    /// Address of the broker, for a connection to one.
     pub outgoing: Option<SocketAddr>,
-    /// The socket of the device at its other end.
+    /// Socket of the device at the other end.
     pub socket: u64,
     listener: u16,
-    /// The address of its other end, where that is not a client's.
+    /// Address of the other end, where that is not a client.
     pub(crate) peer: Option<SocketAddr>,
     /// The connection's layer.
     pub(crate) layered: Option<Box<Layered>>,
-    /// Bytes that the shard has not taken, as the connection had had its quantum.
+    /// Bytes that the shard has left because the connection had used up its quantum.
     unread: Vec<u8>,
 }
 
 impl Wire {
-    /// What goes out of what the shard has written, and of what its layer says.
+    /// Takes the outgoing bytes: the shard's, and the layer's own.
     pub(crate) fn take_out(&mut self) -> Vec<u8> {
         Layered::take_out(self.layered.as_deref_mut(), &mut self.out, self.closed)
     }
 
-    /// Whether it is this connection's.
+    /// Whether this is the wire of the connection.
     pub(crate) const fn is_of(&self, conn: ConnId) -> bool {
         self.generation == conn.generation && !self.closed
     }
 
-    /// Whether the shard must hear now that there is room again.
+    /// Whether the shard must now be notified that there is room again.
     pub(crate) fn has_room_again(&mut self) -> bool {
         self.out.is_empty() && std::mem::take(&mut self.awaited)
     }
 }
 
-/// Handshakes of a turn; more wait for the next.
+/// Bound on the handshakes of a turn; further ones wait for the next turn.
 const HANDSHAKES: usize = 3;
 
 /// Sockets on their way from one shard to another, by descriptor.
@@ -69,20 +69,20 @@ pub type Moving = Rc<RefCell<HashMap<RawFd, u64>>>;
 /// The runtime of one shard.
 #[derive(Debug)]
 pub struct Ring {
-    /// Monotonic time of this turn: since the machine started.
+    /// Monotonic time of this turn, since the machine started.
     pub now: Monotonic,
-    /// What the machine's wall clock says.
+    /// Reading of the machine's wall clock.
     pub wall: i64,
     index: usize,
     shards: usize,
-    /// By slot.
+    /// Connections by slot.
     pub wires: Vec<Wire>,
     free: Vec<u32>,
-    /// The shard has asked to end.
+    /// Whether the shard has asked to end.
     pub stopped: bool,
-    /// It does not accept connections yet, or any more.
+    /// Whether the shard accepts no connections, yet or any more.
     pub deaf: bool,
-    /// What its segments are on.
+    /// The disk with the shard's segments.
     pub disk: Disk,
     opened: bool,
     timers: BTreeMap<(Monotonic, u32), u64>,
@@ -92,23 +92,23 @@ pub struct Ring {
     pub mail: Vec<(usize, Mail)>,
     moving: Moving,
     scratch: Vec<u8>,
-    /// Wires that were opened to brokers in this turn.
+    /// Connections to brokers that were opened in this turn.
     pub dialled: Vec<ConnId>,
-    /// Connections with handshakes that wait in line.
+    /// Connections with handshakes that are queued for a later turn.
     line: VecDeque<ConnId>,
-    /// Handshakes in this turn.
+    /// Number of handshakes in this turn.
     handshakes: usize,
-    /// Where connections have layers: what decides when one cannot be moved yet.
+    /// Where connections have layers: random stream that decides which cannot be moved yet.
     pub(crate) busy: Option<fastrand::Rng>,
-    /// One could not be moved in this turn.
+    /// Whether a connection could not be moved in this turn.
     pub(crate) is_put_off: bool,
-    /// Where turns are short: what decides when a connection has had its quantum, or a turn its time.
+    /// Where turns are short: random stream that decides when a connection has used up its quantum, or a turn its time.
     pub(crate) short: Option<fastrand::Rng>,
-    /// The shard has left something for the next turn.
+    /// Whether the shard has left work for the next turn.
     goes_on: bool,
-    /// Where mailboxes may be full: what decides when one is.
+    /// Where mailboxes may be full: random stream that decides when.
     pub(crate) full: Option<fastrand::Rng>,
-    /// How often a connection could not be moved in this turn, because a mailbox was full.
+    /// Number of times that a connection could not be moved in a turn because a mailbox was full.
     pub(crate) moves_put_off: u64,
 }
 
@@ -145,13 +145,13 @@ impl Ring {
         }
     }
 
-    /// A turn begins.
+    /// Begins a turn.
     pub(crate) fn begin_turn(&mut self) {
         (self.handshakes, self.is_put_off, self.goes_on) = (0, false, false);
         let _ = self.short.as_mut().map(|rng| rng.u8(..));
     }
 
-    /// Bytes of the wire for a connection that has a layer; `None`: they wait for their turn, or it has none.
+    /// Opens bytes of the wire for a connection with a layer. `None`: the bytes are queued, or there is no layer.
     pub(crate) fn open_layer(&mut self, conn: ConnId, wire: &[u8]) -> Option<Opened> {
         let is_over = self.handshakes >= HANDSHAKES;
         let layered = self.open_wire(conn)?.layered.as_mut()?;
@@ -167,7 +167,7 @@ impl Ring {
         Some(opened)
     }
 
-    /// The next connection to be read, and the bytes it has.
+    /// Takes the next connection with queued handshake bytes, and those bytes.
     pub(crate) fn next_in_line(&mut self) -> Option<(ConnId, Vec<u8>)> {
         while self.handshakes < HANDSHAKES {
             let conn = self.line.pop_front()?;
@@ -178,28 +178,28 @@ impl Ring {
         None
     }
 
-    /// There is something to do that no event announces.
+    /// Whether there is work that no event announces.
     pub(crate) fn has_left_over(&self) -> bool {
         !self.line.is_empty() || self.is_put_off || self.goes_on || !self.with_unread().is_empty()
     }
 
-    /// Connections with bytes that the shard has not taken.
+    /// Connections with bytes that the shard has left.
     pub(crate) fn with_unread(&self) -> Vec<ConnId> {
         let slots = (0..self.wires.len()).filter(|slot| !self.wires[*slot].unread.is_empty());
         slots.filter_map(|slot| self.id_of(slot)).collect()
     }
 
-    /// Whether a connection has any.
+    /// Whether a connection has bytes that the shard has left.
     pub(crate) fn has_unread(&mut self, conn: ConnId) -> bool {
         self.named(conn).is_some_and(|wire| !wire.unread.is_empty())
     }
 
-    /// Takes them, to be given to the shard.
+    /// Takes a connection's left bytes, to give them to the shard.
     pub(crate) fn take_unread(&mut self, conn: ConnId) -> Vec<u8> {
         self.named(conn).map(|wire| std::mem::take(&mut wire.unread)).unwrap_or_default()
     }
 
-    /// Keeps what the shard has left of them.
+    /// Keeps the bytes that the shard has left again.
     pub(crate) fn keep_unread(&mut self, conn: ConnId, unread: Vec<u8>) {
         if let Some(wire) = self.open_wire(conn) {
             wire.unread = unread;
@@ -211,7 +211,7 @@ impl Ring {
         self.named(conn).is_some_and(|wire| wire.layered.is_some())
     }
 
-    /// A connection: of a device's socket, or to a broker.
+    /// Opens a connection: of a device's socket, or to a broker.
     pub fn open(&mut self, socket: u64, outgoing: Option<SocketAddr>, listener: u16) -> ConnId {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.wires.push(Wire::default());
@@ -223,7 +223,7 @@ impl Ring {
         ConnId { slot, generation }
     }
 
-    /// The shard has been told that the connection is gone: its slot may be used again.
+    /// Frees the slot of a connection, after the shard was told of its end.
     pub fn release(&mut self, conn: ConnId) {
         if let Some(wire) = self.named(conn) {
             wire.closed = true;
@@ -235,12 +235,12 @@ impl Ring {
         }
     }
 
-    /// The wire that an id names, if it is not released.
+    /// The wire with this id, if it is not released.
     pub fn named(&mut self, conn: ConnId) -> Option<&mut Wire> {
         self.wires.get_mut(conn.slot as usize).filter(|wire| wire.generation == conn.generation)
     }
 
-    /// The same, closed ones left out.
+    /// The wire with this id, if it is neither released nor closed.
     pub fn open_wire(&mut self, conn: ConnId) -> Option<&mut Wire> {
         self.named(conn).filter(|wire| !wire.closed)
     }
@@ -260,13 +260,13 @@ impl Ring {
         self.id_of(slot)
     }
 
-    /// When the next timer fires.
+    /// Time of the next timer.
     #[must_use]
     pub fn next_timer_at(&self) -> Option<Monotonic> {
         self.timers.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// A timer that is due.
+    /// Takes a timer that is due.
     pub fn due_timer(&mut self) -> Option<u64> {
         let (&(at, id), _) = self.timers.first_key_value()?;
         if at > self.now {
@@ -288,7 +288,7 @@ impl Io<Mail> for Ring {
         packets == 0 || self.short.as_mut().is_none_or(|rng| rng.u8(..8) > 0)
     }
     fn is_over(&self) -> bool {
-        // By what has been asked before, as this may not change anything.
+        // Decided by a clone of the stream, because this call may not change its state.
         self.short.as_ref().is_some_and(|rng| rng.clone().u8(..8) == 0)
     }
     fn go_on(&mut self) {
@@ -365,7 +365,7 @@ impl Io<Mail> for Ring {
         }
         let (socket, listener) = (wire.socket, wire.listener);
         let (layer, unsent) = wire.layered.take().map(|layered| layered.detach()).unzip();
-        // A descriptor of its own, so that whoever drops it closes the socket.
+        // A descriptor of its own: dropping it closes the socket.
         let fd = OwnedFd::from(File::open("/dev/null").ok()?);
         self.moving.borrow_mut().insert(fd.as_raw_fd(), socket);
         self.release(conn);

@@ -13,14 +13,14 @@ use crate::plan::{Hostile, Kind, Plan};
 use crate::world::World;
 use forebay::rules::Rules;
 
-/// What a run came to.
+/// Totals of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sums {
-    /// Messages of devices.
+    /// Number of messages of devices.
     pub messages: u64,
-    /// Batches in Kafka.
+    /// Number of batches in Kafka.
     pub batches: u64,
-    /// Processes.
+    /// Number of processes.
     pub processes: u64,
     /// Rows that were counted as of unknown outcome.
     pub unknown: u64,
@@ -28,34 +28,36 @@ pub struct Sums {
     pub failed: u64,
     /// Rows in dead letters.
     pub dead: u64,
-    /// Questions about logs.
+    /// Number of questions about logs.
     pub asked: u64,
-    /// Receipts with an offset, and without.
+    /// Numbers of receipts with an offset, and without.
     pub receipts: [u64; 2],
-    /// Starts with another number of shards.
+    /// Number of starts with another number of shards.
     pub moved: u64,
-    /// Connections with a layer that came to another shard, and how many of these with bytes that had not gone out.
+    /// Number of connections with a layer that moved to another shard, and of those with bytes that had not gone out.
     pub layers_moved: [u64; 2],
-    /// How often a connection could not be moved at once, because a mailbox was full.
+    /// Number of times that a connection could not be moved at once because a mailbox was full.
     pub moves_put_off: u64,
-    /// Messages refused for want of room.
+    /// Number of messages refused for want of room.
     pub no_room: u64,
-    /// Produce requests.
+    /// Number of Produce requests.
     pub requests: u64,
-    /// Records of sources, copies of them that came, and commits that were taken.
+    /// Numbers of records of sources, of copies of them that came, and of accepted commits.
     pub records: [u64; 3],
-    /// Messages that sessions of subscribers have got, of those that there are in the end; and those dropped for want of room.
+    /// Messages that the sessions of subscribers have got, counting the sessions that exist in the end; and messages dropped
+    /// for want of room.
     pub copies: [u64; 2],
-    /// Runs with subscribers in which a log had no room for a message of theirs: what is missing is not judged.
+    /// Number of runs with subscribers in which a log had no room for a message of theirs, so that missing messages are
+    /// not judged.
     pub full: u64,
-    /// Runs in which something was let pass for a known fault, in the order of `TOLERATED`.
+    /// Number of runs in which each known fault was tolerated, in the order of `TOLERATED`.
     pub tolerated: [u64; TOLERATED.len()],
-    /// What the outside saw of it (`digest`); of several runs, the digests in exclusive or.
+    /// Digest of the outside view (`digest`); for several runs, the exclusive or of their digests.
     pub digest: u64,
 }
 
 impl Sums {
-    /// Adds another run.
+    /// Adds the totals of another run.
     pub fn add(&mut self, other: &Self) {
         self.messages += other.messages;
         self.batches += other.batches;
@@ -77,7 +79,7 @@ impl Sums {
         self.digest ^= other.digest;
     }
 
-    /// Of a run that is over.
+    /// The totals of a finished run.
     #[must_use]
     pub fn of(world: &World) -> Self {
         let counted: Vec<_> = (0..world.settings.sinks.len()).map(|sink| world.counted(sink)).collect();
@@ -104,20 +106,20 @@ impl Sums {
     }
 }
 
-/// What a run leaves out, to make a failure smaller.
+/// The parts that a run leaves out, for making a failure smaller.
 #[derive(Clone, Debug, Default)]
 pub struct Without {
-    /// Faults that do not come.
+    /// Faults that are left out.
     pub faults: Vec<Fault>,
-    /// What is left out of hostile runs (`Hostile::NAMES`).
+    /// Parts of hostile runs that are left out (`Hostile::NAMES`).
     pub hostile: Vec<&'static str>,
-    /// Liveness is not judged.
+    /// Whether liveness is not judged.
     pub liveness: bool,
-    /// Nothing is let pass for a known fault.
+    /// Whether no known fault is tolerated.
     pub tolerance: bool,
-    /// No connection has a layer.
+    /// Whether no connection has a layer.
     pub layers: bool,
-    /// The process has these rules in place of those that it should keep.
+    /// Rules of the process in place of the right ones.
     pub rules: Option<&'static dyn Rules>,
 }
 
@@ -125,15 +127,15 @@ thread_local! {
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Panics of runs are reported with their seed, not printed as they happen. To be called once.
+/// Has panics of runs reported with their seed, rather than printed as they happen. Called once.
 pub fn catch_panics() {
     std::panic::set_hook(Box::new(|info| PANIC.set(Some(info.to_string()))));
 }
 
-/// Runs a seed; the trace comes with it if it is wanted.
+/// Runs a seed. The result comes with the trace if `traced`.
 ///
 /// # Errors
-/// What was wrong.
+/// The failure.
 pub fn run(seed: u64, kind: Kind, without: &Without, traced: bool) -> (Result<Sums, Failure>, String) {
     let mut plan = if without.layers { Plan::without_layers(seed, kind) } else { Plan::new(seed, kind) };
     plan.faults.retain(|(fault, _)| !without.faults.contains(fault));
@@ -141,10 +143,10 @@ pub fn run(seed: u64, kind: Kind, without: &Without, traced: bool) -> (Result<Su
     run_plan(plan, without, traced)
 }
 
-/// The same with a plan of one's own.
+/// Runs a plan of the caller's own, like [`run`].
 ///
 /// # Errors
-/// What was wrong.
+/// The failure.
 pub fn run_plan(plan: Plan, without: &Without, traced: bool) -> (Result<Sums, Failure>, String) {
     let mut world = World::new(plan, traced);
     world.rules = without.rules.unwrap_or(&forebay::rules::KEPT);
@@ -164,20 +166,20 @@ pub fn run_plan(plan: Plan, without: &Without, traced: bool) -> (Result<Sums, Fa
     }
     let trace = world.trace();
     if ran.is_err() {
-        // What a panic has left half done must not be looked at again, not even to drop it.
+        // A world that a panic has left inconsistent must not be touched again, not even dropped.
         std::mem::forget(world);
     }
     (result, trace)
 }
 
-/// What many seeds came to.
+/// Results of many seeds.
 #[derive(Debug, Default)]
 pub struct Ran {
-    /// The good ones, added.
+    /// Sum of the totals of the seeds that passed.
     pub sums: Sums,
-    /// Each that failed, by seed.
+    /// Failures by seed.
     pub failed: Vec<(u64, Failure)>,
-    /// The digest of each good one, by seed.
+    /// Digests of the seeds that passed, by seed.
     pub digests: Vec<(u64, u64)>,
 }
 
@@ -213,7 +215,7 @@ pub fn many(seeds: Range<u64>, kind: Kind, without: &Without, threads: usize) ->
     ran
 }
 
-/// The first seed of these that is red, and why.
+/// The first seed of these that fails, and its failure.
 #[must_use]
 pub fn first_red(seeds: Range<u64>, kind: Kind, without: &Without) -> Option<(u64, Failure)> {
     seeds.filter(|seed| crate::expected::fault_of(kind, *seed).is_none()).find_map(|seed| {
@@ -222,7 +224,7 @@ pub fn first_red(seeds: Range<u64>, kind: Kind, without: &Without) -> Option<(u6
     })
 }
 
-/// Leaves out one fault after the other for as long as a seed still fails in the same way.
+/// Leaves out one fault after the other, as long as the seed still fails in the same way.
 #[must_use]
 pub fn shrunk(seed: u64, kind: Kind, without: &Without, what: &'static str) -> Without {
     let mut least = without.clone();

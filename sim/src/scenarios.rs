@@ -1,4 +1,4 @@
-//! Scripted runs: each shows one known fault, for the cases that seeds seldom reach. The names are those of the list of
+//! Scripted runs: each shows one known fault, for cases that seeds seldom reach. The names are those in the list of
 //! known faults in `docs/SIMULATION.md`.
 
 mod changes;
@@ -17,7 +17,7 @@ use crate::process::End;
 use crate::time::{EPOCH_MS, MS, stream};
 use crate::world::{Event, World};
 
-/// A script and what it shows.
+/// A script's name, and the script.
 pub type Scenario = (&'static str, fn() -> Result<(), Failure>);
 
 /// All scripts.
@@ -91,14 +91,14 @@ fn settings() -> Settings {
     }
 }
 
-/// A run that does what a script says.
+/// A run that follows a script.
 struct Script {
     world: World,
 }
 
 impl Script {
-    /// One broker and one partition for each of `brokers`, every partition with one replica; a device for each
-    /// partition, in its order, of protocol 5.0 or 3.1.1.
+    /// A run with one broker and one partition for each of `brokers`, every partition with one replica, and a device
+    /// for each partition, in its order, of protocol 5.0 or 3.1.1.
     fn new(settings: Settings, brokers: usize, v5: bool) -> Self {
         Self::with_rules(settings, brokers, v5, &KEPT)
     }
@@ -130,7 +130,7 @@ impl Script {
         script
     }
 
-    /// Time passes, and devices send what they have.
+    /// Lets time pass, while devices send their pending bytes.
     fn wait(&mut self, ms: u64) {
         let until = self.world.time + ms * MS;
         while self.world.time < until && self.world.judge.is_well() {
@@ -162,7 +162,7 @@ impl Script {
         devices[device].publish_this((level, qos, length, false), messages, (*time, *life));
     }
 
-    /// Messages of QoS 1, and the time to take them.
+    /// Publishes messages of QoS 1, and gives the process the time to take them.
     fn fill(&mut self, device: usize, count: usize, length: usize) {
         for sent in 0..count {
             self.publish(device, 1, length);
@@ -205,7 +205,7 @@ impl Script {
         self.wait(50);
     }
 
-    /// Everything works again, devices come back, and all must come to rest.
+    /// Ends all faults, reconnects devices, and runs until everything has come to rest.
     fn ends(mut self) -> Result<(), Failure> {
         for device in 0..self.world.devices.len() {
             self.world.devices[device].quota = 0;
@@ -224,8 +224,8 @@ impl Script {
     }
 }
 
-/// A start reads bytes from the page cache that no sync has covered, answers a repeat because of them, and a power cut
-/// takes them.
+/// A process reads bytes from the page cache that no sync has covered, answers a repeat because of them, and a power
+/// cut removes the bytes.
 fn unsynced_bytes_are_not_acted_on() -> Result<(), Failure> {
     let mut script = Script::new(settings(), 1, false);
     script.disk().health.strict = true;
@@ -242,7 +242,7 @@ fn unsynced_bytes_are_not_acted_on() -> Result<(), Failure> {
     script.ends()
 }
 
-/// The bound shrinks below what the disk holds.
+/// The bound shrinks below the contents of the disk.
 fn smaller_bound_with_a_backlog() -> Result<(), Failure> {
     let mut script = Script::new(settings(), 1, false);
     script.connect(0);
@@ -256,7 +256,7 @@ fn smaller_bound_with_a_backlog() -> Result<(), Failure> {
     script.ends()
 }
 
-/// A segment is missing with all rows of a partition, and a cut of theirs is open.
+/// A segment is missing with all rows of a partition, and a cut of those rows is open.
 fn cut_whose_rows_are_gone() -> Result<(), Failure> {
     let mut script = Script::new(settings(), 2, false);
     for device in 0..2 {
@@ -267,12 +267,12 @@ fn cut_whose_rows_are_gone() -> Result<(), Failure> {
     script.away(true);
     script.fill(0, 3, 20);
     script.fill(1, 300, 800);
-    // Kafka takes the connections, and says nothing.
+    // Kafka takes the connections, and answers nothing.
     script.world.clusters[0].brokers.iter_mut().for_each(|broker| broker.frozen = true);
     script.away(false);
     script.wait(1_500);
     script.world.damaged = true;
-    // Those that were in the segment are lost, and nothing says which.
+    // The messages of the missing segment are lost, and it is not known which they are.
     script.world.judge.excused.extend(0..script.world.messages.len() as u32);
     script.kill_and(|script| {
         if let Some(first) = script.disk().segments().first().copied() {
@@ -287,7 +287,7 @@ fn cut_whose_rows_are_gone() -> Result<(), Failure> {
     script.ends()
 }
 
-/// A segment is missing in which a kept session stands: the start says so and goes on (S7).
+/// A segment with a kept session is missing: the process reports that at its start and goes on (S7).
 fn segment_with_a_session_is_gone() -> Result<(), Failure> {
     let mut script = Script::new(settings(), 1, false);
     script.connect(0);
@@ -304,7 +304,7 @@ fn segment_with_a_session_is_gone() -> Result<(), Failure> {
 }
 
 impl Script {
-    /// A kill, and then something that happens to the disk before the next process.
+    /// Kills the process, and changes the disk before the next one starts.
     fn kill_and(&mut self, then: impl FnOnce(&mut Self)) {
         let mut rng = fastrand::Rng::with_seed(1);
         self.world.crash(End::Kill, &mut rng);
@@ -313,8 +313,8 @@ impl Script {
     }
 }
 
-/// A start gives up the rows of a hybrid sink, and ends them in the log. The next start must not take them for delivered:
-/// a repeat of such a QoS 2 message has to reach that sink.
+/// A starting process gives up the rows of a hybrid sink, and ends them in the log. The next process must not take them
+/// for delivered: a repeat of such a QoS 2 message has to reach that sink.
 fn hybrid_row_given_up_by_an_earlier_start() -> Result<(), Failure> {
     let mut settings = settings();
     settings.sinks.push(SinkPlan { spill_after: 1 << 10, ..sink("odd", Buffer::Hybrid, Level::Replicated) });
@@ -333,7 +333,7 @@ fn hybrid_row_given_up_by_an_earlier_start() -> Result<(), Failure> {
     script.ends()
 }
 
-/// The disk cannot be read for half a minute, and is well again.
+/// The disk cannot be read for half a minute, and then works again.
 fn reads_fail_for_a_while() -> Result<(), Failure> {
     let mut settings = settings();
     settings.sinks[0].spill_after = 4 << 10;
@@ -360,7 +360,7 @@ fn bad_sector_at_the_start() -> Result<(), Failure> {
     script.world.damaged = true;
     script.kill_and(|script| {
         let segments = script.disk().segments();
-        // The one that is written last is read from its start.
+        // The segment that was written last is read from its beginning on.
         if let Some(last) =
             segments.iter().rev().find(|segment| script.world.disks[0].written(**segment) > 8_192).copied()
         {
@@ -370,7 +370,7 @@ fn bad_sector_at_the_start() -> Result<(), Failure> {
     script.ends()
 }
 
-/// A box without a battery: its clock starts in 1970, and Kafka deletes by the records' time.
+/// A machine without a battery: its clock starts in 1970, and Kafka deletes by the records' time.
 fn clock_in_1970() -> Result<(), Failure> {
     let mut script = Script::new(settings(), 1, false);
     script.world.clock_ahead_ms = -EPOCH_MS;
@@ -382,10 +382,10 @@ fn clock_in_1970() -> Result<(), Failure> {
     script.ends()
 }
 
-/// The clock was set, and is a month behind after a restart.
+/// The clock was set back: after a restart it is a month earlier than before.
 fn clock_behind_the_spool() -> Result<(), Failure> {
     let mut script = Script::new(settings(), 1, false);
-    // Its session is in the spool.
+    // The device's session is in the spool.
     script.connect(0);
     script.wait(2_000);
     script.kill_and(|script| {
@@ -398,7 +398,7 @@ fn clock_behind_the_spool() -> Result<(), Failure> {
     script.ends()
 }
 
-/// A sink is pointed at another cluster, which has given the same producer id to somebody else.
+/// A sink is pointed at another cluster, which has given the same producer id to another client.
 fn another_cluster() -> Result<(), Failure> {
     let mut script = Script::new(settings(), 1, false);
     script.connect(0);
@@ -412,7 +412,7 @@ fn another_cluster() -> Result<(), Failure> {
         (other.replicas, other.partitions) = (1, 1);
         other.create("all", 1, script.world.time);
         if let Some(old) = old {
-            // Two records of somebody else under this id: the first two sequences.
+            // Two records of another client under this id: the first two sequences.
             for first in 0..2 {
                 other.append_foreign(
                     "all",
@@ -422,12 +422,12 @@ fn another_cluster() -> Result<(), Failure> {
         }
         script.world.clusters[0] = other;
     });
-    // What the first cluster had is there: that it is not in the second is nobody's loss.
+    // The message is in the first cluster: its absence from the second one is no loss.
     script.world.messages[0].answered = None;
     script.ends()
 }
 
-/// A broker asks to be left alone for an hour; five minutes are the most that is granted.
+/// A broker asks for an hour without requests; at most five minutes are granted.
 fn throttle_of_an_hour() -> Result<(), Failure> {
     let mut script = Script::new(settings(), 1, false);
     script.world.judge.live = false;
@@ -440,7 +440,7 @@ fn throttle_of_an_hour() -> Result<(), Failure> {
     script.ends()
 }
 
-/// Each partition waits for itself alone, after a restart too.
+/// Each partition waits for itself alone, also after a restart.
 fn restart_with_one_broker_frozen() -> Result<(), Failure> {
     let mut script = Script::new(settings(), 3, false);
     (0..3).for_each(|device| script.connect(device));
@@ -456,7 +456,7 @@ fn restart_with_one_broker_frozen() -> Result<(), Failure> {
     script.ends()
 }
 
-/// A device of protocol 3.1.1 repeats a message without end that one sink has and another refuses for good.
+/// A device of protocol 3.1.1 endlessly repeats a message that one sink has and another refuses for good.
 fn one_of_two_sinks_refuses() -> Result<(), Failure> {
     let mut settings = settings();
     settings.sinks.push(sink("odd", Buffer::Disk, Level::Replicated));
@@ -481,7 +481,7 @@ fn one_of_two_sinks_refuses() -> Result<(), Failure> {
     script.ends()
 }
 
-/// A partition with a leader that metadata names and nobody reaches does not keep others from being read back.
+/// A leader that metadata names, but that cannot be reached, does not delay the read-back of other partitions.
 fn leader_that_cannot_be_reached() -> Result<(), Failure> {
     let mut settings = settings();
     settings.sinks[0].spill_after = 4 << 10;

@@ -1,5 +1,5 @@
-//! Starts with another number of shards. What the program does before its shards have their folders (`forebay::data_dir`) is
-//! not modelled: it runs, on a real directory that has what the disks have.
+//! Starts with another number of shards. The program's steps before its shards have their folders (`forebay::data_dir`) are
+//! not modelled: they run, on a real directory with the contents of the disks.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -15,7 +15,7 @@ use crate::disk::{Disk, Folder};
 use crate::time::stream;
 use crate::world::World;
 
-/// The directory, with a manifest, and the id that it was given.
+/// The directory, with a manifest. The next field: the id in the manifest.
 #[derive(Debug)]
 pub(crate) struct DataDir {
     dir: TempDir,
@@ -24,7 +24,7 @@ pub(crate) struct DataDir {
 
 impl DataDir {
     fn new(mut config: Config) -> Self {
-        // Nothing here must survive a power cut: where there is memory for it, it is made there.
+        // The directory need not survive a power cut: it is created in memory where possible.
         let memory = Path::new("/dev/shm");
         let dir = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() }.expect("a directory");
         config.service.data_dir = dir.path().to_owned();
@@ -70,7 +70,7 @@ impl World {
     /// Draws the number of shards of this process, and has the disks made as that needs them.
     ///
     /// # Errors
-    /// Why the start was refused.
+    /// The reason why the start was refused.
     pub(crate) fn configured(&mut self) -> Result<Config, String> {
         let has = self.disks.len();
         let mut rng = stream(self.plan.seed, &format!("shards {}", self.life));
@@ -88,7 +88,7 @@ impl World {
         self.settings.shards = wanted;
         let mut result = self.prepared(&data_dir);
         if result.as_ref().is_err_and(|why| why.contains("its buffer is now \"memory\"")) {
-            // The operator reads that, and puts back what the sinks had.
+            // The operator reads the reason, and puts the buffers back.
             self.put_buffers_back();
             result = self.prepared(&data_dir);
         }
@@ -109,7 +109,7 @@ impl World {
         data_dir.clear(shards);
         self.settings.shards = shards;
         self.data_dir = Some(data_dir);
-        // What is for each shard was worked out for the number that is configured.
+        // The values for each shard were calculated for the configured number of shards.
         result.map(|config| Config { service: config.service, ..self.settings.config() })
     }
 

@@ -1,6 +1,6 @@
-//! An MQTT client that subscribes, as the standard wants it: it keeps which packet identifiers of QoS 2 it has, over its
-//! connections, acknowledges in order, sooner or later, and notes what no server may do to one client (J4, session present).
-//! `judge/subscribers.rs` judges the rest.
+//! An MQTT client that subscribes, as the standard requires: it remembers its packet identifiers of QoS 2 across
+//! connections, acknowledges in order, sooner or later, and notes everything that no server may do to one client (J4,
+//! session present). `judge/subscribers.rs` judges the rest.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -16,127 +16,127 @@ use crate::judge::subscribers::Ledger;
 use crate::kafka::front::message_number;
 use crate::plan::NO_SINK;
 
-/// Messages that a client before 5.0 has unacknowledged at most (docs/SUBSCRIPTIONS.md).
+/// Bound on the unacknowledged messages of a client before 5.0 (docs/SUBSCRIPTIONS.md).
 const BEFORE_5_MAX: usize = 64;
 
-/// How far a subscription has come, as its client knows.
+/// State of a subscription, as its client knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// There is none.
+    /// Not subscribed.
     Never,
-    /// SUBSCRIBE is on its way, perhaps on a connection that is gone.
+    /// SUBSCRIBE was sent, perhaps on a connection that is gone.
     Subscribing,
     /// SUBACK was read, at this time.
     Has(u64),
-    /// UNSUBSCRIBE is on its way; SUBACK was read at this time.
+    /// UNSUBSCRIBE was sent; SUBACK was read at this time.
     Leaving(u64),
     /// UNSUBACK was read, at this time.
     Gone(u64),
-    /// The last SUBSCRIBE was refused, as the disk had no room. It may be there all the same, from an earlier one
-    /// with a lost SUBACK.
+    /// The last SUBSCRIBE was refused, because the disk had no room. The subscription may exist nevertheless, from an
+    /// earlier SUBSCRIBE with a lost SUBACK.
     Refused,
 }
 
-/// A filter that it subscribes to, now and then.
+/// A filter that the client subscribes to at times.
 #[derive(Clone, Debug)]
 pub struct Wish {
-    /// Topic filter; of a shared subscription the part behind its name.
+    /// Topic filter; for a shared subscription the part after the share name.
     pub filter: String,
-    /// Quality of service that it asks for.
+    /// Requested quality of service.
     pub qos: u8,
-    /// What has become of it in this session.
+    /// State of the subscription in this session.
     pub asked: Asked,
 }
 
 impl Wish {
-    /// Whether its SUBACK had been read before this time, and it has not been left since.
+    /// Whether the SUBACK had been read before this time, and there was no UNSUBSCRIBE since.
     pub(crate) fn had(&self, time: u64) -> bool {
         matches!(self.asked, Asked::Has(since) if since < time)
     }
 }
 
-/// A PUBLISH that came.
+/// A PUBLISH that was received.
 #[derive(Debug)]
 pub struct Copy {
-    /// The number of its message.
+    /// Number of the message.
     pub message: u32,
-    /// Its topic, also if an alias says it.
+    /// Topic, resolved if it came as an alias.
     pub topic: String,
-    /// The contents of the message.
+    /// Payload of the message.
     pub payload: Vec<u8>,
     /// Quality of service.
     pub qos: u8,
     /// DUP.
     pub dup: bool,
-    /// RETAIN: it was retained when the client subscribed.
+    /// RETAIN: the message was retained when the client subscribed.
     pub retain: bool,
-    /// Not one under a packet identifier that the client has.
+    /// Whether the packet identifier is a new one to the client, so that the message is handed on.
     pub is_handed_on: bool,
     /// Subscription Identifiers.
     pub identifiers: Vec<u32>,
     /// Message Expiry Interval.
     pub expiry_s: Option<u32>,
-    /// How far the first subscription had come when it came.
+    /// State of the first subscription when the PUBLISH came.
     pub asked: Asked,
 }
 
 /// An MQTT client that subscribes.
 #[derive(Debug)]
 pub struct Subscriber {
-    /// Its client id.
+    /// Client id.
     pub name: String,
     version: Version,
-    /// The shared subscription that it is a member of, by number. It has no other filter then.
+    /// The shared subscription that the client is a member of, by number. A member has no other filter.
     pub share: Option<usize>,
-    /// Its session outlives its connections.
+    /// Whether the session outlives its connections.
     pub kept: bool,
     receive_maximum: u16,
     aliases_max: u16,
-    /// Its subscriptions have identifiers.
+    /// Whether subscriptions have identifiers.
     pub has_identifiers: bool,
-    /// It answers one packet in this many steps of its own.
+    /// The client answers one packet in this many steps.
     lazy: u8,
-    /// The filters that it subscribes to, now and then.
+    /// Filters that the client subscribes to at times.
     pub wishes: Vec<Wish>,
-    /// Its end of the connection.
+    /// The client's end of the connection.
     pub(crate) connection: Connection,
-    /// Its connection's socket.
+    /// The connection's socket.
     pub socket: Option<u64>,
-    /// When it is to connect next.
+    /// Time of the next connection attempt.
     pub back_at: u64,
     greeted: bool,
-    /// Since when it has been connected.
+    /// Time of the connection's CONNACK.
     pub greeted_at: u64,
-    /// Connections that it has had.
+    /// Number of connections so far.
     pub connections: u32,
-    /// Sessions that it has had, and when the last one but this had ended for certain.
+    /// Number of sessions so far. The next field: time when the last session but this one had ended for certain.
     pub sessions: u32,
     pub(crate) ended_at: u64,
     known: Known,
     wants_new: bool,
-    /// The processes that ran when the log's records of its session were damaged: the next ones may not have the
-    /// session, or have it as it was before.
+    /// Processes that ran when the log's records of the session were damaged: later processes may lack the session, or
+    /// have it as it was before.
     doubted_in: BTreeSet<u32>,
-    /// What was sent before this may come again, or late, for the same reason.
+    /// Time before which packets were sent that may come again or late, for the same reason.
     pub doubted_until: u64,
-    /// Packet identifiers of QoS 2 that it has not been told to release, and their messages.
+    /// Packet identifiers of QoS 2 without a PUBREL so far, with their messages.
     held: BTreeMap<u16, u32>,
-    /// Those of them with damaged records, so that PUBREL for them may never come.
+    /// Identifiers of `held` with damaged records, so that their PUBREL may never come.
     unreleased: BTreeSet<u16>,
-    /// Packet identifiers that it has not acknowledged to the end on this connection.
+    /// Packet identifiers that are not completely acknowledged on this connection.
     open: BTreeMap<u16, u32>,
-    /// What it has to answer: first byte and packet identifier, in order.
+    /// Due acknowledgements: first byte and packet identifier, in order.
     owed: VecDeque<(u8, u16)>,
     aliases: HashMap<u16, String>,
-    /// The instance that it was told to connect to, by index.
+    /// The instance that the Server Reference of a refusal has named, by index.
     pub(crate) sent_to: Option<usize>,
-    /// What this session has got.
+    /// The messages that this session has got.
     pub ledger: Ledger,
     pub(crate) rng: fastrand::Rng,
 }
 
 impl Subscriber {
-    /// A subscriber of a run with this many devices; its choices come from its own stream of chance.
+    /// A subscriber of a run with this many devices. Its choices come from its own random stream.
     #[must_use]
     pub fn new(index: usize, devices: usize, mut rng: fastrand::Rng) -> Self {
         let is_v5 = rng.bool();
@@ -182,8 +182,8 @@ impl Subscriber {
         }
     }
 
-    /// The same, as a member of a shared subscription. What a session that is not kept has at QoS 2 ends with its connection: such ones
-    /// ask for QoS 1.
+    /// A subscriber that is a member of a shared subscription. A session that is not kept loses its messages of QoS 2 with its
+    /// connection, so its member asks for QoS 1.
     pub(crate) fn member(index: usize, (share, filter): (usize, &str), rng: fastrand::Rng) -> Self {
         let mut member = Self { share: Some(share), ..Self::new(index, 1, rng) };
         let qos = if member.kept { member.rng.u8(1..3) } else { 1 };
@@ -191,7 +191,7 @@ impl Subscriber {
         member
     }
 
-    /// One that wants everything, at QoS 1, and keeps it.
+    /// A subscriber to everything, at QoS 1, with a kept session.
     pub(crate) fn of_all(index: usize, rng: fastrand::Rng) -> Self {
         let wishes = vec![Wish { filter: "#".to_owned(), qos: 1, asked: Asked::Never }];
         Self { kept: true, wishes, ..Self::new(index, 1, rng) }
@@ -201,18 +201,18 @@ impl Subscriber {
         self.version == Version::V5
     }
 
-    /// Messages that it may have unacknowledged.
+    /// Bound on the client's unacknowledged messages.
     fn open_max(&self) -> usize {
         if self.is_v5() { self.receive_maximum.into() } else { BEFORE_5_MAX }
     }
 
-    /// Whether it has had its CONNACK.
+    /// Whether the connection has had its CONNACK.
     #[must_use]
     pub const fn is_greeted(&self) -> bool {
         self.socket.is_some() && self.greeted
     }
 
-    /// Whether it is connected, and neither owes nor waits for an answer.
+    /// Whether the client is connected, and neither owes nor awaits an answer.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         let waits = self.wishes.iter().any(|wish| matches!(wish.asked, Asked::Subscribing | Asked::Leaving(_)));
@@ -220,16 +220,16 @@ impl Subscriber {
         self.is_greeted() && !waits && self.owed.is_empty() && !holds && self.connection.has_sent()
     }
 
-    /// In words, for a run that does not end.
+    /// The state in words, for a run that does not end.
     #[must_use]
     pub fn describe(&self) -> String {
         let Self { name, socket, greeted, wishes, held, open, owed, .. } = self;
         format!("{name} socket {socket:?} greeted {greeted} {wishes:?} held {held:?} open {open:?} owed {owed:?}")
     }
 
-    // ---- what it says ----
+    // ---- packets to the server ----
 
-    /// A new connection: CONNECT.
+    /// Begins a new connection: CONNECT.
     pub(crate) fn connect(&mut self, socket: u64) {
         self.socket = Some(socket);
         self.connection.begin();
@@ -259,7 +259,7 @@ impl Subscriber {
         self.connection.packet(0x10, &body);
     }
 
-    /// What it had in another session is over.
+    /// Begins a new session, without the state of the previous one.
     fn session_begins(&mut self) {
         self.held.clear();
         self.unreleased.clear();
@@ -268,12 +268,12 @@ impl Subscriber {
         self.wishes.iter_mut().for_each(|wish| wish.asked = Asked::Never);
     }
 
-    /// It asks for a new session the next time.
+    /// Makes the next CONNECT ask for a new session.
     pub(crate) fn forget(&mut self) {
         self.wants_new |= self.kept && self.is_v5();
     }
 
-    /// SUBSCRIBE, or UNSUBSCRIBE for a filter that it has.
+    /// Sends SUBSCRIBE, or UNSUBSCRIBE for a filter that the client has subscribed to.
     pub(crate) fn toggle(&mut self, which: usize) {
         let wish = &mut self.wishes[which];
         wish.asked = match wish.asked {
@@ -284,7 +284,7 @@ impl Subscriber {
         self.ask(which);
     }
 
-    /// SUBSCRIBE for all its filters, also for those that it has.
+    /// Sends SUBSCRIBE for all filters, including those already subscribed to.
     pub(crate) fn ask_again(&mut self) {
         for which in 0..self.wishes.len() {
             self.wishes[which].asked = Asked::Subscribing;
@@ -292,7 +292,8 @@ impl Subscriber {
         }
     }
 
-    /// The packet for a filter that it waits for. Packet identifiers and Subscription Identifiers follow from its place.
+    /// Sends the packet for a filter with a pending request. Packet identifiers and Subscription Identifiers follow from
+    /// its index.
     fn ask(&mut self, which: usize) {
         let Wish { filter, qos, asked } = &self.wishes[which];
         let is_subscribe = match asked {
@@ -315,7 +316,7 @@ impl Subscriber {
         self.connection.packet(if is_subscribe { 0x82 } else { 0xa2 }, &body);
     }
 
-    /// Acknowledges packets, the oldest first, `most` at most. The messages that its client has from now on.
+    /// Acknowledges at most `most` packets, the oldest first. Returns the messages that the client has from now on.
     pub(crate) fn answer(&mut self, most: usize) -> Vec<u32> {
         let mut answered = Vec::new();
         for _ in 0..most.min(self.owed.len()) {
@@ -329,12 +330,12 @@ impl Subscriber {
         answered
     }
 
-    /// How many it answers in this step.
+    /// Draws the number of packets to answer in this step.
     pub(crate) fn draws_answers(&mut self) -> usize {
         if self.rng.u8(..self.lazy) == 0 { self.rng.usize(..12) } else { 0 }
     }
 
-    /// Its connection is gone; it knows, or finds out.
+    /// Ends the connection: the client notices at once, or finds out later.
     pub(crate) fn lost(&mut self) {
         self.socket = None;
         self.connection.end();
@@ -343,7 +344,7 @@ impl Subscriber {
         }
     }
 
-    /// The process has ended: without a disk for sessions, so have they.
+    /// Notes the end of the process: without a disk for sessions, sessions have ended as well.
     pub(crate) fn process_ended(&mut self, sessions_kept: bool) {
         if !sessions_kept {
             self.known = Known::No;
@@ -352,29 +353,30 @@ impl Subscriber {
         }
     }
 
-    /// Messages under packet identifiers that it has not been told to release.
+    /// Messages of QoS 2 without a PUBREL so far.
     pub(crate) fn held(&self) -> impl Iterator<Item = u32> {
         self.held.values().copied()
     }
 
-    /// Up to when what was sent to it is in doubt, at this time.
+    /// Time up to which packets to the client are in doubt, as of now.
     pub(crate) fn doubts_from(&self, time: u64) -> u64 {
         if self.doubted_in.is_empty() { self.doubted_until } else { time }
     }
 
-    /// Messages that it holds may be gone, which these are; so may be that it has them.
+    /// Marks the doubtful ones of the held messages: the server may have forgotten them, or forgotten that the client
+    /// has them.
     pub(crate) fn may_not_be_told(&mut self, is_doubtful: impl Fn(u32) -> bool) {
         self.unreleased = self.held.iter().filter(|(_, message)| is_doubtful(**message)).map(|(id, _)| *id).collect();
     }
 
-    /// What the log has of its session is damaged.
+    /// Notes that the log's records of the session are damaged.
     pub(crate) fn doubt(&mut self, life: u32) {
         self.doubted_in.insert(life);
     }
 
-    // ---- what it hears ----
+    // ---- packets from the server ----
 
-    /// Bytes of the shard: copies, and what was wrong.
+    /// Handles bytes of the shard. Returns copies and errors.
     pub(crate) fn read(&mut self, bytes: &[u8], time: u64, life: u32) -> Vec<Result<Copy, String>> {
         let mut heard = Vec::new();
         heard.extend(self.connection.receive(bytes).map(Err));
@@ -444,7 +446,7 @@ impl Subscriber {
         let mut is_new = self.wishes.iter().all(|wish| matches!(wish.asked, Asked::Never | Asked::Refused));
         let of_now = self.doubted_in.split_off(&life);
         if !std::mem::replace(&mut self.doubted_in, of_now).is_empty() && is_present {
-            // Its subscriptions may be others than it was told: it asks for all of them.
+            // The server's subscriptions may differ from the acknowledged ones: the client asks for all again.
             (self.doubted_until, is_new) = (time, true);
         }
         for which in 0..self.wishes.len() {
@@ -461,7 +463,7 @@ impl Subscriber {
         let Some(wish) = wish else { return Err(format!("SUBACK {id} {codes:?}, which nothing waits for")) };
         wish.asked = match codes {
             [granted] if *granted == wish.qos => Asked::Has(time),
-            // No room on the disk.
+            // The disk has no room.
             [0x97 | 0x80] => Asked::Refused,
             _ => return Err(format!("SUBACK {id} {codes:?} for QoS {}", wish.qos)),
         };
@@ -515,13 +517,13 @@ impl Subscriber {
         Ok((topic, identifiers, expiry_s))
     }
 
-    /// Its filters that match a topic.
+    /// Filters of the client that match a topic.
     pub(crate) fn matching<'a>(&'a self, topic: &'a str) -> impl Iterator<Item = (usize, &'a Wish)> {
         self.wishes.iter().enumerate().filter(move |(_, wish)| matches(&wish.filter, topic))
     }
 }
 
-/// A filter of topics of this many devices.
+/// A random filter of topics of this many devices.
 pub(crate) fn filter(devices: usize, rng: &mut fastrand::Rng) -> String {
     let device = rng.usize(..devices);
     let level = ["even", "odd", NO_SINK, NO_SINK][rng.usize(..4)];

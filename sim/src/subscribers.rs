@@ -1,4 +1,4 @@
-//! The subscribers of a run: when they connect, ask, answer and go away.
+//! The subscribers of a run: when they connect, subscribe, acknowledge and leave.
 
 use forebay::runtime::seam::Closed;
 
@@ -10,11 +10,11 @@ use crate::subscriber::{Subscriber, filter};
 use crate::time::{MS, S, stream};
 use crate::world::{Client, Event, World};
 
-/// Shared subscriptions, where there are members.
+/// Number of shared subscriptions, where there are members.
 const SHARES: usize = 2;
 
 impl World {
-    /// The subscribers of the plan begin.
+    /// Creates the subscribers of the plan.
     pub(crate) fn subscribers_begin(&mut self) {
         let devices = if self.plan.reading.is_some() { DEVICES } else { self.devices.len() };
         let seed = self.plan.seed;
@@ -33,7 +33,7 @@ impl World {
         (0..self.subscribers.len()).for_each(|index| self.schedule(0, Event::Subscriber(index)));
     }
 
-    /// A subscriber does something.
+    /// Lets a subscriber act.
     pub(crate) fn subscriber_acts(&mut self, index: usize) {
         if self.subscribers[index].socket.is_none() {
             if self.storm_over || self.time >= self.subscribers[index].back_at {
@@ -78,7 +78,8 @@ impl World {
         }
     }
 
-    /// Its connection ends, noticed by the shard or not. It stays away for a while, and may want a new session then.
+    /// Ends a subscriber's connection, noticed by the shard or not. The subscriber stays away for a while, and may want
+    /// a new session then.
     fn subscriber_leaves(&mut self, index: usize) {
         let Some(socket) = self.subscribers[index].socket else { return };
         let subscriber = &mut self.subscribers[index];
@@ -96,7 +97,7 @@ impl World {
         }
     }
 
-    /// Nothing comes any more, and what is over stays over when the process ends once more.
+    /// Checks that no more copies come, and that finished messages stay finished when the process ends once more.
     pub(crate) fn subscribers_come_to_rest(&mut self) {
         self.hear_nothing_more();
         self.judge_queues();
@@ -118,7 +119,7 @@ impl World {
         }
     }
 
-    /// Checks two seconds in which no copy comes: neither a repeated one, nor, where something was dropped, a missing
+    /// Waits for two seconds in which no copy comes: neither a repeated one, nor, where messages were dropped, a missing
     /// one.
     pub(crate) fn hear_nothing_more(&mut self) {
         let copies = |world: &Self| world.subscribers.iter().map(|one| one.ledger.copies).sum::<u64>();
@@ -131,7 +132,7 @@ impl World {
         }
     }
 
-    /// Bytes for a subscriber.
+    /// Handles bytes for a subscriber.
     pub(crate) fn subscriber_reads(&mut self, index: usize, bytes: &[u8]) {
         self.note_unkept(index);
         for heard in self.subscribers[index].read(bytes, self.time, self.life) {

@@ -1,4 +1,4 @@
-//! Seeds and scripts that every run of the tests goes through.
+//! Seeds and scripts that every run of the tests includes.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -12,12 +12,12 @@ use crate::run::{self, Ran, Sums, Without};
 use crate::scenarios::{self, rules::requests_of_lingering_rows};
 use crate::wrong::{self, FoundBy, Wrong};
 
-/// As the seeds that are noted ran.
+/// Without layers, like the runs that noted the seeds.
 fn without_layers() -> Without {
     Without { layers: true, ..Without::default() }
 }
 
-/// Runs seeds of a kind; those that are red for a known fault must be red.
+/// Runs seeds of a kind. Seeds with a known fault must fail.
 fn seeds_are_green(kind: Kind, seeds: Range<u64>) -> Sums {
     let Ran { sums, failed, .. } = run::many(seeds, kind, &Without::default(), 2);
     let wrong: Vec<_> = failed.iter().filter(|(seed, _)| fault_of(kind, *seed).is_none()).collect();
@@ -25,13 +25,13 @@ fn seeds_are_green(kind: Kind, seeds: Range<u64>) -> Sums {
     sums
 }
 
-/// X76: a layer under the connections of half of the runs, which move and lose nothing.
+/// X76: with a layer under the connections of half of the runs, connections move and lose nothing.
 #[test]
 fn seeds_are_green_but_for_known_faults() {
     let seeds = 0..100;
     let each = seeds.end;
     let sums = seeds_are_green(Kind::All, seeds);
-    // A run in which nothing happens shows nothing.
+    // A run in which nothing happens proves nothing.
     let [with_offset, _] = sums.receipts;
     assert!(with_offset > each * 5, "too few receipts: {sums:?}");
     let [moved, with_unsent] = sums.layers_moved;
@@ -40,20 +40,20 @@ fn seeds_are_green_but_for_known_faults() {
     assert!(sums.processes > each * 2 && sums.messages > each * 60 && sums.asked > each / 10, "too quiet: {sums:?}");
 }
 
-/// What an answer means while the process lives, without disk and crashes.
+/// The meaning of an answer while the process lives, without disk and crashes.
 #[test]
 fn seeds_without_a_disk_are_green() {
     seeds_are_green(Kind::Memory, 0..40);
 }
 
-/// With groups of the log that wait for others.
+/// Runs with gathered groups of the log.
 #[test]
 fn seeds_with_a_sync_interval_are_green() {
     let sums = seeds_are_green(Kind::Gathered, 0..60);
     assert!(sums.processes > 120 && sums.messages > 3_000, "too quiet: {sums:?}");
 }
 
-/// A seed has the same digest each time, and one of its own; another run of the same seed has another.
+/// A seed has the same digest each time, and differs from other seeds; without faults it has another digest.
 #[test]
 fn a_digest_is_of_all_that_is_seen() {
     for kind in [Kind::All, Kind::Shares, Kind::Sources, Kind::Broker, Kind::Instances] {
@@ -66,8 +66,8 @@ fn a_digest_is_of_all_that_is_seen() {
     }
 }
 
-/// The same of a kind with clients that subscribe, which must get this many messages in each run. Returns all that
-/// they got, and the drops.
+/// Runs seeds of a kind with clients that subscribe, which must get this many messages in each run. Returns the totals
+/// with all copies, and the drops.
 fn copies_of_green_seeds(kind: Kind, seeds: Range<u64>, in_each: u64) -> (Sums, [u64; 2]) {
     let each = seeds.end - seeds.start;
     let sums = seeds_are_green(kind, seeds);
@@ -76,21 +76,21 @@ fn copies_of_green_seeds(kind: Kind, seeds: Range<u64>, in_each: u64) -> (Sums, 
     (sums, [got, dropped])
 }
 
-/// With clients that subscribe, and get what they must.
+/// Runs with clients that subscribe, and get the messages that they must.
 #[test]
 fn seeds_with_subscribers_are_green() {
     let (sums, [got, dropped]) = copies_of_green_seeds(Kind::Subscribers, 0..60, 60);
     assert!(dropped > 0 && dropped < got / 8, "bounds of queues: {sums:?}");
 }
 
-/// The same, and members of shared subscriptions, and mail that is late.
+/// Runs with clients that subscribe, members of shared subscriptions, and late mail.
 #[test]
 fn seeds_with_shares_are_green() {
     let (sums, [got, dropped]) = copies_of_green_seeds(Kind::Shares, 0..60, 80);
     assert!(dropped > 0 && dropped < got / 8, "bounds of queues: {sums:?}");
 }
 
-/// Sources, their groups, and who subscribes to what their records become.
+/// Runs with sources, their groups, and subscribers to the messages of their records.
 #[test]
 fn seeds_with_sources_are_green() {
     let seeds = 0..8;
@@ -100,7 +100,7 @@ fn seeds_with_sources_are_green() {
     assert!(sums.processes > each * 4 && records > each * 40 && copies > each * 60 && commits > each * 10, "{sums:?}");
 }
 
-/// With `[broker]`: messages go through Kafka, and sessions are kept there.
+/// Runs with `[broker]`: messages go through Kafka, and sessions are kept there.
 #[test]
 fn seeds_with_broker_are_green() {
     let seeds = 0..12;
@@ -111,7 +111,7 @@ fn seeds_with_broker_are_green() {
     assert!(records > 0 && commits > each * 4 && sums.batches > each * 60, "{sums:?}");
 }
 
-/// Several instances of one broker, which come and go.
+/// Runs with several instances of one broker, which start and end.
 #[test]
 fn seeds_with_instances_are_green() {
     let seeds = 0..6;
@@ -120,22 +120,22 @@ fn seeds_with_instances_are_green() {
     assert!(sums.processes > each * 3 && sums.messages > each * 40 && sums.copies[0] > each * 30, "{sums:?}");
 }
 
-/// With settings that change between starts, failing reads and wrong clocks.
+/// Runs with settings that change between processes, failing reads and wrong clocks.
 #[test]
 fn hostile_seeds_are_green_but_for_known_faults() {
     let sums = seeds_are_green(Kind::Hostile, 0..60);
     assert!(sums.processes > 120 && sums.messages > 3_000, "too quiet: {sums:?}");
 }
 
-/// The same, with clients that subscribe.
+/// Hostile runs with clients that subscribe.
 #[test]
 fn hostile_seeds_with_subscribers_are_green_but_for_known_faults() {
-    // Sessions move in these.
+    // Sessions move between shards in these runs.
     let (sums, [_, dropped]) = copies_of_green_seeds(Kind::HostileSubscribers, 100..140, 60);
     assert!(sums.moved > 0 && dropped > 0, "nothing moved, or nothing was dropped: {sums:?}");
 }
 
-/// The same, and members of shared subscriptions, and mail that is late.
+/// Hostile runs with clients that subscribe, members of shared subscriptions, and late mail.
 #[test]
 fn hostile_seeds_with_shares_are_green_but_for_known_faults() {
     copies_of_green_seeds(Kind::HostileShares, 0..20, 60);
@@ -149,8 +149,8 @@ fn seeds_that_are_known_to_be_red_are_red() {
     }
 }
 
-/// Runs the seeds that were red. Each is run with layers and without, as most are older than layers: in two tests, so that neither is the last
-/// one on a core of its own.
+/// Runs the seeds that failed before a fix, with and without layers, as most are older than layers. Two tests do so, so that neither is the
+/// last one on a core of its own.
 fn seeds_that_were_red_are_green(layers: &Without) {
     for (kind, seed, fault) in CURED_SEEDS {
         let (result, _) = run::run(*seed, *kind, layers, false);
@@ -175,7 +175,7 @@ fn seeds_with_other_numbers_of_shards_are_green() {
     assert!(sums.moved > 0, "none moved: {sums:?}");
 }
 
-/// What the judge lets pass must still be there.
+/// Each tolerated fault must still occur.
 #[test]
 fn what_is_tolerated_is_shown() {
     for (tolerated, seed) in TOLERATED {
@@ -228,7 +228,7 @@ fn faults_are_drawn_apart() {
     assert!(Fault::ALL.len() > 20);
 }
 
-/// So many seeds from 0 on must find a wrong rule, where the seed that did so no longer does.
+/// Number of seeds from 0 on, one of which must find a wrong rule if its noted seed no longer does.
 const SEEDS_OF_A_RULE: u64 = 300;
 
 #[test]
@@ -255,7 +255,7 @@ fn a_rule_that_is_taken_out_is_found() {
     assert!(lost.is_empty(), "not found: {lost:?}");
 }
 
-/// Rules that cost requests only: the same rows must take clearly more of them.
+/// Rules that cost requests only: without the rule, the same rows must take clearly more requests.
 #[test]
 fn what_costs_requests_is_found() {
     let patterns = [1, 5].map(|pause_ms| (pause_ms, requests_of_lingering_rows(&KEPT, pause_ms)));
@@ -276,7 +276,7 @@ fn every_rule_has_a_wrong_body() {
     let wrong: BTreeSet<&str> = wrong::ALL.iter().flat_map(|wrong| wrong.methods.iter().copied()).collect();
     assert!(methods.len() > 20, "this test reads the wrong lines");
     assert_eq!(methods, wrong);
-    // What nothing here finds is found there, and both say so by the same name.
+    // A rule that nothing here finds is found by the producer's simulator, under the same name.
     let producer = include_str!("../../src/sim/wrong.rs");
     for wrong in wrong::ALL.iter().filter(|wrong| matches!(wrong.found_by, FoundBy::Producer)) {
         assert!(producer.contains(&format!("    {}, ", wrong.name)), "nothing finds {}", wrong.name);

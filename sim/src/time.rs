@@ -1,5 +1,5 @@
-//! Time and chance. Simulated time is nanoseconds since the run began. Every feature draws from a stream of its own, so
-//! that adding a draw to one leaves the others as they were.
+//! Simulated time and random streams. Simulated time is nanoseconds since the run began. Every feature draws from a
+//! stream of its own, so that a new draw of one feature leaves the others as they were.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ pub const MS: u64 = 1_000_000;
 /// A second in nanoseconds.
 pub const S: u64 = 1_000 * MS;
 
-/// How long a machine has run when it starts the process for the first time since its power was cut.
+/// Time that a machine has run when it starts the process for the first time since its power was cut.
 pub const UPTIME: u64 = 10 * S;
 
 /// True wall-clock time when a run begins, in milliseconds since 1970: 2026-11-01.
@@ -26,10 +26,10 @@ pub const fn ns(duration: Duration) -> u64 {
     duration.as_nanos() as u64
 }
 
-/// The stream of chance of one feature in one run.
+/// The random stream of one feature in one run.
 #[must_use]
 pub fn stream(seed: u64, feature: &str) -> fastrand::Rng {
-    // FNV-1a: stable for ever.
+    // FNV-1a never changes.
     let hash = feature
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));

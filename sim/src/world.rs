@@ -1,4 +1,4 @@
-//! One run: a machine with its process, the devices in front of it, the clusters beyond, and one queue of events.
+//! One run: a machine with its process, the devices before it, the clusters after it, and one queue of events.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,18 +19,18 @@ use crate::process::{In, Process};
 use crate::subscriber::Subscriber;
 use crate::time::{MS, S, stream};
 
-/// What happens at a time.
+/// An event at some time.
 #[derive(Debug)]
 pub enum Event {
-    /// A device does something.
+    /// A device acts.
     Device(usize),
-    /// A subscriber does something.
+    /// A subscriber acts.
     Subscriber(usize),
     /// A fault of this kind comes.
     Fault(Fault),
-    /// Something is put right.
+    /// A lasting fault ends.
     Cure(Cure),
-    /// A connection to a broker is there, or is refused.
+    /// A connection to a broker is established, or refused.
     Dialled(u64, bool),
     /// Bytes arrive at a broker.
     ToBroker(u64, Vec<u8>),
@@ -38,7 +38,7 @@ pub enum Event {
     Serve(u64),
     /// Bytes arrive at the shard.
     ToShard(u64, Vec<u8>),
-    /// The shard hears that a connection is gone.
+    /// The shard hears that a connection has ended.
     CutAtShard(u64),
     /// Bytes arrive at a device or a subscriber.
     ToDevice(u64, Vec<u8>),
@@ -48,29 +48,30 @@ pub enum Event {
     Mail(u32, usize),
     /// The process starts.
     Start,
-    /// A look at what should have happened by now.
+    /// The judge checks what should have happened by now.
     Look,
     /// Reads of a shard's disk fail for a while.
     ReadsFail,
-    /// Bytes of a segment change by themselves.
+    /// A byte of a segment rots.
     Rot,
     /// Files of dead letters take nothing for a while.
     FilesHang,
     /// Another program writes records.
     Write,
-    /// Sources had their time: this process drains.
+    /// Sources had their time to end: this process drains.
     Drain(u32),
-    /// A step of a start with `[broker]`.
+    /// A step of a starting process with `[broker]`.
     Prepare(Step),
-    /// A batch of a start that has gone on without it, or was killed, arrives: log, bytes, process.
+    /// A batch of a starting process that has continued without the answer, or was killed, arrives: log, bytes,
+    /// process.
     LateWrite(usize, Vec<u8>, u32),
-    /// A process that stood still goes on.
+    /// A frozen process goes on.
     Thaw(u32),
-    /// Something happens at an instance, or between two.
+    /// An event of an instance, or between two.
     Instance(Happening),
 }
 
-/// Whose a connection is.
+/// The owner of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
     /// A device, by index.
@@ -84,43 +85,43 @@ pub enum Client {
 /// A client's connection.
 #[derive(Debug)]
 pub struct Socket {
-    /// Whose it is.
+    /// The connection's client.
     pub client: Client,
-    /// The shard that has it, and its process.
+    /// The shard that serves the connection.
     pub shard: usize,
     /// The process of that shard.
     pub life: u32,
-    /// Nothing arrives at the client before this.
+    /// Time before which nothing arrives at the client.
     pub clear_at: u64,
-    /// It has a layer.
+    /// Whether the connection has a layer.
     pub has_layer: bool,
 }
 
 /// The world of one run.
 #[derive(Debug)]
 pub struct World {
-    /// What was drawn for it.
+    /// The plan of the run.
     pub plan: Plan,
-    /// What the process is configured with, from its next start on.
+    /// Configuration of the process, from its next start on.
     pub settings: Settings,
     /// Nanoseconds since the run began.
     pub time: u64,
-    /// Which process it is, counted from 1.
+    /// Number of the process, counted from 1.
     pub life: u32,
-    /// When the machine had run for [`crate::time::UPTIME`]: its monotonic clock shows that then.
+    /// Time at which the machine had run for [`crate::time::UPTIME`], as its monotonic clock shows.
     pub boot: u64,
     /// How far ahead the machine's wall clock is.
     pub clock_ahead_ms: i64,
-    /// It was set back by more than an hour between two processes.
+    /// Whether the clock was set back by more than an hour between two processes.
     pub clock_fell_back: bool,
     events: BTreeMap<(u64, u64), Event>,
     next_event: u64,
     pub(crate) process: Option<Process>,
-    /// The disks, while no process has them.
+    /// The disks, while no process owns them.
     pub(crate) disks: Vec<Disk>,
-    /// Kafka.
+    /// The clusters of Kafka.
     pub clusters: Vec<Cluster>,
-    /// Clusters that cannot be reached.
+    /// Whether each cluster is unreachable.
     pub away: Vec<bool>,
     pub(crate) links: BTreeMap<u64, Link>,
     pub(crate) next_link: u64,
@@ -128,40 +129,40 @@ pub struct World {
     pub devices: Vec<Device>,
     /// Clients that subscribe.
     pub subscribers: Vec<Subscriber>,
-    /// What shared subscriptions have got.
+    /// The shared subscriptions, with the copies that they have got.
     pub shares: Vec<Share>,
     /// Every message, by number.
     pub messages: Vec<Message>,
     pub(crate) sockets: BTreeMap<u64, Socket>,
     pub(crate) next_socket: u64,
-    /// What must hold.
+    /// The judge of the run.
     pub judge: Judge,
     trace: Option<Vec<String>>,
-    /// Faults have ended.
+    /// Whether faults have ended.
     pub storm_over: bool,
-    /// The disks work since then; or the end of time.
+    /// Time since which the disks work; the end of time while they do not.
     pub disks_sick_until: u64,
-    /// Topics that have refused something for a while: cluster, name.
+    /// Topics that have refused records for a while: cluster, name.
     pub refused: BTreeSet<(usize, String)>,
-    /// The process is killed after this many more turns.
+    /// Number of further turns before the process is killed.
     pub kill_after_turns: Option<u32>,
     pub(crate) rng: fastrand::Rng,
     pub(crate) network: fastrand::Rng,
     pub(crate) crash_rng: fastrand::Rng,
     pub(crate) layer_rng: fastrand::Rng,
     pub(crate) mail_rng: fastrand::Rng,
-    /// Devices that have left this process before they had their CONNACK.
+    /// Number of devices that have left this process before their CONNACK.
     pub(crate) left_at_door: u64,
-    /// How often a connection could not be moved at once, because a mailbox was full.
+    /// Number of times that a connection could not be moved at once because a mailbox was full.
     pub(crate) moves_put_off: u64,
-    /// Connections with a layer that came to another shard, and how many of these with bytes that had not gone out.
+    /// Number of connections with a layer that moved to another shard, and of those with bytes that had not gone out.
     pub(crate) layers_moved: [u64; 2],
     pub(crate) fault_rngs: Vec<fastrand::Rng>,
-    /// Devices do nothing by themselves: for scenarios.
+    /// Whether devices act only on request: for scenarios.
     pub quiet: bool,
-    /// What each process was configured with, from the first on.
+    /// Configurations of the processes, from the first on.
     pub lives: Vec<Settings>,
-    /// Bytes on a disk were damaged: rows may be unreadable.
+    /// Whether bytes on a disk were damaged, so that rows may be unreadable.
     pub damaged: bool,
     /// The rules that the process keeps.
     pub rules: &'static dyn Rules,
@@ -248,7 +249,7 @@ impl World {
         world
     }
 
-    /// Notes a line of the trace.
+    /// Adds a line to the trace.
     pub fn note(&mut self, line: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{:>12.6} {}", self.time as f64 / S as f64, line()));
@@ -265,13 +266,13 @@ impl World {
         self.trace.is_some()
     }
 
-    /// Something happens later.
+    /// Schedules an event.
     pub fn schedule(&mut self, at: u64, event: Event) {
         self.next_event += 1;
         self.events.insert((at, self.next_event), event);
     }
 
-    /// Shards that the process has, or will have.
+    /// Number of shards that the process has, or will have.
     #[must_use]
     pub fn shards(&self) -> usize {
         self.process.as_ref().map_or(self.settings.shards, |process| process.hosts.len())
@@ -285,7 +286,7 @@ impl World {
         }
     }
 
-    /// The whole run as its plan says.
+    /// Runs the whole plan.
     pub fn run(&mut self) {
         for device in 0..self.devices.len() {
             let at = self.rng.u64(..self.plan.pace);
@@ -315,7 +316,7 @@ impl World {
         self.come_to_rest();
     }
 
-    /// Faults end, and all comes to rest; then the last look.
+    /// Ends faults, runs until everything has come to rest, and judges the end.
     pub fn come_to_rest(&mut self) {
         self.faults_end();
         if self.has_instances() {
@@ -338,13 +339,13 @@ impl World {
         }
     }
 
-    /// Runs until all is done; that it takes too long is a failure.
+    /// Runs until everything is done. Taking too long is a failure.
     pub(crate) fn run_until_over(&mut self) {
         let calm = self.time;
         while !self.is_over() && self.judge.is_well() {
             let waited = self.time - calm;
-            // What a flood leaves may go one record at a time.
-            // A process without anything to write notices with its next beat, 60 s later, that another one has its logs.
+            // The rows that a flood leaves may be sent one record at a time. A process without anything to write notices
+            // only with its next heartbeat, 60 s later, that another process has taken its logs.
             let is_patient = self.plan.hostile.flood || self.settings.broker.is_some();
             let patience = if is_patient { 300 * S } else { 120 * S };
             if waited > patience {
@@ -379,14 +380,14 @@ impl World {
         }
     }
 
-    /// Whether all is done and answered, and nothing waits.
+    /// Whether everything is done and answered, and nothing is pending.
     #[must_use]
     pub fn is_over(&self) -> bool {
         if self.has_instances() {
             return self.instances_are_over();
         }
         let Some(process) = &self.process else { return false };
-        // What costs least first: the last two look through all that there is.
+        // The cheapest checks come first: the last two go through all messages.
         process.has_started()
             && !process.stopping
             && self.broker.others.is_empty()
@@ -396,7 +397,7 @@ impl World {
             && self.has_read_all()
     }
 
-    /// What stands where, for a run that does not end.
+    /// The pending work in words, for a run that does not end.
     #[must_use]
     pub fn state(&self) -> String {
         let devices = self.devices.iter().map(|device| {
@@ -436,7 +437,7 @@ impl World {
         lines.join("\n")
     }
 
-    /// Runs until this time, or the first failure.
+    /// Runs until this time, or until the first failure.
     pub fn run_until(&mut self, until: u64) {
         while self.judge.is_well() {
             let event = self.events.first_key_value().map(|((at, _), _)| *at);
@@ -485,7 +486,7 @@ impl World {
             Event::Filed(life, shard, sink, message) => self.filed(life, shard, (sink, message)),
             Event::Mail(life, to) => drop(self.within(life, |world| world.mail_arrives(life, to))),
             Event::Start if self.process.is_none() && !self.has_instances() => self.start(),
-            // One that stood still went on and ended before its successor started: that has started by now.
+            // A frozen process went on and ended before its successor started: a successor runs by now.
             Event::Start => {}
             Event::ReadsFail => self.reads_fail(),
             Event::Rot => self.rot(),
@@ -503,7 +504,8 @@ impl World {
         }
     }
 
-    /// Does something as the process of a connection to a broker, or where that is gone, as no process of it.
+    /// Does something as the process of a connection to a broker or, if that process is gone, as no process in
+    /// particular.
     fn of_link(&mut self, link: u64, work: impl FnOnce(&mut Self)) {
         let life = self.links.get(&link).map_or(self.life, |link| link.life);
         if life == self.life || self.broker.others.contains_key(&life) {

@@ -1,5 +1,5 @@
 //! Wrong bodies of the rules (`forebay::rules`): each replaces one method, or two that are one rule, and must be found. A
-//! rule that has no wrong body here, or one that nothing finds, fails a test.
+//! rule without a wrong body here, or with one that nothing finds, fails a test.
 
 use std::ops::Range;
 
@@ -13,32 +13,33 @@ use crate::scenarios::rules::{
     what_kafka_forgets_is_asked_for,
 };
 
-/// What finds it.
+/// The runs or tests that find a wrong rule.
 #[derive(Clone, Copy, Debug)]
 pub enum FoundBy {
-    /// Runs of this kind; this seed does, unless the draws have changed since.
+    /// Runs of this kind: this seed finds it, unless the draws have changed since.
     Seed(Kind, u64),
-    /// This script.
+    /// A script.
     Script(fn(&'static dyn Rules) -> Result<(), Failure>),
-    /// The producer's simulator (`src/sim/`) alone, so far.
+    /// So far only the producer's simulator (`src/sim/`).
     Producer,
-    /// No promise is at stake but what requests cost: quiet runs must take more of them.
+    /// Only the number of requests depends on the rule, and no promise: quiet runs must take more of them.
     Cost,
-    /// Tests of a shard alone (`tests/shard/queue_rules.rs`, `tests/shard/sql_rules.rs`, `tests/shard/remotes_hops.rs`, `tests/shard/positions.rs`, `tests/shard/relay/answers.rs`): nobody loses a
-    /// right here, there are neither rules in SQL, nor bridges, nor slots that come while others are served, and nobody looks who is disconnected twice.
+    /// Only tests of a shard (`tests/shard/queue_rules.rs`, `tests/shard/sql_rules.rs`, `tests/shard/remotes_hops.rs`, `tests/shard/positions.rs`,
+    /// `tests/shard/relay/answers.rs`): here no client loses a right, there are no rules in SQL, no bridges and no slots that arrive while others are served,
+    /// and double disconnections are not checked.
     Shards,
 }
 
-/// Rules of which one is wrong.
+/// A set of rules with a wrong one among them.
 #[derive(Clone, Copy, Debug)]
 pub struct Wrong {
-    /// What it does.
+    /// The effect of the wrong rule.
     pub name: &'static str,
-    /// For the process.
+    /// The rules for the process.
     pub rules: &'static dyn Rules,
     /// The methods with a wrong body.
     pub methods: &'static [&'static str],
-    /// What must find it.
+    /// The runs or tests that must find it.
     pub found_by: FoundBy,
 }
 
@@ -51,7 +52,7 @@ macro_rules! wrong {
                 $(fn $method(&$self $($args)*) -> $type $body)+
             }
         )+
-        /// All of them.
+        /// All wrong rules.
         pub const ALL: &[Wrong] = &[$(Wrong {
             name: stringify!($name),
             rules: &$name,

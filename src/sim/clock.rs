@@ -1,4 +1,4 @@
-//! Time, which passes only when the schedule says so.
+//! Time, which passes only as the schedule says.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::runtime::seam::{Monotonic, WallMs};
 /// The wall clock at the start of every run.
 const WALL: i64 = 1_790_000_000_000;
 
-/// Both clocks; they go together.
+/// Both clocks, which advance together.
 #[derive(Debug)]
 pub(super) struct Clock {
     now: Monotonic,
@@ -30,7 +30,7 @@ impl Clock {
         self.now = self.now.after(time);
     }
 
-    /// Goes on to an instant, unless that is past or never.
+    /// Advances to an instant, unless that is past or never.
     pub(super) fn pass_until(&mut self, at: Monotonic) {
         if at != Monotonic::NEVER {
             self.now = self.now.max(at);

@@ -1,5 +1,5 @@
-//! The process ends, at whatever point, and starts again: what it has in memory is gone, what it has under way may still be carried out,
-//! and the disk has what it has.
+//! The process ends, at any point, and starts again: its memory is lost, its requests in flight may still be carried out, and the disk
+//! keeps its contents.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::runtime::seam::{Monotonic, WallMs};
 use crate::shard::dead_letters::DeadLetterQueue;
 
 impl World {
-    /// A fault of the process or of its disk.
+    /// Applies a fault of the process or of its disk.
     pub(super) fn of_the_disk(&mut self, fault: Fault) {
         match fault {
             Fault::Power => self.crash(Crash::Power),
@@ -30,7 +30,8 @@ impl World {
         self.ends(how, false);
     }
 
-    /// The process ends and starts again. `saved`: it has said that all that is to outlive it is on the disk.
+    /// Ends the process and starts it again. `saved`: the process has reported that all rows that must outlive it are
+    /// on the disk.
     pub(super) fn ends(&mut self, how: Crash, saved: bool) {
         let at = self.at();
         let Some(store) = &mut self.store else { return };
@@ -45,8 +46,8 @@ impl World {
         self.judge.crashed(&self.producer, &gone, saved);
         let taken_up = found.iter().filter(|((lane, _), _)| restored.has(*lane));
         self.judge.taken_up(taken_up.map(|(_, row)| *row), &self.kafka);
-        // A row that only memory had may come in late, after the next process has written, though it was answered
-        // when it came.
+        // A row that only memory had may come in late, after the next process has written, though it was answered on
+        // arrival.
         let sinks = &self.plan.settings.sinks;
         let is_loose = |sink: usize| sinks[sink].keep != Keep::Disk && sinks[sink].answered_on == AnsweredOn::Append;
         let rows = (0u32..).zip(&self.judge.rows).filter(|(_, row)| is_loose(row.sink));
@@ -54,7 +55,7 @@ impl World {
         self.judge.sums.rows_found += found.len() as u64;
         self.judge.sums.cuts_found += restored.cuts.len() as u64;
         for way in 0..WAYS {
-            // Nobody is left to be told.
+            // The failures are reported to no process.
             self.network.cut(way, &mut self.rng);
         }
         self.topics_asked.clear();
@@ -68,7 +69,7 @@ impl World {
         self.restore(restored);
         let longest = if self.disk_rng.u32(..4) == 0 { 3_000 } else { 20 };
         self.clock.pass(Duration::from_millis(self.disk_rng.u64(..longest)));
-        // Not long, and it ends again.
+        // Some processes end again soon.
         if self.disk_rng.u32(..4) == 0 {
             for _ in 0..self.disk_rng.u32(..4) {
                 self.turn();
@@ -78,7 +79,7 @@ impl World {
         }
     }
 
-    /// The disk may say something.
+    /// Handles answers of the disk, in a rough run perhaps one or none.
     pub(super) fn answers(&mut self) {
         let now = self.clock.now();
         let Some(store) = &mut self.store else { return };
@@ -89,7 +90,7 @@ impl World {
         }
     }
 
-    /// The producer's turn, with its log; then everything that it gave the log goes to the disk.
+    /// Runs the producer's turn, with its log, and then writes the log's contents to the disk.
     pub(super) fn poll(&mut self) {
         let at = self.at();
         self.promise.take();
@@ -107,7 +108,7 @@ impl World {
         for line in told.notes.iter_mut().flat_map(std::mem::take) {
             self.trace.note(now, || line);
         }
-        // Now and then something comes between.
+        // In some turns of a rough run the flush is delayed.
         if !self.rough || self.disk_rng.u32(..8) > 0 {
             let group = store.group();
             for (lane, runs) in store.make_room(now, producer).lanes() {
@@ -124,19 +125,19 @@ impl World {
         told.wrong().or_else(|| store.as_ref().and_then(|store| store.wrong(false)))
     }
 
-    /// Whether the log still has something to do.
+    /// Whether the log has nothing left to do.
     pub(super) fn log_rests(&self) -> bool {
         self.store.as_ref().is_none_or(|store| store.is_idle() && self.told.live() == 0)
     }
 }
 
-/// What watches a run's log.
+/// The checker of a run's log.
 pub(super) fn told(plan: &super::plan::Plan) -> Told {
     Told::new(&plan.settings.sinks)
 }
 
 impl World {
-    /// The producer takes up what the start has found.
+    /// Restores the producer from the findings of a start.
     fn restore(&mut self, restored: super::store::Restored) {
         self.producer.restore(restored.lanes, restored.cuts);
         self.restore_clients(&restored.sessions);

@@ -1,9 +1,10 @@
-//! Digests of what a run did, for changes that must change nothing: of each partition's requests, each lane's calls of the
-//! log and each ticket's completion, each in its order and with its time. Two builds that do the same print the same.
+//! Digests of runs, for changes that must not change behaviour: each partition's requests, each lane's calls of the log
+//! and each ticket's completion, each in its order and with its time. Two builds with the same behaviour print the same
+//! digests.
 //!
 //! ```text
 //! FOREBAY_SIM_SEEDS=0..5000 FOREBAY_SIM_DIGEST=before.txt cargo test --lib sim::digest -- --ignored   # then after.txt, then diff
-//! FOREBAY_SIM_DISK=1, FOREBAY_SIM_LASTING=1: with a disk, with what lasts
+//! FOREBAY_SIM_DISK=1, FOREBAY_SIM_LASTING=1: with a disk, with lasting faults
 //! ```
 
 use std::cell::RefCell;
@@ -18,7 +19,8 @@ use crate::kafka::producer::row_log::{Ended, NewCut, NewRows};
 use crate::kafka::types::{Outcome, ProduceRequest, Run};
 use crate::runtime::seam::Monotonic;
 
-/// What is in order: everything else may be reordered by a change that changes nothing.
+/// A key within which events keep their order. Events of different keys may be reordered by a change that changes no
+/// behaviour.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Order {
     Partition(String, i32),

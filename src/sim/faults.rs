@@ -9,11 +9,11 @@ use super::world::World;
 use crate::kafka::model::REMEMBERED;
 use crate::kafka::types::NodeId;
 
-/// Partitions of a topic at the most.
+/// Bound on the partitions of a topic.
 const PARTITIONS_MAX: usize = 5;
 
 impl World {
-    /// Draws each fault, and lets those that come happen.
+    /// Draws each fault, and applies those that come.
     pub(super) fn faults(&mut self) {
         for fault in Fault::ALL {
             if fault.is_of_a_step() && self.plan.draws(fault, &mut self.rng) {
@@ -80,7 +80,7 @@ impl World {
                 log.leader = (fault == Fault::Move).then_some(NodeId(node as i32));
                 topic.lost.extend(log.lose_tail(&mut self.rng));
                 if self.rng.u32(..4) == 0 {
-                    // The new leader was started not long ago.
+                    // The new leader was restarted recently.
                     log.remember_last();
                 }
             }
@@ -99,7 +99,7 @@ impl World {
             if clean {
                 log.remember_last();
             } else if self.scope.lasting {
-                // Its last snapshot of producers has a batch of each; those that came since it reads in its log.
+                // The last snapshot of producers has one batch of each; the broker reads the later ones in its log.
                 log.remember_only(self.disk_rng.usize(1..=REMEMBERED));
             }
         }
@@ -110,7 +110,7 @@ impl World {
         [false, true].into_iter().for_each(|slow| self.cut(way(node, slow)));
     }
 
-    /// Deletes a topic, or makes it anew.
+    /// Deletes a topic, or creates it again.
     fn remake(&mut self, index: usize, node: usize) {
         if self.kafka.topics[index].logs.is_empty() {
             let partitions = self.rng.usize(1..=PARTITIONS_MAX);
@@ -131,7 +131,7 @@ impl World {
         self.producer.on_reachable(true);
     }
 
-    /// Everything that lasts is put right.
+    /// Ends all lasting faults.
     pub(super) fn faults_end(&mut self) {
         self.frozen = false;
         self.store.iter_mut().for_each(super::store::Store::is_well);

@@ -1,4 +1,4 @@
-//! What must hold: at every turn the ledger, the memory bound and the rules that can be seen on the wire; at the end that nothing
+//! What must hold. At every turn: the ledger, the memory bound and the rules that are visible on the wire. At the end: nothing
 //! acknowledged is lost, nothing is there twice, order held, no answer was wrong, and everything came to rest.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -19,13 +19,13 @@ use crate::record::BatchView;
 use crate::runtime::seam::Monotonic;
 use crate::shard::dead_letters::DeadLetterQueue;
 
-/// Questions of a sink without an answer other than "not now" after which the producer may take that for a no. It does so after a hundred;
-/// other answers may have come when nothing waited for them any more.
+/// Bound on a sink's questions that get no answer other than "not now", after which the producer may have treated the partition as
+/// unanswerable. The producer gives up after a hundred; other answers may have arrived when no question was pending.
 const AGAIN_MAX: u32 = 95;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// What was wrong: the first word names it.
+/// A failure. The first word names its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
     pub(super) what: What,
@@ -39,19 +39,19 @@ pub(super) enum What {
     Double,
     Order,
     WrongAnswer,
-    /// Losses were not counted, or more than there were.
+    /// Losses were not counted, or more losses were counted than there were.
     Uncounted,
-    /// A row is there, and its time is not.
+    /// A row is in Kafka, but without its timestamp.
     Content,
     Memory,
     Ledger,
     Progress,
     Wire,
-    /// The log was told what cannot be, or lost, or kept, what it may not; or its disk holds too much.
+    /// The log got an impossible call, lost or kept the wrong rows, or takes too much of the disk.
     Log,
-    /// A client was told what cannot be.
+    /// A client got an impossible answer.
     Session,
-    /// An assertion of the producer's or the model's own.
+    /// An assertion of the producer or of the model failed.
     Panic,
 }
 
@@ -66,35 +66,36 @@ struct Undone {
 /// A batch in a request: sink, topic, partition; identity; first sequence; records.
 type Sent = ((usize, usize, i32), (i64, i16), i32, i64);
 
-/// What a run came to.
+/// The totals of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sums {
     pub(super) rows: u64,
     pub(super) doubles: u64,
-    /// Rows with doubles that were not judged, as a log could not show that it had them.
+    /// Rows with doubles that were not judged, because a log could not show that it had them.
     pub(super) hidden: u64,
     /// Questions about logs.
     pub(super) questions: u64,
     /// Requests over second lanes.
     pub(super) slow: u64,
-    /// Rows with an order that was not judged, as a log that had never heard of their producer took a later batch
+    /// Rows with an order that was not judged, because a log that had never heard of their producer took a later batch
     /// first.
     pub(super) torn: u64,
-    /// Records that were acknowledged and went, with a leader or with their topic.
+    /// Acknowledged records that were lost with a leader or with their topic.
     pub(super) went: u64,
-    /// Ends of the process; rows and cuts that its starts found.
+    /// Ends of the process. The next two fields: rows and cuts that its starts found.
     pub(super) crashes: u64,
     pub(super) rows_found: u64,
     pub(super) cuts_found: u64,
-    /// Messages of clients, and those of them that were repeated to sinks that did not have them.
+    /// Messages of clients. The next field: those that were repeated to sinks that did not have them.
     pub(super) messages: u64,
     pub(super) repeated: u64,
-    /// Rows of which it was said at which offset they stand.
+    /// Rows with a reported offset.
     pub(super) places: u64,
-    /// Rows that found no room, and those that went to make it. Of clients' messages the first are not counted.
+    /// Rows that found no room, without rows of clients' messages. The next field: rows that were dropped to make room.
     pub(super) no_room: u64,
     pub(super) dropped: u64,
-    /// Stops in order that had the time to save all, and rows of saved sinks that the next process found.
+    /// Orderly stops that had the time to save everything. The next field: rows of saved sinks that the next process
+    /// found.
     pub(super) stops: u64,
     pub(super) saved: u64,
     pub(super) stats: SinkStats,
@@ -130,7 +131,7 @@ fn numbered(entry: &Entry) -> Numbered {
     (entry.producer, entry.epoch, entry.place.0, entry.place.1 as i32, entry.last)
 }
 
-/// Whether a batch is in a log since such an answer about it.
+/// Whether a batch was appended after the recorded answer about it.
 fn is_since(entry: &Entry, answers: &HashMap<Numbered, u64>) -> bool {
     answers.get(&numbered(entry)).is_some_and(|appended| entry.order > *appended)
 }
@@ -146,38 +147,40 @@ pub(super) struct Judge {
     pub(super) rows: Vec<Row>,
     pub(super) sums: Sums,
     memory_max: usize,
-    /// Batches that may be undone on a partition, by sink.
+    /// The most undone batches of a partition, by sink.
     windows: Vec<usize>,
     answers: u64,
     /// Rows of processes that ended before they were answered.
     orphans: u64,
     /// Counters of processes that have ended, by sink.
     past: Vec<SinkStats>,
-    /// Rows that Kafka had when a start found them, by sink: the process before may have counted them as delivered, and so may this one.
+    /// Rows that were already in Kafka when a start found them, by sink: both the previous process and this one may have counted them as
+    /// delivered.
     taken_up: Vec<u64>,
-    /// Where rows are kept, by sink.
+    /// Buffer of each sink's rows, by sink.
     keeps: Vec<Keep>,
-    /// When rows are answered, by sink.
+    /// The event on which rows are answered, by sink.
     answered_on: Vec<AnsweredOn>,
-    /// Sinks of producer ids.
+    /// The sink of each producer id.
     sinks: HashMap<i64, usize>,
     undone: BTreeMap<(usize, usize, i32), Undone>,
     requests: HashMap<u64, Vec<Sent>>,
-    /// Sinks of which a question was not answered, or that were told that there is no such topic: another may have taken a younger
+    /// Sinks with a question that was not answered, or was answered with "no such topic": another log may have taken a younger
     /// batch first.
     untold: HashSet<usize>,
-    /// Sinks and topics of batches that were answered 45: a broker that restarted knows one batch of a producer. In a topic that was recreated
-    /// such a batch may never have been there (decision 0086).
+    /// Sink and topic of batches that were answered 45: a restarted broker remembers one batch of a producer. In a recreated topic such a
+    /// batch may never have been there (decision 0086).
     out_of_order: HashSet<(usize, usize)>,
-    /// Questions that were not answered, or were to be asked again, by sink.
+    /// Questions that were not answered, or had to be asked again, by sink.
     again: HashMap<usize, u32>,
-    /// Batches of which Kafka has shown that they were not there, with how many it had taken by then: later requests of old
-    /// connections may bring them.
+    /// Batches that Kafka has shown to be absent, with the number of batches it had taken by then. Later requests of old
+    /// connections may still append them.
     not_there: HashMap<Numbered, u64>,
-    /// Batches of which it could not tell, with how many it had taken by then: they are taken back, and may be there.
+    /// Batches that Kafka could not tell about, with the number of batches it had taken by then. They are voided, but
+    /// may be in the log.
     not_told: HashMap<Numbered, u64>,
     lost: Lost,
-    /// Where answered rows are said to stand.
+    /// Reported places of answered rows.
     places: Places,
     failure: Option<Failure>,
 }
@@ -222,7 +225,8 @@ impl Judge {
         self.sinks.insert(id, sink as usize);
     }
 
-    /// Looks at a request on its way: P7, what the client is promised, and the window of five, which P4 makes hard to see in a log.
+    /// Checks a request on its way: P7, the promises made to the client, and the window of five, which P4 makes hard to see in a
+    /// log.
     pub(super) fn sent(&mut self, request: &ProduceRequest, told: &Told) {
         let mut seen: Vec<(&str, i32)> = Vec::new();
         let mut entries = Vec::new();
@@ -274,7 +278,7 @@ impl Judge {
         }
     }
 
-    /// Notes a question: what is asked too often is given up, which is counted.
+    /// Notes a question. The producer gives up on a question that is asked too often, and counts that.
     pub(super) fn asked(&mut self, question: &Question) {
         let Some(sink) = self.sinks.get(&question.producer_id).copied() else { return };
         let again = self.again.entry(sink).or_default();
@@ -284,7 +288,8 @@ impl Judge {
         }
     }
 
-    /// Notes an answer to a question: what it settles; one that tells nothing may lead to doubles, which are counted.
+    /// Notes an answer to a question and what the answer settles. An answer that settles nothing may lead to doubles,
+    /// which are counted.
     pub(super) fn said(&mut self, question: &Question, says: LogSays, appended: u64) {
         self.sums.questions += 1;
         let topic = TOPICS.iter().position(|name| *name == &*question.topic).expect("a topic of ours");
@@ -292,14 +297,15 @@ impl Judge {
             let from = question.from.expect("where it was known to go on");
             self.lost.ends((topic, question.partition), from, at);
         }
-        // Where the log ends settles nothing.
+        // The end of the log settles nothing.
         if question.last_sequences.is_empty() {
             return;
         }
         let sink = self.sinks.get(&question.producer_id).copied().expect("a producer of ours");
         let again = self.again.entry(sink).or_default();
         *again = again.saturating_sub(u32::from(says != LogSays::Again));
-        // Of a hybrid sink a start does not know what the one before had cut in memory alone: the log may end with that.
+        // A start does not know what the previous process had cut of a hybrid sink in memory alone: the log may end with
+        // such a batch.
         let half_known = says == LogSays::Lost && matches!(self.keeps[sink], Keep::Hybrid | Keep::HybridSaved);
         if matches!(says, LogSays::CannotTell(_)) || half_known {
             self.untold.insert(sink);
@@ -356,7 +362,7 @@ impl Judge {
         }
     }
 
-    /// The process has ended. `gone`: rows that stood in its log, or were meant to, and are not there.
+    /// Notes the end of the process. `gone`: rows that were in its log, or were meant for it, and are no longer there.
     pub(super) fn crashed(&mut self, producer: &Producer, gone: &BTreeSet<u32>, saved: bool) {
         self.past(producer);
         self.sums.crashes += 1;
@@ -374,7 +380,8 @@ impl Judge {
                 self.failure = Some(Failure { what: What::Loss, text });
             }
         }
-        // What a hybrid sink had in memory alone was sent without waiting for the end of what the log had, which may be gone.
+        // Batches that a hybrid sink had in memory alone were sent without waiting for the end of the batches in the log,
+        // which may be gone.
         self.undone.retain(|(sink, ..), _| self.keeps[*sink] == Keep::Disk);
         self.undone.values_mut().for_each(|undone| undone.batches.clear());
         self.requests.clear();
@@ -382,7 +389,7 @@ impl Judge {
         self.lost.crashed();
     }
 
-    /// A start takes up these rows.
+    /// Notes the rows that a start takes up.
     pub(super) fn taken_up(&mut self, rows: impl Iterator<Item = u32>, kafka: &Cluster) {
         let topics = &kafka.topics[..DEAD];
         let there: HashSet<u32> = topics
@@ -395,7 +402,7 @@ impl Judge {
         }
     }
 
-    /// The process has stopped in order: what it had of sinks that are saved is there.
+    /// Notes an orderly stop of the process: the rows of saved sinks must be in the log.
     pub(super) fn saved(&mut self, producer: &Producer, plan: &Plan, found: &BTreeMap<(u64, u64), u32>) {
         self.sums.stops += 1;
         let sinks = plan.settings.sinks.iter().enumerate();
@@ -412,13 +419,14 @@ impl Judge {
         }
     }
 
-    /// The last row's answer is its client's.
+    /// Marks the last row as a client's: its answer goes to the client.
     pub(super) fn adopt(&mut self) {
         self.orphans += 1;
         self.rows.last_mut().expect("a row").orphan = true;
     }
 
-    /// What clients were told: a message at QoS 2 is in Kafka once, where its rows are kept on the disk, and one that was answered is there.
+    /// Checks the answers to clients: a message at QoS 2 is in Kafka once, where its rows are kept on the disk, and an answered message is
+    /// there.
     fn messages(&mut self, found: &Found, messages: &[Message], plan: &Plan, told: &Told) {
         self.sums.messages = messages.len() as u64;
         for (number, message) in messages.iter().enumerate() {
@@ -426,12 +434,13 @@ impl Judge {
             for sink in message.sinks.iter().filter(|sink| plan.settings.sinks[**sink].keep == Keep::Disk) {
                 let rows = message.rows.iter().map(|row| *row as usize).filter(|row| self.rows[*row].sink == *sink);
                 let came_to = |row: &usize| {
-                    // What was refused was not taken: the next attempt is a new one.
+                    // A refused row was not taken: the next attempt is a new row.
                     let is_over = told.fates.get(&(*row as u32)).is_some_and(|(fate, _)| *fate != Fate::Refused);
                     let fate = told.fates.get(&(*row as u32)).map(|(fate, _)| *fate);
                     let stored = self.answered_on[self.rows[*row].sink] == AnsweredOn::Stored;
                     let is_old = self.rows[*row].expires != Monotonic::NEVER || stored && fate == Some(Fate::Refused);
-                    // One that was too old never went there, and may be forgotten with its end: it is taken again.
+                    // An expired row never went to Kafka, and may be forgotten together with its end: its message is
+                    // taken again.
                     let went = found.copies[*row] > 0 || is_over && fate != Some(Fate::Expired);
                     (u32::from(found.copies[*row] > 0 || is_over), u32::from(went), is_old)
                 };
@@ -440,7 +449,8 @@ impl Judge {
                     let (times, times_there, is_old) = came_to(&row);
                     copies += times;
                     went += times_there;
-                    // Too old before it was written down, or answered before Kafka refused it: over, and answered.
+                    // The row expired before it was written down, or was answered before Kafka refused it: it is over,
+                    // and answered.
                     old |= is_old;
                     helpless |= found.helpless[row];
                 }
@@ -448,16 +458,16 @@ impl Judge {
                 if message.answered && copies == 0 && !message.refused && !old {
                     self.fails(What::Loss, text());
                 }
-                // What one sink refused was refused as a whole: the next attempt is a new one, for all of them.
+                // A refusal by one sink refuses the whole message: the next attempt is a new message for all sinks.
                 let refused = |row: &u32| {
                     let outcome = self.rows[*row as usize].outcome;
                     told.fates.get(row).is_some_and(|(fate, _)| *fate == Fate::Refused)
                         || matches!(outcome, Some((Outcome::Refused(_), _)))
                 };
-                // Of a sink without a disk nobody has noted that.
+                // The log has no note of rows of a sink without a disk.
                 let unknown = message.sinks.iter().any(|sink| plan.settings.sinks[*sink].keep != Keep::Disk);
                 helpless |= unknown || message.rows.iter().any(refused);
-                // One row that is there twice is judged as a row.
+                // A single row that is in Kafka twice is judged as a row, not as a message.
                 if message.exactly_once && went > 1 && !helpless && message.rows.len() > message.sinks.len() {
                     self.fails(What::Double, text());
                 }
@@ -475,7 +485,7 @@ impl Judge {
         told: &Told,
     ) {
         let mut runs = Vec::new();
-        // Numbers of clients' messages are not those of rows.
+        // The numbers of clients' messages are not the numbers of rows.
         let by_row = clients.is_none();
         producer.drain_landed(|run, outcome, landed| {
             if letters.answered(run, outcome) {
@@ -502,7 +512,7 @@ impl Judge {
                 if run.session != row::session(number) || before.is_some() || orphan {
                     self.fails(What::WrongAnswer, format!("row {number} answered again: {before:?}, {outcome:?}"));
                 }
-                // One that was too old before there was room for it in a group is over, and answered.
+                // A row that expired before a group had room for it is over, and answered.
                 let kept = told.is_safe(number) || expires <= now;
                 if self.answered_on[sink] == AnsweredOn::Stored && !kept {
                     self.fails(What::WrongAnswer, format!("row {number} is answered, and not on the disk"));
@@ -522,7 +532,7 @@ impl Judge {
         }
     }
 
-    /// When everything should have come to rest.
+    /// The checks at the end, when everything should have come to rest.
     pub(super) fn at_the_end(
         &mut self,
         producer: &Producer,
@@ -557,7 +567,8 @@ impl Judge {
         self.verdict()
     }
 
-    /// What Kafka acknowledged and lost is counted where an answer showed it, and no more than there was.
+    /// Checks that acknowledged records that Kafka lost are counted where an answer showed the loss, and never more of
+    /// them than were lost.
     fn counted(&mut self, all: &[SinkStats], kafka: &Cluster, plan: &Plan, told: &Told) {
         for (sink, stats) in all.iter().enumerate() {
             let dropped = told.drops.get(&sink).copied().unwrap_or(0);
@@ -573,7 +584,7 @@ impl Judge {
         }
     }
 
-    /// A record has its row's time, or a header with it. That of a dead letter is another.
+    /// Checks that a record has its row's time, or a header with that time. A dead letter has a time of its own.
     fn times(&mut self, kafka: &Cluster) {
         for entry in kafka.topics[..DEAD].iter().flat_map(Cluster::makings).flatten() {
             for (number, time) in entry.rows.iter().zip(&entry.times) {
@@ -586,8 +597,8 @@ impl Judge {
         }
     }
 
-    /// Whether a batch came in late, after Kafka had shown that it was not there, could not tell, or had forgotten its producer. One that
-    /// was there when Kafka could not tell is the first copy of its rows, late or not.
+    /// Whether a batch came in late, after Kafka had shown that it was absent, could not tell, or had forgotten its producer. A batch
+    /// that was there when Kafka could not tell is the first copy of its rows, late or not.
     fn after_all(&self, entry: &Entry) -> bool {
         came_after(entry, &self.not_there) || entry.late && is_since(entry, &self.not_told)
     }
@@ -598,13 +609,14 @@ impl Judge {
             .iter()
             .map(|topic| topic.lost.iter().flat_map(|entry| &entry.rows).copied().collect())
             .collect();
-        // A late request of theirs was the first that a log made anew saw (by name), or one that had forgotten them.
+        // Topic and sink with a late request that was the first one in a new log (by name), or in a log that had
+        // forgotten its producer.
         let misled: HashSet<(usize, usize)> = (0..DEAD)
             .flat_map(|topic| Cluster::makings(&kafka.topics[topic]).flatten().map(move |entry| (topic, entry)))
             .filter(|(_, entry)| entry.late && entry.forgotten)
             .filter_map(|(topic, entry)| Some((topic, *self.sinks.get(&entry.producer)?)))
             .collect();
-        // By name a topic that is made anew may take a younger batch first: the older ones are sent again, and counted.
+        // By name, a recreated topic may take a younger batch first: the older ones are sent again, and counted.
         let any_anew = !plan.by_id && kafka.topics[..DEAD].iter().any(|topic| topic.made > 0);
         let (mut doubles, mut there, mut left_out) = (vec![0; SINKS], vec![0; SINKS], vec![0; SINKS]);
         for number in 0..self.rows.len() {
@@ -619,7 +631,7 @@ impl Judge {
             if told.dropped.contains(&number) {
                 let row_number = number as usize;
                 let excused = found.helpless[row_number] || found.late[row_number] || found.not_told[row_number];
-                // What it had of them may be gone with a topic that was deleted.
+                // The copies in the topic may be gone because the topic was deleted.
                 if found.now[row_number] && !excused {
                     let text = format!("row {number} was dropped, and is there: {row:?}");
                     self.fails(What::WrongAnswer, text);
@@ -632,15 +644,15 @@ impl Judge {
             let fate = told.fates.get(&number);
             let text = format!("row {number}: {row:?}, {fate:?}, {copies} copies");
             let outcome = match fate {
-                // The log knows better than the answer, which may have come before, or never.
+                // The log is authoritative: the answer may have come earlier, or never.
                 Some((fate, at)) => Some((outcome(*fate, row, settings), *at)),
                 None if settings.keep == Keep::Disk => None,
                 None => row.outcome,
             };
             match outcome {
-                // Answered before Kafka was: what became of it, the sink's numbers say.
+                // The row was answered before Kafka answered: the sink's counters say how it ended.
                 _ if settings.answered_on == AnsweredOn::Append => {}
-                // A deadline comes back from the disk by the millisecond, and so does the clock.
+                // A deadline is restored from the disk with a precision of a millisecond, and so is the clock.
                 Some((Outcome::Delivered, at)) if missing && row.expires <= at.after(2 * MILLISECOND) => {
                     left_out[row.sink] += 1
                 }
@@ -648,7 +660,7 @@ impl Judge {
                 Some((Outcome::DeadLettered, _)) if !found.dead[number as usize] => {
                     self.fails(What::Loss, text);
                 }
-                // Refused, and there: Kafka could not be asked, and that is counted.
+                // The row was refused and is in Kafka: Kafka could not be asked, which is counted.
                 Some((Outcome::Refused(_) | Outcome::DeadLettered, _)) if found.now[number as usize] => {
                     doubles[row.sink] += u64::from(!found.late[number as usize] && !hidden);
                 }
@@ -701,8 +713,8 @@ impl Judge {
             if misled.iter().any(|(_, other)| *other == sink) {
                 continue;
             }
-            // What was done, and not known to be when the process ended, is done again, and counted again: of whatever sink
-            // keeps its rows in the log, be it only those that memory has no room for.
+            // Rows that were delivered, but not known to be when the process ended, are sent and counted again. That holds
+            // for each sink with rows in the log, even if only for those that memory has no room for.
             let lost_by_kafka = if settings.acks == 1 { lost_by_kafka } else { 0 };
             let again = self.taken_up[sink];
             if settings.acks != 0 && there[sink] + lost_by_kafka + again < stats.delivered {
@@ -711,7 +723,8 @@ impl Judge {
         }
     }
 
-    /// First copies of the rows of a sink, topic and key (or client, where that says the partition) stand in the order in which they were taken.
+    /// Checks that the first copies of the rows of a sink, topic and key (or client, where that selects the partition) are in the order in which
+    /// they were taken.
     fn order(&mut self, kafka: &Cluster, plan: &Plan, told: &Told) {
         let mut firsts: BTreeMap<(usize, usize, u32), Vec<(u64, u32)>> = BTreeMap::new();
         let (mut seen, mut torn_rows) = (vec![false; self.rows.len()], 0);
@@ -731,10 +744,10 @@ impl Judge {
                     let torn = topic.begun_late.iter().any(|id| self.sinks.get(id) == Some(&row.sink));
                     torn_rows += u64::from(ordered && torn);
                     let ordered = ordered && !torn;
-                    // A refused row may still come in, late, on an old connection.
+                    // A refused row may still arrive late, on an old connection.
                     let ordered =
                         ordered && !matches!(row.outcome, Some((Outcome::Refused(_) | Outcome::DeadLettered, _)));
-                    // A row that only memory had may come in late, after the next process has written.
+                    // A row that only memory had may arrive late, after the next process has written.
                     let is_kept = settings.keep == Keep::Disk || settings.keep == Keep::HybridSaved && !row.adrift;
                     let ordered = ordered && (!row.orphan || is_kept) && !told.loose.contains(number);
                     if !std::mem::replace(&mut seen[*number as usize], true) && ordered {
@@ -754,18 +767,20 @@ impl Judge {
 
 /// The rows of all logs.
 struct Found {
-    /// In the log, of those of one making, that has most of them.
+    /// Copies of each row in the logs of one incarnation: the incarnation that has most of them.
     copies: Vec<u32>,
-    /// In the log that is there now.
+    /// Whether the current log has the row.
     now: Vec<bool>,
-    /// Among the dead letters, of whatever making.
+    /// Whether the dead letters of any incarnation have the row.
     dead: Vec<bool>,
-    /// A copy there came late, on an old connection: if it was refused before that, when it was not there, this cannot be avoided.
+    /// Whether a copy in the current log came late, on an old connection: a refusal before that, when the copy was absent, cannot
+    /// be avoided.
     late: Vec<bool>,
-    /// A copy came late, on an old connection, to a partition that had forgotten its producer or had shown that it was not there:
-    /// this cannot be avoided.
+    /// Whether a copy came late, on an old connection, to a partition that had forgotten its producer or had shown that the copy
+    /// was absent: a double cannot be avoided.
     helpless: Vec<bool>,
-    /// Kafka could not tell whether a copy was there, so it was counted as unknown and may have gone to make room.
+    /// Whether Kafka could not tell if a copy was there, so that the row was counted as unknown and may have been
+    /// dropped to make room.
     not_told: Vec<bool>,
 }
 
@@ -809,7 +824,7 @@ impl Found {
     }
 }
 
-/// What a row's publisher would be told of it in the end. Which refusal it was the log does not say: any that it may have deserved.
+/// The final answer to a row's publisher. The log does not say which refusal it was: any that the row may have deserved.
 fn outcome(fate: Fate, row: &Row, settings: &SinkSettings) -> Outcome {
     match fate {
         Fate::Done { .. } | Fate::Expired => Outcome::Delivered,

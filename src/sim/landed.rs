@@ -1,5 +1,5 @@
-//! Where rows were said to stand, against every log there was: also those that went with their topic or a leader, as what they had
-//! acknowledged was so when it was said.
+//! The reported places of rows, checked against every log that existed: also against logs lost with their topic or a leader,
+//! because their acknowledgements were true when they were given.
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::kafka::Cluster;
 use crate::kafka::types::{Landed, Run};
 
-/// What publishers could have been told.
+/// The reported places of rows.
 #[derive(Debug, Default)]
 pub(super) struct Places {
     /// Number of the row; topic, partition, offset.
@@ -15,19 +15,19 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// The rows of a run were answered, and are said to stand there.
+    /// Notes the reported place of the rows of an answered run.
     pub(super) fn note(&mut self, run: Run, landed: Option<Landed<'_>>) {
         let Some((at, first)) = landed.and_then(|at| Some((at, at.offset?))) else { return };
         let places = (run.first..run.first + run.count).zip(first..);
         self.rows.extend(places.map(|(number, offset)| (number, Rc::clone(at.topic), at.partition, offset)));
     }
 
-    /// How many were told of.
+    /// Number of reported places.
     pub(super) fn count(&self) -> u64 {
         self.rows.len() as u64
     }
 
-    /// One that was never there.
+    /// The first reported place where the row never was.
     pub(super) fn wrong(&self, kafka: &Cluster) -> Option<String> {
         let mut there = HashSet::new();
         for topic in &kafka.topics {

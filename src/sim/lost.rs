@@ -1,5 +1,5 @@
-//! What Kafka acknowledged and lost, as the model knows it, against what the producer counted: every loss that an answer has shown, and
-//! never more records than went.
+//! Records that Kafka acknowledged and lost, as the model knows them, compared with the producer's count: every loss that an answer has
+//! shown, and never more records than were lost.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -12,26 +12,26 @@ pub(super) type Place = (usize, usize, i32);
 /// Acknowledged records that the model knows to be lost, against the producer's count.
 #[derive(Debug, Default)]
 pub(super) struct Lost {
-    /// Offset behind the last batch that was answered 0, while the producer need not have forgotten it.
+    /// Offset after the last batch that was answered 0, as long as the producer remembers it.
     next: BTreeMap<Place, i64>,
-    /// Batches that are done: producer id, epoch, place, first sequence.
+    /// Done batches: producer id, epoch, place, first sequence.
     done: HashSet<(i64, i16, Place, i32)>,
-    /// Partitions with a log that was seen to end, or go on, before what had been acknowledged.
+    /// Places with a log that ended, or went on, before the end of the acknowledged records, as an answer has shown.
     seen: BTreeSet<Place>,
 }
 
 impl Lost {
-    /// The producer has been made anew, and knows of no offset.
+    /// Notes that the producer was replaced, and knows no offsets.
     pub(super) fn crashed(&mut self) {
         self.next.clear();
     }
 
-    /// A batch is done, as the wire shows it.
+    /// Notes that a batch is done, as the wire shows.
     pub(super) fn done(&mut self, place: Place, identity: (i64, i16), first: i32) {
         self.done.insert((identity.0, identity.1, place, first));
     }
 
-    /// An answer 0 to a batch of this length that was undone until now.
+    /// Notes an answer 0 to a batch of this length that was undone until now.
     pub(super) fn answered(&mut self, place: Place, base_offset: i64, count: i64) {
         let next = self.next.entry(place).or_insert(0);
         if base_offset < *next {
@@ -40,7 +40,8 @@ impl Lost {
         *next = base_offset + count;
     }
 
-    /// A log was said to end here, and was known to go on at `from`: of the sink that asked, if no other knew the same.
+    /// Notes an answer that a log ends at `at`, while a sink knew that it goes on at `from`: counts for the sink that
+    /// asked, if no other sink knew the same.
     pub(super) fn ends(&mut self, (topic, partition): (usize, i32), from: i64, at: i64) {
         let is_it = |(place, next): &(&Place, &mut i64)| (place.1, place.2) == (topic, partition) && **next == from;
         let mut of: Vec<_> = self.next.iter_mut().filter(is_it).collect();
@@ -57,14 +58,14 @@ impl Lost {
         self.done.contains(&(entry.producer, entry.epoch, place, entry.first))
     }
 
-    /// Records of a sink that were acknowledged and went, with a leader or with their topic.
+    /// Number of acknowledged records of a sink that were lost with a leader or with their topic.
     pub(super) fn records(&self, kafka: &Cluster, sinks: &HashMap<i64, usize>, sink: usize) -> u64 {
         let gone = kafka.topics.iter().flat_map(|topic| topic.lost.iter().chain(topic.gone.iter().flatten()));
         let gone = gone.filter(|entry| sinks.get(&entry.producer) == Some(&sink) && self.was_done(entry, sink));
         gone.map(|entry| entry.rows.len() as u64).sum()
     }
 
-    /// What is wrong with the numbers of a sink. `remembers`: the producer has forgotten no topic.
+    /// Checks the counters of a sink. `remembers`: the producer has forgotten no topic.
     pub(super) fn judge(
         &self,
         kafka: &Cluster,
@@ -80,7 +81,7 @@ impl Lost {
         if stats.acknowledged_lost_records > records + misled {
             return Some(format!("sink {sink}: {records} acknowledged records went: {stats:?}"));
         }
-        // A topic that was made anew takes what was known of its offsets with it.
+        // The producer forgets its offsets in a topic that is recreated.
         let went = |place: &&Place| {
             let topic = &kafka.topics[place.1];
             let here = |entry: &&Entry| entry.place.1 as i32 == place.2 && sinks.get(&entry.producer) == Some(&sink);

@@ -1,8 +1,8 @@
-//! The simulator: parts of the program, driven by seeds, on a clock that passes only when the schedule says so, against models of what
-//! lies outside. A seed is one run, and a run that fails can be had again. `docs/internals/SIMULATION.md` says what is modelled and judged.
+//! The simulator: parts of the program, driven by seeds, on a clock that passes only as the schedule says, against models of everything
+//! outside. A seed is one run, and a failed run can be repeated. `docs/internals/SIMULATION.md` says what is modelled and judged.
 //!
-//! Its first room is the producer against a model of Kafka. What joins it later (spool, session, disk) is one more part of the [`world`],
-//! with its own faults in [`plan`] and [`faults`], and its own questions to the [`judge`].
+//! The first part is the producer against a model of Kafka. Each further part (spool, session, disk) is one more part of the [`world`],
+//! with its own faults in [`plan`] and [`faults`], and its own checks in the [`judge`].
 
 mod clients;
 mod clock;

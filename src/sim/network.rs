@@ -1,5 +1,5 @@
-//! The network between producer and brokers: two connections to each broker (its lanes), on each requests and answers in order, cut at will. What was under way
-//! on a connection that was cut stays alive: it reaches the broker later, in its order, or never.
+//! The network between producer and brokers: two connections to each broker (its lanes), each with requests and answers in order, cut at random. Requests in
+//! flight on a connection that was cut stay alive: they reach the broker later, in order, or never.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,14 +9,15 @@ use super::plan::{Fault, NODES, Plan};
 use crate::kafka::types::{NodeId, ProduceBatch, ProduceRequest, ProduceResult};
 use crate::runtime::seam::Monotonic;
 
-/// What comes back to the producer.
+/// An answer or a failure on its way to the producer.
 #[derive(Debug)]
 pub(super) enum Back {
     Produced(u64, Vec<ProduceResult>, i32),
     Failed(u64, bool),
 }
 
-/// A request that a broker has begun: it answers all of it at once, and begins no other on that connection before.
+/// A request that a broker has begun. The broker answers all of it at once, and begins no other on that connection
+/// before.
 #[derive(Debug)]
 struct Begun {
     request: ProduceRequest,
@@ -34,13 +35,13 @@ struct Connection {
 /// The network between producer and brokers.
 #[derive(Debug)]
 pub(super) struct Network {
-    /// By [`way`].
+    /// Connections by [`way`].
     connections: Vec<Connection>,
-    /// What is left of connections that were cut.
+    /// Remaining requests of connections that were cut.
     old: Vec<(NodeId, VecDeque<ProduceRequest>)>,
 }
 
-/// Connections.
+/// Number of connections.
 pub(super) const WAYS: usize = 2 * NODES;
 
 /// The connection to a broker over its first or second lane.
@@ -48,14 +49,14 @@ pub(super) const fn way(node: usize, slow: bool) -> usize {
     2 * node + slow as usize
 }
 
-/// What a broker's work needs beside the broker.
+/// The surroundings of a broker at work.
 pub(super) struct Place<'a> {
     pub(super) kafka: &'a mut Cluster,
     pub(super) plan: &'a Plan,
     pub(super) rng: &'a mut fastrand::Rng,
     pub(super) now: Monotonic,
     pub(super) wall_ms: i64,
-    /// Faults happen.
+    /// Whether faults happen.
     pub(super) rough: bool,
 }
 
@@ -70,7 +71,7 @@ impl Place<'_> {
         if request.batches.iter().filter(twin).count() > 1 {
             return Appended::Answer(87, -1);
         }
-        // A request is by id if all its topics have one.
+        // Batches without a topic id make the whole request go by name.
         let named = request.batches.iter().any(|batch| batch.topic_id == 0);
         if !named && self.kafka.is_other(&batch.topic, batch.topic_id) {
             return Appended::Answer(100, -1);
@@ -98,7 +99,7 @@ impl Network {
     pub(super) fn send(&mut self, request: ProduceRequest) {
         let connection = &mut self.connections[way(request.node.0 as usize, request.slow)];
         if request.acks == 0 {
-            // Written, and that is all that there will ever be to say.
+            // The request counts as written, and there is no other answer to it.
             connection.answers.push_back(Back::Produced(request.id, results(&request, |_| (0, -1)), 0));
         }
         connection.sent.push_back(request);
@@ -108,7 +109,7 @@ impl Network {
         self.connections.iter().all(|at| at.sent.is_empty() && at.begun.is_none() && at.answers.is_empty())
     }
 
-    /// A broker goes on with its connection.
+    /// Lets a broker continue with the requests of its connection.
     pub(super) fn handle(&mut self, way: usize, place: &mut Place<'_>) {
         let connection = &mut self.connections[way];
         if connection.begun.is_none()
@@ -146,17 +147,18 @@ impl Network {
         connection.answers.push_back(Back::Produced(request.id, results, throttle_ms));
     }
 
-    /// Until when a broker that waits for followers waits at the longest.
+    /// The deadline of the broker that stops waiting for followers first.
     pub(super) fn next_deadline(&self) -> Option<Monotonic> {
         self.connections.iter().filter_map(|at| at.begun.as_ref()).map(|begun| begun.until).min()
     }
 
-    /// An answer reaches the producer.
+    /// Takes the next answer for the producer.
     pub(super) fn receive(&mut self, way: usize) -> Option<Back> {
         self.connections[way].answers.pop_front()
     }
 
-    /// Cuts a connection: everything on it fails, oldest first. What the broker already has of it, it will work at late.
+    /// Cuts a connection: everything on it fails, oldest first. Requests that the broker already has are carried out
+    /// late.
     pub(super) fn cut(&mut self, way: usize, rng: &mut fastrand::Rng) -> Vec<Back> {
         let Connection { mut sent, begun, answers } = std::mem::take(&mut self.connections[way]);
         let failed = |back| match back {
@@ -174,7 +176,7 @@ impl Network {
         backs
     }
 
-    /// The next request of a connection that was cut is carried out after all: its number.
+    /// Carries out the next request of a connection that was cut. Returns its number.
     pub(super) fn carry_out_late(&mut self, place: &mut Place<'_>) -> Option<u64> {
         if self.old.is_empty() {
             return None;
@@ -191,7 +193,7 @@ impl Network {
         Some(request.id)
     }
 
-    /// A broker that stops takes with it what it has not worked at.
+    /// Drops the requests that a stopping broker has not begun.
     pub(super) fn stop(&mut self, node: usize) {
         self.old.retain(|(of, _)| of.0 as usize != node);
     }

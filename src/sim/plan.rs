@@ -1,4 +1,4 @@
-//! A run's plan, drawn from its seed: settings of the producer, the cluster it finds, and which faults come how often.
+//! A run's plan, drawn from its seed: settings of the producer, the cluster, and the rate of each fault.
 
 use std::time::Duration;
 
@@ -13,84 +13,85 @@ use crate::shard::dead_letters::{HEADERS_BYTES_MAX, Route};
 pub(super) const NODES: usize = 3;
 /// Topics.
 pub(super) const TOPICS: [&str; 3] = ["one", "two", "dead"];
-/// Which of them is for dead letters; rows go to those before it.
+/// Index of the topic for dead letters. Rows go to the topics before it.
 pub(super) const DEAD: usize = 2;
-/// Sinks; their topics are the same ones. Those that write the dead-letter topic come after them.
+/// Number of sinks, all with the same topics. The sinks that write the dead-letter topic come after them.
 pub(super) const SINKS: usize = 2;
 
-/// What goes wrong. A new one stands here, in [`Fault::ALL`], and in `faults.rs`.
+/// A kind of fault. A new one is added here, in [`Fault::ALL`], and in `faults.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// A connection is cut: answers are lost; what was under way reaches the broker late, or never.
+    /// A connection is cut: answers are lost; requests in flight reach the broker late, or never.
     Cut,
-    /// A partition's leader moves; what was not replicated may be gone.
+    /// A partition's leader moves; records that were not replicated may be gone.
     Move,
     /// A partition has no leader for a while.
     NoLeader,
     /// A broker is stopped and started: of each producer only the last batch is remembered.
     CleanRestart,
-    /// kill -9 and start: all five are remembered; in runs with what lasts those since its last snapshot, and one before.
+    /// kill -9 and start: all five batches of a producer are remembered; in runs with lasting faults, those since the
+    /// leader's last snapshot and one before.
     Kill,
     /// A topic gets another partition.
     Grow,
-    /// A topic is deleted; later it is made anew.
+    /// A topic is deleted and created again later.
     Remake,
-    /// The check for producers to be forgotten, by record time.
+    /// Partitions check for producers to forget, by record time.
     Forget,
-    /// Followers fall behind, or catch up: 7 after the append.
+    /// Followers fall behind, or catch up: error 7 after the append.
     Slow,
-    /// Too few replicas, or enough again: 19 before the append, 20 after it.
+    /// Too few replicas are in sync, or enough again: error 19 before the append, 20 after it.
     Few,
-    /// We may not write to a topic, or may again.
+    /// Writing to a topic is forbidden, or allowed again.
     ForbidWriting,
-    /// We may not read from a topic, or may again.
+    /// Reading from a topic is forbidden, or allowed again.
     ForbidReading,
     /// A topic's largest batch shrinks, or grows again.
     Shrink,
-    /// Retention takes what is oldest.
+    /// Retention deletes the oldest batches.
     Retain,
-    /// A broker asks for a rest.
+    /// A broker throttles the producer.
     Throttle,
-    /// The whole cluster is away.
+    /// The whole cluster is unreachable.
     Away,
-    /// Hours pass.
+    /// Hours pass on the clock.
     Hours,
-    /// Batches get a retriable error before they are looked at.
+    /// Batches get a retriable error before they are checked.
     Before,
-    /// Batches get an error that says nothing, after the append.
+    /// Batches get an error without information, after the append.
     After,
-    /// Answers come without one of their parts, or in another order.
+    /// Answers lack one of their parts, or have their parts in another order.
     Jumbled,
-    /// Metadata is old by the time that it comes, or an error.
+    /// Metadata is outdated when it arrives, or an error.
     Stale,
-    /// A question is answered late or with an error.
+    /// A question about a log is answered late or with an error.
     Unasked,
-    /// The power goes, and comes back.
+    /// The machine loses power and restarts.
     Power,
-    /// kill -9 of the service, and a start.
+    /// The service is killed (kill -9) and starts again.
     Crash,
     /// The next sync fails.
     SyncFails,
     /// The next write is cut short.
     WriteFails,
-    /// The next segment cannot be made.
+    /// The next segment cannot be created.
     CreateFails,
-    /// Rows on the disk are asked for and come later.
+    /// Rows on the disk that are asked for arrive later.
     Unread,
     /// A client's connection is cut.
     Device,
-    /// The disk goes on failing until it is well again: syncs, writes, new segments, or several of them.
+    /// The disk fails until it is cured: syncs, writes, new segments, or several of them.
     SickDisk,
-    /// Others' bytes fill the disk until they go.
+    /// Bytes of others fill the disk until they are removed.
     FullDisk,
-    /// Kafka says nothing until it goes on.
+    /// Kafka answers nothing until it is cured.
     Frozen,
-    /// SIGTERM, and a start.
+    /// SIGTERM, and then a start.
     Stop,
 }
 
 impl Fault {
-    /// Those of runs with a disk come last, and after them those of runs with lasting faults.
+    /// All faults. Faults of runs with a disk come after the others, and faults of runs with lasting faults last.
     pub(super) const ALL: [Self; 33] = [
         Self::Cut,
         Self::Move,
@@ -131,23 +132,23 @@ impl Fault {
         format!("{self:?}").to_lowercase()
     }
 
-    /// Whether it happens to the process or its disk.
+    /// Whether the fault affects the process or its disk.
     pub(super) const fn is_of_disk(self) -> bool {
         self as usize >= Self::Power as usize
     }
 
-    /// Whether it comes with a step: the others come with single batches, answers and reads.
+    /// Whether the fault comes with a step. The others come with single batches, answers and reads.
     pub(super) const fn is_of_a_step(self) -> bool {
         use Fault::{After, Before, Jumbled, Stale, Throttle, Unasked, Unread};
         !matches!(self, Before | After | Jumbled | Throttle | Stale | Unasked | Unread)
     }
 
-    /// Whether it comes in runs with what lasts only.
+    /// Whether the fault comes in runs with lasting faults only.
     const fn is_lasting(self) -> bool {
         self as usize >= Self::SickDisk as usize
     }
 
-    /// How often it may come, in thousandths of the steps (or of the batches and answers).
+    /// The highest rate, in thousandths of the steps (or of the batches and answers).
     const fn rate_max(self) -> u32 {
         match self {
             Self::Cut => 40,
@@ -163,19 +164,19 @@ impl Fault {
     }
 }
 
-/// What a run is made of, and what a shorter one leaves out.
+/// The scope of a run: its kind, and what a shorter run leaves out.
 #[derive(Clone, Debug)]
 pub(super) struct Scope {
     pub(super) seed: u64,
     pub(super) without: Vec<Fault>,
-    /// Faults end after this many steps.
+    /// Steps with faults.
     pub(super) steps: u32,
-    /// Rows are kept on a disk, and the process ends and starts again.
+    /// Whether rows are kept on a disk, and the process ends and starts again.
     pub(super) disk: bool,
-    /// Whether disks go on failing, or are full, Kafka is silent for a long time, and the process is stopped in
-    /// order, too.
+    /// Whether there are lasting faults as well: disks that go on failing or are full, Kafka silent for a long time,
+    /// and orderly stops.
     pub(super) lasting: bool,
-    /// The rules that are kept.
+    /// The rules that the producer keeps.
     pub(super) rules: &'static dyn Rules,
 }
 
@@ -184,12 +185,12 @@ impl Scope {
         Self { seed, without: Vec::new(), steps: 300, disk: false, lasting: false, rules: &KEPT }
     }
 
-    /// With a disk, and crashes.
+    /// A run with a disk and crashes.
     pub(super) fn with_disk(seed: u64) -> Self {
         Self { disk: true, ..Self::new(seed) }
     }
 
-    /// With a disk, crashes, and what lasts.
+    /// A run with a disk, crashes and lasting faults.
     pub(super) fn with_lasting(seed: u64) -> Self {
         Self { lasting: true, ..Self::with_disk(seed) }
     }
@@ -199,19 +200,19 @@ impl Scope {
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) settings: Settings,
-    /// Brokers take batches by their topic's id (Produce 13), and are read so.
+    /// Whether brokers take batches by topic id (Produce 13), and are read by topic id.
     pub(super) by_id: bool,
     /// Leaders of each topic's partitions.
     pub(super) leaders: Vec<Vec<i32>>,
-    /// Thousandths, by place in [`Fault::ALL`].
+    /// Rates of faults in thousandths, by index in [`Fault::ALL`].
     rates: Vec<u32>,
-    /// The most rows a step.
+    /// The most rows in one step.
     pub(super) rows_max: u32,
-    /// Rows of special kinds: one of this many.
+    /// One row in this many is of a special kind.
     pub(super) special: u32,
-    /// Thirty hours old or timeless rows come too.
+    /// Whether there are rows that are thirty hours old or have no time.
     pub(super) old: bool,
-    /// How eager brokers and network are, in hundredths of the steps.
+    /// How often brokers and the network act, in hundredths of the steps.
     pub(super) eager: u32,
     pub(super) store: Option<StorePlan>,
 }
@@ -220,11 +221,11 @@ impl Plan {
     pub(super) fn new(scope: &Scope, rng: &mut fastrand::Rng) -> Self {
         let leaders = |rng: &mut fastrand::Rng| (0..rng.usize(1..4)).map(|_| rng.i32(0..NODES as i32)).collect();
         let rate = |fault: &Fault, rng: &mut fastrand::Rng| {
-            // A third of the faults in a run: a few that are frequent find more than all at once.
+            // Each run has a third of the faults: a few frequent faults find more than all at once.
             let (in_it, rate) = (rng.u32(..3) == 0, rng.u32(1..=fault.rate_max()));
             if in_it && !scope.without.contains(fault) { rate } else { 0 }
         };
-        // Drawn apart: the other runs stay what they were.
+        // Drawn from a stream of its own, so that the other runs stay as they were.
         let mut of_disk = fastrand::Rng::with_seed(scope.seed ^ 0x5_0001);
         let mut of_lasting = fastrand::Rng::with_seed(scope.seed ^ 0x1a57);
         let mut settings = settings(scope.seed, rng);
@@ -278,7 +279,7 @@ fn settings(seed: u64, rng: &mut fastrand::Rng) -> Settings {
         request_bytes_max: rng.usize(1000..20_000),
         backoff_max: Duration::from_millis(200),
         forbidden_for: Duration::from_millis(500),
-        // In half of the runs a topic is forgotten as soon as it rests.
+        // In half of the runs a topic is forgotten as soon as it is idle.
         topics_max: if rng.bool() { 4 } else { 10_000 },
         topic_idle: Duration::from_millis(2),
         receipts: true,
@@ -312,7 +313,7 @@ fn sink(rng: &mut fastrand::Rng) -> SinkSettings {
     }
 }
 
-/// Where the sinks' dead letters go.
+/// The route of each sink's dead letters.
 pub(super) fn routes(sinks: &[SinkSettings]) -> Vec<Option<Route>> {
     let mut next = SINKS as u16..;
     let route = |(index, sink): (usize, &SinkSettings)| {

@@ -1,25 +1,24 @@
-//! The rows of a run: everything about a row follows from its number and its kind, so the log can be checked byte for
-//! byte.
+//! The rows of a run: all of a row follows from its number and its kind, so that the log can be checked byte by byte.
 
 use crate::kafka::types::Outcome;
 use crate::runtime::seam::Monotonic;
 
-/// Keys of a topic; 0 stands for rows without one.
+/// Number of keys of a topic; 0 stands for rows without a key.
 pub(super) const KEYS: u32 = 7;
 
-/// What is special about a row.
+/// A special property of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Plain,
-    /// No broker takes it: 87 for its batch.
+    /// A row that no broker takes: 87 for its batch.
     Poison,
-    /// 2,000 bytes more: too large for a topic once its bound is lowered.
+    /// A row with 2,000 bytes more: too large for a topic with a lowered bound.
     Large,
-    /// Two hours ahead: 32.
+    /// A row two hours ahead: 32.
     Ahead,
-    /// Thirty hours old: Kafka forgets its producer.
+    /// A row thirty hours old: Kafka forgets its producer.
     Old,
-    /// Without a time.
+    /// A row without a time.
     Timeless,
 }
 
@@ -42,14 +41,14 @@ pub(super) struct Row {
     pub(super) sink: usize,
     pub(super) topic: usize,
     pub(super) kind: Kind,
-    /// Its record's.
+    /// The record's timestamp.
     pub(super) timestamp: i64,
-    /// When it may no longer be cut.
+    /// Deadline for the row's cut.
     pub(super) expires: Monotonic,
     pub(super) outcome: Option<(Outcome, Monotonic)>,
-    /// The process that took it ended before it was answered: nobody is owed an answer any more.
+    /// Whether the process that took the row ended before it was answered, so that no answer is due.
     pub(super) orphan: bool,
-    /// And what it had not done was not saved: it may be gone, or come late.
+    /// Whether, in addition, that process had not saved its undone rows: the row may be lost, or come late.
     pub(super) adrift: bool,
 }
 
@@ -72,14 +71,14 @@ pub(super) const fn session(number: u32) -> u64 {
     number as u64 % 5
 }
 
-/// The time of a record: its own, or where that was taken away for Kafka not to mind it, the header's that stands for it.
+/// The time of a record: its own, or the one in the header that replaces a time that Kafka would refuse.
 pub(super) fn time<'a>(timestamp: i64, mut headers: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>) -> i64 {
     let received = headers.find(|(name, _)| *name == b"mqtt-received-ms").and_then(|(_, value)| value);
     let received = received.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
     if timestamp < 0 { received.unwrap_or(timestamp) } else { timestamp }
 }
 
-/// Number and kind of a record, if it is one of ours, whole.
+/// Number and kind of a record, if it is an intact row of the run.
 pub(super) fn read(its_key: Option<&[u8]>, its_value: Option<&[u8]>) -> Option<(u32, Kind)> {
     let bytes = its_value?;
     let number = u32::from_be_bytes(bytes.get(..4)?.try_into().ok()?);

@@ -1,4 +1,4 @@
-//! Runs: one, many on several threads, and a failed one again and again until nothing more can be left out.
+//! Runs: one, many on several threads, and a failed one repeatedly until nothing more can be left out.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,10 +9,10 @@ use super::judge::{Failure, Sums, What};
 use super::plan::{Fault, Scope};
 use super::world::World;
 
-/// One run; what it came to.
+/// Runs a scope once, and returns the totals.
 ///
 /// # Errors
-/// What was wrong.
+/// The failure.
 pub(super) fn run(scope: &Scope) -> Result<Sums, Failure> {
     let mut world = World::new(scope.clone(), false);
     go(&mut world).map(|()| world.judge.sums)
@@ -26,7 +26,7 @@ fn go(world: &mut World) -> Result<(), Failure> {
     })
 }
 
-/// Leaves out faults and steps as long as it fails in the same way.
+/// Leaves out faults and steps as long as the run fails in the same way.
 pub(super) fn shrunk(scope: &Scope, what: What) -> Scope {
     let fails = |scope: &Scope| matches!(run(scope), Err(failure) if failure.what == what);
     let mut least = scope.clone();
@@ -76,7 +76,8 @@ pub(super) fn report(scope: &Scope, failure: &Failure) -> String {
     )
 }
 
-/// Runs seeds on all cores, up to the first failure. What they came to, or the lowest seed that failed of those that ran.
+/// Runs seeds on all cores, up to the first failure. Returns the totals, or the lowest seed that failed of those that
+/// ran.
 ///
 /// # Errors
 /// The scope that failed, and how.

@@ -1,5 +1,5 @@
-//! SIGTERM: nothing more is read, Kafka is waited for a while, what is to outlive the process goes to the disk, and the process ends. As
-//! the shard does it (`shard/drain.rs`).
+//! SIGTERM: reading stops, Kafka gets some time to answer, the rows that must outlive the process are written to the disk, and the
+//! process ends, as in the shard (`shard/drain.rs`).
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use super::world::World;
 use crate::kafka::producer::Keep;
 use crate::kafka::types::SinkId;
 
-/// How long the remaining rows may take to get onto the disk once the grace is over.
+/// Bound on the time for writing the remaining rows to the disk after the grace.
 const SAVING: Duration = Duration::from_secs(3);
 
 impl World {
-    /// A stop in order, and a start.
+    /// Stops the process in order, and starts it again.
     pub(super) fn stop(&mut self) {
         if self.store.is_none() {
             return;
@@ -32,20 +32,20 @@ impl World {
         self.ends(Crash::Kill, saved);
     }
 
-    /// Whether nobody waits for Kafka's word.
+    /// Whether no row waits for Kafka alone.
     fn rests(&self) -> bool {
         let sinks = (0u16..).zip(&self.plan.settings.sinks).filter(|(_, sink)| sink.keep != Keep::Disk);
         sinks.map(|(sink, _)| self.producer.stats(SinkId(sink)).buffered_rows).sum::<u64>() == 0
     }
 
-    /// Whether all that is to outlive the process is on the disk.
+    /// Whether all rows that must outlive the process are on the disk.
     fn save(&mut self) -> bool {
         let saves = self.plan.settings.sinks.iter().any(|sink| !sink.reserved && sink.keep == Keep::HybridSaved);
         let (until, mut saved) = (self.clock.now().after(SAVING), !saves || !self.scope.rules.saves_at_stop());
         loop {
             let at = self.at();
             if saves {
-                // It is polled no more.
+                // The producer is not polled any more.
                 let Some(store) = &mut self.store else { return false };
                 let (producer, told) = (&mut self.producer, &mut self.told);
                 store.with(at, 0, |log| {

@@ -1,8 +1,8 @@
-//! What happened, line by line. Written only when a run that failed is run again for it.
+//! The events of a run, line by line. Recorded only when a failed run is repeated for its trace.
 
 use crate::runtime::seam::Monotonic;
 
-/// Lines that are printed at the most: the last ones.
+/// Bound on printed lines: the last ones are printed.
 const LINES_MAX: usize = 1000;
 
 /// The lines of a run.

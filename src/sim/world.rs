@@ -1,5 +1,5 @@
-//! The world of a run: producer, network, cluster and clock, stepped by the seed. A step takes some rows, lets one part of the world go on,
-//! and perhaps a fault happen; then the producer has its turn, and the judge looks at it.
+//! The world of a run: producer, network, cluster and clock, stepped by the seed. A step takes some rows, advances one part of the world,
+//! and may bring a fault; then the producer has its turn, and the judge checks it.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -35,22 +35,22 @@ pub(super) struct World {
     pub(super) network: Network,
     pub(super) judge: Judge,
     pub(super) trace: Trace,
-    /// Faults happen.
+    /// Whether faults happen.
     pub(super) rough: bool,
-    /// Kafka says nothing.
+    /// Whether Kafka answers nothing.
     pub(super) frozen: bool,
-    /// Metadata on its way, as it was when it was asked for.
+    /// Metadata on its way, as of the request.
     pub(super) topics_asked: Vec<TopicMetadata>,
     pub(super) ids_asked: Vec<u64>,
     pub(super) questions: Vec<Question>,
     ids_given: i64,
-    /// Memory set aside for rows that are about to be taken.
+    /// Memory reserved for rows that are about to be taken.
     pub(super) promise: Cell<Promise>,
     pub(super) requests: Vec<ProduceRequest>,
-    /// In runs with a disk; what draws from this is no part of the others.
+    /// The log and its disk, in runs with a disk. Its draws leave the other runs unchanged.
     pub(super) store: Option<Store>,
     pub(super) told: Told,
-    /// In some of them rows come from these.
+    /// The clients that rows come from, in some of the runs with a disk.
     pub(super) clients: Option<Clients>,
     pub(super) disk_rng: fastrand::Rng,
 }
@@ -79,7 +79,7 @@ impl World {
             topics_asked: Vec::new(),
             ids_asked: Vec::new(),
             questions: Vec::new(),
-            // Near the last epoch now and then: it has to get itself a new id.
+            // Some runs begin near the last epoch: the producer soon has to get a new id.
             ids_given: rng.i64(0..1000),
             promise: Cell::default(),
             requests: Vec::new(),
@@ -96,10 +96,10 @@ impl World {
         self.trace.note(self.clock.now(), line);
     }
 
-    /// The whole run. What it came to, if nothing was wrong.
+    /// Runs to the end, and returns the totals.
     ///
     /// # Errors
-    /// The first thing that was.
+    /// The first failure.
     pub(super) fn run(&mut self) -> Result<(), Failure> {
         self.told.notes = self.trace.on.then(Vec::new);
         let plan = &self.plan;
@@ -129,7 +129,7 @@ impl World {
             self.settle();
             self.judge.verdict()?;
         }
-        // Time for segments to be freed.
+        // Segments get the time to be freed.
         (0..20).for_each(|_| self.settle());
         if !self.log_rests() || !self.clients_rest() {
             let text = format!("{} rows of the log live; clients at rest: {}", self.told.live(), self.clients_rest());
@@ -174,14 +174,14 @@ impl World {
             && self.store.as_ref().is_none_or(|store| store.admit(id, bytes))
     }
 
-    /// Whether there is memory for rows; if so it is set aside for those that follow.
+    /// Whether there is memory for rows. If so, it is reserved for the following ones.
     fn has_memory(&self, bytes: usize) -> bool {
         let promise = self.producer.promise(bytes);
         self.promise.set(promise.unwrap_or_default());
         promise.is_some()
     }
 
-    /// Whether a client's message, whatever row it becomes, has room for all of its sinks.
+    /// Whether all sinks of a client's message have room for it, however large its row.
     pub(super) fn has_room(&self, sinks: &[usize], topic: usize) -> bool {
         const LARGEST: usize = 2_500;
         sinks.iter().all(|sink| self.admits((*sink, topic), None, LARGEST))
@@ -214,7 +214,7 @@ impl World {
             0 => now.after(Duration::from_millis(self.rng.u64(..30))),
             _ => Monotonic::NEVER,
         };
-        // As the shard does it: by the client's name, where that says it.
+        // The key is the client's name where the partitioner uses it, as in the shard.
         let by_client = self.plan.settings.sinks[sink].partitioner == Partitioner::Hash;
         let hash = by_client.then(|| murmur2(&row::session(number).to_be_bytes()).cast_unsigned());
         let terms = Terms { expires, hash, origin };
@@ -253,7 +253,7 @@ impl World {
         }
     }
 
-    /// One part of the world goes on.
+    /// Advances one part of the world.
     pub(super) fn go_on(&mut self) {
         let way = way(self.rng.usize(..NODES), self.rng.u32(..4) == 0);
         if self.rng.u32(..100) < self.plan.eager {
@@ -275,7 +275,7 @@ impl World {
         }
     }
 
-    /// All of the world goes on, without faults, until nothing is under way.
+    /// Advances all of the world, without faults, until nothing is pending.
     fn settle(&mut self) {
         if self.rng.u32(..4) == 0 {
             self.carry_out_late();
@@ -293,7 +293,7 @@ impl World {
             self.clock.pass_until(at);
         }
         self.clock.pass(Duration::from_micros(100));
-        // A disk that failed is tried again after a while, which nobody counts but the clock.
+        // A failed disk is tried again after a while, which only the clock knows.
         if self.store.as_ref().is_some_and(|store| store.next_deadline().is_none() && !store.is_idle()) {
             self.clock.pass(Duration::from_millis(10));
         }
@@ -354,7 +354,7 @@ impl World {
         }
     }
 
-    /// What was asked for comes.
+    /// Delivers the metadata and ids that were asked for.
     fn learn(&mut self) {
         if self.frozen {
             return;
@@ -388,7 +388,7 @@ impl World {
         }
     }
 
-    /// The producer's turn.
+    /// Runs the producer's turn.
     pub(super) fn turn(&mut self) {
         let now = self.clock.now();
         self.poll();
@@ -422,7 +422,7 @@ impl World {
         }
     }
 
-    /// The judge looks at the producer.
+    /// Has the judge check the producer.
     pub(super) fn look(&mut self) {
         let now = self.clock.now();
         self.judge.turn(

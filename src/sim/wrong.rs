@@ -12,28 +12,29 @@ use crate::kafka::types::{NodeId, ProduceBatch, ProduceRequest, ProduceResult, S
 use crate::rules::{AfterRound, Round, Rules, SentBefore};
 use crate::runtime::seam::{Monotonic, WallMs};
 
-/// What finds it.
+/// The runs that find a wrong rule.
 #[derive(Clone, Copy)]
 enum FoundBy {
-    /// Runs without a disk, with one, with what lasts.
+    /// Runs without a disk, with a disk, or with lasting faults.
     Plain,
     Disk,
     Lasting,
-    /// No promise is at stake but what requests look like: a producer by hand, which must do otherwise.
+    /// Only the shape of requests depends on the rule, and no promise: a producer driven by hand, which must behave
+    /// differently.
     Hand,
-    /// There are no subscribers here: `tests/shard/queue_rules.rs`, and `scripts/faults broken`.
+    /// Not found here, without subscribers: `tests/shard/queue_rules.rs`, and `scripts/faults broken`.
     Subscribers,
-    /// There are no sources here: `sim/src/wrong.rs`.
+    /// Not found here, without sources: `sim/src/wrong.rs`.
     Sources,
-    /// There are no logs in Kafka here: `sim/src/wrong.rs`.
+    /// Not found here, without logs in Kafka: `sim/src/wrong.rs`.
     Broker,
-    /// There are no rules in SQL here: `tests/shard/sql_rules.rs`.
+    /// Not found here, without rules in SQL: `tests/shard/sql_rules.rs`.
     Outputs,
-    /// There are no bridges here: `tests/shard/remotes_hops.rs`, and `scripts/faults broken`.
+    /// Not found here, without bridges: `tests/shard/remotes_hops.rs`, and `scripts/faults broken`.
     Bridges,
 }
 
-/// Rules of which one is wrong.
+/// A set of rules with a wrong one among them.
 struct Wrong {
     name: &'static str,
     rules: &'static dyn Rules,
@@ -138,7 +139,7 @@ wrong! {
 type Runs = (fn(u64) -> Scope, u64);
 
 impl FoundBy {
-    /// Scope of a run, and how many seeds must do.
+    /// The scope of the runs, and how many seeds must be enough to find the wrong rule.
     fn runs(self) -> Option<Runs> {
         match self {
             Self::Plain => Some((Scope::new, super::tests::SEEDS)),
@@ -191,8 +192,8 @@ fn every_rule_has_a_wrong_body() {
     assert_eq!(methods(), wrong);
 }
 
-/// Requests that the rows of two partitions of one broker make when the topic is learnt; and those that the next ones
-/// make while their linger runs, though nothing else is in their way.
+/// Number of requests that the rows of two partitions of one broker make when the topic is learnt, and number that the
+/// next rows make while their linger runs and nothing else delays them.
 fn by_hand(rules: &'static dyn Rules) -> (usize, usize) {
     let sink = SinkSettings { linger: Duration::from_millis(10), ..SinkSettings::default() };
     let mut producer = Producer::new(Settings { sinks: vec![sink], rules, ..Settings::default() });

@@ -1,4 +1,4 @@
-//! How instances end and what goes wrong with them: they are killed, stand still, stop in order, come and go; and how a run comes to rest.
+//! Ends and faults of instances: they are killed, freeze, stop in order, start and end; and the way in which a run comes to rest.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -15,23 +15,23 @@ use crate::process::{End, In};
 use crate::time::{MS, S, stream};
 use crate::world::{Client, Event, World};
 
-/// How long shards read what is open to its end, at most.
+/// Bound on the time in which shards complete the records that are open.
 const READ_WITHIN: u64 = 12 * S;
 
 impl World {
-    /// Processes that neither stand still nor are about to end.
+    /// Processes that are neither frozen nor about to end.
     fn able(&self) -> Vec<u32> {
         let is_able = |(life, part): &(&u32, &Part)| part.ending.is_none() && !self.broker.frozen.contains(life);
         self.instances.parts.iter().filter(is_able).map(|(life, _)| *life).collect()
     }
 
-    /// A fault, if it is one of instances. `false`: it is another one.
+    /// Applies a fault of instances. `false`: the fault is another one.
     pub(crate) fn fault_of_instances(&mut self, fault: Fault, rng: &mut fastrand::Rng) -> bool {
         let able = self.able();
         let one = rng.choice(able.iter().copied());
         match (fault, one) {
             (Fault::Kill, Some(life)) => {
-                // Sometimes all of them.
+                // One kill in six ends all able processes.
                 let all = if rng.u8(..6) == 0 { able } else { vec![life] };
                 for life in all {
                     self.within(life, |world| world.instance_ends(End::Kill));
@@ -57,7 +57,7 @@ impl World {
         true
     }
 
-    /// A process stands still for a while. Clients that notice go to others, half of them at once, the others later: what they have sent by then reaches the
+    /// Freezes a process for a while. Half of the clients that notice connect elsewhere at once, the others later: their packets until then reach the
     /// process when it goes on. In one case of four another process of its name starts.
     fn freeze_instance(&mut self, life: u32, rng: &mut fastrand::Rng) {
         let still = rng.u64(50 * MS..5 * self.session_timeout() / 2);
@@ -94,7 +94,7 @@ impl World {
         self.schedule(self.time + still, Event::Thaw(life));
     }
 
-    /// A client's connection ends, and the shard is told.
+    /// Ends a client's connection, and tells the shard.
     pub(super) fn client_leaves(&mut self, client: Client, socket: u64) {
         self.client_lost(client);
         let back_at = self.time + self.instances.rng.u64(..300 * MS);
@@ -106,7 +106,7 @@ impl World {
         self.close_socket(socket, Closed::Error(ErrorKind::ConnectionReset.into()));
     }
 
-    /// SIGTERM.
+    /// Stops an instance with SIGTERM.
     fn stop_instance(&mut self, grace: Duration) {
         let (life, now) = (self.life, self.clocks().1);
         let Some(process) = self.process.as_mut().filter(|process| !process.stopping) else { return };
@@ -130,12 +130,12 @@ impl World {
         (0..shards).for_each(|shard| self.put(shard, In::Mail(Mail::EndSources)));
     }
 
-    /// The grace of a drain.
+    /// Draws the grace of a drain.
     pub(super) fn grace(&mut self) -> Duration {
         Duration::from_millis(self.instances.rng.u64(1_000..10_000))
     }
 
-    /// Another process has the name of this one: it ends, as the program does. That may be an older one, which stood still and has joined again.
+    /// Ends this process, as the program does, because another process has its name: possibly an older one that was frozen and has joined again.
     pub(super) fn is_fenced(&mut self) {
         let life = self.life;
         let since = self.process.as_ref().map_or(0, |process| process.started_at);
@@ -147,7 +147,7 @@ impl World {
         self.instance_ends(End::Kill);
     }
 
-    /// A process has ended. It is started again soon, or much later; one that stopped may stay away.
+    /// Ends a process. The instance starts again soon, or much later; one that stopped may stay away.
     pub(crate) fn instance_ends(&mut self, how: End) {
         let Some(process) = self.process.take() else { return };
         let life = self.life;
@@ -184,14 +184,14 @@ impl World {
 
     // ---- rest ----
 
-    /// Faults have ended.
+    /// Ends the faults of instances.
     pub(crate) fn instances_calm_down(&mut self) {
         if !self.has_instances() {
             return;
         }
         let time = self.time;
         self.instances.cuts.values_mut().for_each(|until| *until = time);
-        // Relays that wait for the end of a cut, or for their connection, are due at its former end.
+        // Relays that wait for the end of a cut, or for their connection, would be due at the former end of the cut.
         let all: Vec<u64> = self.instances.relays.keys().copied().collect();
         for number in all {
             self.linked(number);
@@ -206,7 +206,7 @@ impl World {
         (self.instances.owned_since, self.instances.is_calm) = (None, true);
     }
 
-    /// Whether all is done and answered, and nothing waits.
+    /// Whether everything is done and answered, and nothing is pending.
     pub(crate) fn instances_are_over(&self) -> bool {
         let is_up = |part: &Part| part.accepts && part.ending.is_none();
         !self.instances.parts.is_empty()
@@ -219,7 +219,7 @@ impl World {
             && self.has_delivered()
     }
 
-    /// All comes to rest, and stays so when instances end once more.
+    /// Runs until everything has come to rest, and checks that it stays so when instances end once more.
     pub(crate) fn instances_come_to_rest(&mut self) {
         self.run_until_over();
         if self.judge.is_well() {
@@ -253,7 +253,7 @@ impl World {
                 for life in able {
                     self.within(life, |world| world.instance_ends(End::Kill));
                 }
-                // All are back before the group gives their slots to others.
+                // All instances are back before the group gives their slots to others.
                 let back: Vec<usize> =
                     (0..).zip(&self.instances.starts).filter(|(_, at)| at.is_some()).map(|(of, _)| of).collect();
                 back.into_iter().for_each(|index| self.start_later(index, rng.u64(..2 * S)));
@@ -273,7 +273,7 @@ impl World {
         self.instances.owned_since = None;
     }
 
-    /// In words, for a run that does not end.
+    /// The state in words, for a run that does not end.
     pub(crate) fn describe_instances(&self) -> Vec<String> {
         let of = |(life, part): (&u32, &Part)| {
             let is_frozen = self.broker.frozen.contains(life);

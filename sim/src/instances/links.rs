@@ -1,5 +1,5 @@
 //! Connections between instances: a front relays a client's connection to the owner of its slot. Bytes and ends arrive in order in each direction, late, or
-//! for a while not at all. At the owner such a connection is a socket as a client's is.
+//! for a while not at all. At the owner such a connection is a socket, like a client's.
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -19,33 +19,34 @@ use crate::world::{Client, Event, Socket, World};
 pub enum Way {
     /// From the front to the owner.
     ToOwner,
-    /// And back.
+    /// From the owner to the front.
     ToFront,
 }
 
-/// What arrives.
+/// A piece of a stream.
 #[derive(Clone, Debug)]
 pub enum Piece {
     /// Bytes.
     Bytes(Vec<u8>),
-    /// The end; `true`: it was reset.
+    /// The end of the stream; `true`: the connection was reset.
     End(bool),
 }
 
 /// A connection between two instances.
 #[derive(Debug)]
 pub(super) struct Relay {
-    /// The instances, by index: the front's, and the one that was dialled.
+    /// The instances, by index: the front's, and the dialled one.
     pub(super) between: (usize, usize),
     /// The front's process, shard and connection.
     front: (u32, usize, ConnId),
     /// The owner's process and socket, once it is connected.
     owner: Option<(u32, u64)>,
-    /// When the last piece of each direction arrives.
+    /// Arrival time of the last piece, by direction.
     clear_at: [u64; 2],
-    /// What has arrived, and was not taken.
+    /// Pieces that have arrived and were not taken, by direction.
     waiting: [VecDeque<Piece>; 2],
-    /// An end that has gone, or has heard of the end, takes nothing any more.
+    /// Whether the end that receives in this direction is gone, or has heard of the end of the stream, and takes
+    /// nothing more.
     is_over: [bool; 2],
 }
 
@@ -65,12 +66,12 @@ impl Instances {
         self.relays.get(&number).map(|relay| super::address(relay.between.0))
     }
 
-    /// The front's connection.
+    /// The connection's id at the front.
     pub(crate) fn front_of(&self, number: u64) -> Option<ConnId> {
         self.relays.get(&number).map(|relay| relay.front.2)
     }
 
-    /// The front has heard that its connection has ended.
+    /// Notes that the front has heard of the end of its connection.
     pub(crate) fn front_has_heard(&mut self, number: u64) -> Option<ConnId> {
         let relay = self.relays.get_mut(&number)?;
         relay.is_over[Way::ToFront as usize] = true;
@@ -79,7 +80,7 @@ impl Instances {
         Some(conn)
     }
 
-    /// The owner has heard that its connection has ended.
+    /// Notes that the owner has heard of the end of its connection.
     pub(crate) fn owner_has_heard(&mut self, number: u64) {
         if let Some(relay) = self.relays.get_mut(&number) {
             relay.is_over[Way::ToOwner as usize] = true;
@@ -93,7 +94,7 @@ impl Instances {
         }
     }
 
-    /// Until when nothing goes between two instances in this direction.
+    /// Time until which nothing goes between two instances in this direction.
     fn cut_until(&self, from: usize, to: usize, time: u64) -> Option<u64> {
         self.cuts.get(&(from, to)).copied().filter(|until| *until > time)
     }
@@ -104,7 +105,7 @@ impl World {
         self.instances.rng.u64(1..=self.plan.latency.min(5 * MS))
     }
 
-    /// A shard connects to another instance.
+    /// Connects a shard to another instance.
     pub(crate) fn dial_instance(&mut self, (shard, conn): (usize, ConnId), to: usize) {
         let Some(from) = self.instances.parts.get(&self.life).map(|part| part.index) else { return };
         self.next_link += 1;
@@ -122,7 +123,7 @@ impl World {
         self.schedule(at, Event::Instance(Happening::Linked(number)));
     }
 
-    /// The kernel of the other instance has a connection, if a process is there.
+    /// Connects at the kernel of the other instance, if a process is there.
     pub(super) fn linked(&mut self, number: u64) {
         let time = self.time;
         let Some(relay) = self.instances.relays.get(&number).filter(|relay| relay.owner.is_none()) else { return };
@@ -137,14 +138,14 @@ impl World {
         }
         let life = self.instances.newest(to);
         let process = life.and_then(|life| self.broker.others.get(&life));
-        // One that stops does not listen any more; one that starts has its port, and accepts later.
+        // A stopping process does not listen any more; a starting one has its port, and accepts later.
         let listens =
             process.is_some_and(|process| !(process.stopping && process.hosts.iter().all(|host| host.ring.deaf)));
         let (Some(life), true) = (life, listens) else {
             self.instances.relays.remove(&number);
             let refused = Closed::Error(ErrorKind::ConnectionRefused.into());
             self.note(|| format!("relay {number} to {} is refused", name_of(to)));
-            // The front hears of it by its connection: this is the last thing that is known of it.
+            // The relay is gone: the front hears of the refusal by the id of its connection.
             self.within(front.0, |world| world.put(front.1, In::DialRefused(front.2, refused)));
             return;
         };
@@ -175,14 +176,14 @@ impl World {
         self.schedule(at, Event::Instance(Happening::Arrives(number, way, piece)));
     }
 
-    /// Bytes of a front for an owner.
+    /// Sends bytes of a front to an owner.
     pub(crate) fn send_to_owner(&mut self, (shard, conn): (usize, ConnId), bytes: Vec<u8>) {
         if let Some(number) = self.relay_of((self.life, shard, conn)) {
             self.send_over(number, Way::ToOwner, Piece::Bytes(bytes));
         }
     }
 
-    /// And back.
+    /// Sends bytes of an owner to a front.
     pub(crate) fn send_to_front(&mut self, number: u64, bytes: Vec<u8>) {
         self.send_over(number, Way::ToFront, Piece::Bytes(bytes));
     }
@@ -198,7 +199,7 @@ impl World {
         }
     }
 
-    /// What has arrived is taken, unless its receiver does not read.
+    /// Delivers the pieces that have arrived, unless their receiver does not read.
     pub(super) fn relay_goes_on(&mut self, number: u64, way: Way) {
         loop {
             let Some(relay) = self.instances.relays.get_mut(&number) else { return };
@@ -246,7 +247,7 @@ impl World {
         }
     }
 
-    /// A front has closed its end: the owner hears of it after all bytes before it.
+    /// Closes a front's end: the owner hears of the end after all earlier bytes.
     pub(crate) fn front_gives_up(&mut self, (shard, conn): (usize, ConnId)) {
         if let Some(number) = self.relay_of((self.life, shard, conn)) {
             self.front_is_gone(number, false);
@@ -262,7 +263,7 @@ impl World {
         self.instances.drop_if_over(number);
     }
 
-    /// An owner has closed its end, or has died.
+    /// Closes an owner's end, because the owner has closed it or has died.
     pub(crate) fn owner_is_gone(&mut self, number: u64, is_reset: bool) {
         let Some(relay) = self.instances.relays.get_mut(&number) else { return };
         relay.is_over[Way::ToOwner as usize] = true;
@@ -272,7 +273,8 @@ impl World {
         self.instances.drop_if_over(number);
     }
 
-    /// The process has ended: the other ends of its connections hear of it. Those of its owners' sockets have been closed with these.
+    /// Closes the front's ends of a process that has ended, so that the owners hear of it. Its owners' ends have been closed with
+    /// their sockets.
     pub(super) fn fronts_are_gone(&mut self) {
         let life = self.life;
         let of_it: Vec<u64> = self
@@ -285,7 +287,7 @@ impl World {
         of_it.into_iter().for_each(|number| self.front_is_gone(number, true));
     }
 
-    /// All connections between two instances break, or nothing goes from one to the other for a while.
+    /// Cuts all connections between two instances, or blocks one direction between them for a while.
     pub(super) fn cut_instances(&mut self, rng: &mut fastrand::Rng) {
         let count = self.instances.starts.len();
         let (from, other) = (rng.usize(..count), rng.usize(1..count));

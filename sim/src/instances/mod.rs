@@ -1,8 +1,8 @@
-//! Several instances of one broker: processes with names, each a member of the group that gives out slots. What a process does about its slots is the
-//! program's own code (`membership::OwnSlots`, `membership::Leaving`); here is what the program has threads for: logs that are taken over, and the wait for
-//! others at a start and at an end. `links` has the connections between them, `ends` how they end and what goes wrong, `judge/instances.rs` what must hold.
+//! Several instances of one broker: processes with names, each a member of the group that gives out slots. A process's decisions about its slots are the
+//! program's own code (`membership::OwnSlots`, `membership::Leaving`). This module does the work of the program's threads: taking logs over, and waiting
+//! for others at a start and at an end. `links` has the connections between instances, `ends` their ends and faults, `judge/instances.rs` the checks.
 //!
-//! No process is the one of the world: each is among `broker.others`, and has its turn by its number.
+//! No process is the one of the world: each is among `broker.others`, and has its turns by its number.
 
 mod ends;
 mod links;
@@ -33,99 +33,99 @@ use self::links::Relay;
 
 /// The port of links.
 const PORT: u16 = 1885;
-/// How often a process looks at what it waits for.
+/// Interval at which a process checks the conditions that it waits for.
 const LOOKS: u64 = 200 * MS;
-/// How long a client waits for CONNACK before it tries again elsewhere.
+/// Time that a client waits for CONNACK before it tries another instance.
 const PATIENCE: u64 = 5 * S;
 
-/// Something that happens at an instance.
+/// An event of an instance.
 #[derive(Clone, Debug)]
 pub enum Happening {
     /// The instance of this index starts.
     Start(usize),
-    /// A process looks at what it waits for.
+    /// A process checks the conditions that it waits for.
     Look(u32),
-    /// A process asks Kafka for what its start needs.
+    /// A starting process makes its requests to Kafka.
     Prepare(u32),
-    /// The next step of a log that is taken over: process, slot, attempt.
+    /// A log that is taken over has its next step: process, slot, attempt.
     Take(u32, u16, u64),
-    /// A connection to another instance is there, or refused.
+    /// A connection to another instance is established, or refused.
     Linked(u64),
-    /// A client leaves its process, if it has this socket still.
+    /// A client leaves its process, if it still has this socket.
     Leaves(Client, u64),
-    /// Bytes or the end of a connection between instances arrive.
+    /// Bytes or an end arrive on a connection between instances.
     Arrives(u64, links::Way, links::Piece),
-    /// A connection between instances goes on that had to wait.
+    /// A connection between instances continues after a wait.
     GoesOn(u64, links::Way),
 }
 
-/// What there is of instances.
+/// The state of all instances.
 #[derive(Debug)]
 pub(crate) struct Instances {
     pub(crate) plan: Option<InstancesPlan>,
     rng: fastrand::Rng,
-    /// When each is to start, by index, if it is.
+    /// Time of each instance's next start, by index, if one is scheduled.
     starts: Vec<Option<u64>>,
-    /// `parts` holds the instances that run or stand still, by process.
+    /// Instances that run or are frozen, by process.
     pub(crate) parts: BTreeMap<u32, Part>,
     relays: BTreeMap<u64, Relay>,
-    /// Between which instances nothing goes in that direction, and until when.
+    /// Directions between two instances that carry nothing, each with its end.
     cuts: BTreeMap<(usize, usize), u64>,
-    /// Processes that have ended: number, index, and when.
+    /// Processes that have ended: number, index, and time.
     ended: Vec<(u32, usize, u64)>,
-    /// Faults have ended.
+    /// Whether faults have ended.
     pub(crate) is_calm: bool,
-    /// Messages that subscribers have acknowledged: by index and session.
+    /// Messages that subscribers have acknowledged: index, session and message.
     pub(crate) answered: HashSet<(usize, u32, u32)>,
-    /// Up to where the records below a commit were looked at, by process, topic and partition.
+    /// Offsets up to which the records below a commit were checked, by process, topic and partition.
     pub(crate) below: BTreeMap<(u32, String, i32), i64>,
-    /// When processes were killed or lost slots, and from when until when they stood still.
+    /// Times at which processes were killed or lost slots, and intervals in which they were frozen.
     pub(crate) disturbed: Vec<(u64, u64)>,
-    /// When clients that have no CONNACK have connected, by socket.
+    /// Connection times of clients that have no CONNACK, by socket.
     pub(crate) connected_at: BTreeMap<u64, u64>,
-    /// Since when nothing has happened to an instance, once faults have ended.
+    /// Time since which nothing has happened to an instance, once faults have ended.
     pub(crate) calm_at: u64,
-    /// Since when each slot has one owner.
+    /// Time since which each slot has exactly one owner.
     pub(crate) owned_since: Option<u64>,
-    /// All were killed at rest, and nothing else happens.
+    /// Whether all instances were killed at rest, and nothing else happens.
     pub(crate) all_killed: bool,
 }
 
-/// A process, as the thread that has started its shards has it.
+/// A process from the view of the thread that has started its shards.
 #[derive(Debug)]
 pub(crate) struct Part {
     pub(crate) index: usize,
     own: OwnSlots,
-    /// When the sessions of each slot were there.
+    /// Times at which the sessions of each slot became available.
     pub(crate) up_at: BTreeMap<u16, u64>,
-    /// Slots of which the log is wanted, and the logs that are being taken over.
+    /// Slots with a wanted log. The next field: logs that are being taken over.
     wanted: BTreeSet<u16>,
     taking: BTreeMap<u16, Take>,
-    /// What is retained, for each shard.
+    /// Retained messages of each shard.
     retained: Vec<RetainedOfShard>,
     has_started: bool,
-    /// Clients are accepted.
+    /// Whether clients are accepted.
     pub(crate) accepts: bool,
     pub(crate) ending: Option<Ending>,
 }
 
-/// A log that is taken over.
+/// A log that is being taken over.
 #[derive(Debug)]
 struct Take {
     attempt: u64,
-    /// `None`: it is tried again later.
+    /// `None`: the takeover is tried again later.
     taking: Option<Taking>,
     wait: u64,
 }
 
-/// How far an orderly end has come.
+/// The stage of an orderly end.
 #[derive(Debug)]
 pub(crate) enum Ending {
-    /// Slots are given away, and the group is left.
+    /// The process gives its slots away, and leaves the group.
     Leaving(Leaving),
-    /// Shards read what is open to its end: how many still do, and until when.
+    /// Shards complete the records that are open: number of shards that still do, and the deadline.
     Reading(usize, u64),
-    /// Shards drain.
+    /// The shards drain.
     Draining,
 }
 
@@ -139,7 +139,7 @@ pub(crate) fn at(to: SocketAddr) -> Option<usize> {
     (0..crate::plan::instances::MOST).find(|index| address(*index) == to)
 }
 
-/// What a Server Reference of an instance is.
+/// The Server Reference of an instance.
 pub(crate) fn server(index: usize) -> String {
     format!("{}.example:1883", name_of(index))
 }
@@ -152,7 +152,7 @@ pub(crate) fn named_in(bytes: &[u8]) -> Option<usize> {
     })
 }
 
-/// The other instances, as a process that starts knows them: it welcomes no client before the group has answered.
+/// The other instances, as known to a starting process: it welcomes no client before the group has answered.
 pub(crate) fn peers(config: &Config, slots: &Slots) -> Arc<Peers> {
     let Some(broker) = config.broker.as_ref().filter(|broker| broker.link.is_some()) else { return Arc::default() };
     let peers = Peers::new(&broker.name, broker.redirects);
@@ -182,7 +182,7 @@ impl Instances {
         }
     }
 
-    /// Whether another process has had the name of this one since then.
+    /// Whether another process has had this one's name since then.
     fn has_rivals(&self, life: u32, since: u64) -> bool {
         let index = self.parts.get(&life).map(|part| part.index);
         let is_there = self.parts.iter().any(|(other, part)| Some(part.index) == index && *other != life);
@@ -200,12 +200,12 @@ impl World {
         self.instances.plan.is_some()
     }
 
-    /// `session_timeout`
+    /// `session_timeout`, in nanoseconds.
     pub(crate) fn session_timeout(&self) -> u64 {
         self.instances.plan.map_or(0, |plan| plan.session_timeout_s * S)
     }
 
-    /// The first instances start.
+    /// Starts the first instances.
     pub(crate) fn instances_begin(&mut self) {
         let (Some(plan), Some(reading)) = (self.instances.plan, self.plan.reading) else { return };
         let has_route = self.settings.broker.is_some_and(|broker| broker.has_route);
@@ -218,7 +218,7 @@ impl World {
             device.will_delay_s = [0, 0, 2, 20][self.instances.rng.usize(..4)];
         }
         for index in 0..plan.first {
-            // All at once, or one after the other.
+            // The instances start all at once, or one after the other.
             let late = self.instances.rng.u64(..[MS, 2 * S][usize::from(self.plan.seed.is_multiple_of(2))]);
             self.start_later(index, late);
         }
@@ -232,7 +232,7 @@ impl World {
     }
 
     pub(crate) fn happens_at_instance(&mut self, happening: Happening) {
-        // The threads of a process stand still with it.
+        // The threads of a frozen process are frozen as well.
         let of = match &happening {
             Happening::Look(life) | Happening::Prepare(life) | Happening::Take(life, ..) => Some(*life),
             _ => None,
@@ -293,7 +293,7 @@ impl World {
         self.schedule(self.time + LOOKS, Event::Instance(Happening::Look(life)));
     }
 
-    /// The settings are those of an instance from now on.
+    /// Configures the next process as this instance.
     fn configure_as(&mut self, index: usize, plan: InstancesPlan) {
         let InstancesPlan { redirects, session_timeout_s, shards, .. } = plan;
         self.settings.shards = shards[index];
@@ -302,7 +302,7 @@ impl World {
         }
     }
 
-    /// The shards of a process wait for what Kafka has.
+    /// Begins the requests to Kafka, which the shards of a process wait for.
     pub(crate) fn prepare_instance(&mut self) {
         let at = self.time + 1 + self.instances.rng.u64(..=8 * self.plan.latency);
         self.schedule(at, Event::Instance(Happening::Prepare(self.life)));
@@ -329,7 +329,7 @@ impl World {
         }
     }
 
-    /// The group of an instance without a place begins at the end of each partition, as the program commits it before clients are accepted.
+    /// Commits the end of each partition for an instance without a place, as the program does before clients are accepted.
     fn begin_group(&mut self) {
         let Some(broker) = self.settings.config().broker else { return };
         let group = broker.group();
@@ -352,7 +352,7 @@ impl World {
         }
     }
 
-    /// All shards of a process have started.
+    /// Notes that all shards of a process have started.
     pub(crate) fn instance_started(&mut self) {
         let Some(part) = self.instances.parts.get_mut(&self.life) else { return };
         part.has_started = true;
@@ -364,7 +364,7 @@ impl World {
 
     // ---- slots ----
 
-    /// News of the group, or what has become of a slot.
+    /// Handles news of the group, or of a slot.
     pub(crate) fn hear_of_slots(&mut self, notice: Notice) {
         let (life, time, now) = (self.life, self.time, self.clocks().1);
         if matches!(notice, Notice::SlotLost(_) | Notice::Group(News::Lost(_))) {
@@ -413,7 +413,7 @@ impl World {
 
     // ---- logs ----
 
-    /// An attempt to take a log over begins; after a failure the next one comes after this wait.
+    /// Begins an attempt to take a log over. After a failure the next one follows after this wait.
     fn begin_take(&mut self, slot: u16, wait: u64) {
         let name = self.instances.parts.get(&self.life).map(|part| name_of(part.index)).unwrap_or_default();
         let taking = self.begin_taking(slot, &name);
@@ -460,7 +460,7 @@ impl World {
         }
     }
 
-    /// A log was taken over, or is not wanted any more.
+    /// Ends a takeover: the log was taken over, or is no longer wanted.
     fn took(&mut self, slot: u16, log: Option<TakenLog>) {
         let Some(part) = self.instances.parts.get_mut(&self.life) else { return };
         part.taking.remove(&slot);
@@ -471,7 +471,7 @@ impl World {
         self.look_at_part();
     }
 
-    /// Kafka has forgotten its transactional ids: takeovers of logs that are under way begin again.
+    /// Restarts takeovers of logs after Kafka has forgotten transactional ids.
     pub(crate) fn instances_take_again(&mut self) {
         for take in self.instances.parts.values_mut().flat_map(|part| part.taking.values_mut()) {
             take.taking = None;
@@ -480,7 +480,7 @@ impl World {
 
     // ---- while it runs ----
 
-    /// A process looks at what it waits for.
+    /// Checks the conditions that a process waits for.
     fn look_at_part(&mut self) {
         let (life, now) = (self.life, self.clocks().1);
         let Some(part) = self.instances.parts.get_mut(&life) else { return };
@@ -492,7 +492,7 @@ impl World {
         self.goes_on_ending();
     }
 
-    /// A shard reads nothing any more.
+    /// Notes that a shard reads nothing any more.
     pub(crate) fn instance_reads_no_more(&mut self) {
         let part = self.instances.parts.get_mut(&self.life);
         if let Some(Ending::Reading(waiting, _)) = part.and_then(|part| part.ending.as_mut()) {
@@ -525,7 +525,7 @@ impl World {
 
     // ---- clients ----
 
-    /// A client connects to some instance, or to the one that it was told to.
+    /// Connects a client to some instance, or to the one that a Server Reference has named.
     pub(crate) fn reach_an_instance(&mut self, client: Client) -> Option<(u64, u16)> {
         let told = match client {
             Client::Device(index) => self.devices[index].sent_to.take(),
@@ -567,7 +567,7 @@ impl World {
         }
     }
 
-    /// Clients that have waited for CONNACK for too long try another instance.
+    /// Lets clients that have waited too long for CONNACK try another instance.
     pub(crate) fn clients_give_up(&mut self) {
         let all: Vec<(u64, u64)> = self.instances.connected_at.iter().map(|(socket, at)| (*socket, *at)).collect();
         for (socket, at) in all {
@@ -577,7 +577,7 @@ impl World {
                 self.instances.connected_at.remove(&socket);
                 continue;
             };
-            // A slow client counts from when all of its CONNECT is on its way.
+            // The wait of a slow client begins when all of its CONNECT is on its way.
             if self.has_to_send(client) {
                 self.send_bytes(client);
                 self.instances.connected_at.insert(socket, self.time);

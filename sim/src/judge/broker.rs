@@ -1,5 +1,5 @@
-//! What runs with `[broker]` must keep: the invariants I of the design (`docs/internals/SIMULATION.md`). The judge looks at what Kafka has and what
-//! clients were told, and knows nothing of logs of sessions but who may write them.
+//! Promises of runs with `[broker]`: the invariants I of the design (`docs/internals/SIMULATION.md`). The judge compares the contents of Kafka with
+//! the answers to clients, and knows nothing of logs of sessions but their owners.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,8 @@ use crate::world::World;
 type Value = (Vec<u8>, bool);
 
 impl World {
-    /// I1: no record of an earlier owner comes after the term of a later one, as long as clients may be told of it.
+    /// I1: checks that no record of an earlier owner comes after the term of a later one, as long as it could be
+    /// acknowledged to clients.
     pub(crate) fn judge_owners(&mut self, before: usize) {
         if self.settings.broker.is_none() {
             return;
@@ -52,25 +53,27 @@ impl World {
         kafka.copies(number, 0).any(|entry| kafka.is_replicated(entry))
     }
 
-    /// Whether a message is of an exchange of QoS 2 of a session that is kept: the log of its slot has it when it is answered.
+    /// Whether a message is of an exchange of QoS 2 of a kept session, so that the log of its slot has the message when it is
+    /// answered.
     fn is_exchange(&self, number: u32) -> bool {
         let message = &self.messages[number as usize];
         message.qos == 2 && !message.is_will && self.devices[message.device].kept
     }
 
-    /// I5: a message of such an exchange is one record of its route's topic in the end, whatever has become of the processes: if it was answered there is one,
-    /// and there are no more than its client has had sessions for it. A log that was cut may lack it.
+    /// I5: checks that a message of such an exchange is one record of its route's topic in the end, however processes ended: at least one if the message was
+    /// answered, and at most one for each session of its client with an attempt. A log that was cut may lack it.
     pub(crate) fn judge_exchanges(&mut self) {
         let Some(broker) = self.settings.broker.filter(|_| !self.broker.was_cut) else { return };
         let is_of_route = |entry: &&Entry| [MESSAGES, ODD].contains(&&*entry.place.0) && entry.state != State::Lost;
         let mut wrong = Vec::new();
         for (number, message) in (0u32..).zip(&self.messages).filter(|(number, _)| self.is_exchange(*number)) {
-            // One of a late request to a partition that does not know its producer is there, but it is not one too many.
+            // A record of a late request to a partition that does not know its producer is there, but does not count as
+            // one too many.
             let is_there = self.clusters[0].copies(number, 0).any(|entry| is_of_route(&entry));
             let copies =
                 self.clusters[0].copies(number, 0).filter(is_of_route).filter(|entry| !entry.forgotten).count();
             let sessions: BTreeSet<u32> = message.attempts.iter().map(|(session, _)| *session).collect();
-            // An entry of a log takes an eighth of a segment.
+            // Bound on an entry of a log: an eighth of a segment.
             let is_large = message.payload.len() as u64 + 1_024 > broker.segment_bytes / 8;
             let most = if is_large { message.attempts.len() } else { sessions.len() };
             if copies > most.max(1) || !is_there && message.answered.is_some() {
@@ -88,14 +91,14 @@ impl World {
         }
     }
 
-    /// A message has been answered, so Kafka has its record, or the log of its slot has it.
+    /// Checks that Kafka has the record of an answered message, unless the log of its slot has the message.
     pub(crate) fn judge_route(&mut self, number: u32) {
         if self.settings.broker.is_some() && !self.is_exchange(number) && !self.is_in_its_topic(number) {
             self.judge.fails("early", format!("message {number} was answered, and Kafka does not have its record"));
         }
     }
 
-    /// Each receipt names a place where the message is or was.
+    /// Checks that each receipt names a place where the message is or was.
     pub(crate) fn judge_route_receipts(&mut self, number: u32, receipts: &[Receipt]) {
         for receipt in receipts {
             self.judge.receipts[usize::from(receipt.offset.is_none())] += 1;
@@ -123,14 +126,14 @@ impl World {
         self.settings.broker.is_some() && (!self.judge.ends.is_empty() || self.broker.had_others || !was_read_once())
     }
 
-    /// Whether a log of sessions had no room for a copy: what memory alone has may come again after a crash, and late.
+    /// Whether a log of sessions had no room for a copy: a copy in memory alone may come again after a crash, and late.
     pub(crate) fn has_left_out(&self) -> bool {
         let left_out = |process: &Process| process.number(ShardMetric::CopiesUnstored) > 0;
         let is_there = self.process.iter().chain(self.broker.others.values()).any(left_out);
         is_there || !self.judge.unstored_in.is_empty()
     }
 
-    /// The retained messages that a subscriber has asked for on its connection, and that have not come: Kafka's newest of each topic.
+    /// The retained messages that a subscriber has asked for on its connection and not received: Kafka's newest one of each topic.
     pub(crate) fn missing_retained(&self, subscriber: &Subscriber) -> Vec<u32> {
         let asks = |wish: &Wish| matches!(wish.asked, Asked::Has(since) if since >= subscriber.greeted_at);
         if !subscriber.wishes.iter().any(asks) {
@@ -144,10 +147,10 @@ impl World {
         due.filter(|number| !subscriber.ledger.has(*number)).collect()
     }
 
-    /// I9: the logs of sessions of no shard are longer than they may be.
+    /// I9: checks that no shard's logs of sessions are longer than allowed.
     pub(crate) fn check_session_logs(&mut self, boards: &[Vec<u64>]) {
         let (Some(broker), Some(process)) = (self.settings.broker, &self.process) else { return };
-        // One of several instances, and one shard of it, may have all of them.
+        // A single shard of one of several instances may have all logs.
         let shards = if broker.instance.is_some() { 1 } else { process.hosts.len() };
         let logs = usize::from(broker.slots).div_ceil(shards) as u64;
         let most = broker.segment_bytes * broker.segments * logs;
@@ -160,7 +163,7 @@ impl World {
         }
     }
 
-    /// Notes the copies of retained messages that have come, before the cleaner takes those that have newer ones.
+    /// Notes the copies of retained messages that have come, before the cleaner removes the older ones.
     pub(crate) fn note_copies(&mut self) {
         let (seen, copied) = &mut self.broker.copied;
         let entries = &self.clusters[0].entries;
@@ -170,7 +173,7 @@ impl World {
         *seen = entries.len();
     }
 
-    /// I7: the group does not move past a record with RETAIN before Kafka has its copy.
+    /// I7: checks that the group does not move past a record with RETAIN before Kafka has its copy.
     pub(crate) fn judge_copied(&mut self, commit: &Commit) {
         if self.settings.broker.is_none() {
             return;
@@ -198,7 +201,7 @@ impl World {
         }
     }
 
-    /// I7: at rest the topic of retained messages has, for each MQTT topic, the last record with RETAIN.
+    /// I7: checks that at rest the topic of retained messages has, for each MQTT topic, the last record with RETAIN.
     pub(crate) fn judge_retained_topic(&mut self) {
         if self.settings.broker.is_none() || !self.judge.is_well() {
             return;
@@ -230,7 +233,8 @@ impl World {
         }
     }
 
-    /// The newest record of each key of a topic; of those with RETAIN alone. Of copies of one partition's records it is that of the newest record.
+    /// The newest record of each key of a topic, or of each key among the records with RETAIN. For copies of one partition's records, the newest
+    /// one is the copy of the newest record.
     fn newest_of(&self, topic: &str, is_retained_alone: bool) -> BTreeMap<Vec<u8>, Value> {
         let kafka = &self.clusters[0];
         let mut newest = BTreeMap::new();
@@ -239,7 +243,7 @@ impl World {
         for entry in partitions.flat_map(|partition| &partition.entries).map(|place| &kafka.entries[*place]) {
             each_record(entry, |record| {
                 let Some(key) = record.key else { return };
-                // What other programs write may be no message.
+                // A record of another program need not be a message.
                 let number = message_number(record.value.unwrap_or_default());
                 let is_bad = number.and_then(|number| self.record(number)).is_some_and(|record| record.is_bad);
                 let is_message = !is_bad && !key.contains(&b'#');
@@ -267,7 +271,7 @@ fn each_record(entry: &Entry, mut take: impl FnMut(&Record<'_>)) {
     }
 }
 
-/// The partition and the offset of the record that a copy of a retained message was made of.
+/// The partition and the offset of the record that a copy of a retained message was made from.
 fn copy_of(record: &Record<'_>) -> Option<(String, i64)> {
     let (_, value) = record.headers.clone().find(|(name, _)| *name == b"mqtt-copy-of")?;
     let (of, offset) = std::str::from_utf8(value?).ok()?.rsplit_once('/')?;

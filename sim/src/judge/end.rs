@@ -1,4 +1,4 @@
-//! What must hold once everything has come to rest: nothing lost, nothing twice, order.
+//! The checks once everything has come to rest: nothing lost, nothing twice, order.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -10,13 +10,13 @@ use crate::process::End;
 use crate::time::{EPOCH_MS, S};
 use crate::world::World;
 
-/// MQTT's reason code for a message that finds no room.
+/// Reason code for a message that finds no room.
 const QUOTA_EXCEEDED: u8 = 0x97;
 
 impl World {
-    /// The last look.
+    /// The checks at the end of a run.
     pub(crate) fn judge_end(&mut self) {
-        // While the machine's clock is not set there is no time to be told.
+        // While the machine's clock is not set, there is no time for records.
         let behind = EPOCH_MS + self.clock_ahead_ms < forebay::limits::CLOCK_SET_AFTER_MS;
         let is_set = !behind && !self.clock_fell_back;
         let without_time = self.clusters.iter().find_map(|cluster| cluster.rows_without_time.first());
@@ -44,7 +44,7 @@ impl World {
         let mut missing = Vec::new();
         for (number, message) in (0u32..).zip(&self.messages) {
             let Some((_, life)) = message.answered else { continue };
-            // What counts is what the sink promised when it was answered.
+            // The promise counts that the sink had when the message was answered.
             let settings = &self.lives[life as usize - 1];
             let plan = &settings.sinks[sink];
             if !settings.takes(sink, &message.topic) {
@@ -56,9 +56,9 @@ impl World {
             let lost = copies.iter().any(|entry| entry.state == EntryState::Lost);
             let excused = match plan.level {
                 Level::Stored | Level::Replicated => false,
-                // It may go with its leader.
+                // The row may be lost with its leader.
                 Level::Leader => lost,
-                // And with its process.
+                // The row may be lost with its leader or its process.
                 Level::Received => lost || self.process_ended_since(life, plan.buffer),
             };
             if !there
@@ -88,7 +88,7 @@ impl World {
         }
     }
 
-    /// What found no room (`when_full = "refuse"`) was refused as a whole, and is nowhere.
+    /// Checks that messages that found no room (`when_full = "refuse"`) were refused as a whole, and are in no topic.
     fn judge_refused(&mut self) {
         let sinks = 0..self.settings.sinks.len();
         let is_somewhere = |number: u32| {
@@ -96,7 +96,7 @@ impl World {
                 .clone()
                 .any(|sink| !self.copies_of(number, sink).is_empty() || self.is_dead_lettered(number, sink as u8))
         };
-        // What was sent before may have been taken then.
+        // An earlier attempt may have been taken.
         let mut refused =
             (0u32..).zip(&self.messages).filter(|(_, m)| m.refused_as == Some(QUOTA_EXCEEDED) && m.sends == 1);
         let wrong = refused.find(|(number, _)| is_somewhere(*number)).map(|(number, _)| number);
@@ -113,7 +113,7 @@ impl World {
         }
     }
 
-    /// Copies beyond what publishers have asked for must be counted as unknown outcomes of that sink.
+    /// Checks that copies beyond the ones that publishers asked for are counted as unknown outcomes of the sink.
     fn judge_doubles(&mut self, sink: usize) {
         let plan = &self.settings.sinks[sink];
         let in_memory = self.was_in_memory(sink);
@@ -130,15 +130,15 @@ impl World {
             let most = by_topic.values().copied().max().unwrap_or(0);
             let allowed = match (message.qos, plan.buffer) {
                 (0, _) => 1,
-                // Published by each process until the log has noted that it was; without a disk its record is noted nowhere, and
-                // what was noted may have been damaged.
+                // Each process publishes the will until the log has noted that it was published. Without a disk the log has no
+                // such note, and a note may have been damaged.
                 (1, _) if message.is_will && (in_memory || self.judge.excused.contains(&number)) => {
                     self.judge.ends.len() as u64 + 1
                 }
                 (1, _) => u64::from(message.sends),
-                // The packet id may have gone with the row.
+                // The packet id may be lost with the row.
                 _ if self.judge.excused.contains(&number) => u64::from(message.sends),
-                // A session that is gone cannot know; without a disk nor can another process.
+                // A lost session cannot know of its exchanges; without a disk another process cannot either.
                 (_, Buffer::Disk) if !in_memory => {
                     let sessions = message.attempts.iter().map(|(session, _)| session).collect::<HashSet<_>>();
                     sessions.len() as u64 + self.exchanges_refused(number)
@@ -171,8 +171,8 @@ impl World {
         }
     }
 
-    /// How many exchanges of a message at QoS 2 one of its sinks has ended with a dead letter: a 5.0 client is told so by a PUBREC of
-    /// 0x80, and if that is lost its repeat is a new message for all of them [MQTT-4.3.3-9].
+    /// Number of exchanges of a message at QoS 2 that one of its sinks has ended with a dead letter. A PUBREC of 0x80 tells a 5.0
+    /// client of it; if that is lost, the repeat is a new message for all sinks [MQTT-4.3.3-9].
     fn exchanges_refused(&self, number: u32) -> u64 {
         if !self.devices[self.messages[number as usize].device].is_v5() {
             return 0;
@@ -187,7 +187,7 @@ impl World {
         (0..self.settings.sinks.len()).map(letters).max().unwrap_or(0)
     }
 
-    /// First copies of one device's messages, in the order of sending.
+    /// Checks that first copies of one device's messages are in the order of sending.
     fn judge_order(&mut self, sink: usize) {
         let plan = &self.settings.sinks[sink];
         if !plan.is_ordered() {
@@ -208,7 +208,7 @@ impl World {
                 if message.is_will || !seen.insert((row.message, entry.place.1)) {
                     continue;
                 }
-                // By client, or by key, which is the MQTT topic.
+                // The order holds by client, or by key, which is the MQTT topic.
                 let topic = if plan.partitioner == "client" { "" } else { message.topic.as_str() };
                 let key = (message.device, topic, entry.place.0.as_str(), entry.place.1);
                 let before = newest.entry(key).or_insert(0);
@@ -226,23 +226,23 @@ impl World {
         }
     }
 
-    /// Whether a message's first copy may stand behind younger ones: an earlier one was lost with a leader or a topic, it
-    /// was refused or dropped and sent again, or the process that had it in memory ended.
+    /// Whether a message's first copy may come after younger ones: an earlier copy was lost with a leader or a topic, the
+    /// message was refused or dropped and sent again, or the process that had it in memory ended.
     fn may_be_late(&self, number: u32, sink: usize) -> bool {
         let message = &self.messages[number as usize];
         let plan = &self.settings.sinks[sink];
         let gone = |entry: &&Entry| matches!(entry.state, EntryState::Lost | EntryState::Deleted);
-        // A request of a process that had the row in memory alone, and is gone.
+        // A late request of a process that had the row in memory alone, and has ended.
         let orphan = |entry: &&Entry| entry.late && self.was_in_memory(sink);
         let copies = self.copies_of(number, sink);
-        // It was on its way to the dead letters when the process ended, and is sent once more.
+        // The row was on its way to the dead letters when the process ended, and is sent once more.
         let refused = self.clusters[plan.cluster].refused_rows.contains(&(number, sink as u8))
-            // Or was to be, unsent, with all that waited for a topic.
+            // Or the row was about to be refused, unsent, with all queued rows of a topic.
             || self.refused.contains(&(plan.cluster, plan.kafka_topic(&message.topic)));
-        // Or it found no room where a smaller later one did, and the refusal, or its dead letter, was lost with the
-        // process.
+        // Or the row found no room where a smaller later one did, and the refusal, or its dead letter, was lost with
+        // the process.
         let found_no_room = || message.attempts.iter().any(|(_, life)| self.judge.full_in.contains(life));
-        // Of rows that several processes had, any may have been in memory alone, and lost with its process.
+        // If several processes had the row, any of them may have had it in memory alone, and lost it.
         let processes: HashSet<u32> = message.attempts.iter().map(|(_, life)| *life).collect();
         copies.iter().any(gone)
             || self.judge.excused.contains(&number)
@@ -264,7 +264,7 @@ impl World {
     }
 
     /// Whether a message may have been refused, by one of its sinks and so for all of them. Its sender need not know: the answer
-    /// may have been lost with its connection. A 3.1.1 client is told of no refusal: the message goes to the dead letters.
+    /// may have been lost with the connection. A 3.1.1 client gets no refusal: the message goes to the dead letters.
     pub(super) fn was_refused(&self, number: u32) -> bool {
         let topic = &self.messages[number as usize].topic;
         let takes = |sink: u8| self.settings.takes(usize::from(sink), topic);

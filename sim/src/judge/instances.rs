@@ -1,5 +1,5 @@
-//! What several instances of one broker must keep beside what one must: I4 (order in each partition of a route), I6 (wills), I8 (each instance's commits),
-//! I10 (with Kafka there, each slot has an owner, and clients are welcomed at once).
+//! Promises of several instances of one broker, in addition to those of one: I4 (order in each partition of a route), I6 (wills), I8 (each instance's
+//! commits), I10 (while Kafka works, each slot has an owner, and clients are welcomed at once).
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -13,10 +13,11 @@ use crate::process::Process;
 use crate::time::S;
 use crate::world::{Client, World};
 
-/// How long a client waits for its CONNACK, at rest.
+/// Bound on a client's wait for its CONNACK, at rest.
 const CONNACK_WITHIN: u64 = S;
 
-/// How long after an owner a client hears that its connection has ended: what goes between instances may be cut off meanwhile.
+/// Bound on the time from when an owner hears that a connection has ended until the client does: the link between instances
+/// may be cut meanwhile.
 const HEARD_WITHIN: u64 = 10 * S;
 
 /// Whether a process serves a slot.
@@ -25,7 +26,7 @@ fn serves(process: &Process, slot: u16) -> bool {
 }
 
 impl World {
-    /// Looks at who serves what, and who waits for CONNACK.
+    /// Checks the owners of slots, and the clients that wait for CONNACK.
     pub(crate) fn look_at_instances(&mut self) {
         if !self.has_instances() {
             return;
@@ -45,12 +46,12 @@ impl World {
         }
     }
 
-    /// I10: while each slot has an owner and nothing goes wrong, clients have their CONNACK within a second.
+    /// I10: checks that clients have their CONNACK within a second while each slot has an owner and nothing goes wrong.
     fn judge_welcome(&mut self) {
         let Some(owned) = self.instances.owned_since.filter(|_| self.instances.is_calm && self.judge.live) else {
             return;
         };
-        // What was taken over has to be there for a moment.
+        // The logs that were taken over must have been available for a moment.
         let from = owned.max(self.instances.calm_at) + S;
         let is_late = |(_, at): &(&u64, &u64)| self.time > from.max(**at) + CONNACK_WITHIN;
         let mut waiting = self.instances.connected_at.iter().filter(is_late);
@@ -65,7 +66,8 @@ impl World {
         }
     }
 
-    /// I10: where all were killed at once and are back at once, each has its slots as before. A client that was welcomed since stays connected.
+    /// I10: checks that each instance has its slots as before if all were killed and are back at once. A client that was welcomed since then
+    /// stays connected.
     pub(crate) fn judge_second_end(&mut self, client: Client) {
         if self.instances.all_killed && self.is_greeted(client) {
             let name = self.name_of(client);
@@ -78,7 +80,7 @@ impl World {
         (0..slots).all(|slot| self.broker.others.values().filter(|process| serves(process, slot)).count() == 1)
     }
 
-    /// At rest no message waits in a log (J11).
+    /// J11: checks that at rest no message is left in a log.
     pub(crate) fn judge_queues_of_instances(&mut self) {
         let of = |metric| self.broker.others.values().map(|process| process.number(metric)).sum::<u64>();
         let left = [ShardMetric::StoredMessages, ShardMetric::Exchanges].map(of);
@@ -87,8 +89,8 @@ impl World {
         }
     }
 
-    /// I4: first records of a publisher's messages at one QoS and of one topic are in order in each partition. What was under way when its sender stood still or
-    /// gave its connection up may land later.
+    /// I4: checks that the first records of a publisher's messages at one QoS and of one topic are in order in each partition. Requests in flight when their
+    /// sender froze or gave its connection up may be appended later.
     pub(crate) fn judge_order_in_partitions(&mut self) {
         let mut newest: BTreeMap<(usize, &str, u8, usize), u32> = BTreeMap::new();
         let mut seen = HashSet::new();
@@ -119,8 +121,8 @@ impl World {
         }
     }
 
-    /// I6: a will comes once, and not at all if its client was back in its session before it was due. One that is published while a process dies, stands still,
-    /// or loses its slots to another one may come again, or may be lost. What has happened long before its client was lost, or after its last record, excuses nothing.
+    /// I6: checks that a will comes once, and not at all if its client was back in its session before the will was due. A will that is published while a
+    /// process dies, freezes or loses slots may come again, or be lost. An event long before its client was lost, or after its last record, excuses nothing.
     pub(crate) fn judge_wills(&mut self) {
         let has_disturbed = |from: u64, to: u64| {
             let all = self.instances.disturbed.iter();
@@ -158,7 +160,8 @@ impl World {
         }
     }
 
-    /// I8: an instance's group does not move past a record that one of its clients without a kept session has not acknowledged.
+    /// I8: checks that an instance's group does not move past a record that one of its clients without a kept session has not
+    /// acknowledged.
     pub(crate) fn judge_commit_of_instance(&mut self, commit: &Commit) {
         if !self.has_instances() || commit.late || self.copies_dropped() > 0 {
             return;
@@ -167,7 +170,8 @@ impl World {
         let from = self.instances.below.insert(at, commit.offset).unwrap_or(0);
         let Some(process) = self.broker.others.get(&commit.life) else { return };
         let up_at = self.instances.parts.get(&commit.life).map(|part| &part.up_at);
-        // Since when the process serves a client; one that has connected before may wait for another process, which stands still.
+        // Time since which the process serves a client. A client that connected earlier may wait for another process, which is
+        // frozen.
         let served_since = |name: &str| {
             let slot = process.slots.slot(name).filter(|slot| serves(process, *slot))?;
             up_at?.get(&slot).copied()

@@ -1,4 +1,4 @@
-//! Progress while faults last: what is healthy must not wait for what is not.
+//! Progress while faults last: healthy parts must not wait for unhealthy ones.
 
 use forebay::record::murmur2;
 
@@ -6,11 +6,11 @@ use crate::plan::{Level, SinkPlan};
 use crate::time::S;
 use crate::world::World;
 
-/// A healthy partition delivers its front row within this time, and a healthy device is answered.
+/// Bound on the time in which a healthy partition delivers its front row, and a healthy device is answered.
 const PATIENCE: u64 = 10 * S;
 
 impl World {
-    /// Notes what is healthy, and since when; then whether anything waits that should not.
+    /// Notes which parts are healthy, and since when; then checks that nothing waits that should not.
     pub(crate) fn look(&mut self) {
         let time = self.time;
         self.clusters.iter_mut().for_each(|cluster| cluster.note_health(time));
@@ -27,24 +27,24 @@ impl World {
         self.devices_are_answered(since);
     }
 
-    /// Since when the partition of a device's message has been healthy.
+    /// Time since which the partition of a device's message has been healthy.
     fn healthy_since(&self, plan: &SinkPlan, device: usize, mqtt: &str) -> Option<u64> {
         if self.away[plan.cluster] {
             return None;
         }
         let topic = self.clusters[plan.cluster].topics.get(&plan.kafka_topic(mqtt))?;
         if topic.changed_at > 0 || !plan.is_ordered() {
-            // An older incarnation may have to drain first; or any partition may have it.
+            // An older incarnation may have to drain first, or the row may be in any partition.
             let all = topic.partitions.iter().map(|partition| partition.healthy_since);
             return all.collect::<Option<Vec<u64>>>()?.into_iter().max().map(|since| since.max(topic.changed_at));
         }
-        // The key is the MQTT topic, unless the client says the partition.
+        // The key is the MQTT topic, unless the client selects the partition.
         let key = if plan.partitioner == "client" { &self.devices[device].name } else { mqtt };
         let index = murmur2::partition(key.as_bytes(), topic.partitions.len());
         topic.partitions[index].healthy_since
     }
 
-    /// The oldest answered row of each healthy partition moves.
+    /// Checks that the oldest answered row of each healthy partition moves.
     fn rows_move(&mut self, since: u64) {
         let mut waiting = std::mem::take(&mut self.judge.waiting);
         let mut wrong = None;
@@ -76,7 +76,7 @@ impl World {
         self.judge.waiting = waiting;
         if let Some((number, sink, from)) = wrong {
             let counted = self.counted(usize::from(sink));
-            // It may have been dropped, which the sink has counted.
+            // The row may have been dropped, which the sink has counted.
             if counted.dropped + counted.rotten + counted.refused == 0 {
                 let topic = &self.messages[number as usize].topic;
                 let text = format!(
@@ -105,7 +105,7 @@ impl World {
                 takers.filter(|(sink, _)| self.settings.takes(*sink, &message.topic)).all(|(_, plan)| {
                     let healthy = self.healthy_since(plan, index, &message.topic);
                     from = from.max(healthy.unwrap_or(u64::MAX));
-                    // The disk answers for rows that wait there, as long as there is room.
+                    // The disk gives the answer for rows that wait there, as long as it has room.
                     healthy.is_some() && !message.is_poison() && (plan.level != Level::Stored || self.has_room())
                 })
             });
@@ -123,7 +123,7 @@ impl World {
         }
     }
 
-    /// Whether no shard has said that its spool is full.
+    /// Whether no shard has reported a full spool.
     fn has_room(&self) -> bool {
         let full = forebay::metrics::spec::ShardMetric::SpoolFull as usize;
         self.process.as_ref().is_some_and(|process| process.hosts.iter().all(|host| host.board.read()[full] == 0))

@@ -1,4 +1,4 @@
-//! What must hold: at each answer, at each turn, while faults last, and in the end.
+//! The checks of a run: at each answer, at each turn, while faults last, and in the end.
 
 mod broker;
 mod end;
@@ -19,16 +19,17 @@ use crate::process::{End, Process};
 use crate::time::S;
 use crate::world::World;
 
-/// What was wrong.
+/// A failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// A word for the kind: I1 to I10, fenced, loss, double, order, early, session, subscriber, J1 to J11, ledger, memory, progress, liveness, receipt, refused, time, share, stop, spin, start, panic.
+    /// Kind of the failure: I1 to I10, fenced, loss, double, order, early, session, subscriber, J1 to J11, ledger, memory, progress, liveness, receipt,
+    /// refused, time, share, stop, spin, start, panic.
     pub what: &'static str,
-    /// What exactly.
+    /// The failure in words.
     pub text: String,
 }
 
-/// What a sink has counted, in all of its processes.
+/// A sink's counters, over all of its processes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counted {
     pub(crate) expired: u64,
@@ -44,51 +45,52 @@ pub struct Counted {
 #[derive(Debug)]
 pub struct Judge {
     failure: Option<Failure>,
-    /// How each process ended, from the first on.
+    /// Ends of the processes, from the first on.
     pub ends: Vec<End>,
-    /// Rows that orderly stops have left behind.
+    /// Number of rows that orderly stops have left.
     pub rows_left: u64,
-    /// Rows in files of dead letters, by message and sink.
+    /// Number of rows in files of dead letters, by message and sink.
     pub filed: HashMap<(u32, u8), u32>,
     pub(crate) file_clear: HashMap<usize, u64>,
-    /// What processes that have ended have counted, by sink.
+    /// Counters of processes that have ended, by sink.
     pub past: Vec<Counted>,
-    /// Refused starts are expected, and gathered here.
+    /// Refused starts, if they are expected.
     pub refusals: Option<Vec<String>>,
     pub(crate) progress: BTreeMap<(u8, String, usize), u64>,
     pub(crate) waiting: Vec<(u32, u8)>,
-    /// Receipts with an offset, and without.
+    /// Numbers of receipts with an offset, and without.
     pub receipts: [u64; 2],
-    /// Starts with another number of shards.
+    /// Number of starts with another number of shards.
     pub moved: u64,
-    /// Judge liveness while faults last.
+    /// Whether liveness is judged while faults last.
     pub live: bool,
-    /// Messages that may be missing: what had them was destroyed.
+    /// Messages that may be missing: the bytes with them were destroyed.
     pub excused: BTreeSet<u32>,
-    /// Messages that subscribers may get again, or late: what said that they are over was destroyed.
+    /// Messages that subscribers may get again, or late: the bytes with their ends were destroyed.
     pub again: BTreeSet<u32>,
-    /// Packet identifiers of publishers' exchanges of which the end was destroyed: a message under one may be taken for a repeat.
+    /// Packet identifiers of publishers' exchanges with a destroyed end: a message with such an identifier may be taken for a
+    /// repeat.
     pub exchanges_in_doubt: BTreeSet<u16>,
-    /// Messages that were answered while a log may have had no room for them, and those of them that a session of a subscriber, by index,
-    /// had in memory alone when the process ended.
+    /// Messages that were answered while a log may have had no room for them. The next field: those of them that a session of a
+    /// subscriber, by index, had in memory alone when the process ended.
     pub(crate) tight: BTreeSet<u32>,
     pub(crate) unstored: BTreeSet<(usize, u32)>,
-    /// Known faults are let pass where their cause was there.
+    /// Whether known faults are tolerated where their cause occurred.
     pub lenient: bool,
-    /// What was let pass.
+    /// Known faults that were tolerated.
     pub tolerated: BTreeSet<Tolerated>,
-    /// All subscribers have acknowledged what they have got.
+    /// Whether all subscribers have acknowledged all copies.
     pub is_at_rest: bool,
-    /// Messages for subscribers that processes that have ended have dropped for want of room.
+    /// Messages for subscribers that ended processes have dropped for want of room.
     pub copies_dropped: u64,
-    /// Processes that had messages for subscribers in memory alone, as a log had no room.
+    /// Processes that had messages for subscribers in memory alone, because a log had no room.
     pub(crate) unstored_in: BTreeSet<u32>,
-    /// Processes that had a log without room: they may have refused messages.
+    /// Processes with a log without room: they may have refused messages.
     pub(crate) full_in: BTreeSet<u32>,
 }
 
 impl Judge {
-    /// Nothing has happened yet.
+    /// A judge of a run that has not begun.
     #[must_use]
     pub fn new(sinks: usize) -> Self {
         Self {
@@ -118,12 +120,12 @@ impl Judge {
         }
     }
 
-    /// Something is wrong; the first is what counts.
+    /// Notes a failure; only the first one counts.
     pub fn fails(&mut self, what: &'static str, text: String) {
         self.failure.get_or_insert(Failure { what, text });
     }
 
-    /// Whether nothing was wrong so far.
+    /// Whether there was no failure so far.
     #[must_use]
     pub const fn is_well(&self) -> bool {
         self.failure.is_none()
@@ -135,7 +137,7 @@ impl Judge {
         self.failure.as_ref()
     }
 
-    /// Whether a consequence of a known fault is let pass; its cause must have been there.
+    /// Tolerates a consequence of a known fault, if the run is lenient. The cause must have occurred.
     pub(crate) fn tolerates(&mut self, what: Tolerated) -> bool {
         let tolerates = self.lenient && TOLERATED.iter().any(|(known, _)| *known == what);
         if tolerates {
@@ -177,7 +179,7 @@ impl Counted {
 }
 
 impl World {
-    /// What a sink has counted so far.
+    /// A sink's counters so far.
     #[must_use]
     pub fn counted(&self, sink: usize) -> Counted {
         let mut counted = self.judge.past[sink];
@@ -196,7 +198,7 @@ impl World {
             || self.judge.filed.contains_key(&(message, sink))
     }
 
-    /// Whether Kafka has what an answer of this sink promises; what the disk promises shows later.
+    /// Whether Kafka has the rows that an answer of this sink promises. A promise of the disk is checked later.
     fn is_at_its_level(&self, message: u32, sink: usize) -> bool {
         let plan = &self.settings.sinks[sink];
         let kafka = &self.clusters[plan.cluster];
@@ -209,7 +211,7 @@ impl World {
         }
     }
 
-    /// A message has been answered: it must be where its sinks say.
+    /// Checks an answered message: it must be where its sinks promise.
     pub(crate) fn judge_answer(&mut self, message: u32, success: bool) {
         if self.is_traced() {
             let Message { qos, topic, sends, attempts, .. } = &self.messages[message as usize];
@@ -237,7 +239,7 @@ impl World {
             }
             let there = self.is_at_its_level(message, sink);
             let dead = self.is_dead_lettered(message, sink as u8);
-            // What was dropped to make room counts as taken; how many that may be shows in the end.
+            // A message that was dropped to make room counts as taken; how many may be dropped is checked at the end.
             let excused = expires || self.may_drop() || self.judge.excused.contains(&message);
             if !there && !dead && !excused {
                 let text = format!("message {message} was answered at {level:?}, and sink {sink} does not have it");
@@ -246,11 +248,12 @@ impl World {
         }
     }
 
-    /// An orderly stop of a shard leaves no row of sinks that are on the disk, or saved to it, if the disk is well.
+    /// Checks that an orderly stop of a shard leaves no row of sinks that are on the disk, or saved to it, if the disk
+    /// works.
     pub(crate) fn judge_stop(&mut self, shard: usize, rows_left: u64) {
         let saved = |sink: &SinkPlan| matches!(sink.buffer, Buffer::Disk | Buffer::HybridSaved);
         let well = self.disks_sick_until.saturating_add(10 * S) < self.time;
-        // What has gone on to the dead letters from memory alone is left.
+        // Rows that have gone on to the dead letters from memory alone are left.
         let refused = self.plan.poison || !self.refused.is_empty();
         // Wills that find no room are left, and are no rows of a sink yet.
         let host = self.process.as_ref().and_then(|process| process.hosts.get(shard));
@@ -261,7 +264,7 @@ impl World {
         }
     }
 
-    /// What each shard has published must add up.
+    /// Checks that the published counters of each shard are consistent.
     pub(crate) fn check_board(&mut self, boards: &[Vec<u64>]) {
         let Some(process) = &self.process else { return };
         if subscribers::is_log_full(process, boards) {

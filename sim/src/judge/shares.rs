@@ -1,5 +1,5 @@
-//! Shared subscriptions (J9): a message of QoS 2 goes to one member, one of QoS 1 to another one only once the first cannot have it any
-//! more, and what was answered reaches one of them.
+//! Shared subscriptions (J9): a message of QoS 2 goes to one member, a message of QoS 1 to another one only once the first cannot have
+//! it any more, and an answered message reaches one of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use crate::device::Message;
 use crate::subscriber::{Asked, Copy, Subscriber};
 use crate::world::World;
 
-/// Who got a message.
+/// A member that got a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Holder {
     /// Index of the subscriber.
@@ -28,25 +28,25 @@ impl Holder {
 /// A shared subscription.
 #[derive(Debug)]
 pub struct Share {
-    /// Its filter, without its name.
+    /// Topic filter, without the share name.
     pub filter: String,
-    /// Who got what, each member's session once.
+    /// The members that got each message, each member's session once.
     got: BTreeMap<u32, Vec<Holder>>,
-    /// Messages that it had in memory alone, as a log had no room, when the process ended.
+    /// Messages that were in memory alone, because a log had no room, when the process ended.
     unstored: BTreeSet<u32>,
-    /// By process: when it last had no member with a kept session, so that messages waited for it in memory alone.
+    /// By process: the last time without a member with a kept session, when messages were queued in memory alone.
     unkept: BTreeMap<u32, u64>,
 }
 
 impl Share {
-    /// Nothing has come.
+    /// A shared subscription without any copy.
     pub(crate) const fn new(filter: String) -> Self {
         Self { filter, got: BTreeMap::new(), unstored: BTreeSet::new(), unkept: BTreeMap::new() }
     }
 }
 
 impl World {
-    /// A copy for a member, of a message that is the one it says.
+    /// Checks a copy for a member, with the right topic and payload.
     pub(crate) fn check_share_copy(
         &mut self,
         (index, share): (usize, usize),
@@ -59,7 +59,7 @@ impl World {
         let is_doubtful = self.is_doubtful(member.doubted_until, number);
         let asks = match copy.asked {
             Asked::Never => false,
-            // What it has not acknowledged it may be sent again.
+            // A message that the client has not acknowledged may be sent again.
             Asked::Gone(_) => copy.dup,
             _ => true,
         };
@@ -70,7 +70,8 @@ impl World {
         if copy.retain || copy.qos != message.qos.min(wish.qos) || copy.identifiers != identifiers {
             return Err(("J7", format!("QoS {}, RETAIN {}, {:?}", copy.qos, copy.retain, copy.identifiers)));
         }
-        // What waited in memory alone is taken for another message when its publisher repeats it to the next process.
+        // A message that was queued in memory alone is taken for a new one when its publisher repeats it to the next
+        // process.
         let in_memory = || {
             let unkept = |life| self.shares[share].unkept.get(life).is_some_and(|until| *until >= message.sent_at);
             let mut lives = message.attempts.iter().map(|(_, life)| life);
@@ -91,7 +92,7 @@ impl World {
         if copy.qos == 2 && copy.is_handed_on && with_qos_2 >= most {
             return Err(("J9", format!("QoS 2, which another one has: {:?}", others().collect::<Vec<_>>())));
         }
-        // It is still there, on the connection on which it came.
+        // The other holder still has the message, on the connection on which it came.
         let has_it = |other: &&Holder| {
             let of = &self.subscribers[other.member];
             let stays = of.socket.is_some() && of.connections == other.connection && other.life == self.life;
@@ -112,13 +113,13 @@ impl World {
         Ok(())
     }
 
-    /// Messages that a member of a shared subscription has to have, and none has (J1).
+    /// Messages that a member of a shared subscription must have, and none has (J1).
     fn missing_of_share(&self, number: usize) -> Vec<u32> {
         let share = &self.shares[number];
         let members = || self.subscribers.iter().filter(|member| member.share == Some(number));
         let is_due = |message: &Message| {
             let had = |member: &Subscriber| member.matching(&message.topic).any(|(_, wish)| wish.had(message.sent_at));
-            // A member that has lost its session since may have had it [MQTT-4.8.2-5].
+            // A member that has lost its session since then may have had the message [MQTT-4.8.2-5].
             let may_have_ended = |member: &Subscriber| member.wishes[0].qos == 2 && member.ended_at >= message.sent_at;
             message.is_promised()
                 && members().any(|member| member.kept && had(member))
@@ -130,12 +131,12 @@ impl World {
         missing.map(|(number, _)| number).filter(|number| !is_excused(number)).collect()
     }
 
-    /// What shared subscriptions lack, each with its number.
+    /// Messages that shared subscriptions lack, each with the number of the shared subscription.
     pub(crate) fn missing_of_shares(&self) -> impl Iterator<Item = (usize, Vec<u32>)> + '_ {
         (0..self.shares.len()).map(|share| (share, self.missing_of_share(share)))
     }
 
-    /// A member has done or heard something.
+    /// Notes whether a shared subscription has no member with a kept session, after an action or a packet of a member.
     pub(crate) fn note_unkept(&mut self, index: usize) {
         let Some(share) = self.subscribers[index].share else { return };
         let mut members = self.subscribers.iter().filter(|member| member.share == Some(share));
@@ -144,7 +145,7 @@ impl World {
         }
     }
 
-    /// The process has ended. What waited in memory alone, as a log had no room, may be lost.
+    /// Notes the end of the process: messages that were queued in memory alone, because a log had no room, may be lost.
     pub(crate) fn note_unstored_of_shares(&mut self) {
         for share in 0..self.shares.len() {
             let missing = self.missing_of_share(share);

@@ -1,5 +1,6 @@
-//! What sources must keep (F5 to F8 of `docs/RULES.md`). A commit is judged when it is taken: each record below it must be over for every client
-//! that has been there since before the record was written. Each copy is judged when it comes, and what is missing when all is at rest.
+//! Promises of sources (F5 to F8 of `docs/RULES.md`). A commit is judged when it is accepted: each record below it must be settled for every
+//! client that has been there since before the record was written. Each copy is judged when it comes, and missing ones when everything is at
+//! rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,44 +18,45 @@ use crate::world::World;
 /// A partition, an MQTT topic, and the QoS of record and copy.
 type Line = ((String, i32), String, [u8; 2]);
 
-/// What the session of one subscriber has had of records.
+/// A subscriber's state regarding records.
 #[derive(Debug, Default)]
 struct Had {
-    /// The session and the connection that this is of.
+    /// The session and the connection that the state is of.
     of: (u32, u32),
-    /// It has been greeted once.
+    /// Whether the connection has had its CONNACK.
     was_greeted: bool,
-    /// Records that its client has acknowledged.
+    /// Records that the client has acknowledged.
     answered: BTreeSet<u32>,
-    /// The process in which each came first, and how often it was handed on at QoS 2.
+    /// The process in which each record came first, and the number of times it was handed on at QoS 2.
     got: BTreeMap<u32, (u32, u32)>,
-    /// The newest offset of each.
+    /// The newest offset of each line.
     newest: BTreeMap<Line, i64>,
-    /// When a connection ended last, and a kept session.
+    /// Time when a connection ended last, and time when a kept session did.
     ended_at: [u64; 2],
 }
 
-/// What the judge of sources knows.
+/// State of the judge of sources.
 #[derive(Debug, Default)]
 pub(crate) struct Judged {
-    /// Commits of each cluster that were looked at.
+    /// Number of checked commits of each cluster.
     commits: Vec<usize>,
-    /// Records of each partition, in the order of writing, that lie below a commit that was looked at.
+    /// Number of records of each partition, in the order of writing, below a checked commit.
     below: BTreeMap<(String, i32), usize>,
     by_subscriber: Vec<Had>,
-    /// Records that somebody has: its client has acknowledged it, its kept session got it, or it came at QoS 0.
+    /// Records that some client has: it has acknowledged the record, its kept session got it, or the record came at QoS
+    /// 0.
     had: BTreeSet<u32>,
-    /// What was committed when this process started.
+    /// Committed offsets when this process started.
     floor: BTreeMap<(String, i32), i64>,
-    /// A commit came late, over a connection that was given up.
+    /// Whether a commit came late, over a connection that was given up.
     is_late: bool,
-    /// Messages that processes that have ended have dropped for want of a subscriber.
+    /// Messages that ended processes have dropped for want of a subscriber.
     unwanted: u64,
-    /// Copies of records that came.
+    /// Number of copies of records that came.
     pub(crate) copies: u64,
 }
 
-/// Messages of sources that a process has counted as without a subscriber, or as lost by the one they had.
+/// Messages of sources that a process has counted as without a subscriber, or as lost by their only one.
 fn unwanted(process: &Process) -> u64 {
     let of = |source| {
         of_source(process, source, SourceMetric::NoSubscriber) + of_source(process, source, SourceMetric::Lost)
@@ -62,18 +64,18 @@ fn unwanted(process: &Process) -> u64 {
     (0..process.layout.sources).map(of).sum()
 }
 
-/// A number of a source, all shards together.
+/// A counter of a source, summed over all shards.
 fn of_source(process: &Process, source: usize, metric: SourceMetric) -> u64 {
     process.hosts.iter().map(|host| host.board.read()[process.layout.source(source, metric)]).sum()
 }
 
-/// Whether a process has read its records under one assignment, as these counters of it say.
+/// Whether a process has read its records under one assignment, according to its counters.
 pub(super) fn is_one_assignment(count: impl Fn(SourceMetric) -> u64) -> bool {
     count(SourceMetric::Rebalances) <= 1 && count(SourceMetric::MembershipsLost) + count(SourceMetric::Resets) == 0
 }
 
 impl World {
-    /// Notes what a subscriber's session is, where it has changed.
+    /// Notes changes of a subscriber's session and connection.
     pub(crate) fn note_reader(&mut self, index: usize) {
         if self.settings.sources.is_empty() {
             return;
@@ -82,7 +84,8 @@ impl World {
         all.resize_with(self.subscribers.len(), Had::default);
         let (had, subscriber) = (&mut all[index], &self.subscribers[index]);
         let now = (subscriber.sessions, subscriber.connections);
-        // Before it was greeted it had nothing. A session that it has given up may be there until it is greeted again.
+        // Without a CONNACK the connection had no records. A session that the client has given up may exist until its
+        // next CONNACK.
         let (connection_ends, session_ends) =
             (now.1 != had.of.1 && had.was_greeted, now.0 != had.of.0 && had.was_greeted);
         if connection_ends {
@@ -98,7 +101,7 @@ impl World {
         had.of = now;
     }
 
-    /// A subscriber has acknowledged these messages.
+    /// Notes that a subscriber has acknowledged these messages.
     pub(crate) fn note_answers(&mut self, index: usize, answered: &[u32]) {
         if self.has_instances() {
             let session = self.subscribers[index].sessions;
@@ -114,7 +117,7 @@ impl World {
         judged.by_subscriber[index].answered.extend(records);
     }
 
-    /// The process starts: it reads on from what is committed.
+    /// Notes the committed offsets, from which a starting process reads on.
     pub(crate) fn note_floor(&mut self) {
         if self.settings.sources.is_empty() {
             return;
@@ -129,14 +132,14 @@ impl World {
         self.sources.judged.floor = floor;
     }
 
-    /// The process has ended: what it has counted is added.
+    /// Adds the counters of a process that has ended.
     pub(crate) fn note_unwanted(&mut self, process: &Process) {
         self.sources.judged.unwanted += unwanted(process);
     }
 
     // ---- at each commit ----
 
-    /// Looks at the commits that were taken since.
+    /// Checks the commits since the last check.
     pub(crate) fn judge_commits(&mut self) {
         let mut seen = std::mem::take(&mut self.sources.judged.commits);
         seen.resize(self.clusters.len(), 0);
@@ -156,8 +159,8 @@ impl World {
         self.sources.judged.commits = seen;
     }
 
-    /// With `[broker]` a process reads again from the positions of its slots, and commits as it does: one that stood still may do so while its successor
-    /// begins, which then reads from there.
+    /// Lowers the floor to a commit. With `[broker]` a process reads again from the positions of its slots, and commits accordingly: a frozen process
+    /// that goes on may do so while its successor begins, which then reads from there.
     fn lower_floor(&mut self, commit: &Commit) {
         let floor = self.sources.judged.floor.get_mut(&(commit.topic.clone(), commit.partition));
         if let Some(floor) = floor.filter(|_| self.settings.broker.is_some()) {
@@ -191,7 +194,7 @@ impl World {
         self.sources.judged.below.insert(at, end);
     }
 
-    /// Who has not had a record that a commit passes, though a client has been there for it all along, and nothing but memory has its copy.
+    /// A subscriber without a record that a commit passes, although its client has been there all along and only memory has its copy.
     fn open_for(&self, number: u32, record: &Record, commit: &Commit) -> Option<String> {
         let source = &self.settings.sources[record.source];
         let is_released = source.release_after_s.is_some_and(|after| commit.time >= record.written_at + after * S);
@@ -199,7 +202,7 @@ impl World {
             return None;
         }
         self.subscribers.iter().enumerate().find_map(|(index, one)| {
-            // A client may wait for a process that stands still, and that another one has replaced.
+            // A client may wait for a process that is frozen, and that another one has replaced.
             let is_served = one.socket.and_then(|socket| self.sockets.get(&socket));
             let is_served = is_served.is_some_and(|socket| self.broker.is_newest(socket.life));
             let is_here = is_served && one.is_greeted() && one.greeted_at < record.written_at;
@@ -213,7 +216,7 @@ impl World {
 
     // ---- at each copy ----
 
-    /// A copy of a record has come.
+    /// Judges a copy of a record that has come.
     pub(crate) fn judge_record_copy(&mut self, index: usize, copy: &Copy) {
         self.note_reader(index);
         let name = self.subscribers[index].name.clone();
@@ -243,19 +246,20 @@ impl World {
         let Some(offset) = self.offset_of(record) else { return Err(("J5", "its leader had lost it".into())) };
         let subscriber = &self.subscribers[index];
         check_qos(subscriber, record, copy)?;
-        // What was had to be delivered since before it was written comes in order: at QoS 0, if its client has been there.
+        // Records come in order that had to be delivered since before they were written; at QoS 0, only if the client has
+        // been there.
         let was_there = copy.qos > 0 || subscriber.greeted_at < record.written_at;
         let is_due = was_there && qos_of(subscriber, record, record.written_at).is_some();
         let (at, line) = (record.at.clone(), (record.at.clone(), record.topic.clone(), [record.qos, copy.qos]));
         let is_safe = copy.qos == 0 || subscriber.kept;
-        // With `[broker]` the log of its slot knows what a kept session has.
+        // With `[broker]` the log of a slot knows the messages of a kept session.
         let is_doubtful = self.is_doubtful(subscriber.doubted_until, number);
         let is_left_out = self.has_left_out();
         let is_known =
             self.settings.broker.is_some() && subscriber.kept && copy.qos > 0 && is_due && !is_doubtful && !is_left_out;
         let floor = self.sources.judged.floor.get(&at).copied().unwrap_or(0);
         let (life, is_late) = (self.life, self.sources.judged.is_late);
-        // It can have been read in no other process, and not under another assignment.
+        // The record cannot have been read in another process, or under another assignment.
         let is_read_once = self.process.as_ref().is_some_and(|process| {
             let count = |metric| {
                 (0..process.layout.sources).map(|source| of_source(process, source, metric)).max().unwrap_or(0)
@@ -282,7 +286,7 @@ impl World {
             }
             None => {}
             Some(_) if copy.dup => {}
-            // A record that is read again is another message to its subscribers.
+            // A record that is read again is a new message to its subscribers.
             Some(_) if first_life < life && offset < floor && !is_late && !is_doubtful => {
                 return Err((
                     "again",
@@ -303,7 +307,7 @@ impl World {
         Ok(())
     }
 
-    /// Records that were written, copies of them that came, and commits that were taken.
+    /// Numbers of records that were written, of copies of them that came, and of accepted commits.
     pub(crate) fn read(&self) -> [u64; 3] {
         let commits = self.clusters.iter().filter_map(|of| of.groups()).map(|groups| groups.commits.len() as u64).sum();
         [self.sources.records.len() as u64, self.sources.judged.copies, commits]
@@ -311,7 +315,7 @@ impl World {
 
     // ---- while it runs ----
 
-    /// A window is never longer than it may be (F8).
+    /// Checks that windows keep to their bounds (F8).
     pub(crate) fn check_windows(&mut self, boards: &[Vec<u64>]) {
         let Some(process) = &self.process else { return };
         let mut wrong = None;
@@ -334,14 +338,14 @@ impl World {
 
     // ---- at the end ----
 
-    /// Records that a subscriber has to have, and has not.
+    /// Records that a subscriber must have, and has not.
     pub(crate) fn missing_records(&self, subscriber: &Subscriber) -> Vec<u32> {
         let is_missing = |(number, record): (u32, &Record)| {
             let source = &self.settings.sources[record.source];
             let is_due = match qos_of(subscriber, record, record.written_at) {
                 None => false,
                 Some(0) => subscriber.greeted_at < record.written_at,
-                // The group has moved on, and a crash has taken what only memory had.
+                // The group has moved on, and a crash has removed copies in memory alone.
                 Some(_) => source.release_after_s.is_none() || self.judge.ends.is_empty(),
             };
             let is_there = || !record.is_bad && self.offset_of(record).is_some();
@@ -370,7 +374,7 @@ impl World {
         behind
     }
 
-    /// Whether all is read, committed, and with those that must have it.
+    /// Whether all records are read, committed, and delivered to the subscribers that must have them.
     pub(crate) fn has_read_all(&self) -> bool {
         if self.settings.sources.is_empty() {
             return true;
@@ -379,7 +383,7 @@ impl World {
         self.behind().is_empty() && missing as u64 <= self.copies_dropped()
     }
 
-    /// Whether all but the slow subscriber have what they must, of partitions that it gets nothing from.
+    /// Whether all subscribers but the slow one have their records, in partitions that the slow one gets nothing from.
     pub(crate) fn others_have_theirs(&self) -> bool {
         let Some(slow) = self.subscribers.get(self.plan.subscribers - 1) else { return true };
         let mut held: BTreeSet<&(String, i32)> = BTreeSet::new();
@@ -397,7 +401,7 @@ impl World {
             && self.behind().iter().all(|(at, ..)| held.contains(at))
     }
 
-    /// What is missing when time is up, or all is at rest.
+    /// Checks for missing records when time is up, or everything is at rest.
     pub(crate) fn judge_sources(&mut self) {
         if self.settings.sources.is_empty() {
             return;
@@ -433,7 +437,7 @@ impl World {
         }
     }
 
-    /// Whether the process reads everything, and nothing of it is open: its shards have said so.
+    /// Whether the process reads everything and has nothing open, according to its shards.
     pub(crate) fn has_nothing_open(&self) -> bool {
         let Some(process) = self.process.as_ref().filter(|process| process.has_started()) else { return false };
         let is_over = |(source, plan): (usize, &SourcePlan)| {
@@ -450,7 +454,7 @@ impl World {
             && self.subscribers.iter().all(Subscriber::is_at_rest)
     }
 
-    /// An orderly stop at rest has committed everything (F6): nothing comes twice.
+    /// Checks that an orderly stop at rest has committed everything (F6), so that nothing comes twice.
     pub(crate) fn judge_last_commit(&mut self) {
         let behind = self.behind();
         if !behind.is_empty() {
@@ -458,9 +462,9 @@ impl World {
         }
     }
 
-    /// Where each record was read once, its counters say exactly what has become of all.
+    /// Checks that counters account exactly for all records, where each record was read once.
     fn judge_counts(&mut self) {
-        // Messages of devices are records, too.
+        // Messages of devices are records as well.
         let are_records = self.settings.broker.is_none();
         let is_known = self.judge.ends.is_empty() && are_records;
         let Some(process) = self.process.as_ref().filter(|_| is_known) else { return };
@@ -495,13 +499,13 @@ impl World {
         }
     }
 
-    /// Records that nobody has had, and that nobody had who has left since with what only it knew of.
+    /// Records that no client has had, except those that a client may have had and taken along when its connection or session ended.
     fn had_by_nobody(&self) -> Vec<u32> {
         let judged = &self.sources.judged;
         let may_have_gone = |record: &Record| {
             self.subscribers.iter().zip(&judged.by_subscriber).any(|(one, had)| {
                 let mut wishes = one.wishes.iter().filter(|wish| matches(&wish.filter, &record.topic));
-                // What is handed on at QoS 0 may be on its way when a connection ends; a kept session may be given up with what it has.
+                // A message at QoS 0 may be in flight when a connection ends; a kept session may be given up with its messages.
                 let at_0 = wishes.clone().any(|wish| wish.qos == 0 || record.qos == 0);
                 let is_away = at_0 && had.ended_at[0] >= record.written_at;
                 is_away || (wishes.next().is_some() && one.kept && had.ended_at[1] >= record.written_at)
@@ -509,7 +513,7 @@ impl World {
         };
         let is_lost = |(number, record): (u32, &Record)| {
             let is_released = self.settings.sources[record.source].release_after_s.is_some();
-            // One that is retained has its home, and is not counted.
+            // A retained message stays in Kafka, and is not counted.
             let is_open = !record.is_bad && !record.retain && !is_released && !judged.had.contains(&number);
             (is_open && self.offset_of(record).is_some() && !may_have_gone(record)).then_some(number)
         };
@@ -517,13 +521,13 @@ impl World {
     }
 }
 
-/// The QoS at which a subscriber gets a record that was written at this time; `None`: it need not.
+/// The QoS at which a subscriber must get a record that was written at this time; `None`: it need not get it.
 fn qos_of(subscriber: &Subscriber, record: &Record, time: u64) -> Option<u8> {
     let had = subscriber.matching(&record.topic).filter(|(_, wish)| wish.had(time));
     had.map(|(_, wish)| wish.qos).max().map(|highest| highest.min(record.qos))
 }
 
-/// Some filter asks for it, and its QoS is the lower one.
+/// Checks that some filter matches the record, and that the copy's QoS is the lower one of both.
 fn check_qos(subscriber: &Subscriber, record: &Record, copy: &Copy) -> Result<(), (&'static str, String)> {
     let asking: Vec<&Wish> =
         subscriber.matching(&record.topic).map(|(_, wish)| wish).filter(|wish| wish.asked != Asked::Never).collect();

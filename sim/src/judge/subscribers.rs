@@ -1,5 +1,5 @@
-//! What subscribers must get, and may not: the rules J of docs/internals/FAULTS.md. Each copy is judged when it comes, by
-//! what its session has got before; what is missing shows at rest.
+//! Copies that subscribers must get, and must not: the rules J of docs/internals/FAULTS.md. Each copy is judged when it
+//! comes, by the copies that its session has got before; missing ones show at rest.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -12,18 +12,18 @@ use crate::subscriber::{Asked, Copy, Subscriber, Wish};
 use crate::time::S;
 use crate::world::World;
 
-/// What a session of a subscriber has got.
+/// The messages that a session of a subscriber has got.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// Messages, and how many copies of each were handed on at QoS 2.
+    /// Messages, each with the number of copies that were handed on at QoS 2.
     got: BTreeMap<u32, u64>,
     /// The newest message of each publisher, topic and quality of service.
     newest: BTreeMap<Line, u32>,
-    /// The same of this connection alone.
+    /// The newest message of each line on this connection.
     newest_here: BTreeMap<Line, u32>,
-    /// Messages that came on this connection.
+    /// Messages that have come on this connection.
     here: BTreeSet<u32>,
-    /// All copies that came.
+    /// Number of copies that came.
     pub(crate) copies: u64,
 }
 
@@ -41,24 +41,24 @@ impl Ledger {
         self.got.contains_key(&message)
     }
 
-    /// A message has come.
+    /// Notes a message that has come.
     pub(crate) fn note(&mut self, message: u32) {
         self.got.entry(message).or_default();
     }
 
-    /// Messages that have come.
+    /// Number of messages that have come.
     pub(crate) fn count(&self) -> usize {
         self.got.len()
     }
 }
 
-/// What was dropped for want of room, as the shards of a process have counted it.
+/// Copies dropped for want of room, as the shards of a process have counted them.
 pub(crate) fn dropped(process: &Process) -> u64 {
     let counted = [ShardMetric::CopiesQueueFull, ShardMetric::CopiesSlow];
     counted.iter().map(|metric| process.number(*metric)).sum()
 }
 
-/// Whether a shard's log has no room for another message, as far as its numbers tell.
+/// Whether a shard's log has no room for another message, according to its counters.
 pub(crate) fn is_log_full(process: &Process, boards: &[Vec<u64>]) -> bool {
     process.kept_max > 0
         && boards.iter().any(|values| {
@@ -67,10 +67,11 @@ pub(crate) fn is_log_full(process: &Process, boards: &[Vec<u64>]) -> bool {
         })
 }
 
-/// Segments that messages leave free, and the one that is being written.
+/// Segments that messages leave free, the one that is being written included.
 const SEGMENTS_LEFT: u64 = 6;
 
-/// Whether a shard's log may have no room for another message: it leaves more room than rows do, and no number tells how much there is.
+/// Whether a shard's log may have no room for another message. A message leaves more room than rows do, and no counter tells how much
+/// there is.
 pub(crate) fn may_be_full(process: &Process) -> bool {
     process.kept_max > 0
         && process.hosts.iter().any(|host| {
@@ -80,7 +81,7 @@ pub(crate) fn may_be_full(process: &Process) -> bool {
 }
 
 impl World {
-    /// A copy has come.
+    /// Judges a copy that has come.
     pub(crate) fn judge_copy(&mut self, index: usize, copy: &Copy) {
         let name = self.subscribers[index].name.clone();
         self.note(|| {
@@ -113,23 +114,24 @@ impl World {
             return Err(wrong);
         }
         let most = if is_doubtful { u64::MAX } else { self.copies_at_most(number) };
-        // Who was not there for it, got it at QoS 0, or had no room, may get it when its publisher repeats it.
+        // A client that was away, got the message at QoS 0, or had no room may get it when its publisher repeats it.
         let was_kept = |wish: &Wish| wish.qos > 0 && wish.had(message.sent_at);
         let was_due = copy.qos > 0 && subscriber.matching(&message.topic).any(|(_, wish)| was_kept(wish));
         let lacks = !was_due || self.was_refused(number) || self.copies_dropped() > 0 || message.expiry_s.is_some();
         let is_read_again = self.may_be_read_again();
-        // The log of its slot knows what a kept session has.
+        // The log of a slot knows the messages of a kept session.
         let is_known = !is_read_again || was_due && subscriber.kept && !self.has_left_out();
         let most = if is_known { most } else { u64::MAX };
         let may_be_late = message.is_will
             || is_doubtful
             || (message.sends > 1 && lacks)
-            // Records that a process reads again come to who was not due them as well, and at QoS 0 to who has had younger ones.
+            // Records that a process reads again also come to clients that need not get them, and at QoS 0 to clients that have
+            // had younger ones.
             || !is_known;
-        // A will is published by each process until the log has it.
+        // Each process publishes a will until the log has it.
         let is_sent_once = message.sends == 1 && !message.is_will && !is_doubtful && is_known;
         let line = (message.device, message.topic.clone(), [message.qos, copy.qos]);
-        // Its last record may come after those of younger messages.
+        // The message's last record may come after the records of younger messages.
         let has_many_records = self.settings.broker.is_some() && message.sends > 1;
         let ledger = &mut self.subscribers[index].ledger;
         ledger.copies += 1;
@@ -137,7 +139,7 @@ impl World {
         let handed_on = ledger.got.entry(number).or_default();
         *handed_on += u64::from(copy.is_handed_on && copy.qos == 2 && !copy.retain);
         if copy.retain {
-            // What is sent again comes in the order in which it was first sent.
+            // Repeated copies come in the order in which they were first sent.
             return if copy.dup || is_doubtful || is_read_again || has_many_records {
                 Ok(())
             } else {
@@ -147,7 +149,7 @@ impl World {
         if copy.qos == 2 && *handed_on > most {
             return Err(("J2", format!("handed on {handed_on} times at QoS 2, {most} are allowed")));
         }
-        // At QoS 1 a client is sent a message before its log has it.
+        // At QoS 1 a client gets a message before its log has it.
         let may_lack_dup = is_read_again && copy.qos < 2;
         if !is_first && is_sent_once && !copy.dup && !may_lack_dup {
             return Err(("J4", "it comes again without DUP".into()));
@@ -161,7 +163,7 @@ impl World {
         if is_sent_once { ascends(&mut ledger.newest_here, &line, number) } else { Ok(()) }
     }
 
-    /// What has expired before the process began does not come, and of the others each copy says how long it may still be of use.
+    /// Checks that no message comes that expired before the process began, and that each copy has the right remaining lifetime.
     fn judge_expiry(&self, index: usize, copy: &Copy) -> Result<(), (&'static str, String)> {
         let message = &self.messages[copy.message as usize];
         let given = message.expiry_s.filter(|_| self.subscribers[index].is_v5());
@@ -177,8 +179,8 @@ impl World {
         else {
             return Ok(());
         };
-        // It was there when it was answered. What was sent again may have been taken once more. Where the clock was set back it may live
-        // longer.
+        // The message was taken when it was answered. A repeat may have been taken once more. Where the clock was set back, the message
+        // may live longer.
         let is_over = answered + u64::from(expiry_s) * S < process.started_at;
         if is_over && message.sends == 1 && !self.clock_fell_back {
             return Err(("expired", format!("answered at {answered}, for {expiry_s} s")));
@@ -186,19 +188,20 @@ impl World {
         Ok(())
     }
 
-    /// How often a session may be given a message at QoS 2: once for each session of its publisher in which it was sent.
+    /// Bound on the number of times that a session may get a message at QoS 2: once for each session of its publisher in
+    /// which it was sent.
     pub(crate) fn copies_at_most(&self, number: u32) -> u64 {
         let message = &self.messages[number as usize];
         if message.is_will || message.is_poison() || self.was_refused(number) {
             return u64::MAX;
         }
         if self.may_be_read_again() {
-            // Each record is a message.
+            // Each record is a message of its own.
             return (self.clusters[0].copies(number, 0).count() as u64).max(1);
         }
         let attempts = self.devices[message.device].attempts(number, &self.messages, self.life);
         match &self.settings.spool {
-            // Another number of shards forgets exchanges that are open.
+            // A start with another number of shards forgets open exchanges.
             Some(_) => {
                 let of = attempts.iter().map(|(session, life)| (session, self.moves_before(*life)));
                 of.collect::<HashSet<_>>().len() as u64
@@ -208,13 +211,14 @@ impl World {
         .max(1)
     }
 
-    /// Starts with another number of shards up to that of a process.
+    /// Number of starts with another number of shards up to the start of a process.
     fn moves_before(&self, life: u32) -> usize {
         let lives = &self.lives[..(life as usize).min(self.lives.len())];
         lives.windows(2).filter(|two| two[0].shards != two[1].shards).count()
     }
 
-    /// Whether what a log had of a message for a subscriber was damaged: of its end, or of the subscriber's session.
+    /// Whether a log's records of a message for a subscriber were damaged: of the message's end, or of the subscriber's
+    /// session.
     pub(crate) fn is_doubtful(&self, until: u64, number: u32) -> bool {
         let Some(sent_at) = self.messages.get(number as usize).map(|message| message.sent_at) else {
             return self.record(number).is_none_or(|record| record.written_at < until);
@@ -222,7 +226,7 @@ impl World {
         self.judge.excused.contains(&number) || self.judge.again.contains(&number) || sent_at < until
     }
 
-    /// The process has ended. Of messages that were damaged the next one may not know that clients have them.
+    /// Notes the end of the process: the next one may not know which clients have the damaged messages.
     pub(crate) fn subscribers_may_not_be_told(&mut self) {
         let mut subscribers = std::mem::take(&mut self.subscribers);
         for subscriber in &mut subscribers {
@@ -232,8 +236,8 @@ impl World {
         self.subscribers = subscribers;
     }
 
-    /// The process has ended. What it had in memory alone, as a log had no room, may be lost: of messages that were answered then the disks
-    /// tell which these are.
+    /// Notes the end of the process: messages in memory alone, because a log had no room, may be lost. For messages that were answered
+    /// meanwhile, the disks tell which ones.
     pub(crate) fn note_unstored(&mut self) {
         self.note_too_large();
         if self.judge.tight.is_empty() {
@@ -256,8 +260,8 @@ impl World {
         }
     }
 
-    /// The process has ended, or another one replaces it. With `[broker]` a message that no entry of the log takes waits in memory alone for a client that
-    /// has left since: no record stays open for it.
+    /// Notes the end of the process, or its replacement by another one. With `[broker]` a message that no entry of the log takes is queued in memory alone
+    /// for a client that has left since: no record stays open for it.
     pub(crate) fn note_too_large(&mut self) {
         let Some(broker) = self.settings.broker else { return };
         for (index, subscriber) in self.subscribers.iter().enumerate().filter(|(_, one)| one.kept) {
@@ -270,13 +274,13 @@ impl World {
         }
     }
 
-    /// Messages that a subscriber has to have, and has not (J1).
+    /// Messages that a subscriber must have, and has not (J1).
     pub(crate) fn missing(&self, (index, subscriber): (usize, &Subscriber)) -> Vec<u32> {
         if subscriber.share.is_some() {
             return Vec::new();
         }
         let is_due = |message: &Message| {
-            // At QoS 0 nothing is kept.
+            // Messages at QoS 0 are not kept.
             let was_there = |wish: &Wish| wish.qos > 0 || subscriber.greeted_at < message.sent_at;
             let is_due = |wish: &Wish| wish.had(message.sent_at) && was_there(wish);
             message.is_promised() && subscriber.matching(&message.topic).any(|(_, wish)| is_due(wish))
@@ -288,8 +292,8 @@ impl World {
         missing.map(|(number, _)| number).filter(|number| !is_excused(*number)).collect()
     }
 
-    /// The last retained message of each topic that a subscriber has asked for on this connection, where it has not come (J8). It may
-    /// have been dropped, as any other.
+    /// The last retained message of each topic that a subscriber has asked for on this connection, where it has not come (J8). Like
+    /// any other message it may have been dropped.
     fn missing_states(&self, subscriber: &Subscriber) -> Vec<u32> {
         if self.copies_dropped() > 0 || subscriber.share.is_some() {
             return Vec::new();
@@ -314,13 +318,13 @@ impl World {
         due.map(|(_, number)| number).filter(|number| !subscriber.ledger.has(*number)).collect()
     }
 
-    /// Copies that were dropped for want of room, as all processes have counted them.
+    /// Copies dropped for want of room, as all processes have counted them.
     pub(crate) fn copies_dropped(&self) -> u64 {
         let others: u64 = self.broker.others.values().map(dropped).sum();
         self.judge.copies_dropped + self.process.as_ref().map_or(0, dropped) + others
     }
 
-    /// Whether all subscribers have what they must, but for what was dropped.
+    /// Whether all subscribers have their messages, except as many as were dropped.
     pub(crate) fn has_delivered(&self) -> bool {
         let of_one = |one: (usize, &Subscriber)| (self.missing(one).len() + self.missing_states(one.1).len()) as u64;
         let of_shares = self.missing_of_shares().map(|(_, missing)| missing.len() as u64);
@@ -329,7 +333,7 @@ impl World {
         self.subscribers.iter().all(Subscriber::is_at_rest) && may_be_missing(missing.sum())
     }
 
-    /// What is missing when time is up (J1, J12).
+    /// Checks for missing messages when time is up (J1, J12).
     pub(crate) fn judge_delivery(&mut self) {
         let missing = self.subscribers.iter().enumerate().map(|one| (one.1.name.clone(), self.missing(one)));
         let of_shares = self.missing_of_shares().map(|(share, missing)| (format!("share {share}"), missing));
@@ -345,11 +349,11 @@ impl World {
         }
     }
 
-    /// At rest no message waits on a disk (J11).
+    /// Checks that at rest no message is left on a disk (J11).
     pub(crate) fn judge_queues(&mut self) {
         let Some(process) = &self.process else { return };
         let left = [ShardMetric::StoredMessages, ShardMetric::Exchanges].map(|metric| process.number(metric));
-        // An exchange of which the end was destroyed stays until its publisher uses the packet identifier again, or its session ends.
+        // An exchange with a destroyed end stays until its publisher uses the packet identifier again, or its session ends.
         let in_doubt = self.judge.exchanges_in_doubt.len() as u64;
         if left[0] > 0 || left[1] > in_doubt {
             self.judge.fails("J11", format!("messages and exchanges on the disk at rest: {left:?}"));
@@ -357,7 +361,8 @@ impl World {
     }
 }
 
-/// J5, J7: some filter asks for it; its quality of service and its identifiers are those of all that do.
+/// J5, J7: checks that some filter matches the message, and that quality of service and identifiers are those of all
+/// matching filters.
 fn judge_filters(subscriber: &Subscriber, message: &Message, copy: &Copy) -> Result<(), (&'static str, String)> {
     let may_ask = |wish: &Wish| match wish.asked {
         Asked::Never => false,
@@ -368,7 +373,7 @@ fn judge_filters(subscriber: &Subscriber, message: &Message, copy: &Copy) -> Res
     let Some(highest) = asking.iter().map(|(_, wish)| wish.qos).max() else {
         return Err(("J5", format!("nothing asks for {}: {:?}", message.topic, subscriber.wishes)));
     };
-    // What was retained comes for one of them.
+    // A retained message comes for one of the filters.
     if copy.retain || !asking.iter().all(|(_, wish)| wish.had(message.sent_at)) {
         let lower = asking.iter().any(|(_, wish)| copy.qos == message.qos.min(wish.qos));
         return if lower { Ok(()) } else { Err(("J7", format!("at QoS {}", copy.qos))) };
@@ -382,7 +387,7 @@ fn judge_filters(subscriber: &Subscriber, message: &Message, copy: &Copy) -> Res
     Ok(())
 }
 
-/// J8: a retained message is not older than those of its topic that came before, unless the newer one was never
+/// J8: checks that a retained message is not older than earlier ones of its topic, unless the newer one was never
 /// answered, or damaged.
 fn judge_retained(
     (messages, excused): (&[Message], &BTreeSet<u32>),
@@ -391,7 +396,7 @@ fn judge_retained(
     number: u32,
 ) -> Result<(), (&'static str, String)> {
     let newest = ledger.newest.entry(line.clone()).or_insert(number);
-    // Where a newer one was destroyed, the one before may be there again.
+    // Where a newer message was destroyed, the previous one may be there again.
     let is_there =
         |newest: u32| messages[newest as usize].answered.is_some() && excused.range(number..=newest).next().is_none();
     if *newest > number && is_there(*newest) {
@@ -401,7 +406,7 @@ fn judge_retained(
     Ok(())
 }
 
-/// J3.
+/// J3: checks that numbers ascend.
 fn ascends(newest: &mut BTreeMap<Line, u32>, line: &Line, number: u32) -> Result<(), (&'static str, String)> {
     let before = newest.entry(line.clone()).or_insert(number);
     if *before > number {

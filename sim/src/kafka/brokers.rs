@@ -1,10 +1,10 @@
-//! What becomes of brokers, and who leads partitions then.
+//! Faults of brokers, and the leaders of partitions that follow.
 
 use super::{Broker, Cluster, Flaky, REMEMBERED, State, Task};
 use crate::time::MS;
 
 impl Cluster {
-    /// A partition gets another leader, if another replica is in sync.
+    /// Gives a partition another leader, if another replica is in sync.
     pub fn move_leader(&mut self, name: &str, index: usize, time: u64) {
         let Some(partition) = self.partition(name, index) else { return };
         let others: Vec<i32> = partition
@@ -28,7 +28,7 @@ impl Cluster {
         self.replicate_later(time);
     }
 
-    /// A broker stands still.
+    /// Freezes a broker.
     pub fn freeze(&mut self, node: i32, time: u64) {
         let broker = self.broker_mut(node);
         broker.frozen = true;
@@ -43,7 +43,7 @@ impl Cluster {
         self.later(fence, Task::Fence(node, changes));
     }
 
-    /// A broker's process ends. `clean`: after it has given up its partitions.
+    /// Ends a broker's process. `clean`: after it has given up its partitions.
     pub fn stop(&mut self, node: i32, clean: bool, time: u64) {
         let broker = self.broker_mut(node);
         broker.down = true;
@@ -55,7 +55,7 @@ impl Cluster {
         }
     }
 
-    /// A broker works again, after it stood still or was down.
+    /// Lets a broker work again after it was frozen or down.
     pub fn recover(&mut self, node: i32, time: u64) {
         let was = self.broker(node);
         *self.broker_mut(node) = Broker { changes: was.changes + 1, ..Broker::default() };
@@ -100,7 +100,7 @@ impl Cluster {
         }
     }
 
-    /// Everything that lasts is put right.
+    /// Ends all lasting faults.
     pub fn is_well(&mut self, time: u64) {
         self.flaky = Flaky::default();
         for node in 1..=self.brokers.len() as i32 {

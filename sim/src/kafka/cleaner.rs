@@ -1,4 +1,5 @@
-//! Compacted topics, and what `[broker]` asks of Kafka before it serves: transactional ids, and partitions that are read and written by a start.
+//! Compacted topics, and requests of `[broker]` to Kafka before it serves: transactional ids, and partitions that a starting process reads and
+//! writes.
 
 use bytes::Bytes;
 
@@ -7,17 +8,17 @@ use super::log::{Dirty, clean};
 use super::{Cluster, Holds, State};
 use crate::time::{MS, wall_ms};
 
-/// What became of a batch that a start has written.
+/// The result of a batch that a starting process has written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Written {
     /// Kafka has answered: error, and offset of the first record.
     Answer(i16, i64),
-    /// It waits for followers: offset of the first record, and the one after the last.
+    /// The batch waits for followers: offset of the first record, and the one after the last.
     Waits(i64, i64),
 }
 
 impl Cluster {
-    /// A topic of `[broker]` is created.
+    /// Creates a topic of `[broker]`.
     pub(crate) fn create_for(&mut self, holds: Holds, name: &str, partitions: usize, time: u64) {
         self.create(name, partitions, time);
         if let Some(topic) = self.topics.get_mut(name) {
@@ -26,13 +27,14 @@ impl Cluster {
         }
     }
 
-    /// What the clock of a broker says.
+    /// The reading of a broker's clock.
     pub(crate) fn clock(&self, node: i32, time: u64) -> i64 {
         let ahead = usize::try_from(node - 1).ok().and_then(|node| self.clocks.get(node)).copied().unwrap_or(0);
         wall_ms(time) + ahead
     }
 
-    /// A broker forgets producers of a partition by its clock, which is the time of what is written now.
+    /// Makes a broker forget producers of a partition by its clock. Returns the clock's time, which is the time of the
+    /// batch being written.
     pub(super) fn forget_by_clock(&mut self, name: &str, index: i32, from: From) -> i64 {
         let now = self.clock(from.node, from.time);
         let partition = self.topics.get_mut(name).and_then(|topic| topic.partitions.get_mut(index as usize));
@@ -42,7 +44,7 @@ impl Cluster {
         now
     }
 
-    /// The cleaner goes over a partition, up to an offset that all replicas have.
+    /// Compacts a partition, up to an offset that all replicas have.
     pub(crate) fn compact(&mut self, name: &str, index: usize, before: i64, time: u64) {
         let Some(partition) = self.partition(name, index) else { return };
         let (before, places) = (before.min(partition.high), partition.entries.clone());
@@ -68,7 +70,7 @@ impl Cluster {
         }
     }
 
-    /// An unclean election cuts the log of a partition. Whether anything is lost that was acknowledged.
+    /// Cuts the log of a partition in an unclean election. Returns whether acknowledged records are lost.
     pub(crate) fn cut_log(&mut self, name: &str, index: usize, batches: usize) -> bool {
         let Some(partition) = self.topics.get_mut(name).and_then(|topic| topic.partitions.get_mut(index)) else {
             return false;
@@ -80,17 +82,17 @@ impl Cluster {
         was_there
     }
 
-    /// Whether some broker answers.
+    /// Whether any broker answers.
     fn is_there(&self) -> bool {
         (1..=self.brokers.len() as i32).any(|node| self.works(node))
     }
 
-    /// InitProducerId with a transactional id.
+    /// Handles InitProducerId with a transactional id.
     pub(crate) fn identify(&mut self, id: &str) -> Option<(i64, i16)> {
         self.is_there().then(|| self.identities.identify(id, &mut self.next_producer))
     }
 
-    /// A start, or one that has been killed since, writes a batch with acks=all.
+    /// Appends a batch of a process that is starting, or was killed meanwhile, with acks=all.
     pub(crate) fn write_to(
         &mut self,
         (name, index): (&str, usize),
@@ -108,15 +110,15 @@ impl Cluster {
         }
     }
 
-    /// Whether all replicas have what is before an offset.
+    /// Whether all replicas have the records before an offset.
     pub(crate) fn has_all(&self, (name, index): (&str, usize), end: i64) -> bool {
         self.partition(name, index).is_some_and(|of| of.high >= end)
     }
 
-    /// A start reads a partition: a few batches from an offset on, and the offset after the last one.
+    /// Reads a partition for a starting process: a few batches from an offset on, and the offset after the last one.
     ///
     /// # Errors
-    /// Kafka's code.
+    /// Kafka's error code.
     pub(crate) fn read_from(
         &self,
         (name, index): (&str, usize),
@@ -134,7 +136,7 @@ impl Cluster {
         Ok((visible.flat_map(|entry| entry.bytes.iter().copied()).collect(), partition.high))
     }
 
-    /// The brokers' clocks are wrong by this at most.
+    /// Sets the brokers' clocks wrong, at most by this.
     pub(crate) fn set_clocks(&mut self, most: u64) {
         let count = self.brokers.len();
         let most = (most / MS) as i64;

@@ -1,4 +1,4 @@
-//! What consumers ask: Fetch, with sessions (KIP-227) or without, which waits for a record; where logs begin and end, and where epochs do.
+//! Requests of consumers: Fetch, with sessions (KIP-227) or without, which waits for a record; the ends of logs, and of leader epochs.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ const SESSION_EPOCH: i16 = 71;
 const FENCED_EPOCH: i16 = 74;
 const UNKNOWN_EPOCH: i16 = 75;
 
-/// What a cluster has for consumers.
+/// A cluster's state for consumers.
 #[derive(Debug, Default)]
 pub(crate) struct Consumers {
     pub(crate) groups: Groups,
@@ -35,7 +35,7 @@ pub(crate) struct Consumers {
 /// Fetch sessions.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
-    /// Brokers offer them.
+    /// Whether brokers offer sessions.
     pub(crate) are_offered: bool,
     by_id: BTreeMap<i32, Session>,
     next: i32,
@@ -49,14 +49,14 @@ struct Session {
     node: i32,
     /// The epoch of the next request.
     epoch: i32,
-    /// Offset and leader epoch that were asked for.
+    /// Requested offset and leader epoch.
     table: BTreeMap<Place, (i64, i32)>,
-    /// The high watermark that was told last.
+    /// The last reported high watermark.
     told: BTreeMap<Place, i64>,
 }
 
 impl Sessions {
-    /// A broker has started again, and knows none.
+    /// Forgets the sessions of a broker that has started again.
     pub(super) fn forget(&mut self, node: i32) {
         self.by_id.retain(|_, session| session.node != node);
     }
@@ -70,7 +70,7 @@ pub(crate) struct Fetching {
     version: i16,
     correlation: i32,
     session: i32,
-    /// Only what is new is told.
+    /// Whether the answer has only new information.
     is_incremental: bool,
     wanted: Vec<(Place, (i64, i32))>,
 }
@@ -97,7 +97,7 @@ fn places(topics: &[FetchTopic], version: i16) -> Vec<(Place, (i64, i32))> {
 }
 
 impl Cluster {
-    /// A partition that this broker leads, for a reader that knows of this leader epoch.
+    /// A partition that this broker leads, for a reader that knows this leader epoch.
     fn led_here(&self, name: &str, index: i32, (node, epoch): (i32, i32)) -> Result<&Partition, i16> {
         let (_, partition) = self.partition_led_by(name, index, node)?;
         match epoch {
@@ -142,7 +142,7 @@ impl Cluster {
         OffsetForLeaderEpochResponse::default().with_topics(topics.collect())
     }
 
-    /// A Fetch of a consumer.
+    /// Handles a Fetch of a consumer.
     pub(super) fn consumer_fetch(
         &mut self,
         asked: &FetchRequest,

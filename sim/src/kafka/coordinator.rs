@@ -1,5 +1,5 @@
-//! The requests of groups' members, and the broker that coordinates: the leader of the one partition of `__consumer_offsets`, so that it moves
-//! as leaders do. A commit is there once it is taken.
+//! Requests of groups' members, and the broker that coordinates: the leader of the one partition of `__consumer_offsets`, so that the
+//! coordinator moves as leaders do. A commit is durable once it is taken.
 
 use std::collections::BTreeMap;
 
@@ -32,16 +32,16 @@ const LOADING: i16 = 14;
 /// COORDINATOR_NOT_AVAILABLE.
 const NOT_AVAILABLE: i16 = 15;
 
-/// A commit that was taken.
+/// An accepted commit.
 #[derive(Clone, Debug)]
 pub(crate) struct Commit {
-    /// The process that has asked for it.
+    /// The process that sent the commit.
     pub(crate) life: u32,
     pub(crate) topic: String,
     pub(crate) partition: i32,
     pub(crate) offset: i64,
     pub(crate) time: u64,
-    /// It came on a connection that its client had given up.
+    /// Whether the commit came on a connection that its client had given up.
     pub(crate) late: bool,
 }
 
@@ -49,14 +49,14 @@ pub(crate) struct Commit {
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
     pub(crate) by_name: BTreeMap<String, Group>,
-    /// All commits, in order.
+    /// All accepted commits, in order.
     pub(crate) commits: Vec<Commit>,
-    /// The leader epoch under which they were loaded.
+    /// The leader epoch under which the groups were loaded.
     loaded: Option<i32>,
     loading_until: u64,
     answers: BTreeMap<Ticket, Answer>,
     next_ticket: Ticket,
-    /// When the cluster looks at them next.
+    /// Time at which the cluster next looks at the groups.
     looks_at: Option<u64>,
 }
 
@@ -78,7 +78,7 @@ fn bytes_of(text: &str) -> StrBytes {
 }
 
 impl Groups {
-    /// What a new leader reads is there again.
+    /// Makes the next coordinator load the groups again.
     pub(super) fn reload(&mut self) {
         self.loaded = None;
     }
@@ -98,7 +98,7 @@ impl Groups {
 }
 
 impl Cluster {
-    /// Has consumers: groups are coordinated, and records can be read as consumers read them.
+    /// Serves consumers from now on: groups are coordinated, and records can be read by consumers.
     pub(crate) fn serve_consumers(&mut self, with_sessions: bool, time: u64) {
         self.create(OFFSETS_TOPIC, 1, time);
         self.consumers = Some(Box::default());
@@ -107,12 +107,12 @@ impl Cluster {
         }
     }
 
-    /// The groups, where there are consumers.
+    /// The groups, if the cluster serves consumers.
     pub(crate) fn groups(&self) -> Option<&Groups> {
         self.consumers.as_ref().map(|consumers| &consumers.groups)
     }
 
-    /// A group, and its topics have these partitions by now.
+    /// A group, with the current partitions of its topics.
     pub(crate) fn group_mut(&mut self, name: &str, topics: &[String]) -> Option<&mut Group> {
         let counts = topics.iter().filter_map(|topic| {
             let count = self.topics.get(topic)?.partitions.len() as i32;
@@ -124,7 +124,7 @@ impl Cluster {
         Some(group)
     }
 
-    /// Time passes for groups; requests that waited for them are answered after that.
+    /// Lets time pass for groups, and then answers the requests that waited for them.
     pub(super) fn run_groups(&mut self, time: u64) {
         if let Some(consumers) = &mut self.consumers {
             consumers.groups.looks_at = None;
@@ -133,7 +133,7 @@ impl Cluster {
         self.look_at_groups(time);
     }
 
-    /// Has the cluster look at groups when one of them is due.
+    /// Schedules a look at the groups for when one of them is due.
     pub(crate) fn look_at_groups(&mut self, time: u64) {
         let Some(groups) = self.consumers.as_mut().map(|consumers| &mut consumers.groups) else { return };
         let is_answered = groups.by_name.values().any(Group::has_answers);
@@ -146,7 +146,7 @@ impl Cluster {
         }
     }
 
-    /// Whether a broker coordinates now: 0, or an error.
+    /// Whether a broker currently coordinates: 0, or an error code.
     fn coordinates(&mut self, from: From) -> i16 {
         let Some(partition) = self.topics.get(OFFSETS_TOPIC).and_then(|topic| topic.partitions.first()) else {
             return NOT_AVAILABLE;
@@ -167,7 +167,7 @@ impl Cluster {
         if groups.is_some_and(|groups| from.time < groups.loading_until) { LOADING } else { 0 }
     }
 
-    /// Carries out a request of a member.
+    /// Handles a request of a member.
     pub(super) fn of_member(
         &mut self,
         key: ApiKey,
@@ -214,7 +214,7 @@ impl Cluster {
         Reply::Bytes(framed(&body))
     }
 
-    /// Does something with a group, unless the broker has said no: 0, or an error.
+    /// Does something with a group, unless the broker has an error code to answer. Returns 0, or the error code.
     fn with_group(&mut self, code: i16, name: &str, work: impl FnOnce(&mut Group) -> i16) -> i16 {
         if code != 0 {
             return code;
@@ -227,7 +227,7 @@ impl Cluster {
     fn find_coordinator(&self, asked: &FindCoordinatorRequest, version: i16, from: From) -> FindCoordinatorResponse {
         let partition = self.topics.get(OFFSETS_TOPIC).and_then(|topic| topic.partitions.first());
         let leader = partition.and_then(|partition| {
-            // Another broker may not know of the last move yet.
+            // Another broker may not yet know of the last move.
             let stale = partition.stale.filter(|(.., until)| *until > from.time && partition.leader != Some(from.node));
             stale.map_or(partition.leader, |(leader, ..)| leader)
         });
@@ -443,7 +443,7 @@ impl Held {
             Answer::Join(Err((code, id))) => {
                 debug_assert!(code != MEMBER_ID_REQUIRED || !id.is_empty(), "with the id that is required");
                 let answer = JoinGroupResponse::default().with_error_code(code).with_generation_id(-1);
-                // Before version 7 there is a name, if an empty one.
+                // Versions before 7 have a name, which may be empty.
                 let answer = answer.with_protocol_name((version < 7).then(StrBytes::default));
                 answer.with_member_id(bytes_of(&id)).encode(&mut body, version)
             }

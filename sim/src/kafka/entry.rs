@@ -1,27 +1,27 @@
-//! A batch that was appended, and what became of it.
+//! An appended batch, and its state.
 
 use bytes::Bytes;
 
 use super::log::Sent;
 
-/// What became of a batch that was appended.
+/// The state of an appended batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It is in its log.
+    /// The batch is in its log.
     There,
-    /// A leader took it with it.
+    /// The batch was lost with a leader.
     Lost,
-    /// Its topic was deleted.
+    /// The batch was deleted with its topic.
     Deleted,
-    /// Retention deleted it, when its records were as old as they claimed to be.
+    /// Retention deleted the batch when its records were as old as their timestamps.
     Retained,
-    /// Retention deleted it early: its timestamps are wrong.
+    /// Retention deleted the batch early: its timestamps are wrong.
     DeletedEarly,
-    /// The cleaner has left nothing of it.
+    /// The cleaner has removed all of the batch.
     Compacted,
 }
 
-/// A record: which message, for which sink, and the time that it carries.
+/// A record: its message, its sink, and its timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
     /// Number of the message.
@@ -32,7 +32,7 @@ pub struct Row {
     pub time: i64,
 }
 
-/// A batch that was appended.
+/// An appended batch.
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// Producer id.
@@ -45,7 +45,7 @@ pub struct Entry {
     pub last: i32,
     /// Offset of the first record.
     pub base_offset: i64,
-    /// Records.
+    /// Number of records.
     pub count: i32,
     /// The newest timestamp.
     pub max_timestamp: i64,
@@ -57,29 +57,29 @@ pub struct Entry {
     pub leader_epoch: i32,
     /// Simulated time of the append.
     pub time: u64,
-    /// The process (see `World::life`) that sent it.
+    /// The process (see `World::life`) that sent the batch.
     pub life: u32,
-    /// It came on a connection that its client had given up.
+    /// Whether the batch came on a connection that its client had given up.
     pub late: bool,
-    /// So it did, and its partition had forgotten its producer, or knew nothing of it but such batches before this one: nobody can
-    /// help that it is there once more.
+    /// Whether, in addition, the partition had forgotten the producer, or knew only such batches of it before this one: that the
+    /// batch is there once more cannot be avoided.
     pub forgotten: bool,
-    /// What became of it.
+    /// The current state.
     pub state: State,
-    /// As it was written, with its base offset.
+    /// Bytes as written, with the base offset.
     pub bytes: Bytes,
-    /// When the cleaner was here first.
+    /// Time of the cleaner's first pass over the batch.
     pub cleaned_ms: Option<i64>,
 }
 
 impl Entry {
-    /// Offset behind its last record.
+    /// Offset after the last record.
     #[must_use]
     pub fn end(&self) -> i64 {
         self.base_offset + i64::from(self.count)
     }
 
-    /// What is remembered of its producer.
+    /// The part of the batch that the leader remembers of its producer.
     pub(super) fn sent(&self) -> Sent {
         let Self { producer, epoch, first, last, base_offset, max_timestamp: newest_ms, .. } = *self;
         Sent { producer, epoch, first, last, base_offset, newest_ms, is_stray: self.late && self.forgotten }

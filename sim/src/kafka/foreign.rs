@@ -1,4 +1,5 @@
-//! What a consumer of another program writes: records, subscriptions, and assignments where it leads its group (assignor `range`).
+//! The data that a consumer of another program writes: records, subscriptions, and assignments where it leads its group (assignor
+//! `range`).
 
 use std::collections::BTreeMap;
 
@@ -29,7 +30,7 @@ fn put_string(bytes: &mut BytesMut, text: &str) {
     bytes.put_slice(text.as_bytes());
 }
 
-/// The assignor `range`: of each topic the members get consecutive partitions, static members first. All members want all topics.
+/// The assignor `range`: the members get consecutive partitions of each topic, static members first. All members want all topics.
 pub(super) fn range(members: &[(String, Option<String>)], topics: &BTreeMap<String, i32>) -> Vec<(String, Bytes)> {
     let mut members: Vec<&(String, Option<String>)> = members.iter().collect();
     members.sort_by(|(id, instance), (other, of_other)| {
@@ -65,7 +66,8 @@ pub(crate) struct ForeignRecord {
 }
 
 impl Cluster {
-    /// Another program appends a batch to a partition that has a leader. Its place among the entries; `None`: the partition takes nothing now.
+    /// Appends a batch of another program to a partition that has a leader. Returns its place among the entries; `None`: the partition takes
+    /// nothing now.
     pub(crate) fn append_records(
         &mut self,
         name: &str,
@@ -135,7 +137,7 @@ fn encode(records: &[ForeignRecord], timestamp: i64, (base_offset, leader_epoch)
     let options = RecordEncodeOptions { version: 2, compression: Compression::None };
     let mut bytes = BytesMut::new();
     RecordBatchEncoder::encode(&mut bytes, &records, &options).expect("a batch");
-    // Base offset and leader epoch are the broker's, and not under the checksum.
+    // Base offset and leader epoch are set by the broker, and not covered by the checksum.
     bytes[..8].copy_from_slice(&base_offset.to_be_bytes());
     bytes[12..16].copy_from_slice(&leader_epoch.to_be_bytes());
     bytes.freeze()

@@ -37,14 +37,14 @@ pub(super) const UNKNOWN_TOPIC_ID: i16 = 100;
 /// `message.timestamp.after.max.ms`.
 const AHEAD_MAX_MS: i64 = 3_600_000;
 
-/// A record with a value that begins like this is refused, and its batch with it (87).
+/// First bytes of a value for which a record is refused, with its batch (87).
 pub const POISON: &[u8] = b"poison";
-/// Topics with names that begin like this take such records, too.
+/// First letters of the names of topics that take such records nevertheless.
 pub const DEAD: &str = "dead";
-/// The header in which a record says its sink.
+/// Header with the number of a record's sink.
 pub const SINK_HEADER: &[u8] = b"sink";
 
-/// Versions of members' requests: the oldest, the newest of a broker of today, and of one of 2.3.
+/// Versions of members' requests: the oldest, the newest of a current broker, and the newest of broker 2.3.
 const OF_MEMBERS: [(ApiKey, i16, i16, i16); 7] = [
     (ApiKey::FindCoordinator, 0, 4, 2),
     (ApiKey::JoinGroup, 2, 9, 5),
@@ -55,30 +55,30 @@ const OF_MEMBERS: [(ApiKey, i16, i16, i16); 7] = [
     (ApiKey::OffsetCommit, 2, 8, 7),
 ];
 
-/// The header with the time of receipt of a record that has no time.
+/// Header with the time of receipt, for a record without a timestamp.
 const RECEIVED_HEADER: &[u8] = b"mqtt-received-ms";
 
-/// What a broker does with a request.
+/// A broker's reaction to a request.
 #[derive(Debug)]
 pub(crate) enum Reply {
-    /// It answers.
+    /// The broker answers.
     Bytes(Vec<u8>),
-    /// It waits: for followers, for records, for others.
+    /// The request waits: for followers, for records, for other members.
     Wait(Box<Waiting>),
-    /// It does not answer (acks = 0).
+    /// The broker does not answer (acks = 0).
     Nothing,
 }
 
-/// Who asks, and when.
+/// The sender of a request, and the time.
 #[derive(Clone, Copy, Debug)]
 pub struct From {
-    /// The broker that is asked.
+    /// The broker that has the request.
     pub node: i32,
     /// Simulated time.
     pub time: u64,
-    /// The process that asked.
+    /// The process that sent the request.
     pub life: u32,
-    /// The asker has given the connection up.
+    /// Whether the sender has given the connection up.
     pub late: bool,
 }
 
@@ -89,7 +89,7 @@ pub(super) enum Appended {
     Wait(i64, i64),
 }
 
-/// What a topic's partitions are answered: the topic as it was named, its id, its name.
+/// The answers for a topic's partitions: the topic as the request names it, its id, its name.
 type Answers = (TopicName, u128, String, Vec<(i32, Appended)>);
 
 /// A Produce request that waits for followers.
@@ -104,14 +104,14 @@ pub(crate) struct Producing {
 }
 
 impl Producing {
-    /// When it is answered at the latest.
+    /// The latest time of the answer.
     pub(super) const fn deadline(&self) -> u64 {
         self.deadline
     }
 }
 
 impl Cluster {
-    /// Carries out one request, without its length prefix.
+    /// Handles one request, without its length prefix.
     pub(crate) fn request(&mut self, frame: &[u8], from: From) -> Reply {
         let mut bytes = Bytes::copy_from_slice(frame);
         let key = ApiKey::try_from(i16::from_be_bytes([bytes[0], bytes[1]])).expect("a known request");
@@ -312,7 +312,7 @@ impl Cluster {
         }
     }
 
-    /// Answers a Produce that waited, if all of it can be answered by now.
+    /// Answers a Produce that waited, if all of its parts have an answer by now.
     pub(super) fn settle_produce(&mut self, waiting: &mut Producing, time: u64) -> Option<Vec<u8>> {
         let mut waits = false;
         let node = waiting.node;
@@ -357,7 +357,7 @@ impl Cluster {
         Some(framed(&body))
     }
 
-    /// Kafka's checks and the append; what is refused for good is noted.
+    /// Checks a batch as Kafka does, and appends it. Notes the rows that are refused for good.
     pub(super) fn append(&mut self, name: &str, index: i32, records: &Bytes, (acks, from): (i16, From)) -> Appended {
         let appended = self.checked_append(name, index, records, (acks, from));
         if let Appended::Answer(FORBIDDEN | TOO_LARGE | TIMESTAMP | INVALID_RECORD, _) = appended
@@ -370,7 +370,7 @@ impl Cluster {
         appended
     }
 
-    /// The checks are in Kafka's order.
+    /// The checks, in Kafka's order, and the append.
     fn checked_append(&mut self, name: &str, index: i32, records: &Bytes, (acks, from): (i16, From)) -> Appended {
         let no = |code| Appended::Answer(code, -1);
         if self.one_in_thousand(self.flaky.before) {
@@ -417,7 +417,7 @@ impl Cluster {
                 let topic_id = topic.id;
                 let known = header.producer_id < 0 || partition.producers.knows(header.producer_id);
                 let stray = partition.producers.is_stray(header.producer_id);
-                // Metadata before v10 has no ids, so requests go by name whatever Produce could do.
+                // Metadata before v10 has no ids, so requests go by name whatever the version of Produce.
                 let by_name = !self.by_id || !self.modern;
                 if !known && by_name && header.base_sequence > 0 && topic.changed_at > 0 {
                     self.began_late.insert((name.to_owned(), topic_id));
@@ -487,7 +487,7 @@ pub(super) fn framed(body: &[u8]) -> Vec<u8> {
 struct ReadRow {
     row: Row,
     poison: bool,
-    /// It has a time, or says in a header when it was received.
+    /// Whether the record has a timestamp, or a header with its time of receipt.
     timed: bool,
 }
 

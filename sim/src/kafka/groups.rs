@@ -1,5 +1,5 @@
 //! Consumer groups as their coordinator keeps them (the classic protocol, with static members: KIP-345, KIP-394, KIP-814), without bytes and
-//! brokers ([`super::coordinator`] has these). Requests that wait get their answers by ticket. A member of another program can be in a group: it
+//! brokers ([`super::coordinator`] has these). Requests that wait get their answers by ticket. A group can have a member of another program: it
 //! joins whenever the others do, assigns where it leads, and reads nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,26 +21,26 @@ const FENCED: i16 = 82;
 /// NOT_COORDINATOR.
 pub(super) const NOT_COORDINATOR: i16 = 16;
 
-/// The number of a request that waits.
+/// The number of a waiting request.
 pub(crate) type Ticket = u64;
 
-/// Where a group stands.
+/// The state of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Nobody is in it.
+    /// The group has no members.
     Empty,
-    /// It waits for its members to join, until then.
+    /// The group waits for its members to join, until then.
     Preparing(u64),
-    /// It waits for its leader's assignment, until then.
+    /// The group waits for its leader's assignment, until then.
     Completing(u64),
-    /// All have their assignments.
+    /// All members have their assignments.
     Stable,
 }
 
 /// A request to join.
 #[derive(Clone, Debug)]
 pub(super) struct Join {
-    /// Empty: a new member.
+    /// The member id; empty for a new member.
     pub(super) member_id: String,
     /// `group.instance.id`.
     pub(super) instance: Option<String>,
@@ -50,13 +50,13 @@ pub(super) struct Join {
     pub(super) metadata: Bytes,
     /// Protocol type, and the protocol of the subscription: all members of a group have the same.
     pub(super) protocol: [String; 2],
-    /// A new member learns its id first.
+    /// Whether a new member first gets its id, and joins again with it.
     pub(super) comes_again: bool,
-    /// The answer can say that the leader has nothing to assign (KIP-814).
+    /// Whether the answer can say that the leader has nothing to assign (KIP-814).
     pub(super) can_skip: bool,
 }
 
-/// What a member that joined is told.
+/// The answer to a member that joined.
 #[derive(Clone, Debug)]
 pub(super) struct Joined {
     pub(super) generation: i32,
@@ -65,16 +65,16 @@ pub(super) struct Joined {
     pub(super) skips: bool,
     /// Protocol type, and protocol.
     pub(super) protocol: [String; 2],
-    /// For the leader: id, instance and subscription of each.
+    /// For the leader: id, instance and subscription of each member.
     pub(super) members: Vec<(String, Option<String>, Bytes)>,
 }
 
-/// The answer to a request that waited.
+/// The answer to a request that has waited.
 #[derive(Clone, Debug)]
 pub(super) enum Answer {
-    /// Of JoinGroup; an error comes with the member's id.
+    /// The answer to JoinGroup; an error comes with the member's id.
     Join(Result<Joined, (i16, String)>),
-    /// Of SyncGroup.
+    /// The answer to SyncGroup.
     Sync(Result<Bytes, i16>),
 }
 
@@ -85,17 +85,17 @@ struct Member {
     patience: [u64; 2],
     metadata: Bytes,
     assignment: Bytes,
-    /// It is gone if nothing was heard of it until then.
+    /// Time at which the member is removed unless it is heard of before.
     until: u64,
-    /// Of members that joined first one leads.
+    /// Order of joining: the first of the members leads.
     order: u64,
     joining: Option<Ticket>,
     syncing: Option<Ticket>,
-    /// It is another program's, and always there.
+    /// Whether the member is of another program, and always there.
     is_foreign: bool,
 }
 
-/// What a coordinator finds when it takes a group over: as it was when all had their assignments last.
+/// A group as its next coordinator loads it: as of the last time when all members had their assignments.
 #[derive(Clone, Debug, Default)]
 struct Written {
     generation: i32,
@@ -107,26 +107,26 @@ struct Written {
 #[derive(Debug)]
 pub(crate) struct Group {
     state: State,
-    /// Raised by each rebalance.
+    /// Number of the generation, raised by each rebalance.
     pub(crate) generation: i32,
     leader: String,
     members: BTreeMap<String, Member>,
-    /// Ids that were given out.
+    /// Member ids that were given to new members, which have yet to join with them.
     promised: BTreeSet<String>,
     written: Written,
     next: u64,
     /// Committed offset and leader epoch, by topic and partition.
     pub(crate) offsets: BTreeMap<(String, i32), (i64, i32)>,
-    /// Partitions of each topic that members read.
+    /// Number of partitions of each topic that members read.
     pub(super) topics: BTreeMap<String, i32>,
     answers: Vec<(Ticket, Answer)>,
     /// Protocol type, and protocol.
     protocol: [String; 2],
-    /// Members of other programs want to be in it.
+    /// Whether members of other programs want to be in the group.
     has_foreign: bool,
 }
 
-/// Protocol type and protocol of consumers.
+/// Protocol type and protocol of Kafka's consumers.
 pub(super) fn consumers() -> [String; 2] {
     ["consumer", "range"].map(str::to_owned)
 }
@@ -151,7 +151,7 @@ impl Default for Group {
 }
 
 impl Group {
-    /// In words.
+    /// The state in words.
     pub(crate) fn describe(&self) -> String {
         let members = self.members.iter().map(|(id, member)| {
             let Member { joining, syncing, until, .. } = member;
@@ -169,12 +169,12 @@ impl Group {
         std::mem::take(&mut self.answers)
     }
 
-    /// Whether there are some.
+    /// Whether answers are due.
     pub(super) fn has_answers(&self) -> bool {
         !self.answers.is_empty()
     }
 
-    /// When [`Group::run`] has something to do.
+    /// The next time at which [`Group::run`] has something to do.
     pub(super) fn next_at(&self) -> Option<u64> {
         let rebalance = match self.state {
             State::Preparing(until) | State::Completing(until) => Some(until),
@@ -184,7 +184,7 @@ impl Group {
         sessions.map(|member| member.until).chain(rebalance).min()
     }
 
-    /// Whether a request of a member waits here, which counts as being alive.
+    /// Whether a request of the member waits here, which counts as a sign of life.
     fn is_awaited(&self, member: &Member) -> bool {
         member.joining.is_some() || member.syncing.is_some()
     }
@@ -194,7 +194,7 @@ impl Group {
         format!("{name}-{}", self.next)
     }
 
-    /// JoinGroup.
+    /// Handles JoinGroup.
     pub(super) fn join(&mut self, mut join: Join, ticket: Ticket, time: u64) {
         let of_instance = join.instance.as_ref().and_then(|instance| {
             self.members.iter().find(|(_, member)| member.instance.as_ref() == Some(instance)).map(|(id, _)| id.clone())
@@ -231,7 +231,7 @@ impl Group {
         self.complete(time);
     }
 
-    /// A static member comes back, under another id.
+    /// Replaces the id of a static member that has joined again.
     fn replace(&mut self, old: &str, join: Join, ticket: Ticket, time: u64) {
         let id = self.new_id(join.instance.as_deref().unwrap_or_default());
         let is_leader = self.leader == old;
@@ -275,7 +275,7 @@ impl Group {
         self.members.insert(id, member);
     }
 
-    /// A member of another program joins.
+    /// Adds a member of another program.
     pub(crate) fn foreign_joins(&mut self, time: u64) {
         let id = self.new_id("foreign");
         let metadata = foreign::subscription(self.topics.keys());
@@ -297,7 +297,7 @@ impl Group {
         self.complete(time);
     }
 
-    /// All such members leave. Whether there were any.
+    /// Removes all members of other programs. Returns whether there were any.
     pub(crate) fn foreign_leave(&mut self, time: u64) -> bool {
         let before = self.members.len();
         self.members.retain(|_, member| !member.is_foreign);
@@ -309,7 +309,7 @@ impl Group {
         any
     }
 
-    /// SyncGroup.
+    /// Handles SyncGroup.
     pub(super) fn sync(&mut self, by: &By, assignments: Vec<(String, Bytes)>, ticket: Ticket, time: u64) {
         if let Err(code) = self.check(by) {
             return self.answers.push((ticket, Answer::Sync(Err(code))));
@@ -344,7 +344,7 @@ impl Group {
         self.write();
     }
 
-    /// Heartbeat: 0, or an error.
+    /// Handles Heartbeat: 0, or an error code.
     pub(super) fn heartbeat(&mut self, by: &By, time: u64) -> i16 {
         if let Err(code) = self.check(by) {
             return code;
@@ -353,7 +353,7 @@ impl Group {
         if matches!(self.state, State::Preparing(_)) { REBALANCING } else { 0 }
     }
 
-    /// LeaveGroup: 0, or an error.
+    /// Handles LeaveGroup: 0, or an error code.
     pub(super) fn leave(&mut self, member_id: &str, time: u64) -> i16 {
         if self.promised.remove(member_id) {
             return 0;
@@ -366,7 +366,8 @@ impl Group {
         0
     }
 
-    /// LeaveGroup for a static member: 0, or an error. An instance id is enough; a member id beside it must be the one that the instance has now.
+    /// Handles LeaveGroup for a static member: 0, or an error code. An instance id is enough; a member id with it must be the current one of the
+    /// instance.
     pub(super) fn leave_instance(&mut self, member_id: &str, instance: &str, time: u64) -> i16 {
         let found = self.members.iter().find(|(_, member)| member.instance.as_deref() == Some(instance));
         let Some(id) = found.map(|(id, _)| id.clone()) else { return UNKNOWN_MEMBER };
@@ -376,7 +377,7 @@ impl Group {
         self.leave(&id, time)
     }
 
-    /// Whether a commit is taken: 0, or an error.
+    /// Whether a commit is accepted: 0, or an error code.
     pub(super) fn takes_commit(&mut self, by: &By, time: u64) -> i16 {
         if let Err(code) = self.check(by) {
             return code;
@@ -403,14 +404,14 @@ impl Group {
         }
     }
 
-    /// Time passes: silent members go, and a rebalance ends without those that have not come.
+    /// Lets time pass: silent members are removed, and a rebalance ends without the members that have not joined.
     pub(super) fn run(&mut self, time: u64) {
         let state = self.state;
         let is_gone = |member: &Member| match state {
             _ if member.is_foreign => false,
             State::Preparing(_) if member.joining.is_some() => false,
             State::Completing(_) if member.syncing.is_some() => false,
-            // Static members keep their place for as long as their session.
+            // Static members stay as long as their session.
             State::Preparing(until) | State::Completing(until) if time >= until && member.instance.is_none() => true,
             _ => time >= member.until,
         };
@@ -422,7 +423,7 @@ impl Group {
         }
         match self.state {
             State::Preparing(until) if time >= until => self.complete_with_those_here(time),
-            // The leader has not assigned in time, and is static: all join again.
+            // The leader, a static member, has not assigned in time: all join again.
             State::Completing(until) if time >= until => {
                 self.state = State::Stable;
                 self.rebalance(time);
@@ -454,7 +455,7 @@ impl Group {
         }
     }
 
-    /// The rebalance ends if all have joined.
+    /// Ends the rebalance if all members have joined.
     fn complete(&mut self, time: u64) {
         let has_joined = |member: &Member| member.joining.is_some() || member.is_foreign;
         if matches!(self.state, State::Preparing(_)) && self.members.values().all(has_joined) {
@@ -465,7 +466,7 @@ impl Group {
     fn complete_with_those_here(&mut self, time: u64) {
         let has_joined = |member: &Member| member.joining.is_some() || member.is_foreign;
         if !self.members.is_empty() && !self.members.values().any(has_joined) {
-            // Static members alone, of which none has come.
+            // All members are static, and none has joined.
             let patience = self.members.values().map(|member| member.patience[1]).max().unwrap_or(0);
             self.state = State::Preparing(time + patience);
             return;
@@ -516,7 +517,8 @@ impl Group {
         self.written = Written { generation: *generation, leader: leader.clone(), members: members.clone() };
     }
 
-    /// Another broker coordinates, or the same one has started again: requests that wait are answered, and all that was not written is gone.
+    /// Moves the group to another coordinator, or to the same one after a restart: requests that wait are answered, and all unwritten state
+    /// is lost.
     pub(super) fn taken_over(&mut self, time: u64) {
         for (id, member) in &self.members {
             let moved = Answer::Join(Err((NOT_COORDINATOR, id.clone())));
@@ -531,7 +533,7 @@ impl Group {
         }
         self.state = if self.members.is_empty() { State::Empty } else { State::Stable };
         let before = self.members.len();
-        // One that has left meanwhile says so again.
+        // A member of another program that has left meanwhile leaves again.
         self.members.retain(|_, member| !member.is_foreign || self.has_foreign);
         self.has_foreign = self.members.values().any(|member| member.is_foreign);
         if self.members.len() < before {
@@ -540,7 +542,7 @@ impl Group {
     }
 }
 
-/// Who asks.
+/// The sender of a request.
 #[derive(Clone, Debug)]
 pub(super) struct By {
     pub(super) member_id: String,

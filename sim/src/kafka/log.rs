@@ -1,25 +1,26 @@
-//! A model of what Kafka does with the batches of one partition: which it takes (KIP-98), what it forgets, which records its cleaner leaves
-//! (KIP-534). The tests of the replica and the producer's simulator in the library have it as well, so that there is one model of Kafka.
+//! A model of what Kafka does with the batches of one partition: which batches it takes (KIP-98), which producers it forgets, which records
+//! its cleaner leaves (KIP-534). The tests of the replica and the producer's simulator in the library include it as well, so that there is
+//! one model of Kafka.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::record::{BatchHeader, HEADER_LEN, Stamp, stamp, varint};
 
-/// Batches that a leader remembers of each producer.
+/// Number of batches that a leader remembers of each producer.
 pub const REMEMBERED: usize = 5;
 /// `producer.id.expiration.ms`, by record time.
 const PRODUCER_FORGOTTEN_AFTER_MS: i64 = 24 * 3_600_000;
 /// `delete.retention.ms` of compacted topics.
 const TOMBSTONES_MS: i64 = 600_000;
-/// Where a batch's length is, the low byte of its attributes, its newest timestamp, and its number of records.
+/// Offsets in a batch: its length, the low byte of its attributes, its newest timestamp, and its number of records.
 const LENGTH: usize = 8;
 const ATTRIBUTES: usize = 22;
 const NEWEST: usize = 35;
 const COUNT: usize = 57;
-/// The bit of the attributes that is set where the time is the broker's.
+/// The attribute bit of a timestamp that is the broker's.
 const LOG_APPEND_TIME: u8 = 8;
 
-/// A batch, as what is known of its producer needs it.
+/// The part of a batch that the leader remembers of its producer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sent {
     pub(crate) producer: i64,
@@ -28,9 +29,9 @@ pub(crate) struct Sent {
     pub(crate) first: i32,
     pub(crate) last: i32,
     pub(crate) base_offset: i64,
-    /// Its newest timestamp.
+    /// The newest timestamp.
     pub(crate) newest_ms: i64,
-    /// It came late, when the partition had forgotten its producer.
+    /// Whether the batch came late, when the partition had forgotten its producer.
     pub(crate) is_stray: bool,
 }
 
@@ -43,7 +44,7 @@ struct Producer {
     is_stray: bool,
 }
 
-/// What the leader of a partition remembers of producers.
+/// The producers that the leader of a partition remembers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Producers(BTreeMap<i64, Producer>);
 
@@ -55,9 +56,9 @@ impl Producers {
     /// The checks of producer, epoch and sequence, in Kafka's order.
     ///
     /// # Errors
-    /// Kafka's code. `Ok` with an offset: it is there already.
+    /// Kafka's error code. `Ok` with an offset: the batch is already in the log, there.
     pub(crate) fn check(&self, producer: i64, epoch: i16, first: i32, last: i32) -> Result<Option<i64>, i16> {
-        // A producer that is not known may begin anywhere.
+        // An unknown producer may begin anywhere.
         let Some(known) = self.0.get(&producer) else { return Ok(None) };
         if epoch < known.epoch {
             return Err(47);
@@ -72,17 +73,17 @@ impl Producers {
         if follows { Ok(None) } else { Err(45) }
     }
 
-    /// Whether it is known.
+    /// Whether the producer is known.
     pub(crate) fn knows(&self, producer: i64) -> bool {
         self.0.contains_key(&producer)
     }
 
-    /// Whether all that is known of it is what came late, after it was forgotten.
+    /// Whether the producer is known only by a batch that came late, after it was forgotten.
     pub(crate) fn is_stray(&self, producer: i64) -> bool {
         self.0.get(&producer).is_some_and(|known| known.is_stray)
     }
 
-    /// A batch was appended.
+    /// Remembers an appended batch.
     pub(crate) fn remember(&mut self, sent: &Sent) {
         let Sent { producer, epoch, first, last, base_offset, newest_ms, is_stray } = *sent;
         let fresh = Producer { epoch, batches: VecDeque::new(), newest_ms, is_stray };
@@ -98,36 +99,36 @@ impl Producers {
         (known.newest_ms, known.is_stray) = (newest_ms, is_stray);
     }
 
-    /// Another leader has read the log: what it knows of those that were known.
+    /// Forgets all but what another leader has read in its log of the known producers.
     pub(crate) fn read_again(&mut self, log: impl Iterator<Item = Sent>) {
         let known: BTreeSet<i64> = std::mem::take(&mut self.0).into_keys().collect();
         log.filter(|sent| known.contains(&sent.producer)).for_each(|sent| self.remember(&sent));
     }
 
-    /// A leader that has restarted remembers this many batches of each.
+    /// Forgets all but this many batches of each producer, as a leader that has restarted does.
     pub(crate) fn remember_only(&mut self, batches: usize) {
         for known in self.0.values_mut() {
             known.batches.drain(..known.batches.len().saturating_sub(batches));
         }
     }
 
-    /// The check of every ten minutes, by the broker's clock.
+    /// The check for producers to forget, which a broker makes every ten minutes by its clock.
     pub(crate) fn forget(&mut self, wall_ms: i64) {
         self.0.retain(|_, known| wall_ms - known.newest_ms < PRODUCER_FORGOTTEN_AFTER_MS);
     }
 
-    /// What DescribeProducers says: id, epoch, last sequence.
+    /// The answer to DescribeProducers: id, epoch, last sequence.
     pub(crate) fn described(&self) -> impl Iterator<Item = (i64, i16, i32)> {
         self.0.iter().filter_map(|(id, known)| Some((*id, known.epoch, known.batches.back()?.1)))
     }
 }
 
-/// What the coordinator of transactions keeps of transactional ids: producer id and epoch.
+/// Transactional ids of the coordinator of transactions, with producer id and epoch.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Identities(BTreeMap<String, (i64, i16)>);
 
 impl Identities {
-    /// InitProducerId. `next`: the producer id that was given out last.
+    /// Handles InitProducerId. `next`: the producer id that was given out last.
     pub(crate) fn identify(&mut self, id: &str, next: &mut i64) -> (i64, i16) {
         let given = match self.0.get(id) {
             Some((producer, epoch)) if *epoch < i16::MAX - 1 => (*producer, epoch + 1),
@@ -140,13 +141,13 @@ impl Identities {
         given
     }
 
-    /// It forgets them (`transactional.id.expiration.ms`).
+    /// Forgets all transactional ids (`transactional.id.expiration.ms`).
     pub(crate) fn forget(&mut self) {
         self.0.clear();
     }
 }
 
-/// A batch as its broker stores it: at this offset; with `append_ms` its time is the broker's.
+/// A batch as its broker stores it: at this offset; with `append_ms` its timestamp is the broker's.
 pub(crate) fn stored(bytes: &[u8], (base_offset, leader_epoch): (i64, i32), append_ms: Option<i64>) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     bytes[..8].copy_from_slice(&base_offset.to_be_bytes());
@@ -159,14 +160,14 @@ pub(crate) fn stored(bytes: &[u8], (base_offset, leader_epoch): (i64, i32), appe
     bytes
 }
 
-/// Makes the checksum anew.
+/// Sets the checksum again.
 fn sum(bytes: &mut [u8]) {
     let BatchHeader { producer_id, producer_epoch: epoch, base_sequence: sequence, .. } =
         BatchHeader::read(bytes).expect("a batch");
     stamp(bytes, Stamp { producer_id, epoch, sequence });
 }
 
-/// The records of a batch that is not compressed: offset, key, whether there is a value, and the record's own bytes.
+/// The records of an uncompressed batch: offset, key, whether there is a value, and the record's own bytes.
 fn records(bytes: &[u8]) -> Vec<(i64, Vec<u8>, bool, &[u8])> {
     let header = BatchHeader::read(bytes).expect("a batch");
     assert_eq!(header.codec(), 0, "compacted topics have no compressed batches here");
@@ -192,11 +193,11 @@ fn records(bytes: &[u8]) -> Vec<(i64, Vec<u8>, bool, &[u8])> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dirty<'a> {
     pub(crate) bytes: &'a [u8],
-    /// When the cleaner was here first: its tombstones stay for [`TOMBSTONES_MS`] after that.
+    /// Time of the cleaner's first pass: tombstones stay for [`TOMBSTONES_MS`] after that.
     pub(crate) cleaned_ms: Option<i64>,
 }
 
-/// The cleaner goes over all of a log below an offset. What each batch is after that; `None`: as it was. One without bytes is gone.
+/// Cleans a log below an offset. Returns the new bytes of each batch; `None`: unchanged; empty: removed.
 pub(crate) fn clean(log: &[Dirty<'_>], before: i64, wall_ms: i64) -> Vec<Option<Vec<u8>>> {
     let headers: Vec<BatchHeader> = log.iter().map(|of| BatchHeader::read(of.bytes).expect("a batch")).collect();
     let count = headers.partition_point(|header| header.last_offset() < before);

@@ -1,5 +1,5 @@
 //! One Kafka cluster: brokers, topics, partitions with replicas, and everything that an operator or a failure does to
-//! them. Semantics as tried on Apache Kafka 4.3.1. It speaks bytes ([`front`]).
+//! them. Semantics as observed on Apache Kafka 4.3.1. The cluster's interface is bytes ([`front`]).
 
 mod brokers;
 pub(crate) mod cleaner;
@@ -24,14 +24,14 @@ pub use self::log::REMEMBERED;
 pub use self::partition::Partition;
 use crate::time::{MS, wall_ms};
 
-/// What the records of a topic are.
+/// The contents of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holds {
     /// Messages of devices, each with its number.
     Messages,
-    /// Retained messages of `[broker]`: the cleaner leaves the newest of each key.
+    /// Retained messages of `[broker]`: the cleaner leaves the newest record of each key.
     Retained,
-    /// Logs of sessions of `[broker]`: so it does here, and the time of a record is its broker's.
+    /// Logs of sessions of `[broker]`: compacted here as well, and the timestamp of a record is its broker's.
     Sessions,
 }
 
@@ -42,48 +42,48 @@ pub struct Topic {
     pub id: u128,
     /// The topic's partitions.
     pub partitions: Vec<Partition>,
-    /// We may not write.
+    /// Whether writing is forbidden.
     pub writing_forbidden: bool,
-    /// We may not read.
+    /// Whether reading is forbidden.
     pub reading_forbidden: bool,
     /// `max.message.bytes`.
     pub batch_bytes_max: usize,
-    /// It refuses records with a time.
+    /// Whether records with a timestamp are refused.
     pub timeless: bool,
-    /// What its records are.
+    /// The contents of the topic.
     pub holds: Holds,
-    /// When it last grew or was recreated; 0: never.
+    /// Time at which the topic last grew or was recreated; 0: never.
     pub changed_at: u64,
 }
 
 /// A broker.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Broker {
-    /// Its process has ended.
+    /// Whether the broker's process has ended.
     pub down: bool,
-    /// It takes what it is sent and does nothing.
+    /// Whether the broker takes its input and does nothing.
     pub frozen: bool,
-    /// The controller has given it up.
+    /// Whether the controller has fenced the broker.
     pub fenced: bool,
-    /// How many times any of that changed: a later change makes an older appointment void.
+    /// Number of changes of these flags: a later change cancels an earlier task.
     changes: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Task {
     Replicate,
-    /// Followers that hang leave the in-sync replicas.
+    /// Hanging followers leave the in-sync replicas.
     Shrink(i32, u32),
-    /// The controller gives a broker up.
+    /// The controller fences a broker.
     Fence(i32, u32),
     /// Time passes for groups of consumers.
     Groups,
 }
 
-/// What may go wrong with single requests, in thousandths.
+/// Rates of faults of single requests, in thousandths.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Flaky {
-    /// A retriable error before anything is done.
+    /// A retriable error before any effect.
     pub before: u32,
     /// An error although the batch was appended.
     pub after: u32,
@@ -100,71 +100,71 @@ pub struct Cluster {
     pub host: String,
     /// The cluster's id.
     pub id: String,
-    /// It takes topic ids in Produce and Fetch.
+    /// Whether the cluster takes topic ids in Produce and Fetch.
     pub by_id: bool,
-    /// It tells leader epochs in metadata, and speaks DescribeProducers.
+    /// Whether metadata has leader epochs, and DescribeProducers is supported.
     pub modern: bool,
-    /// By node id, from 1 on.
+    /// Brokers by node id, from 1 on.
     pub brokers: Vec<Broker>,
-    /// By name.
+    /// Topics by name.
     pub topics: BTreeMap<String, Topic>,
     /// Every batch that was ever appended.
     pub entries: Vec<Entry>,
-    /// Batches in which a message of a sink stands, by place in `entries`.
+    /// Batches with a row of a message and a sink, by place in `entries`.
     pub rows: HashMap<(u32, u8), Vec<usize>>,
-    /// Partitions of a topic that is created by asking for it.
+    /// Number of partitions of a topic that is created on request.
     pub partitions: usize,
-    /// Replicas of each partition.
+    /// Number of replicas of each partition.
     pub replicas: usize,
     /// `min.insync.replicas`.
     pub min_in_sync: usize,
-    /// What goes wrong with single requests.
+    /// Faults of single requests.
     pub flaky: Flaky,
     /// `retention.ms`.
     pub retention_ms: i64,
-    /// The longest that a follower needs.
+    /// The longest time that a follower needs.
     pub replication: u64,
-    /// Topics that are asked for are created.
+    /// Whether topics are created when a request names them.
     pub auto_create: bool,
     agenda: BTreeMap<(u64, u64), Task>,
     next_task: u64,
     next_topic: u128,
     next_producer: i64,
-    /// The chance that is its own.
+    /// The cluster's own random stream.
     pub rng: fastrand::Rng,
     codecs: forebay::record::compression::Codecs,
-    /// Rows that stood above the high watermark when their partition forgot their producer: nobody can know of them.
+    /// Rows above the high watermark of a partition when it forgot their producer: no client can know of them.
     pub hidden: HashSet<(u32, u8)>,
     /// Rows in batches that were refused for good at least once.
     pub refused_rows: HashSet<(u32, u8)>,
     names: HashSet<String>,
-    /// Questions about logs that were answered.
+    /// Number of questions about logs that were answered.
     pub asked: u64,
-    /// Produce requests.
+    /// Number of Produce requests.
     pub produced: u64,
-    /// Rows that have no time, neither of their own nor in a header.
+    /// Rows without a time, neither a timestamp nor a header.
     pub rows_without_time: Vec<(u32, u8)>,
-    /// Logs of recreated topics that took a later batch of a producer first: a late request that went by name.
+    /// Logs of recreated topics that took a later batch of a producer first, from a late request that went by name.
     pub began_late: HashSet<(String, u128)>,
-    /// The next Produce answer asks for a pause of this many milliseconds.
+    /// Throttle time in the next Produce answer, in milliseconds.
     pub throttle_next: Option<i32>,
-    /// Nobody may read a topic, ever.
+    /// Whether reading is forbidden for all topics, for the whole run.
     pub unreadable: bool,
-    /// Batches are appended, and nobody is told.
+    /// Whether batches are appended without an answer.
     pub says_nothing: bool,
-    /// The requests, each with its connection and broker.
+    /// Digest of the requests, each with its connection and broker.
     pub(crate) seen: crate::digest::Seen,
-    /// Requests by their kind.
+    /// Number of requests by API key.
     pub calls: BTreeMap<i16, u64>,
-    /// Who the last request said that it was of.
+    /// Client id of the last request.
     pub client_id: String,
-    /// Connections that were asked for.
+    /// Number of attempted connections.
     pub dialled: u64,
-    /// What it has for consumers, where there are some.
+    /// State for consumers, if the cluster serves them.
     consumers: Option<Box<consuming::Consumers>>,
     /// Transactional ids.
     pub(crate) identities: Identities,
-    /// How far ahead the clock of each broker is, in milliseconds; none: they are right.
+    /// Lead of each broker's clock, in milliseconds; empty: all clocks are right.
     pub(crate) clocks: Vec<i64>,
 }
 
@@ -191,7 +191,7 @@ impl Cluster {
             agenda: BTreeMap::new(),
             next_task: 0,
             next_topic: 1,
-            // Producer ids of two clusters do not meet by accident.
+            // Producer ids of two clusters do not coincide by accident.
             next_producer: 1_000,
             rng,
             codecs: forebay::record::compression::Codecs::default(),
@@ -239,13 +239,13 @@ impl Cluster {
         self.agenda.insert((at, self.next_task), task);
     }
 
-    /// When it has something to do.
+    /// Time of the next due task.
     #[must_use]
     pub fn next_at(&self) -> Option<u64> {
         self.agenda.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// Does what is due.
+    /// Carries out the due tasks.
     pub fn run(&mut self, time: u64) {
         while let Some(((at, number), task)) = self.agenda.pop_first() {
             if at > time {
@@ -274,13 +274,13 @@ impl Cluster {
         self.all_partitions().for_each(|partition| partition.replicate(works));
     }
 
-    /// Followers fetch in a moment.
+    /// Schedules a Fetch of the followers.
     fn replicate_later(&mut self, time: u64) {
         let wait = self.rng.u64(..=self.replication);
         self.later(time + wait, Task::Replicate);
     }
 
-    /// A topic is created, with these partitions.
+    /// Creates a topic with these partitions.
     pub fn create(&mut self, name: &str, partitions: usize, time: u64) {
         let id = self.next_topic << 64 | 0x5157;
         self.next_topic += 1;
@@ -293,7 +293,7 @@ impl Cluster {
             batch_bytes_max: usize::MAX,
             timeless: false,
             holds: Holds::Messages,
-            // Nobody can have rows for another incarnation of a topic that is new.
+            // A topic with a new name has no earlier incarnation that rows could be for.
             changed_at: if self.names.insert(name.to_owned()) { 0 } else { time },
         };
         self.topics.insert(name.to_owned(), topic);
@@ -312,9 +312,9 @@ impl Cluster {
         partition
     }
 
-    /// A batch of another client is in a log: for scripts.
+    /// Puts a batch of another client into a log: for scripts.
     pub fn append_foreign(&mut self, name: &str, mut entry: Entry) {
-        // Its id was given out, and is nobody else's.
+        // The batch's producer id was given out, and belongs to no one else.
         self.next_producer = self.next_producer.max(entry.producer);
         let place = self.entries.len();
         if let Some(partition) = self.topics.get_mut(name).and_then(|topic| topic.partitions.get_mut(entry.place.2)) {
@@ -324,7 +324,7 @@ impl Cluster {
         }
     }
 
-    /// A topic is deleted with all that is in it.
+    /// Deletes a topic with all its contents.
     pub fn delete(&mut self, name: &str) {
         let Some(topic) = self.topics.remove(name) else { return };
         for place in topic.partitions.into_iter().flat_map(|partition| partition.entries) {
@@ -332,7 +332,7 @@ impl Cluster {
         }
     }
 
-    /// A topic gets one partition more.
+    /// Adds a partition to a topic.
     pub fn grow(&mut self, name: &str, time: u64) {
         let Some(count) = self.topics.get(name).map(|topic| topic.partitions.len()) else { return };
         let partition = self.new_partition(count);
@@ -346,7 +346,7 @@ impl Cluster {
         self.topics.get(name)?.partitions.get(index)
     }
 
-    /// Followers of a partition do not follow; or do again.
+    /// Makes the followers of a partition stop following, or follow again.
     pub fn slow(&mut self, name: &str, index: usize, slow: bool, time: u64) {
         if let Some(partition) = self.topics.get_mut(name).and_then(|topic| topic.partitions.get_mut(index)) {
             partition.slow = slow;
@@ -354,7 +354,7 @@ impl Cluster {
         }
     }
 
-    /// Partitions forget producers by the time of their records.
+    /// Makes partitions forget producers by the time of their records.
     pub fn forget_producers(&mut self, time: u64) {
         let mut hidden = Vec::new();
         for partition in self.topics.values_mut().flat_map(|topic| &mut topic.partitions) {
@@ -374,7 +374,7 @@ impl Cluster {
             for partition in &mut topic.partitions {
                 while let Some(place) = partition.entries.get(partition.start) {
                     let entry = &mut self.entries[*place];
-                    // Records without a timestamp have the time of the file: the append.
+                    // Records without a timestamp have the time of the file, which is the time of the append.
                     let newest = if entry.max_timestamp < 0 { wall_ms(entry.time) } else { entry.max_timestamp };
                     if entry.end() > partition.high || now - newest <= retention {
                         break;
@@ -387,8 +387,8 @@ impl Cluster {
         }
     }
 
-    /// Whether a partition takes a row now and will answer for it: leader and all in-sync replicas work, and the topic
-    /// refuses nothing.
+    /// Whether a partition can take a row now and will answer for it: leader and all in-sync replicas work, and the
+    /// topic refuses nothing.
     #[must_use]
     pub fn takes_rows(&self, topic: &Topic, partition: &Partition) -> bool {
         let refuses = topic.writing_forbidden || topic.timeless || topic.batch_bytes_max < usize::MAX;
@@ -399,7 +399,7 @@ impl Cluster {
             && !partition.slow
     }
 
-    /// Notes since when each partition has been healthy. To be called often.
+    /// Notes since when each partition has been healthy. Called often.
     pub fn note_health(&mut self, time: u64) {
         let topics = std::mem::take(&mut self.topics);
         let mut noted = topics;
@@ -417,7 +417,7 @@ impl Cluster {
         self.rows.get(&(message, sink)).into_iter().flatten().map(|place| &self.entries[*place])
     }
 
-    /// Whether a batch is in a log, below its high watermark; or was, before an operator deleted it.
+    /// Whether a batch is in a log, below its high watermark, or was before an operator deleted it.
     #[must_use]
     pub fn is_replicated(&self, entry: &Entry) -> bool {
         match entry.state {

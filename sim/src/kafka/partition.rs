@@ -8,40 +8,40 @@ use super::log::{Producers, REMEMBERED};
 /// A partition.
 #[derive(Debug)]
 pub struct Partition {
-    /// Node id.
+    /// Node id of the leader, if there is one.
     pub leader: Option<i32>,
-    /// Raised with each leader.
+    /// The leader epoch, raised with each leader.
     pub leader_epoch: i32,
     /// First offset of each leader epoch.
     pub epoch_starts: Vec<(i32, i64)>,
     /// Node ids, the preferred leader first.
     pub replicas: Vec<i32>,
-    /// Those in sync; the leader is one.
+    /// Replicas in sync, the leader included.
     pub in_sync: BTreeSet<i32>,
-    /// Offset behind what each replica has.
+    /// Offset after the last record of each replica.
     has: BTreeMap<i32, i64>,
-    /// Followers that do not follow, though they live.
+    /// Whether the followers do not follow although they live.
     pub slow: bool,
-    /// Places of its batches in the cluster's list.
+    /// Places of the batches in the cluster's list.
     pub entries: Vec<usize>,
     end: i64,
     /// High watermark.
     pub high: i64,
-    /// The cleaner may take its batches, and its log begins where it began.
+    /// Whether the cleaner may remove batches. The start of the log stays as it was.
     pub is_compacted: bool,
-    /// Of `entries`, those before this place were deleted by retention.
+    /// Index in `entries` of the first batch that retention has left.
     pub start: usize,
     pub(super) producers: Producers,
-    /// Replicas that have restarted: how many batches of a producer they remember.
+    /// Number of batches that each restarted replica remembers of a producer.
     restarted: BTreeMap<i32, usize>,
-    /// What another broker may still say: leader, epoch, and until when.
+    /// Outdated metadata that another broker may still answer: leader, epoch, and until when.
     pub stale: Option<(Option<i32>, i32, u64)>,
-    /// Since when it could have taken and replicated any row.
+    /// Time since which the partition could have taken and replicated any row.
     pub healthy_since: Option<u64>,
 }
 
 impl Partition {
-    /// An empty partition; the first replica leads.
+    /// An empty partition, led by its first replica.
     #[must_use]
     pub fn new(replicas: Vec<i32>) -> Self {
         Self {
@@ -64,13 +64,13 @@ impl Partition {
         }
     }
 
-    /// Offset behind the last batch.
+    /// Offset after the last batch.
     #[must_use]
     pub const fn end(&self) -> i64 {
         self.end
     }
 
-    /// First offset that retention has left.
+    /// The first offset that retention has left.
     #[must_use]
     pub fn start_offset(&self, all: &[Entry]) -> i64 {
         if self.is_compacted {
@@ -79,7 +79,7 @@ impl Partition {
         self.entries.get(self.start).map_or(self.end, |place| all[*place].base_offset)
     }
 
-    /// Appends a batch that has been checked; returns its base offset.
+    /// Appends a batch that has been checked, and sets its base offset.
     pub fn append(&mut self, place: usize, entry: &mut Entry) {
         entry.base_offset = self.end;
         entry.leader_epoch = self.leader_epoch;
@@ -94,7 +94,7 @@ impl Partition {
         self.raise_high();
     }
 
-    /// Followers that can fetch do so.
+    /// Lets the followers that can fetch do so.
     pub fn replicate(&mut self, can_fetch: impl Fn(i32) -> bool) {
         if self.leader.is_none_or(|leader| !can_fetch(leader)) {
             return;
@@ -108,7 +108,7 @@ impl Partition {
         self.raise_high();
     }
 
-    /// A replica is out of sync; the last one never is.
+    /// Takes a replica out of the in-sync replicas, unless it is the last one.
     pub fn drop_out(&mut self, replica: i32) {
         if self.leader != Some(replica) && self.in_sync.len() > 1 && self.in_sync.remove(&replica) {
             self.raise_high();
@@ -120,13 +120,13 @@ impl Partition {
         self.high = self.high.max(least.copied().unwrap_or(0).min(self.end));
     }
 
-    /// A replica leads from now on. What it lacks is lost: the places of these batches.
+    /// Makes a replica the leader. Returns the places of the batches that it lacks, which are lost.
     pub fn lead(&mut self, leader: i32, all: &[Entry], (until, rng): (u64, &mut fastrand::Rng)) -> Vec<usize> {
         self.stale = Some((self.leader, self.leader_epoch, until));
         let has = self.has.get(&leader).copied().unwrap_or(0).max(self.high);
         let keep = self.entries.partition_point(|place| all[*place].end() <= has);
         let lost = self.entries.split_off(keep);
-        // The last batches that are there need not be the last that were written: the cleaner has been over them.
+        // The last remaining batches need not be the last written ones: the cleaner may have removed those.
         if let Some(first) = lost.first() {
             self.end = all[*first].base_offset;
         }
@@ -148,7 +148,7 @@ impl Partition {
         lost
     }
 
-    /// An unclean election: the new leader lacks the last batches, whoever was told of them. The places of these.
+    /// Cuts the last batches in an unclean election, acknowledged or not. Returns their places.
     pub(super) fn cut(&mut self, batches: usize, all: &[Entry]) -> Vec<usize> {
         let lost = self.entries.split_off(self.entries.len().saturating_sub(batches).max(self.start));
         if let Some(first) = lost.first() {
@@ -162,13 +162,13 @@ impl Partition {
         lost
     }
 
-    /// Nobody leads.
+    /// Leaves the partition without a leader.
     pub fn leaderless(&mut self, until: u64) {
         self.stale = Some((self.leader, self.leader_epoch, until));
         self.leader = None;
     }
 
-    /// A replica's process has restarted, and remembers `batches` batches of each producer.
+    /// Notes that a replica's process has restarted, and remembers `batches` batches of each producer.
     pub fn restarted(&mut self, replica: i32, batches: usize) {
         if self.leader == Some(replica) {
             self.producers.remember_only(batches);

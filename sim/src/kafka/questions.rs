@@ -1,4 +1,4 @@
-//! A producer's questions about a log (P5), each about one partition.
+//! A producer's questions about logs (P5), each about one partition.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
@@ -19,7 +19,7 @@ impl Cluster {
         self.partition_led_by(name, index, node)
     }
 
-    /// A partition that may be read, and that this broker leads.
+    /// A partition that this broker leads, if reading is allowed.
     pub(super) fn partition_led_by(&self, name: &str, index: i32, node: i32) -> Result<(&Topic, &Partition), i16> {
         let topic = self.topics.get(name).ok_or(UNKNOWN_TOPIC)?;
         if topic.reading_forbidden {

@@ -5,19 +5,19 @@ use super::consuming::Fetching;
 use super::coordinator::Held;
 use super::front::Producing;
 
-/// A request that waits.
+/// A waiting request.
 #[derive(Debug)]
 pub(crate) enum Waiting {
-    /// Produce: for followers.
+    /// Produce, which waits for followers.
     Produce(Producing),
-    /// Fetch: for a record.
+    /// Fetch, which waits for a record.
     Fetch(Fetching),
-    /// JoinGroup or SyncGroup: for other members.
+    /// JoinGroup or SyncGroup, which waits for other members.
     Member(Held),
 }
 
 impl Waiting {
-    /// When it is answered at the latest; `None`: when its group says.
+    /// The latest time of the answer; `None`: the group decides.
     pub(crate) fn deadline(&self) -> Option<u64> {
         match self {
             Self::Produce(producing) => Some(producing.deadline()),
@@ -28,7 +28,7 @@ impl Waiting {
 }
 
 impl Cluster {
-    /// Answers a request that waited, if all of it can be answered by now.
+    /// Answers a request that waited, if all of its parts have an answer by now.
     pub(crate) fn settle(&mut self, waiting: &mut Waiting, time: u64) -> Option<Vec<u8>> {
         match waiting {
             Waiting::Produce(producing) => self.settle_produce(producing, time),

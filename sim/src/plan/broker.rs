@@ -1,4 +1,4 @@
-//! What a run with `[broker]` draws: its topics, the size of the logs of sessions, who publishes and who subscribes.
+//! The plan of a run with `[broker]`: its topics, the size of the logs of sessions, its publishers and subscribers.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use crate::time::{MS, S};
 
 /// The instance's name.
 pub const INSTANCE: &str = "sim";
-/// The topic of messages that no route takes.
+/// The topic of messages without a route.
 pub const MESSAGES: &str = "messages";
 /// The topic of a route.
 pub const ODD: &str = "odd";
@@ -21,20 +21,20 @@ pub const RETAINED: &str = "retained";
 /// The topic of logs of sessions.
 pub const SESSIONS: &str = "sessions";
 
-/// `[broker]`.
+/// Settings of `[broker]`.
 #[derive(Clone, Copy, Debug)]
 pub struct BrokerPlan {
-    /// There is a route for topics with the last level `odd`.
+    /// Whether there is a route for topics with the last level `odd`.
     pub has_route: bool,
     /// Bytes of a segment of a log of sessions.
     pub segment_bytes: u64,
-    /// Slots, each with a log of sessions.
+    /// Number of slots, each with a log of sessions.
     pub slots: u16,
-    /// Segments of a log of sessions.
+    /// Number of segments of a log of sessions.
     pub segments: u64,
-    /// How wrong the clocks of brokers are, in nanoseconds at most.
+    /// Bound on the error of brokers' clocks, in nanoseconds.
     pub clocks: u64,
-    /// Which of several instances it is.
+    /// The instance, if there are several.
     pub instance: Option<InstancePlan>,
 }
 
@@ -44,7 +44,7 @@ impl BrokerPlan {
         payload as u64 + (4 << 10) + 512 > self.segment_bytes / 8
     }
 
-    /// Its tables in the configuration.
+    /// Adds the tables of `[broker]` to the configuration.
     pub(super) fn text(&self, text: &mut String) {
         let _ = writeln!(
             text,
@@ -63,7 +63,7 @@ impl BrokerPlan {
         }
     }
 
-    /// What the file cannot say: sizes of a small run.
+    /// Sets values that a configuration file cannot have: sizes of a small run.
     pub(super) fn configure(&self, config: &mut Config) {
         if let Some(broker) = &mut config.broker {
             broker.segment_bytes = self.segment_bytes;
@@ -74,7 +74,7 @@ impl BrokerPlan {
         config.sinks.iter_mut().for_each(|sink| sink.compression = Compression::None);
     }
 
-    /// Its source, as the judge of sources has it.
+    /// The source of `[broker]`, for the judge of sources.
     fn source(&self) -> SourcePlan {
         let odd = self.has_route.then(|| ODD.to_owned());
         SourcePlan {
@@ -91,8 +91,8 @@ impl BrokerPlan {
     }
 }
 
-/// `LEFT_OUT` are the faults that these runs leave out: those of sinks, of a disk, and of topics that grow or are made anew, as a topic with another
-/// number of partitions has another order.
+/// The faults that these runs leave out: faults of sinks and of a disk, and topics that grow or are recreated, as another number of partitions means
+/// another order.
 const LEFT_OUT: [Fault; 12] = [
     Fault::Grow,
     Fault::Recreate,
@@ -109,7 +109,7 @@ const LEFT_OUT: [Fault; 12] = [
 ];
 
 impl Plan {
-    /// `[broker]` in place of sinks and sources.
+    /// Replaces sinks and sources by `[broker]`.
     pub(super) fn with_broker(mut self, rng: &mut fastrand::Rng) -> Self {
         self.faults.retain(|(fault, _)| !LEFT_OUT.contains(fault));
         self.settings.sinks.clear();
@@ -129,7 +129,7 @@ impl Plan {
         let messages_max = if is_small { rng.u32(3..40) } else { 10_000 };
         self.settings.delivery =
             Some(Delivery { messages_max, drops_newest: rng.bool(), share_strategy: "round-robin" });
-        // The process ends in most runs, on a machine that is lost with it in half of these.
+        // The process ends in most runs; in half of these its machine is lost with it.
         let ends = [Fault::Kill, Fault::PowerCut, Fault::LoseMachine, Fault::LoseMachine];
         if rng.u8(..4) > 0 && !self.faults.iter().any(|(fault, _)| ends.contains(fault)) {
             let fault = ends[rng.usize(..4)];
@@ -154,7 +154,7 @@ impl Plan {
             has_steady: rng.bool(),
             has_slow: false,
         });
-        // Drawn last, so that other values of a seed stay what they were.
+        // Drawn last, so that other values of a seed stay as they were.
         broker.slots = [3, 4, 8, 16][rng.usize(..4)];
         self.retains = rng.bool();
         self.settings.broker = Some(broker);

@@ -1,34 +1,35 @@
-//! What hostile runs draw beside the others.
+//! The additional draws of hostile runs.
 
 use crate::time::{EPOCH_MS, S, stream};
 
-/// What goes wrong in hostile runs alone.
+/// The faults of hostile runs alone.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Hostile {
-    /// The configuration changes between starts.
+    /// Whether the configuration changes between processes.
     pub changes: bool,
     /// Reads fail now and then: mean time between two, in nanoseconds.
     pub reads_fail: Option<u64>,
-    /// The number of shards changes between starts.
+    /// Whether the number of shards changes between processes.
     pub shards: bool,
-    /// Bytes of segments change by themselves: mean time between two, in nanoseconds.
+    /// Bytes of segments rot: mean time between two, in nanoseconds.
     pub rot: Option<u64>,
-    /// Segments are missing when a process starts.
+    /// Whether segments are missing when a process starts.
     pub loses_segments: bool,
-    /// Nobody may read the topics of this cluster, ever.
+    /// The cluster with topics that can never be read, if there is one.
     pub unreadable: Option<usize>,
     /// Files of dead letters take nothing for a while: mean time between two, in nanoseconds.
     pub files_hang: Option<u64>,
-    /// The first cluster cannot be reached for most of the run, and more comes than the spool has room for.
+    /// Whether the first cluster is unreachable for most of the run, while more messages come than the spool has room
+    /// for.
     pub flood: bool,
 }
 
 impl Hostile {
-    /// What can be left out, by name.
+    /// Names of the parts that can be left out.
     pub const NAMES: &[&'static str] =
         &["changes", "reads", "shards", "rot", "missing", "unreadable", "files", "flood"];
 
-    /// Leaves one out.
+    /// Leaves out the part with this name.
     pub fn leave_out(&mut self, name: &str) {
         match name {
             "changes" => self.changes = false,
@@ -44,7 +45,7 @@ impl Hostile {
     }
 }
 
-/// What goes wrong in a hostile run.
+/// Draws the faults of a hostile run.
 pub(super) fn hostile(seed: u64, clusters: usize) -> Hostile {
     let rng = &mut stream(seed, "hostile");
     let (changes, fail, often) = (rng.bool(), rng.u8(..3) == 0, rng.u64(1..6));
@@ -65,7 +66,7 @@ pub(super) fn hostile(seed: u64, clusters: usize) -> Hostile {
     }
 }
 
-/// Most clocks are right; some are hours wrong, some have never been set.
+/// Draws how far ahead the machine's clock is: most clocks are right, some are hours wrong, some have never been set.
 pub(super) fn clock(rng: &mut fastrand::Rng) -> i64 {
     match rng.u8(..12) {
         0 => -EPOCH_MS,

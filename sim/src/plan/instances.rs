@@ -1,4 +1,4 @@
-//! What a run with several instances draws: how many there are, when they give a dead one up, who publishes and who subscribes.
+//! The plan of a run with several instances: their number, the time until a dead one is given up, publishers and subscribers.
 
 use super::{Delivery, Plan};
 use crate::faults::Fault;
@@ -12,22 +12,22 @@ pub const MOST: usize = 4;
 /// Several instances of one broker.
 #[derive(Clone, Copy, Debug)]
 pub struct InstancesPlan {
-    /// How many there may be at a time.
+    /// Bound on the number of instances at a time.
     pub most: usize,
-    /// How many of them start first.
+    /// Number of instances that start first.
     pub first: usize,
-    /// Shards of each.
+    /// Number of shards of each instance.
     pub shards: [usize; MOST],
-    /// Clients of 5.0 are told where to connect.
+    /// Whether 5.0 clients are redirected to the right instance.
     pub redirects: bool,
     /// `session_timeout`, in seconds.
     pub session_timeout_s: u64,
 }
 
-/// One of them, as its configuration has it.
+/// One of several instances, as its configuration has it.
 #[derive(Clone, Copy, Debug)]
 pub struct InstancePlan {
-    /// Its number.
+    /// Number of the instance.
     pub index: usize,
     /// See [`InstancesPlan`].
     pub redirects: bool,
@@ -41,12 +41,12 @@ pub fn name_of(index: usize) -> String {
     format!("i{index}")
 }
 
-/// `LEFT_OUT` are the faults that these runs leave out beside those of `[broker]`: a machine has no disk, a topic that cannot be read is tried again half
-/// a minute later, and after a log was cut nothing holds.
+/// The faults that these runs leave out in addition to those of `[broker]`: a machine has no disk, a topic that cannot be read is tried again half a
+/// minute later, and after a log was cut no promise holds.
 const LEFT_OUT: [Fault; 4] = [Fault::PowerCut, Fault::LoseMachine, Fault::ForbidReading, Fault::CutLog];
 
 impl Plan {
-    /// Several instances in place of one process.
+    /// Replaces the one process by several instances.
     pub(super) fn with_instances(self, rng: &mut fastrand::Rng) -> Self {
         let mut plan = self.with_broker(&mut rng.clone());
         plan.faults.retain(|(fault, _)| !LEFT_OUT.contains(fault));
@@ -71,7 +71,7 @@ impl Plan {
             let fault = ends[rng.usize(..3)];
             plan.faults.push((fault, fault.mean_time() * 4 / rng.u64(1..=4)));
         }
-        // More often than once in a session time-out nothing comes to rest.
+        // Faults that come more often than once in a session time-out never let the run come to rest.
         for (fault, mean) in &mut plan.faults {
             if fault.is_of_the_machine() {
                 *mean *= 2;

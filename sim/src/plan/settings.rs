@@ -1,4 +1,4 @@
-//! The configuration of one start, as it is drawn and as the program has it.
+//! The configuration of one process, as it is drawn and as the program has it.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -14,31 +14,31 @@ use crate::sources::plan::SourcePlan;
 pub struct SpoolPlan {
     /// Bytes of a segment.
     pub segment_bytes: u64,
-    /// Segments of each shard.
+    /// Number of segments of each shard.
     pub segments_max: u64,
-    /// The share of a sink, in hundredths.
+    /// Share of a sink, in hundredths.
     pub share: u64,
-    /// What happens when it is full.
+    /// The policy of a full buffer.
     pub when_full: WhenFull,
-    /// How far apart groups begin that are not full yet, milliseconds.
+    /// Time between the beginnings of groups that are not yet full, in milliseconds.
     pub sync_interval_ms: u64,
 }
 
-/// What is delivered to subscribers.
+/// Settings of delivery to subscribers.
 #[derive(Clone, Copy, Debug)]
 pub struct Delivery {
     /// `queue_messages_max`
     pub messages_max: u32,
-    /// `when_full` is `drop-newest`.
+    /// Whether `when_full` is `drop-newest`.
     pub drops_newest: bool,
     /// `share_strategy`
     pub share_strategy: &'static str,
 }
 
-/// The configuration of one start.
+/// The configuration of one process.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Cores.
+    /// Number of cores.
     pub shards: usize,
     /// Clusters, by address.
     pub clusters: Vec<String>,
@@ -46,23 +46,23 @@ pub struct Settings {
     pub sinks: Vec<SinkPlan>,
     /// Sources.
     pub sources: Vec<SourcePlan>,
-    /// Messages of clients go through Kafka, and sessions are kept there.
+    /// `[broker]`: messages of clients go through Kafka, and sessions are kept there.
     pub broker: Option<BrokerPlan>,
     /// The disk buffer.
     pub spool: Option<SpoolPlan>,
-    /// Where there are subscribers: some topics have no sink.
+    /// Delivery to subscribers, where there are any: some topics have no sink.
     pub delivery: Option<Delivery>,
-    /// Memory of each cluster on each shard.
+    /// Bytes of memory of each cluster on each shard.
     pub buffer_bytes: u64,
-    /// Bytes of a batch.
+    /// Bytes of the largest batch.
     pub batch_bytes: u64,
-    /// Largest record.
+    /// Bytes of the largest record.
     pub record_bytes_max: u64,
     /// `answer_timeout` of the second listener, in milliseconds.
     pub answer_timeout_ms: Option<u64>,
-    /// More lines for each sink, for scenarios.
+    /// Additional lines for each sink, for scenarios.
     pub more: String,
-    /// More lines for each cluster, in place of those that it has for the same keys.
+    /// Lines for each cluster, in place of its lines for the same keys.
     pub more_of_clusters: String,
 }
 
@@ -76,15 +76,15 @@ impl Settings {
         of.would_take(topic) && !(is_fallback(of) && others.any(|other| other.would_take(topic)))
     }
 
-    /// The same as the program has it.
+    /// The configuration as the program has it.
     ///
     /// # Panics
-    /// If the configuration is refused: then the plan is wrong.
+    /// If the configuration is refused: the plan is wrong then.
     #[must_use]
     pub fn config(&self) -> Config {
         let text = self.text();
         let mut config = config::parse(&text, "sim.toml").unwrap_or_else(|problems| panic!("{problems}\n{text}"));
-        // As the program does at its start.
+        // The program does this at its start as well.
         config.share_dead_letters_file();
         for cluster in &mut config.clusters {
             cluster.buffer_bytes = self.buffer_bytes * self.shards as u64;

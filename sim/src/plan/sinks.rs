@@ -2,7 +2,7 @@
 
 use super::NO_SINK;
 
-/// Where a sink keeps its rows.
+/// The buffer of a sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Buffer {
     /// `memory`
@@ -15,7 +15,7 @@ pub enum Buffer {
     HybridSaved,
 }
 
-/// What an answer means.
+/// The acknowledgement level of a sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// `received`
@@ -28,10 +28,10 @@ pub enum Level {
     Stored,
 }
 
-/// Where goes what Kafka refuses for good.
+/// The destination of a sink's dead letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dead {
-    /// Nothing is configured: into the file that all such sinks share.
+    /// No configured destination: the file that all such sinks share.
     Shared,
     /// A Kafka topic.
     Topic,
@@ -39,37 +39,37 @@ pub enum Dead {
     File,
 }
 
-/// What a sink takes of what its filter matches.
+/// The part that a sink takes of the messages that its filter matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// All of it.
+    /// All messages.
     All,
-    /// All but topics with this last level: `exclude`.
+    /// All messages but those of topics with this last level: `exclude`.
     Excludes(&'static str),
-    /// What no other sink takes: `fallback`.
+    /// Messages that no other sink takes: `fallback`.
     Fallback,
 }
 
-/// One sink. Its number is its place.
+/// A sink. Its number is its index.
 #[derive(Clone, Debug)]
 pub struct SinkPlan {
     /// Name.
     pub name: &'static str,
-    /// Index of its cluster.
+    /// Index of the sink's cluster.
     pub cluster: usize,
     /// The last level of the MQTT topics that its filter matches; all, if empty.
     pub last_level: &'static str,
-    /// What it takes of them.
+    /// The part of the matching messages that the sink takes.
     pub choice: Choice,
-    /// A topic for each device, or one for all.
+    /// Whether there is a topic for each device, rather than one for all.
     pub topic_per_device: bool,
-    /// Records have keys.
+    /// Whether records have keys.
     pub keyed: bool,
-    /// Where its rows are.
+    /// Buffer of the sink.
     pub buffer: Buffer,
-    /// What its answers mean.
+    /// Acknowledgement level.
     pub level: Level,
-    /// Where refused rows go.
+    /// Destination of refused rows.
     pub dead: Dead,
     /// `linger` in milliseconds.
     pub linger_ms: u64,
@@ -86,7 +86,7 @@ pub struct SinkPlan {
 }
 
 impl SinkPlan {
-    /// Whether it takes a message, if no other sink does.
+    /// Whether the sink takes a message, if no other sink does.
     pub(super) fn would_take(&self, topic: &str) -> bool {
         let last = topic.rsplit('/').next().unwrap_or_default();
         let matches = if self.last_level.is_empty() { last != NO_SINK } else { last == self.last_level };
@@ -100,7 +100,7 @@ impl SinkPlan {
         if self.topic_per_device { format!("{}-{device}", self.name) } else { "all".to_owned() }
     }
 
-    /// The topic of its dead letters.
+    /// The topic of the sink's dead letters.
     #[must_use]
     pub fn dead_topic(&self) -> String {
         format!("dead-{}", self.name)
@@ -140,7 +140,7 @@ pub(super) fn sinks(rng: &mut fastrand::Rng, clusters: usize, spool: bool, large
     [("all", ""), ("odd", "odd"), ("again", "odd")].into_iter().take(count).enumerate().map(sink).collect()
 }
 
-/// Draws where a sink keeps its rows, and what its answers mean.
+/// Draws a sink's buffer and acknowledgement level.
 pub(super) fn buffer_and_level(rng: &mut fastrand::Rng, spool: bool, first: bool) -> (Buffer, Level) {
     let volatile = |rng: &mut fastrand::Rng| match rng.u8(..8) {
         0 => Level::Received,

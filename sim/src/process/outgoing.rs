@@ -1,4 +1,4 @@
-//! What a shard has done in a turn goes out: bytes, letters to other shards, and lines of dead letters.
+//! The output of a shard's turn: bytes, letters to other shards, and lines of dead letters.
 
 use std::os::fd::AsRawFd;
 
@@ -12,7 +12,7 @@ use crate::time::MS;
 use crate::world::{Event, World};
 
 impl World {
-    /// What a shard has done in a turn goes out.
+    /// Collects the output of a shard's turn.
     pub(super) fn collect(&mut self, shard: usize) {
         let Some(process) = &mut self.process else { return };
         let host = &mut process.hosts[shard];
@@ -27,7 +27,7 @@ impl World {
             let bytes = wire.take_out();
             if !bytes.is_empty() {
                 sent.push((conn, wire.socket, wire.outgoing.is_some(), bytes));
-                // Told when something was sent, as the runtime tells it: not while all that the shard has written waits for its disk.
+                // The shard is notified when bytes were sent, as by the runtime: not while all written bytes wait for the disk.
                 if wire.has_room_again() {
                     host.core.on_writable(&mut host.ring, conn);
                     host.wake_at.get_or_insert(self.time);
@@ -74,7 +74,7 @@ impl World {
         }
     }
 
-    /// A connection that waits for room in a mailbox is not read: the kernel keeps its bytes.
+    /// Keeps the bytes of a connection that waits for room in a mailbox, as the kernel would.
     fn keep_unread(&mut self, shard: usize, socket: u64, one: In) {
         let Some(process) = &mut self.process else { return };
         let waits = process.moving.borrow().values().any(|waiting| *waiting == socket);
@@ -83,13 +83,13 @@ impl World {
         }
     }
 
-    /// A shard sends a letter to another one, after those on their way there.
+    /// Sends a letter to another shard, after those in flight there.
     fn post(&mut self, (from, to): (usize, usize), letter: Mail) {
         let slowest = self.plan.mail;
         if slowest == 0 {
             return self.arrived((from, to), letter);
         }
-        // Some are much later than others.
+        // One letter in eight is much later than the others.
         let slow = self.mail_rng.u8(..8) == 0;
         let way = self.mail_rng.u64(..if slow { slowest } else { slowest / 50 });
         let (life, soonest) = (self.life, self.time + way);
@@ -100,7 +100,7 @@ impl World {
         self.schedule(at, Event::Mail(life, to));
     }
 
-    /// The first letter under way to a shard arrives, if the process in which it was sent still runs.
+    /// Delivers the first letter in flight to a shard, if the process in which it was sent still runs.
     pub(crate) fn mail_arrives(&mut self, life: u32, to: usize) {
         let process = self.process.as_mut().filter(|_| life == self.life);
         if let Some((from, letter)) = process.and_then(|process| process.mail[to].letters.pop_front()) {
@@ -116,7 +116,7 @@ impl World {
             if let Some(entry) = socket.and_then(|socket| self.sockets.get_mut(&socket)) {
                 entry.shard = to;
             }
-            // Messages that have come for it meanwhile go there as well.
+            // Events that have come for the socket meanwhile move as well.
             let time = self.time;
             let host = self.process.as_mut().and_then(|process| process.hosts.get_mut(from));
             if let Some(host) = host.filter(|host| !host.moved.is_empty()) {
@@ -138,7 +138,7 @@ impl World {
             let line: serde_json::Value = serde_json::from_slice(&letter.line).expect("a line of JSON");
             let message = line["value"].as_str().and_then(|value| message_number(value.as_bytes()));
             self.note(|| format!("letter of sink {sink}: {message:?}, {}", line["reason"]));
-            // One file for each sink, written in order.
+            // Each sink has one file, written in order.
             let at = self.judge.file_clear.get(&sink).copied().unwrap_or(0).max(self.time) + self.rng.u64(..20 * MS);
             self.judge.file_clear.insert(sink, at);
             self.schedule(at, Event::Filed(self.life, letter.shard, sink, message));

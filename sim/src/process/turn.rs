@@ -1,4 +1,4 @@
-//! A turn of a shard: what it finds, in the order of the runtime.
+//! A turn of a shard: its events, in the order of the runtime.
 
 use forebay::runtime::seam::{ConnId, ListenerId, Shard};
 
@@ -7,7 +7,7 @@ use crate::layers::{Layered, Opened};
 use crate::world::{Client, World};
 
 impl World {
-    /// A shard's turn, in the order of the runtime.
+    /// Runs a shard's turn, in the order of the runtime.
     pub(crate) fn turn(&mut self, shard: usize) {
         let (time, now, wall) = self.clocks();
         let Some(process) = &mut self.process else { return };
@@ -39,7 +39,7 @@ impl World {
             host.wake_at.get_or_insert(time + 50_000);
         }
         self.collect(shard);
-        // Read once: this is done in every turn.
+        // The counters are read once, because this is done in every turn.
         let boards = self.process.as_ref().map(Process::boards).unwrap_or_default();
         self.check_board(&boards);
         self.check_windows(&boards);
@@ -77,7 +77,7 @@ impl World {
             }
             In::Bytes(socket, bytes) => match ring.conn_of(socket) {
                 Some(conn) => self.feed(shard, conn, &bytes),
-                // It has moved: what it has not read is read by its new shard.
+                // The socket has moved: its unread bytes are read by the new shard.
                 None => host.moved.push(In::Bytes(socket, bytes)),
             },
             In::Closed(socket, why) => match ring.conn_of(socket) {
@@ -133,7 +133,7 @@ impl World {
         }
     }
 
-    /// Bytes of a connection, by its layer if it has one.
+    /// Passes on bytes of a connection, through its layer if it has one.
     fn feed(&mut self, shard: usize, conn: ConnId, bytes: &[u8]) {
         let Some(Host { core, ring, .. }) = self.process.as_mut().map(|process| &mut process.hosts[shard]) else {
             return;
@@ -151,7 +151,7 @@ impl World {
         }
     }
 
-    /// Bytes that a shard has left for this turn come before what is new.
+    /// Passes on the bytes that a shard has left for this turn, before new ones.
     fn feed_unread(&mut self, shard: usize) {
         let Some(process) = &mut self.process else { return };
         for conn in process.hosts[shard].ring.with_unread() {
@@ -168,7 +168,7 @@ impl World {
         ring.keep_unread(conn, unread);
     }
 
-    /// Handshakes that have waited for their turn.
+    /// Opens the bytes of handshakes that have waited for their turn.
     fn open_waiting(&mut self, shard: usize) {
         while let Some(process) = &mut self.process
             && let Some((conn, bytes)) = process.hosts[shard].ring.next_in_line()

@@ -1,4 +1,4 @@
-//! Scripts in which the configuration changes between two starts.
+//! Scripts in which the configuration changes between two processes.
 
 use super::{Script, settings};
 use crate::judge::Failure;

@@ -1,4 +1,4 @@
-//! Scripts that show what a rule is for, where seeds seldom do.
+//! Scripts that show the purpose of a rule, where seeds seldom do.
 
 use forebay::config::WhenFull;
 use forebay::rules::Rules;
@@ -9,7 +9,7 @@ use crate::link::Link;
 use crate::plan::{Buffer, Level, Settings};
 use crate::time::EPOCH_MS;
 
-/// S5: Kafka is away, and one sink gets all that comes; it may take half of the spool.
+/// S5: Kafka is unreachable, and one sink gets all messages; it may take half of the spool.
 pub fn one_sink_keeps_to_its_share(rules: &'static dyn Rules) -> Result<(), Failure> {
     let mut settings = settings();
     if let Some(spool) = &mut settings.spool {
@@ -24,7 +24,7 @@ pub fn one_sink_keeps_to_its_share(rules: &'static dyn Rules) -> Result<(), Fail
     script.ends()
 }
 
-/// An orderly stop while Kafka is away writes down what a saved sink has in memory.
+/// An orderly stop while Kafka is unreachable writes the rows of a saved sink in memory to the disk.
 pub fn stop_saves_what_memory_has(rules: &'static dyn Rules) -> Result<(), Failure> {
     let mut settings = settings();
     settings.sinks[0] = sink("all", Buffer::HybridSaved, Level::Received);
@@ -40,14 +40,14 @@ pub fn stop_saves_what_memory_has(rules: &'static dyn Rules) -> Result<(), Failu
     script.ends()
 }
 
-/// Rows are in memory alone.
+/// Settings with rows in memory alone.
 fn memory() -> Settings {
     let mut settings = settings();
     settings.sinks[0] = sink("all", Buffer::Memory, Level::Replicated);
     settings
 }
 
-/// One broker, and a device that publishes to a partition of which Kafka has acknowledged batches.
+/// A run with one broker, and a device that publishes to a partition of which Kafka has acknowledged batches.
 fn with_a_partition(settings: Settings, rules: &'static dyn Rules) -> Script {
     let mut script = Script::with_rules(settings, 1, false, rules);
     script.connect(0);
@@ -56,7 +56,7 @@ fn with_a_partition(settings: Settings, rules: &'static dyn Rules) -> Script {
 }
 
 impl Script {
-    /// So many messages, each a batch of its own while the window has room.
+    /// Publishes messages, each a batch of its own while the window has room.
     fn publish_apart(&mut self, count: usize) {
         for _ in 0..count {
             self.publish(0, 1, 20);
@@ -64,7 +64,7 @@ impl Script {
         }
     }
 
-    /// Kafka takes a batch, and its answer is lost.
+    /// Has Kafka take a batch, and loses its answer.
     fn publish_unanswered(&mut self, count: usize) {
         self.world.clusters[0].says_nothing = true;
         self.publish_apart(count);
@@ -79,7 +79,7 @@ impl Script {
         }
     }
 
-    /// Until one more Produce request has been carried out.
+    /// Waits until one more Produce request has been carried out.
     fn after_produce(&mut self) {
         let before = self.world.clusters[0].produced;
         for _ in 0..200_000 {
@@ -90,7 +90,7 @@ impl Script {
         }
     }
 
-    /// What Kafka's log can tell, or the order of its answers, is not counted as unknown.
+    /// Checks that outcomes that Kafka's log, or the order of its answers, can tell are not counted as unknown.
     fn nothing_is_unknown(&mut self) {
         let unknown = self.world.counted(0).unknown;
         if unknown > 0 {
@@ -129,7 +129,7 @@ pub fn what_kafka_forgets_is_asked_for(rules: &'static dyn Rules) -> Result<(), 
     script.ends()
 }
 
-/// P5, P6: a batch is refused that Kafka has, and its log says so.
+/// P5, P6: Kafka refuses a batch that it has, and its log shows that.
 pub fn what_is_refused_and_there_is_known(rules: &'static dyn Rules) -> Result<(), Failure> {
     let mut script = with_a_partition(memory(), rules);
     script.publish_unanswered(1);
@@ -144,8 +144,8 @@ pub fn what_is_refused_and_there_is_known(rules: &'static dyn Rules) -> Result<(
     script.ends()
 }
 
-/// P4: of two batches that Kafka has it remembers the last one, and puts that off: the first is out of order until that is
-/// answered.
+/// P4: of two batches that Kafka has, it remembers the last one, and defers its answer: the first is out of order until
+/// that is answered.
 pub fn one_error_explains_the_others(rules: &'static dyn Rules) -> Result<(), Failure> {
     let mut script = with_a_partition(memory(), rules);
     script.publish_unanswered(2);
@@ -162,8 +162,8 @@ pub fn one_error_explains_the_others(rules: &'static dyn Rules) -> Result<(), Fa
     script.ends()
 }
 
-/// `drop-oldest`: the oldest rows are in batches that an earlier process has sent, and Kafka has. They do not count
-/// as dropped.
+/// `drop-oldest`: the oldest rows are in batches that a previous process has sent, and Kafka has. They do not count as
+/// dropped.
 pub fn what_is_cut_is_not_dropped(rules: &'static dyn Rules) -> Result<(), Failure> {
     let mut settings = settings();
     if let Some(spool) = &mut settings.spool {
@@ -186,9 +186,9 @@ pub fn what_is_cut_is_not_dropped(rules: &'static dyn Rules) -> Result<(), Failu
     script.ends()
 }
 
-/// P1, P8: Produce requests for rows that come four at a time, to several partitions of one broker, while a linger runs.
-/// `pause_ms`: between these. With a short one some come while a request is under way; its answer ends nobody's
-/// linger.
+/// P1, P8: number of Produce requests for rows that come four at a time, to several partitions of one broker, while a
+/// linger runs. `pause_ms`: time between two groups of four. With a short pause some come while a request is in flight;
+/// its answer ends no partition's linger.
 #[must_use]
 pub fn requests_of_lingering_rows(rules: &'static dyn Rules, pause_ms: u64) -> u64 {
     let mut settings = settings();

@@ -1,13 +1,13 @@
-//! Settings of clusters and sinks with two values each: what Kafka sees of them must differ.
+//! Settings of clusters and sinks with two values each: Kafka must see a difference.
 
 use kafka_protocol::messages::ApiKey;
 
 use super::{Script, settings};
 use crate::plan::Settings;
 
-/// What Kafka sees.
+/// A view of what Kafka sees.
 type Look = fn(&mut Script) -> String;
-/// Lines for the cluster or the sink, with one value and the other.
+/// Configuration lines for the cluster or the sink, with one value and the other.
 enum Lines {
     Cluster([&'static str; 2]),
     Sink([&'static str; 2]),
@@ -84,7 +84,7 @@ const ALL: &[(&str, Lines, Look)] = &[
     ("compression_level", Sink(["compression_level = 1", "compression_level = 19"]), bytes_of_backlog),
 ];
 
-/// Each setting, and what Kafka sees with one value and the other.
+/// The settings, each with the view that Kafka has of one value and the other.
 #[must_use]
 pub fn seen() -> Vec<(&'static str, [String; 2])> {
     ALL.iter().map(|(name, lines, look)| (*name, [0, 1].map(|value| seen_with(lines, value, *look)))).collect()
@@ -113,7 +113,7 @@ fn calls(script: &Script, key: ApiKey) -> String {
     script.world.clusters[0].calls.get(&(key as i16)).copied().unwrap_or(0).to_string()
 }
 
-/// Rows that wait while Kafka is away, and then go.
+/// Buffers rows while Kafka is unreachable, and then sends them.
 fn backlog(script: &mut Script) {
     script.fill(0, 1, 20);
     script.away(true);
@@ -127,7 +127,7 @@ fn bytes_of_backlog(script: &mut Script) -> String {
     script.world.clusters[0].entries.iter().map(|entry| entry.bytes.len()).sum::<usize>().to_string()
 }
 
-/// Connections that are asked for within `ms` milliseconds while none can be had.
+/// Counts the attempted connections within `ms` milliseconds while none can be made.
 fn dials_while_away(script: &mut Script, ms: u64) -> String {
     script.fill(0, 1, 20);
     let before = script.world.clusters[0].dialled;
@@ -138,7 +138,7 @@ fn dials_while_away(script: &mut Script, ms: u64) -> String {
 }
 
 impl Script {
-    /// All connections to brokers break.
+    /// Cuts all connections to brokers.
     fn cut(&mut self) {
         (1..=self.world.clusters[0].brokers.len() as i32).for_each(|node| self.world.cut_broker(0, node));
     }

@@ -1,5 +1,5 @@
-//! Runs with sources: other programs write records into Kafka topics, and come and go in the sources' groups; clients subscribe to what the
-//! records become. `judge/sources.rs` judges.
+//! Runs with sources: other programs write records into Kafka topics, and join and leave the sources' groups; clients subscribe to the
+//! messages of the records. `judge/sources.rs` judges.
 
 pub mod plan;
 
@@ -21,45 +21,45 @@ use crate::world::{Event, World};
 
 use self::plan::{DEVICES, Reading};
 
-/// The number of the first record: messages of devices are below.
+/// The number of the first record. Messages of devices have lower numbers.
 pub(crate) const FIRST_RECORD: u32 = 1_000_000;
-/// How long the members of a group that is left by a crash keep its partitions, and a little more.
+/// Time for which the members of a group that a crash has left keep its partitions, and a little more.
 const SESSION: u64 = 50 * S;
 
-/// A record that another program has written.
+/// A record of another program.
 #[derive(Debug)]
 pub(crate) struct Record {
-    /// Index of the source that reads it.
+    /// Index of the source that reads the record.
     pub(crate) source: usize,
     /// Kafka topic and partition.
     pub(crate) at: (String, i32),
-    /// Its batch, by place among its cluster's, and its place there.
+    /// Index of the batch in its cluster, and index of the record in the batch.
     batch: (usize, i64),
-    /// MQTT topic of its message.
+    /// MQTT topic of the record's message.
     pub(crate) topic: String,
-    /// QoS of its message.
+    /// QoS of the record's message.
     pub(crate) qos: u8,
-    /// Payload of its message.
+    /// Payload of the record's message.
     pub(crate) payload: Vec<u8>,
-    /// It cannot be a message.
+    /// Whether the record is a bad record.
     pub(crate) is_bad: bool,
-    /// Its message has RETAIN.
+    /// Whether the record's message has RETAIN.
     pub(crate) retain: bool,
     pub(crate) written_at: u64,
 }
 
-/// What a run with sources has.
+/// The state of a run with sources.
 #[derive(Debug)]
 pub(crate) struct Sources {
     /// All records, by number from [`FIRST_RECORD`] on.
     pub(crate) records: Vec<Record>,
-    /// The numbers of those of each partition, in the order of writing.
+    /// Numbers of each partition's records, in the order of writing.
     pub(crate) by_partition: BTreeMap<(String, i32), Vec<u32>>,
     rng: fastrand::Rng,
     pub(crate) judged: Judged,
-    /// The slow subscriber acknowledges nothing.
+    /// Whether the slow subscriber acknowledges nothing.
     is_holding: bool,
-    /// Shards that have not reported that they read nothing any more, and the grace of the drain that follows.
+    /// Number of shards that still read, and the grace of the drain that follows.
     ending: Option<(usize, Duration)>,
 }
 
@@ -77,7 +77,7 @@ impl Sources {
 }
 
 impl World {
-    /// Other programs begin to write.
+    /// Starts the other programs' writing.
     pub(crate) fn sources_begin(&mut self) {
         let Some(reading) = self.plan.reading else { return };
         for (index, cluster) in self.clusters.iter_mut().enumerate() {
@@ -88,7 +88,7 @@ impl World {
         self.schedule(0, Event::Write);
     }
 
-    /// Another program writes a batch, if faults last and some are left.
+    /// Writes a batch of another program, if faults last and records are left.
     pub(crate) fn write_records(&mut self) {
         let Some(reading) = self.plan.reading.filter(|_| !self.storm_over) else { return };
         if self.sources.records.len() < reading.records {
@@ -121,14 +121,14 @@ impl World {
             let mut payload = format!("m{number} ").into_bytes();
             payload.extend(std::iter::repeat_n(b'.', rng.usize(..200)));
             let qos = rng.u8(..3);
-            // Without a key there is no topic; with another QoS none is valid.
+            // A record without a key has no topic; no other QoS is valid.
             let (is_bad, key, said) = match (bad, rng.u8(..4)) {
                 (true, 0) => (true, None, qos.to_string()),
                 (true, 1) => (true, Some(mqtt.clone()), "9".to_owned()),
                 (true, 2) => (true, Some(format!("{mqtt}/#")), qos.to_string()),
                 _ => (false, Some(mqtt.clone()), qos.to_string()),
             };
-            // Of an MQTT topic with records in two topics nobody can tell the last.
+            // The last record of an MQTT topic cannot be told if two Kafka topics have records of it.
             let retain = is_retaining && rng.u8(..3) == 0 && is_in_its_route;
             let retained = retain.then(|| ("mqtt-retain", "true".to_owned()));
             let headers = [("mqtt-qos", said)].into_iter().chain(retained).collect();
@@ -152,7 +152,7 @@ impl World {
         self.sources.records.get(number.checked_sub(FIRST_RECORD)? as usize)
     }
 
-    /// The offset of a record; `None`: a leader took it with it.
+    /// The offset of a record; `None`: it was lost with a leader.
     pub(crate) fn offset_of(&self, record: &Record) -> Option<i64> {
         let (batch, place) = record.batch;
         let entry = &self.clusters[self.settings.sources[record.source].cluster].entries[batch];
@@ -161,7 +161,7 @@ impl World {
 
     // ---- faults ----
 
-    /// A member of another program joins a source's group, or all that are there leave.
+    /// Lets a member of another program join a source's group, or all such members leave.
     pub(crate) fn rebalance(&mut self, rng: &mut fastrand::Rng) {
         let which = rng.usize(..self.settings.sources.len());
         let (time, cluster) = (self.time, self.settings.sources[which].cluster);
@@ -173,12 +173,12 @@ impl World {
         self.clusters[cluster].look_at_groups(time);
     }
 
-    /// Another broker coordinates.
+    /// Moves the coordinator to another broker.
     pub(crate) fn move_coordinator(&mut self, cluster: usize) {
         self.clusters[cluster].move_leader(OFFSETS_TOPIC, 0, self.time);
     }
 
-    /// Members of other programs leave for good.
+    /// Makes members of other programs leave for good.
     fn foreign_members_leave(&mut self) {
         let time = self.time;
         for which in 0..self.settings.sources.len() {
@@ -207,7 +207,7 @@ impl World {
         if self.storm_over { self.sources.is_holding } else { self.sources.rng.u8(..20) > 0 }
     }
 
-    /// A client wants everything from now on.
+    /// Adds a client that subscribes to everything.
     fn add_subscriber_of_all(&mut self) {
         let index = self.subscribers.len();
         let rng = stream(self.plan.seed, "subscriber of all");
@@ -217,7 +217,7 @@ impl World {
 
     // ---- the end ----
 
-    /// SIGTERM, where there are sources: they end first.
+    /// Stops the process with SIGTERM; if there are sources, they end first.
     pub(crate) fn end_sources(&mut self, grace: Duration) {
         let shards = self.shards();
         self.sources.ending = Some((shards, grace));
@@ -226,7 +226,7 @@ impl World {
         self.schedule(at, Event::Drain(self.life));
     }
 
-    /// A shard reads nothing any more.
+    /// Notes that a shard reads nothing any more.
     pub(crate) fn sources_over(&mut self) {
         let Some((waiting, _)) = &mut self.sources.ending else { return };
         *waiting -= 1;
@@ -235,7 +235,7 @@ impl World {
         }
     }
 
-    /// The drain begins, if it has not.
+    /// Begins the drain, unless it has begun.
     pub(crate) fn drain(&mut self, life: u32) {
         if life != self.life || self.process.is_none() {
             return;
@@ -245,13 +245,13 @@ impl World {
         }
     }
 
-    /// The process has ended.
+    /// Notes the end of the process.
     pub(crate) fn sources_ended(&mut self) {
         self.sources.ending = None;
     }
 
-    /// Faults have ended: somebody wants everything that waits for a subscriber, and the slow one holds back what it has for as long as others
-    /// have to get theirs (F8).
+    /// Ends faults for subscribers: a client subscribes to everything that waits for a subscriber, and the slow one holds back its
+    /// acknowledgements as long as others are still missing messages (F8).
     pub(crate) fn sources_calm_down(&mut self) {
         self.foreign_members_leave();
         if self.settings.sources.iter().any(|source| source.waits) {
@@ -270,7 +270,7 @@ impl World {
         }
     }
 
-    /// In one run of three the process is stopped as soon as nothing is open any more, before it would have committed that.
+    /// In one run of three, stops the process as soon as nothing is open any more, before it would have committed that.
     pub(crate) fn sources_stop_early(&mut self) {
         let mut rng = stream(self.plan.seed, "early stop");
         // A topic that could not be read is tried again half a minute later.
@@ -279,10 +279,10 @@ impl World {
             return;
         }
         let calm = self.time;
-        // For a second: what a partition has is not known before it was read first.
+        // Nothing must be open for a second: the contents of a partition are not known before the first read.
         let mut since = self.time;
         while self.time < since + S {
-            // What is dropped, or waits at a broker, is judged later.
+            // Dropped messages, and messages that wait at a broker, are judged later.
             if !self.judge.is_well() || self.time - calm > 110 * S {
                 return;
             }
@@ -302,10 +302,11 @@ impl World {
         }
     }
 
-    /// All is read and acknowledged, and stays so when the process ends once more.
+    /// Runs until everything is read and acknowledged, and checks that it stays so when the process ends once more.
     pub(crate) fn sources_come_to_rest(&mut self) {
         self.hear_nothing_more();
-        // A process that began in the last moment reads again from the positions of its slots, and its commits go back for that.
+        // A process that began in the last moment reads again from the positions of its slots, and its commits go back
+        // accordingly.
         self.run_until_over();
         self.judge_sources();
         self.judge_queues();

@@ -1,4 +1,4 @@
-//! What a run with sources draws: sources, their topics, what other programs write, and who subscribes how.
+//! The plan of a run with sources: the sources, their topics, the records of other programs, and the subscribers.
 
 use std::fmt::Write as _;
 
@@ -6,19 +6,19 @@ use crate::faults::Fault;
 use crate::plan::{Delivery, Plan};
 use crate::time::{MS, S};
 
-/// Devices of which records are: the keys of records are the MQTT topics of their messages.
+/// Number of devices that records are of: the keys of records are the MQTT topics of their messages.
 pub(crate) const DEVICES: usize = 3;
 
-/// One source. Its number is its place.
+/// A source. Its number is its index.
 #[derive(Clone, Debug)]
 pub struct SourcePlan {
-    /// Name; its group is named after it.
+    /// Name of the source and of its group.
     pub name: &'static str,
-    /// Index of its cluster.
+    /// Index of the source's cluster.
     pub cluster: usize,
     /// Kafka topics.
     pub topics: Vec<String>,
-    /// `no_subscriber` is `wait`.
+    /// Whether `no_subscriber` is `wait`.
     pub waits: bool,
     /// `start_grace` in milliseconds.
     pub start_grace_ms: u64,
@@ -28,18 +28,18 @@ pub struct SourcePlan {
     pub window_messages: u64,
     /// `release_after` in seconds.
     pub release_after_s: Option<u64>,
-    /// It has a `group_instance`.
+    /// Whether the source has a `group_instance`.
     pub is_static: bool,
 }
 
 impl SourcePlan {
-    /// Its group.
+    /// The source's group.
     #[must_use]
     pub fn group(&self) -> String {
         format!("forebay-{}", self.name)
     }
 
-    /// Its table in the configuration.
+    /// Adds the source's table to the configuration.
     pub(crate) fn text(&self, text: &mut String) {
         let Self { name, cluster, start_grace_ms, commit_interval_ms, window_messages, .. } = self;
         let topics: Vec<String> = self.topics.iter().map(|topic| format!("\"{topic}\"")).collect();
@@ -60,26 +60,27 @@ impl SourcePlan {
     }
 }
 
-/// What a run with sources has beside them.
+/// The additional plan of a run with sources.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading {
-    /// Partitions of each topic.
+    /// Number of partitions of each topic.
     pub partitions: usize,
-    /// Records that are written in all.
+    /// Number of records that are written in all.
     pub records: usize,
-    /// A batch is written about so often, in nanoseconds.
+    /// Mean time between two batches, in nanoseconds.
     pub pace: u64,
-    /// Brokers offer fetch sessions.
+    /// Whether brokers offer fetch sessions.
     pub with_sessions: bool,
-    /// Some records cannot be messages.
+    /// Whether some records are bad records.
     pub has_bad: bool,
-    /// The first subscriber has a kept session, and neither leaves its filters nor its session.
+    /// Whether the first subscriber has a kept session, and keeps its filters and its session.
     pub has_steady: bool,
-    /// The last subscriber acknowledges next to nothing, and once faults have ended nothing until all others have what they must.
+    /// Whether the last subscriber acknowledges next to nothing and, once faults have ended, nothing until all others have their
+    /// messages.
     pub has_slow: bool,
 }
 
-/// `LEFT_OUT` are the faults that these runs leave out: those of devices and of sinks, and recreated topics.
+/// The faults that these runs leave out: faults of devices and of sinks, and recreated topics.
 const LEFT_OUT: [Fault; 7] = [
     Fault::CutDevice,
     Fault::TakeOver,
@@ -91,7 +92,7 @@ const LEFT_OUT: [Fault; 7] = [
 ];
 
 impl Plan {
-    /// Sources in place of devices and sinks.
+    /// Replaces devices and sinks by sources.
     pub(crate) fn with_sources(mut self, rng: &mut fastrand::Rng) -> Self {
         self.faults.retain(|(fault, _)| !LEFT_OUT.contains(fault));
         (self.devices, self.messages, self.retains) = (0, 0, false);

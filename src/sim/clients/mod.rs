@@ -1,5 +1,5 @@
-//! Clients with kept sessions: they publish at QoS 1 and 2, lose their connections, come back and repeat what was not answered, as MQTT
-//! asks them to. What the shard does for them stands in `server`.
+//! Clients with kept sessions: they publish at QoS 1 and 2, lose their connections, reconnect and repeat unanswered messages, as MQTT
+//! requires. `server` has the shard's work for them.
 
 mod server;
 
@@ -13,25 +13,25 @@ use crate::session::{SessionKey, Sessions, Settings};
 
 use super::plan::SINKS;
 
-/// Clients of a run.
+/// Number of clients in a run.
 const CLIENTS: usize = 4;
 
-/// A message that a client has to bring to Kafka, and what it knows of that.
+/// A message that a client has to bring to Kafka, and its state as the client knows it.
 #[derive(Clone, Debug)]
 pub(super) struct Message {
     pub(super) exactly_once: bool,
-    /// Sinks that it goes to.
+    /// Sinks of the message.
     pub(super) sinks: Vec<usize>,
     pub(super) topic: usize,
-    /// Its rows, those of repeats too.
+    /// Rows of the message, those of repeats included.
     pub(super) rows: Vec<u32>,
-    /// PUBACK or PUBREC has come: it is the server's.
+    /// Whether PUBACK or PUBREC has come: the server is responsible for the message.
     pub(super) answered: bool,
-    /// The answer was a refusal.
+    /// Whether the answer was a refusal.
     pub(super) refused: bool,
 }
 
-/// What a client sends.
+/// A packet of a client.
 #[derive(Clone, Copy, Debug)]
 enum Up {
     Connect { clean: bool },
@@ -44,7 +44,7 @@ enum Up {
 struct Open {
     id: u16,
     message: usize,
-    /// PUBREC has come.
+    /// Whether PUBREC has come.
     received: bool,
 }
 
@@ -53,7 +53,7 @@ struct Connection {
     id: ConnId,
     key: Option<SessionKey>,
     up: VecDeque<Up>,
-    /// The bytes for the client, by the group that has to be durable first.
+    /// Bytes for the client, each with the group that has to be durable first.
     held: VecDeque<(u64, Vec<u8>)>,
     down: Vec<u8>,
     accepted: bool,
@@ -65,9 +65,9 @@ struct Client {
     connection: Option<Connection>,
     open: Vec<Open>,
     last_id: u16,
-    /// A CONNACK has come: the session is kept, whatever happens.
+    /// Whether a CONNACK has come, so that the session must survive.
     kept: bool,
-    /// The last CONNECT asked for a clean start, and its CONNACK has not come.
+    /// Whether the last CONNECT asked for a clean start and its CONNACK has not come.
     clean: bool,
 }
 
@@ -108,20 +108,20 @@ impl Clients {
         self.clients.iter().all(|client| client.open.is_empty())
     }
 
-    /// The exchanges that are not over.
+    /// The exchanges that are not over, in words.
     pub(super) fn open(&self) -> String {
         let open = |client: &Client| format!("{}: {:?}", client.name, client.open);
         self.clients.iter().map(open).collect::<Vec<_>>().join("; ")
     }
 
-    /// One client does one thing. `more`: it may publish something new.
+    /// Lets one client do one thing. `more`: it may publish something new.
     pub(super) fn go_on(&mut self, more: bool, rng: &mut fastrand::Rng) {
         let index = rng.usize(..self.clients.len());
         let client = &mut self.clients[index];
         let Some(connection) = &mut client.connection else {
             let id = ConnId { slot: index as u32, generation: self.connections };
             self.connections += 1;
-            // Rarely, and not with the session of exchanges that are judged.
+            // Clean starts are rare, and spare a session with exchanges that are judged.
             client.clean = client.open.is_empty() && rng.u32(..6) == 0;
             let (held, down) = (VecDeque::new(), Vec::new());
             let up = [Up::Connect { clean: client.clean }].into();
@@ -143,7 +143,7 @@ impl Clients {
             let exactly_once = rng.u32(..3) > 0;
             let (topic, rows) = (rng.usize(..super::plan::DEAD), Vec::new());
             self.messages.push(Message { exactly_once, sinks, topic, rows, answered: false, refused: false });
-            // Few ids: each is used again soon.
+            // The ids are few, so that each is used again soon.
             let next = (1..=16).map(|step| (client.last_id + step) % 16 + 1);
             let id = next.into_iter().find(|id| client.open.iter().all(|open| open.id != *id)).expect("a free id");
             client.last_id = id;
@@ -154,7 +154,7 @@ impl Clients {
 }
 
 impl Client {
-    /// A packet has come.
+    /// Handles a packet that has come.
     fn hear(&mut self, packet: &Packet<'_>, messages: &mut [Message]) -> Result<(), String> {
         let Some(connection) = &mut self.connection else { return Ok(()) };
         match packet {
@@ -169,7 +169,7 @@ impl Client {
                     ));
                 }
                 self.kept = true;
-                // In order, as they were sent [MQTT-4.4.0-1].
+                // Packets are repeated in the order in which they were first sent [MQTT-4.4.0-1].
                 connection.up.extend(self.open.iter().map(|open| match *open {
                     Open { id, received: true, .. } => Up::Release { id },
                     Open { id, message, .. } => Up::Publish { id, message, dup: true },

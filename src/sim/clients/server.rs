@@ -1,5 +1,5 @@
-//! What the shard does for clients: sessions called in the order in which it calls them, what they have to keep written to the log, and
-//! what they have to say held back until that is durable.
+//! The shard's work for clients: it calls sessions in the same order, writes the records that they have to keep to the log, and holds
+//! back their output until that is durable.
 
 use super::{Clients, Connection, Message, Up};
 use crate::kafka::producer::row_log::Origin;
@@ -12,7 +12,7 @@ use crate::sim::store::Store;
 use crate::sim::world::World;
 
 impl World {
-    /// Clients do something, and the shard does something for them.
+    /// Lets clients act, and serves them.
     pub(in crate::sim) fn clients_go_on(&mut self, more: bool) {
         let Some(clients) = &mut self.clients else { return };
         clients.go_on(more, &mut self.disk_rng);
@@ -25,7 +25,7 @@ impl World {
         self.clients.as_ref().is_none_or(Clients::rest)
     }
 
-    /// A server works at one packet of one client.
+    /// Handles one packet of one client.
     fn serve(&mut self) {
         let index = self.disk_rng.usize(..self.clients.as_ref().map_or(1, |clients| clients.clients.len()));
         let Some(mut clients) = self.clients.take() else { return };
@@ -39,7 +39,7 @@ impl World {
         self.clients = Some(clients);
     }
 
-    /// False: the connection ends.
+    /// Handles a packet. Returns false if the connection ends.
     fn packet(&mut self, clients: &mut Clients, connection: &mut Connection, name: &str) -> bool {
         let (now, mut out) = (self.clock.now(), Vec::new());
         let Some(up) = connection.up.front().copied() else { return true };
@@ -69,7 +69,7 @@ impl World {
             (Up::Publish { id, message, dup }, Some(key)) => {
                 match self.publish(clients, key, (id, message, dup)) {
                     Some(goes_on) => goes_on,
-                    // No room: it is left unread.
+                    // There is no room: the packet is left unread.
                     None => return true,
                 }
             }
@@ -85,7 +85,7 @@ impl World {
         clients.sessions.collect(key);
         clients.say(self.store.as_mut(), connection, key, out);
         if clients.sessions.get(key).is_none_or(|session| session.number().is_none()) {
-            // No room for it in the log; its client has heard nothing.
+            // The log has no room for the session, and its client has had no answer.
             clients.sessions.withdraw(key, connection.id, now);
             return false;
         }
@@ -96,7 +96,7 @@ impl World {
         goes_on
     }
 
-    /// `None`: there is no room.
+    /// Handles a PUBLISH. `None`: there is no room.
     fn publish(
         &mut self,
         clients: &mut Clients,
@@ -142,7 +142,7 @@ impl World {
         Some(true)
     }
 
-    /// The end of a turn: answers, and what has become durable goes to its clients.
+    /// Ends a turn: sends answers, and the output that has become durable.
     pub(in crate::sim) fn answer_clients(&mut self) {
         let Some(clients) = &mut self.clients else { return };
         clients.sessions.try_again();
@@ -161,7 +161,7 @@ impl World {
         }
     }
 
-    /// What is durable is told.
+    /// Sends the output that has become durable.
     pub(in crate::sim) fn tell_clients(&mut self) {
         let (Some(clients), Some(store), rules) = (&mut self.clients, &self.store, self.scope.rules) else { return };
         for connection in clients.clients.iter_mut().filter_map(|client| client.connection.as_mut()) {
@@ -171,7 +171,7 @@ impl World {
         }
     }
 
-    /// A client's connection is cut.
+    /// Cuts a client's connection.
     pub(in crate::sim) fn cut_client(&mut self) {
         let now = self.clock.now();
         let Some(clients) = &mut self.clients else { return };
@@ -183,7 +183,7 @@ impl World {
         }
     }
 
-    /// All connections are closed, as a stop in order does.
+    /// Closes all connections, as an orderly stop does.
     pub(in crate::sim) fn say_goodbye(&mut self) {
         let now = self.clock.now();
         let Some(clients) = &mut self.clients else { return };
@@ -196,7 +196,7 @@ impl World {
         clients.write_down(self.store.as_mut());
     }
 
-    /// After a crash: the sessions that the log has.
+    /// Restores the sessions that the log has, after a crash.
     pub(in crate::sim) fn restore_clients(&mut self, restored: &[crate::buffer::RestoredSession]) {
         let (now, rules) = (self.clock.now(), self.scope.rules);
         let (Some(clients), Some(store)) = (&mut self.clients, &mut self.store) else { return };
@@ -234,7 +234,7 @@ impl World {
 }
 
 impl Clients {
-    /// A sink's answer.
+    /// Passes on a sink's answer.
     pub(in crate::sim) fn complete(&mut self, run: Run, outcome: Outcome) {
         let reason = match outcome {
             Outcome::Delivered | Outcome::DeadLettered => Reason::Success,

@@ -1,5 +1,5 @@
-//! What a partition says when it is asked which batches its log has: DescribeProducers first, then the log from where it was last known,
-//! up to the high watermark. As the wire client puts the two together (`kafka::client`), which has tests of its own.
+//! The answer of a partition that is asked which batches its log has: DescribeProducers first, then the log from the last known place up
+//! to the high watermark. The wire client combines the two in the same way (`kafka::client`) and has tests of its own.
 
 use super::{Cluster, Log};
 use crate::kafka::types::{LogSays, Question, WhyNot};
@@ -22,7 +22,7 @@ impl Cluster {
         }
         match topic.logs.get(question.partition as usize) {
             Some(log) if log.leader != Some(question.node) => LogSays::Again,
-            // What a leader shows as its end: to begin with, all that it had when it became one (KIP-207).
+            // The end that a new leader shows at first is all that it had when it became the leader (KIP-207).
             Some(log) if question.last_sequences.is_empty() => LogSays::Ends { at: log.high },
             Some(log) => log.says(question, self.is_other(&question.topic, question.topic_id)),
             None => LogSays::Again,
@@ -31,7 +31,7 @@ impl Cluster {
 }
 
 impl Log {
-    /// What is asked for and stands above the high watermark, where nobody can read it.
+    /// Rows of the question that are above the high watermark, where no client can read them.
     fn hidden(&self, question: &Question) -> Vec<u32> {
         let ours = |entry: &&super::Entry| (entry.producer, entry.epoch) == (question.producer_id, question.epoch);
         let above = self.entries.iter().filter(|entry| entry.end() > self.high).filter(ours);
@@ -39,7 +39,7 @@ impl Log {
         asked.flat_map(|entry| entry.rows.iter().copied()).collect()
     }
 
-    /// `other`: it is not the log that the question means, which shows when it is read.
+    /// `other`: the log is not the one that the question means, which shows when it is read.
     fn says(&self, question: &Question, other: bool) -> LogSays {
         let ours = question.epoch;
         let described = self.described(question.producer_id);
@@ -61,7 +61,7 @@ impl Log {
             Some((epoch, _)) if epoch <= ours => not_there = Some(LogSays::Lost),
             Some(_) => {}
         }
-        // It may have forgotten us, and know of a late request only: then its log is read.
+        // The broker may have forgotten the producer and know of a late request only: then the log is read.
         if let Some(says) = not_there.filter(|_| !question.is_read) {
             return says;
         }

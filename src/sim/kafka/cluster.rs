@@ -24,22 +24,23 @@ const AHEAD_MAX_MS: i64 = 3_600_000;
 #[derive(Debug)]
 pub(in crate::sim) struct Topic {
     pub(in crate::sim) name: Rc<str>,
-    /// Empty while it is deleted.
+    /// Logs of the partitions; empty while the topic is deleted.
     pub(in crate::sim) logs: Vec<Log>,
-    /// How often it was made anew.
+    /// Number of times that the topic was recreated.
     pub(in crate::sim) made: u32,
     pub(in crate::sim) writing_forbidden: bool,
     pub(in crate::sim) reading_forbidden: bool,
-    /// Producers that had batches under way while it was made anew, or its leader went and came with nobody seeing it, so that a
-    /// later one was taken first.
+    /// Producers that had batches in flight while the topic was recreated, or while its leader left and came back unnoticed, so
+    /// that a later batch was taken first.
     pub(in crate::sim) begun_late: BTreeSet<i64>,
     /// `max.message.bytes`.
     pub(in crate::sim) batch_bytes_max: usize,
     /// Logs of deleted topics.
     pub(in crate::sim) gone: Vec<Vec<Entry>>,
-    /// Batches that a leader took with it.
+    /// Batches that were lost with a leader.
     pub(in crate::sim) lost: Vec<Entry>,
-    /// It has been forbidden, or small, at some time: a refusal may say so.
+    /// Whether writing was forbidden at some time, so that a refusal may say so. The next field: whether the topic's
+    /// batches were small.
     pub(in crate::sim) was_forbidden: bool,
     pub(in crate::sim) was_small: bool,
 }
@@ -48,15 +49,16 @@ pub(in crate::sim) struct Topic {
 #[derive(Debug)]
 pub(in crate::sim) struct Cluster {
     pub(in crate::sim) topics: Vec<Topic>,
-    /// It takes ids of topics in Produce and Fetch.
+    /// Whether the cluster takes topic ids in Produce and Fetch.
     by_id: bool,
-    /// Rows that stood above the high watermark when their log was asked and had forgotten their producer: nobody could see them.
+    /// Rows above the high watermark of a log that was asked about them and had forgotten their producer: no client could see
+    /// them.
     pub(in crate::sim) hidden: BTreeSet<u32>,
     codecs: Codecs,
     appended: u64,
 }
 
-/// A batch that was appended, or is there already, and waits for followers.
+/// A batch that was appended now or before, and waits for followers.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::sim) struct Wait {
     topic: usize,
@@ -66,12 +68,12 @@ pub(in crate::sim) struct Wait {
     end: i64,
 }
 
-/// What a broker says to a batch.
+/// A broker's response to a batch.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::sim) enum Appended {
     /// Error code, base offset.
     Answer(i16, i64),
-    /// Not before [`Cluster::waited`].
+    /// Answered by [`Cluster::waited`].
     Wait(Wait),
 }
 
@@ -107,25 +109,25 @@ impl Cluster {
         (index as u128 + 1) << 32 | u128::from(self.topics[index].made)
     }
 
-    /// Whether something that names a topic by this id (0: by its name) means one that is not there, or no more.
+    /// Whether a topic id (0: addressed by name) is not, or no longer, the id of the topic with this name.
     pub(in crate::sim) fn is_other(&self, name: &str, id: u128) -> bool {
         let index = self.find(name);
         self.by_id && id != 0 && (id != self.id(index) || self.topics[index].logs.is_empty())
     }
 
-    /// A topic gets its first logs, or others than it had.
+    /// Gives a topic its first logs, or new ones.
     pub(in crate::sim) fn make(&mut self, index: usize, mut logs: Vec<Log>) {
-        // By id nothing that was meant for the old one comes here.
+        // With topic ids, requests for the old topic never reach the new one.
         logs.iter_mut().for_each(|log| log.anew = !self.by_id);
         self.topics[index].logs = logs;
     }
 
-    /// Batches that it has taken.
+    /// Number of batches that the cluster has taken.
     pub(in crate::sim) const fn appended(&self) -> u64 {
         self.appended
     }
 
-    /// A batch reaches a broker.
+    /// Handles a batch that reaches a broker.
     pub(in crate::sim) fn produce(
         &mut self,
         node: NodeId,
@@ -153,7 +155,7 @@ impl Cluster {
         let (view, rest) = BatchView::parse(&batch.bytes).expect("a batch");
         assert!(rest.is_empty() && view.check_crc().is_ok(), "one whole batch");
         let rows = rows_of(&view, &mut self.codecs);
-        // Such checks come before the one for duplicates.
+        // These checks come before the check for duplicates.
         if view.header().max_timestamp > wall_ms + AHEAD_MAX_MS {
             return no(TIMESTAMP);
         }
@@ -196,7 +198,7 @@ impl Cluster {
         Appended::Answer(0, base_offset)
     }
 
-    /// What a batch that waits for followers is answered, if it can be by now.
+    /// The answer to a batch that waits for followers, once there is one.
     pub(in crate::sim) fn waited(&self, node: NodeId, wait: Wait) -> Option<(i16, i64)> {
         let topic = &self.topics[wait.topic];
         let log = topic.logs.get(wait.partition).filter(|_| topic.made == wait.made);
@@ -226,7 +228,7 @@ impl Cluster {
         }
     }
 
-    /// All batches of a topic that are, or were once, in one of its logs; those of one making together.
+    /// All batches that are, or were once, in a log of a topic, grouped by incarnation.
     pub(in crate::sim) fn makings(topic: &Topic) -> impl Iterator<Item = Vec<&Entry>> {
         let now: Vec<&Entry> = topic.logs.iter().flat_map(|log| &log.entries).collect();
         topic.gone.iter().map(|entries| entries.iter().collect()).chain([now])

@@ -20,12 +20,12 @@ pub(in crate::sim) struct Entry {
     pub(in crate::sim) times: Vec<i64>,
     /// Topic and partition.
     pub(in crate::sim) place: (usize, usize),
-    /// When it was appended, among all batches of the cluster.
+    /// Order of the append among all batches of the cluster.
     pub(in crate::sim) order: u64,
-    /// It came on a connection that the client had given up.
+    /// Whether the batch came on a connection that the client had given up.
     pub(in crate::sim) late: bool,
-    /// The partition had known this producer, or one of its name had, and no longer did: it takes any sequence. Or all that it
-    /// knew of it was such a late batch, which this one follows.
+    /// Whether the partition, or an earlier one of its name, had known this producer and no longer did, so that it takes any
+    /// sequence; or all that it knew of the producer was such a late batch, which this one follows.
     pub(in crate::sim) forgotten: bool,
 }
 
@@ -45,25 +45,25 @@ impl Entry {
 #[derive(Debug)]
 pub(in crate::sim) struct Log {
     pub(in crate::sim) leader: Option<NodeId>,
-    /// Leaders before this one: if it is one of them, nobody may have seen that it was away.
+    /// Earlier leaders. If the current leader is one of them, its absence may have gone unnoticed.
     pub(in crate::sim) led_by: Vec<NodeId>,
     pub(in crate::sim) entries: Vec<Entry>,
     /// The offset after the last record that all in-sync replicas have.
     pub(in crate::sim) high: i64,
-    /// Followers do not follow.
+    /// Whether followers have stopped following.
     pub(in crate::sim) slow: bool,
-    /// Fewer replicas in sync than `min.insync.replicas`.
+    /// Whether fewer replicas are in sync than `min.insync.replicas`.
     pub(in crate::sim) few: bool,
-    /// Places in `entries` before this one were taken by retention.
+    /// Index in `entries` of the first batch that retention has left.
     pub(in crate::sim) start: usize,
     known: Producers,
-    /// Its topic was made anew.
+    /// Whether the topic was recreated.
     pub(in crate::sim) anew: bool,
-    /// Producers of which a new leader knew nothing.
+    /// Producers that a new leader knew nothing of.
     unseated: BTreeSet<i64>,
-    /// Producers that it then took first with a sequence other than 0.
+    /// Producers of `unseated` that the log then took first with a sequence other than 0.
     pub(in crate::sim) begun_late: BTreeSet<i64>,
-    /// Producers that were known once.
+    /// Producers that the log has known at some time.
     met: BTreeSet<i64>,
 }
 
@@ -92,7 +92,7 @@ impl Log {
     /// The checks of producer, epoch and sequence, in Kafka's order.
     ///
     /// # Errors
-    /// Kafka's code. `Ok` with an offset: it is there already.
+    /// Kafka's error code. `Ok` with an offset: the batch is already in the log, there.
     pub(in crate::sim) fn check(&self, producer: i64, epoch: i16, first: i32, last: i32) -> Result<Option<i64>, i16> {
         self.known.check(producer, epoch, first, last)
     }
@@ -121,13 +121,13 @@ impl Log {
         }
     }
 
-    /// Followers have it all.
+    /// Lets the followers catch up.
     pub(in crate::sim) fn catch_up(&mut self) {
         self.slow = false;
         self.high = self.end();
     }
 
-    /// A clean restart of the leader: of each producer only the last batch is remembered.
+    /// Restarts the leader cleanly: only the last batch of each producer is remembered.
     pub(in crate::sim) fn remember_last(&mut self) {
         self.remember_only(1);
     }
@@ -137,20 +137,20 @@ impl Log {
         self.known.remember_only(batches);
     }
 
-    /// The check of every ten minutes.
+    /// The check for producers to forget, which Kafka makes every ten minutes.
     pub(in crate::sim) fn forget(&mut self, wall_ms: i64) {
         self.known.forget(wall_ms);
     }
 
-    /// The next leader lacks the last batches, as many of them as it likes, but none that is replicated. They are returned. What it
-    /// knows of producers it has from its own log.
+    /// Gives the leadership to a replica that lacks a random number of the last batches, but none that is replicated. Returns
+    /// the lost batches. The new leader knows producers from its own log.
     pub(in crate::sim) fn lose_tail(&mut self, rng: &mut fastrand::Rng) -> Vec<Entry> {
         let safe = self.entries.partition_point(|entry| entry.end() <= self.high);
         let keep = rng.usize(safe..=self.entries.len());
         let lost = self.entries.split_off(keep);
         self.high = self.end();
         if !lost.is_empty() {
-            // Reading again, it may know nothing of some of these any more.
+            // After reading its log again, the leader may no longer know some of these producers.
             let knew: Vec<i64> = self.known.described().map(|(producer, ..)| producer).collect();
             self.known.read_again(self.entries.iter().map(Entry::sent));
             self.unseated.extend(knew.iter().filter(|producer| !self.known.knows(**producer)));
@@ -158,13 +158,13 @@ impl Log {
         lost
     }
 
-    /// Retention takes about half of what is replicated.
+    /// Deletes about half of the replicated batches (retention).
     pub(in crate::sim) fn retain(&mut self) {
         let safe = self.entries.partition_point(|entry| entry.end() <= self.high);
         self.start = self.start.max(safe / 2);
     }
 
-    /// What DescribeProducers says of a producer: epoch and last sequence.
+    /// A producer in the answer to DescribeProducers: epoch and last sequence.
     pub(in crate::sim) fn described(&self, producer: i64) -> Option<(i16, i32)> {
         let (_, epoch, last) = self.known.described().find(|(known, ..)| *known == producer)?;
         Some((epoch, last))

@@ -1,5 +1,5 @@
-//! A model of Kafka: what a cluster does with record batches, producer ids and sequences, as tried on 4.3.1 byte by byte. Nothing of the
-//! producer is used but the batch reader. `log` is one partition, `cluster` the rest.
+//! A model of Kafka: what a cluster does with record batches, producer ids and sequences, as observed byte by byte on 4.3.1. The batch
+//! reader is the only code of the producer that it uses. `log` is one partition, `cluster` the rest.
 
 mod ask;
 mod cluster;

@@ -1,6 +1,6 @@
-//! What keeps the rows of a run with crashes: the log that the producer writes down in what it does, and the disk under it.
-//! In most runs the buffer and the spool on a simulated disk (`spool`), in the others a log that is nothing but its promises (`model`).
-//! `told` watches what the producer says to it.
+//! The log of a run with crashes: the log to which the producer writes its actions, and the disk under it. Most runs use the buffer and
+//! the spool on a simulated disk (`spool`), the others a log that only keeps its promises (`model`). `told` checks the producer's
+//! calls.
 
 mod model;
 mod plan;
@@ -22,11 +22,12 @@ pub(super) use self::plan::StorePlan;
 use self::spool::Spool;
 pub(super) use self::told::{Told, Watched};
 
-/// The last two of a log, one made ahead, one that a failed sync left early; those that a start has found go with its next groups.
-/// Beside them stay those that kept sessions stand in, each in its own at the worst: where segments are not short nothing moves them.
+/// The most segments left when nothing lives: the last two of a log, one created ahead, and one that a failed sync left early.
+/// Segments that a start has found are freed with its next groups. Segments with kept sessions stay as well, at worst one for each
+/// session: the log moves them only when it is short of segments.
 const SEGMENTS_LEFT_MAX: usize = 6;
 
-/// What a start finds.
+/// The findings of a start.
 #[derive(Debug, Default)]
 pub(super) struct Restored {
     pub(super) lanes: Vec<RestoredLane>,
@@ -41,12 +42,12 @@ impl Restored {
     }
 }
 
-/// How a process ends.
+/// A way in which a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Crash {
-    /// The power goes: what was not synced is there, or not, or torn.
+    /// Power failure: bytes that were not synced are there, or not, or torn.
     Power,
-    /// kill -9: what was written is there.
+    /// kill -9: all written bytes are there.
     Kill,
 }
 
@@ -88,14 +89,15 @@ impl Store {
         }
     }
 
-    /// A row was taken.
+    /// Accounts for a row that was taken.
     pub(super) fn promise(&mut self, sink: SinkId, bytes: usize) {
         if let Under::Spool(spool) = &mut self.under {
             spool.promise(sink, bytes);
         }
     }
 
-    /// The log as the producer sees it, for one poll. So many reads of the disk are answered "later".
+    /// Passes the log to `f`, as the producer sees it in one poll. The first `later` reads of the disk are answered
+    /// "later".
     pub(super) fn with<T>(&mut self, at: (Monotonic, WallMs), later: u32, f: impl FnOnce(&mut dyn RowLog) -> T) -> T {
         match &mut self.under {
             Under::Model(model) => f(&mut **model),
@@ -103,7 +105,7 @@ impl Store {
         }
     }
 
-    /// The end of a turn.
+    /// Ends a turn.
     pub(super) fn flush(&mut self, at: (Monotonic, WallMs), rough: bool, rng: &mut fastrand::Rng) {
         let longest = if rough { self.plan.sync_us_max } else { self.plan.sync_us_max.min(3_000) };
         let takes = Duration::from_micros(rng.u64(..=longest));
@@ -113,7 +115,7 @@ impl Store {
         }
     }
 
-    /// The disk says one thing, if it has one to say by now.
+    /// Handles one answer of the disk, if one is due. Returns whether there was one.
     pub(super) fn answer(&mut self, now: Monotonic) -> bool {
         match &mut self.under {
             Under::Model(model) => model.answer(now),
@@ -121,7 +123,7 @@ impl Store {
         }
     }
 
-    /// When the disk has something to say.
+    /// When the next answer of the disk is due.
     pub(super) fn next_deadline(&self) -> Option<Monotonic> {
         match &self.under {
             Under::Model(model) => model.next_deadline(),
@@ -129,7 +131,7 @@ impl Store {
         }
     }
 
-    /// The process ends, and starts again.
+    /// Ends the process, and starts it again.
     pub(super) fn crash(&mut self, how: Crash, at: (Monotonic, WallMs), rng: &mut fastrand::Rng) -> Restored {
         match &mut self.under {
             Under::Model(model) => model.crash(rng),
@@ -145,12 +147,12 @@ impl Store {
         }
     }
 
-    /// All groups up to this one are durable.
+    /// The last durable group.
     pub(super) fn durable(&self) -> u64 {
         self.spool().map_or(0, |spool| spool.buffer.durable())
     }
 
-    /// The state of the log in words, to find what holds it up.
+    /// The state of the log in words, for finding why it is not idle.
     pub(super) fn standing(&self) -> String {
         let room: Vec<bool> = (0..2).map(|sink| self.admit(SinkId(sink), 2_500)).collect();
         self.spool().map_or_else(String::new, |spool| {
@@ -159,7 +161,7 @@ impl Store {
         })
     }
 
-    /// Whether a sink's rows stand in the log from the start.
+    /// Whether a sink's rows are written to the log from the start.
     pub(super) fn keeps(&self, sink: SinkId) -> bool {
         self.spool().is_some_and(|spool| spool.buffer.keeps(0, sink))
     }
@@ -169,18 +171,18 @@ impl Store {
         self.spool().map_or(0, |spool| if spool.has_room(2_000) { 500 } else { 0 })
     }
 
-    /// Keeps a session: its number, and the group that it stands in.
+    /// Keeps a session. Returns its number and the group that it is in.
     pub(super) fn keep_session(&mut self, number: Option<u64>, payload: &[u8]) -> Option<(u64, u64)> {
         let kept = self.spool_mut()?.buffer.keep_session(number, payload).ok()?;
         Some((kept.number, kept.group))
     }
 
-    /// A session has ended.
+    /// Ends a session.
     pub(super) fn end_session(&mut self, number: u64) {
         self.spool_mut().map(|spool| spool.buffer.end_session(number));
     }
 
-    /// A packet id is free: the group that says so.
+    /// Frees a packet identifier. Returns the group that records it.
     pub(super) fn release(&mut self, number: u64, packet_id: u16) -> u64 {
         self.spool_mut().map_or(0, |spool| spool.buffer.release(number, packet_id))
     }
@@ -200,21 +202,21 @@ impl Store {
         if let Under::Spool(spool) = &mut self.under { Some(spool) } else { None }
     }
 
-    /// The disk fails.
+    /// Applies a fault to the disk.
     pub(super) fn fails(&mut self, fault: Fault, rng: &mut fastrand::Rng) {
         if let Under::Spool(spool) = &mut self.under {
             spool.fails(fault, rng);
         }
     }
 
-    /// Nothing is wrong with the disk that lasts, and nobody else's bytes are on it.
+    /// Cures all lasting faults of the disk, and removes the bytes of others.
     pub(super) fn is_well(&mut self) {
         if let Under::Spool(spool) = &mut self.under {
             spool.is_well();
         }
     }
 
-    /// `drop-oldest`: where a row has found no room, the log ends others, and says which.
+    /// `drop-oldest`: after a row has found no room, ends other rows in the log. Returns them.
     pub(super) fn make_room(&mut self, now: Monotonic, producer: &mut Producer) -> RowSet {
         self.spool_mut().map_or_else(RowSet::default, |spool| spool.make_room(now, producer))
     }
@@ -224,7 +226,7 @@ impl Store {
         self.spool().map_or(0, |spool| spool.buffer.group())
     }
 
-    /// Whether everything that was written down is durable.
+    /// Whether all writes are durable.
     pub(super) fn is_idle(&self) -> bool {
         match &self.under {
             Under::Model(model) => model.is_idle(),
@@ -232,7 +234,8 @@ impl Store {
         }
     }
 
-    /// What is wrong with the disk: more on it than there may be; or, when nothing lives, segments that nobody needs.
+    /// What is wrong with the disk: more bytes on it than allowed; or, when nothing lives, segments that are not
+    /// needed.
     pub(super) fn wrong(&self, at_the_end: bool) -> Option<String> {
         let Under::Spool(spool) = &self.under else { return None };
         let left = spool.segments();

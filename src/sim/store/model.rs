@@ -1,5 +1,5 @@
-//! A log that is nothing but its promises: groups, what is durable, and what a crash leaves. No bytes, no disk: what goes
-//! wrong with it is the producer's.
+//! A log that only keeps its promises: groups, durability, and the state after a crash. It has no bytes and no disk: its
+//! failures are the producer's.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,7 +20,7 @@ struct Kept {
     batch: Vec<u8>,
     expires: Monotonic,
     hash: Option<u32>,
-    /// Among all rows.
+    /// Order among all rows.
     order: u64,
 }
 
@@ -32,7 +32,7 @@ enum Item {
     Ended(Option<u64>, u64, Vec<RowRun>, Fate),
 }
 
-/// What a group's items come to.
+/// The effect of a group's items.
 #[derive(Clone, Debug, Default)]
 struct State {
     lanes: BTreeMap<u64, (SinkId, String, i32)>,
@@ -70,7 +70,7 @@ impl State {
 #[derive(Debug, Default)]
 pub(in crate::sim) struct Model {
     durable: State,
-    /// With all that was taken.
+    /// The state with all items that were taken.
     ahead: State,
     gathering: Vec<Item>,
     group: u64,
@@ -224,7 +224,7 @@ impl RowLog for Model {
     }
 
     fn durable(&self) -> u64 {
-        // Of the group that is gathered nothing is, nor of the one under way.
+        // Neither the group that is being gathered nor the one under way is durable.
         self.group - 1 - u64::from(self.under_way.is_some())
     }
 

@@ -1,5 +1,5 @@
-//! What is drawn of the disk and of where sinks keep their rows: small segments, so that they turn over often, little room, so that it
-//! fills, and little memory before rows are on the disk only.
+//! The plan of the disk and of the sinks' buffers: small segments, so that they turn over often, little room, so that it fills up, and
+//! little memory before rows are on the disk only.
 
 use crate::kafka::producer::{AnsweredOn, Keep, Settings, SinkSettings};
 
@@ -8,21 +8,21 @@ use crate::kafka::producer::{AnsweredOn, Keep, Settings, SinkSettings};
 pub(in crate::sim) struct StorePlan {
     pub(in crate::sim) segment_bytes: u64,
     pub(in crate::sim) segments_max: u64,
-    /// Hundredths of the whole that one sink may hold.
+    /// Share of the whole that one sink may hold, in hundredths.
     pub(in crate::sim) share: u64,
-    /// The longest sync, while faults last.
+    /// The longest sync while faults last, in microseconds.
     pub(in crate::sim) sync_us_max: u64,
-    /// Rows come from clients with sessions.
+    /// Whether rows come from clients with sessions.
     pub(in crate::sim) clients: bool,
-    /// No disk, but a log that is no more than its promises; entries in its groups.
+    /// Whether there is no disk, but a log that only keeps its promises. The next field: entries in its groups.
     pub(in crate::sim) model: bool,
     pub(in crate::sim) group_max: usize,
-    /// `when_full` is `drop-oldest`.
+    /// Whether `when_full` is `drop-oldest`.
     pub(in crate::sim) drops: bool,
 }
 
 impl StorePlan {
-    /// Says where the sinks keep their rows, too.
+    /// Draws the plan, and the buffers of the sinks in `settings`.
     pub(in crate::sim) fn new(settings: &mut Settings, rng: &mut fastrand::Rng) -> Self {
         // A block has to fit in an eighth of a segment.
         for sink in &mut settings.sinks {
@@ -44,7 +44,7 @@ impl StorePlan {
         }
     }
 
-    /// What runs with what lasts have otherwise: little room, small shares, rows that go to make room, sinks that are saved.
+    /// Changes the plan for runs with lasting faults: little room, small shares, rows dropped to make room, saved sinks.
     pub(in crate::sim) fn lasting(&mut self, settings: &mut Settings, rng: &mut fastrand::Rng) {
         self.model &= rng.u32(..4) == 0;
         if rng.u32(..4) > 0 {
@@ -52,7 +52,7 @@ impl StorePlan {
             (self.segment_bytes, self.segments_max) = (64 * 1024, 8);
         }
         if rng.bool() {
-            // A segment at least.
+            // The share is at least one segment.
             self.share = rng.u64(13..40);
         }
         self.drops = rng.u32(..3) == 0;
@@ -64,7 +64,7 @@ impl StorePlan {
             }
         }
         if self.drops {
-            // Of every second sink little is in memory, too.
+            // Half of the sinks with a log keep little in memory as well.
             let logged = settings.sinks.iter_mut().filter(|sink| !sink.reserved && sink.keep != Keep::Memory);
             for sink in logged {
                 let little = rng.usize(1..10_000);
@@ -74,7 +74,7 @@ impl StorePlan {
     }
 }
 
-/// Where a sink keeps its rows; the first has a disk in every run.
+/// Draws a sink's buffer. The first sink has a disk in every run.
 fn keep(sink: &mut SinkSettings, first: bool, rng: &mut fastrand::Rng) {
     sink.keep = match rng.u32(..10) {
         0..=1 if !first => Keep::Memory,

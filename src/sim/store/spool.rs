@@ -1,4 +1,4 @@
-//! The disk buffer as the shard has it, on a disk that loses, tears and fails.
+//! The disk buffer as in the shard, on a disk that loses, tears and fails.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -18,7 +18,8 @@ use crate::spool::{self, Completion, Read, recover};
 
 const SHARD: u32 = 3;
 
-/// When the oldest go again, if that has made no room. (In the service later; time is short here.)
+/// Time until the oldest rows are dropped again, if the drop has made no room. (Longer in the service: time is short
+/// here.)
 const DROP_AGAIN: Duration = Duration::from_millis(20);
 
 /// The disk buffer on a simulated disk.
@@ -30,9 +31,10 @@ pub(in crate::sim) struct Spool {
     rules: &'static dyn Rules,
     bytes_max: u64,
     sink_bytes_max: u64,
-    /// What goes on failing: syncs, writes, new segments.
+    /// Lasting faults: syncs, writes, new segments.
     sick: [bool; 3],
-    /// `drop-oldest`, and what has found no room; when the oldest last went, and what had come free by then.
+    /// Whether the sinks use `drop-oldest`. The next fields: the row that found no room; the time of the last drop and
+    /// the bytes freed until then.
     drops: bool,
     wanted: Cell<Option<(SpoolFull, SinkId, usize)>>,
     dropped: Option<(Monotonic, u64)>,
@@ -85,7 +87,7 @@ impl Spool {
         room.is_ok()
     }
 
-    /// As the shard does it.
+    /// Makes room as the shard does.
     pub(super) fn make_room(&mut self, now: Monotonic, producer: &mut Producer) -> RowSet {
         let Some((full, sink, bytes)) = self.wanted.get().filter(|_| self.drops) else { return RowSet::default() };
         if self.buffer.admit(0, sink, bytes).is_ok() {
@@ -118,7 +120,7 @@ impl Spool {
         later: u32,
         f: impl FnOnce(&mut dyn RowLog) -> T,
     ) -> T {
-        // Rows that are asked for are there a little later.
+        // Rows that are asked for arrive a little later.
         self.disk.reads_later.set(later);
         f(&mut self.buffer.view(&mut self.disk, 0, now, wall))
     }
@@ -185,7 +187,7 @@ impl Spool {
     pub(super) fn crash(&mut self, how: Crash, at: (Monotonic, WallMs), rng: &mut fastrand::Rng) -> Restored {
         let (mut how, mut starts) = (how, 0);
         let mut restored = loop {
-            // Where there is no room for a segment a start waits; at last somebody makes some.
+            // A start waits while there is no room for a segment; after some attempts room is made.
             starts += 1;
             self.disk.room = self.disk.room.filter(|_| starts < 8);
             match how {
@@ -199,21 +201,21 @@ impl Spool {
             let opened = Buffer::open(&self.disk, self.settings.clone(), &self.disk.found(), at.0, at.1);
             self.buffer = opened.expect("a start");
             self.buffer.drop_oldest_when_full(self.drops);
-            // It may end before it has begun, and more than once.
+            // The process may end before its start is complete, and more than once.
             let steps = if rng.u32(..4) == 0 { rng.u32(..6) } else { u32::MAX };
             if let Some(restored) = self.opened(steps, at) {
                 break restored;
             }
             how = if rng.bool() { Crash::Power } else { Crash::Kill };
         };
-        // What comes next finds it as it is.
+        // The next process finds the lasting faults unchanged.
         self.goes_on_failing();
         assert!(!restored.report.is_damaged(), "damage: {:?}", restored.report);
         let cluster = restored.clusters.pop().expect("a cluster");
         Restored { lanes: cluster.lanes, cuts: cluster.cuts, sessions: restored.sessions }
     }
 
-    /// So many steps of a start, or as many as it takes until what it has found may be acted on.
+    /// Runs the steps of a start, at most `steps`, until its findings may be acted on.
     fn opened(&mut self, steps: u32, (from, wall): (Monotonic, WallMs)) -> Option<buffer::Restored> {
         self.disk.answers_at = from;
         for step in 0..steps.min(100) {
@@ -229,7 +231,7 @@ impl Spool {
         None
     }
 
-    /// Rows that the disk has, read past the buffer.
+    /// Rows on the disk, read without the buffer.
     pub(super) fn found(&self) -> BTreeMap<(u64, u64), u32> {
         let recovered = recover(&self.disk, SHARD, &self.disk.found()).expect("a start");
         let mut log = recovered.reader();
@@ -254,18 +256,18 @@ impl Spool {
             return Some(format!("{taken} bytes on the disk, of {most} at the most"));
         }
         let shares = (0..self.settings.clusters[0].len() as u16).map(|sink| self.buffer.sink_bytes(0, SinkId(sink)));
-        // No row is taken beyond it. But the rest of a block counts by its part of the rows, and in full, with a head
-        // of its own, once it has been moved: by a block more, about.
+        // No row is taken beyond the share. The rest of a block counts by its part of the rows, but in full, with a
+        // head of its own, once it has been moved: about one block more.
         let (held, most) = (shares.max().unwrap_or(0), self.sink_bytes_max + self.settings.log.segment_bytes / 8);
         (held > most).then(|| format!("{held} bytes of one sink, of {most} at the most"))
     }
 
-    /// Segments there are.
+    /// Number of segments.
     pub(super) fn segments(&self) -> usize {
         self.disk.found().len()
     }
 
-    /// Kept sessions.
+    /// Number of kept sessions.
     pub(super) fn sessions(&self) -> usize {
         self.buffer.numbers().kept_records as usize
     }

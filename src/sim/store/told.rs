@@ -1,4 +1,4 @@
-//! Checks the producer's log against the calls that it got: which rows and cuts a crash may not take, which must not
+//! Checks the producer's log against the calls that it got: which rows and cuts must survive a crash, which must not
 //! come back, and which batches may be on the wire.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -13,7 +13,7 @@ use crate::record::Records;
 use crate::runtime::seam::Monotonic;
 use crate::sim::{digest, row};
 
-/// Cuts of a partition that may be neither done nor ended.
+/// Bound on the cuts of a partition that are neither done nor ended.
 const UNCERTAIN_MAX: usize = 5;
 
 /// Lane and number.
@@ -45,26 +45,26 @@ struct Cut {
 #[derive(Debug, Default)]
 pub(in crate::sim) struct Told {
     keeps: Vec<Keep>,
-    /// Sinks with dead letters.
+    /// Whether a sink has dead letters, by sink.
     letters: Vec<bool>,
     /// Rows that need not keep their order.
     pub(in crate::sim) loose: BTreeSet<u32>,
     lanes: HashMap<u64, (usize, String, i32)>,
     rows: BTreeMap<Place, Kept>,
     places: HashMap<u32, Place>,
-    /// Rows that a start has given up: they may be found again until that is durable.
+    /// Rows that a start has given up. They may be found again until that is durable.
     given_up: BTreeMap<Place, u32>,
     cuts: BTreeMap<u64, Cut>,
     identities: HashMap<Identity, u64>,
-    /// What became of rows in the end, and when that was told.
+    /// How each row ended, and when that was reported.
     pub(in crate::sim) fates: HashMap<u32, (Fate, Monotonic)>,
-    /// Rows that went to make room, and how often any did, by sink.
+    /// Rows that were dropped to make room. The next field: number of such drops, by sink.
     pub(in crate::sim) dropped: BTreeSet<u32>,
     pub(in crate::sim) drops: HashMap<usize, u64>,
-    /// All groups up to this one are durable.
+    /// The last durable group.
     durable: u64,
     wrong: Option<String>,
-    /// What was told, in words, if anybody wants to know.
+    /// The calls in words, for the trace; `None`: not recorded.
     pub(in crate::sim) notes: Option<Vec<String>>,
 }
 
@@ -84,12 +84,12 @@ impl Told {
         self.wrong.get_or_insert_with(text);
     }
 
-    /// The first thing that was wrong.
+    /// The first failure.
     pub(in crate::sim) fn wrong(&mut self) -> Option<String> {
         self.wrong.take()
     }
 
-    /// Whether a row stands in the log and a crash cannot take it any more, or it has come to its end.
+    /// Whether a row is durable, or has ended.
     pub(in crate::sim) fn is_safe(&self, row: u32) -> bool {
         self.fates.contains_key(&row)
             || self
@@ -99,7 +99,7 @@ impl Told {
                 .is_some_and(|kept| kept.group <= self.durable)
     }
 
-    /// All groups up to this one are durable, as the log says.
+    /// Notes the last durable group, as the log reports it.
     pub(in crate::sim) fn durable_up_to(&mut self, group: u64) {
         if self.durable != group {
             self.note(|| format!("log: durable up to {group}"));
@@ -107,12 +107,12 @@ impl Told {
         self.durable = group;
     }
 
-    /// Rows that stand in the log and have not come to their end.
+    /// Rows in the log that have not ended.
     pub(in crate::sim) fn live(&self) -> usize {
         self.rows.values().filter(|kept| kept.ended.is_none()).count()
     }
 
-    /// A batch of a sink is on the wire. What is wrong with that.
+    /// Checks a batch of a sink that is on the wire. Returns what is wrong with it.
     pub(in crate::sim) fn sent(
         &self,
         sink: usize,
@@ -130,7 +130,7 @@ impl Told {
         }
         let numbers = cut.said.rows.iter().flat_map(|run| run.first..run.end());
         let cut_rows: Vec<u32> = numbers.map(|number| self.rows[&(cut.said.lane, number)].row).collect();
-        // Of a compressed one its rows are not looked at.
+        // The rows of a compressed batch are not checked.
         let rows = rows()?;
         (cut_rows != rows).then(|| format!("{identity:?} is sent with {rows:?}, cut with {cut_rows:?}"))
     }
@@ -241,7 +241,7 @@ impl Told {
         }
     }
 
-    /// Rows that went to make room.
+    /// Notes rows that were dropped to make room.
     pub(in crate::sim) fn dropped(&mut self, lane: u64, run: RowRun, group: u64, now: Monotonic) {
         self.note(|| format!("log: dropped {run:?} of lane {lane}, group {group}"));
         for number in run.first..run.end() {
@@ -260,13 +260,13 @@ impl Told {
         }
     }
 
-    /// Whether a sink's rows are there after a start, if they were durable.
+    /// Whether a sink's durable rows are there after a start.
     fn outlive(&self, sink: usize, saved: bool) -> bool {
         let keep = self.keeps.get(sink);
         keep == Some(&Keep::Disk) || saved && keep == Some(&Keep::HybridSaved)
     }
 
-    /// A row comes back from the log.
+    /// Checks a row that is read back from the log.
     fn read(&mut self, lane: u64, at_least: u64, read: &LoggedRow<'_>) {
         let said = row::read(read.record.key, read.record.value).map(|(row, _)| row);
         let kept = self.rows.get(&(lane, read.number)).copied();
@@ -276,14 +276,14 @@ impl Told {
         }
     }
 
-    /// The process ends while these rows are on their way to the dead letters, and others of their keys went on: the
-    /// next process sends them once more, where the log has them.
+    /// Notes an end of the process while these rows are on their way to the dead letters and other rows of their keys
+    /// have gone on: the next process sends them once more, if the log has them.
     pub(in crate::sim) fn being_dead_lettered(&mut self, places: Vec<Place>) {
         self.loose.extend(places.iter().filter_map(|place| self.rows.get(place)).map(|kept| kept.row));
     }
 
-    /// After a crash: `found` are the rows that the log has, by lane and number. Rows that are gone with nothing known of their end.
-    /// `saved`: it was stopped in order.
+    /// Checks a crash. `found`: the rows that the log has, by lane and number. Returns the rows that are gone with nothing known of
+    /// their end. `saved`: the process had stopped in order.
     pub(in crate::sim) fn crashed(
         &mut self,
         restored: &Restored,
@@ -301,14 +301,14 @@ impl Told {
             let outlives = self.outlive(kept.sink, saved);
             let over = kept.ended.is_some_and(|(_, group)| group <= durable);
             match found.contains_key(&place) {
-                // A row of a sink with rows that do not outlive the process.
+                // Rows of this sink do not outlive the process.
                 true if self.keeps.get(kept.sink) == Some(&Keep::Hybrid) && !restored.has(place.0) => {
                     self.given_up.insert(place, kept.row);
                     gone.insert(kept.row);
                 }
                 true if over => self.fails(|| format!("{place:?} was over, and is back: {kept:?}")),
                 true => {
-                    // It may have been refused, and on its way to the dead letters: others of its key went on.
+                    // The row may have been refused and on its way to the dead letters: other rows of its key went on.
                     if kept.was_cut && kept.cut.is_none() && self.letters[kept.sink] {
                         self.loose.insert(kept.row);
                     }
@@ -319,8 +319,8 @@ impl Told {
                     self.rows.insert(place, kept);
                 }
                 false if kept.ended.is_some() => {
-                    // Too old, or a dead letter, before it was durable: nobody knows any more that it was there, and its
-                    // repeat is the first.
+                    // The row expired or was dead-lettered before it was durable: its existence is forgotten, and its
+                    // repeat counts as the first.
                     if kept.group > durable && matches!(kept.ended, Some((Fate::Expired | Fate::DeadLettered, _))) {
                         self.fates.remove(&kept.row);
                     }
@@ -334,7 +334,7 @@ impl Told {
         let rows = &self.rows;
         self.places.retain(|_, place| rows.contains_key(place));
         self.cuts_after(restored, saved);
-        // Numbers of lanes that nothing durable names may be given again.
+        // The number of a lane that nothing durable names may be reused.
         self.lanes.retain(|number, _| restored.lanes.iter().any(|lane| lane.lane == *number));
         self.durable = 0;
         gone
@@ -369,7 +369,7 @@ impl Told {
     }
 }
 
-/// A log that is watched.
+/// A watched log.
 pub(in crate::sim) struct Watched<'a> {
     pub(in crate::sim) log: &'a mut dyn RowLog,
     pub(in crate::sim) told: &'a mut Told,
