@@ -94,7 +94,7 @@ pub(super) struct Held {
 pub(super) struct Membership {
     source: usize,
     pub(super) cluster: usize,
-    /// The shard of the membership.
+    /// The shard of the membership, out of `shards`.
     home: usize,
     shards: usize,
     terms: Terms,
