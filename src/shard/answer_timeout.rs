@@ -1,9 +1,8 @@
 //! `answer_timeout`: ends a connection when its oldest answer is pending for longer (5.0: DISCONNECT 0x89). The session is kept by its own terms. The device
 //! reconnects and sends again.
 //!
-//! No message has a timer and none its time of receipt. While answers are owed, the connection notes every quarter of
-//! the time-out which number its next message will get: an answer owed for a lower one has been held at least since
-//! then. So the end comes between the time-out and a quarter more.
+//! Messages have no timers and no time of receipt. While answers are pending, the connection notes every quarter of the time-out which number its next
+//! message will get: an answer pending for a lower one has been held at least since then. So the end comes between the time-out and a quarter more.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! The drain: stop accepting, stop reading, let Kafka confirm the buffered rows, answer, say goodbye, report.
 //!
-//! A shard that has nothing left to do tells the others, after all that it has sent them, and stops when all have done so: what they send
-//! until then is taken in.
+//! A shard that has finished reports that to the others, after everything else that it has sent them, and stops when all have done so: their letters until
+//! then are taken in.
 //!
 //! Rows that a stop would lose are waited for as long as the grace lasts. Rows that the next process finds are not: Kafka gets them for as
 //! long as [`SENDING`], if it is there, and then the time to answer for those on their way to it.
