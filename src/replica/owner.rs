@@ -88,7 +88,7 @@ pub enum Lost {
         /// The offset of the last acknowledged record.
         acknowledged: i64,
     },
-    /// Nothing was acknowledged for [`SILENCE_MAX`].
+    /// No batch was acknowledged for [`SILENCE_MAX`].
     #[error("Kafka has acknowledged nothing for 20 hours: it may have forgotten which process owns the log")]
     Silent,
     /// The topic was deleted and created again.

@@ -307,7 +307,7 @@ impl Broker {
 }
 
 impl Core {
-    /// How many clients here would be disconnected if these files were in force and these listeners removed.
+    /// The number of clients here that would be disconnected if these files were in force and these listeners removed.
     pub(super) fn would_go(&mut self, edge: &Edge, removed: &[ListenerId]) -> usize {
         let mut count = 0;
         for (_, session) in self.broker.sessions.iter_mut() {

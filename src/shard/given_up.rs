@@ -38,7 +38,8 @@ impl Outlets {
         !self.passed_over.is_empty() || self.has_outcomes()
     }
 
-    /// Counts what rules have made of a message, and records that sinks have gone without a message of this client and topic, if they are known: they had no room for one of QoS 0, or will never take it.
+    /// Counts the outcomes of rules for a message, and records sinks that have gone without a message of this client and topic, if these are known: the sinks
+    /// had no room for a message of QoS 0, or will never take it.
     #[cold]
     pub(super) fn count_aside(
         &mut self,

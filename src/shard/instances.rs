@@ -31,9 +31,9 @@ const ALONE_FOR: Duration = Duration::from_secs(5);
 pub enum ToGroup {
     /// These slots are no longer served here.
     Released(SlotSet),
-    /// Others get all slots: the process is about to end.
+    /// Other instances get all slots: the process is about to end.
     GiveUp,
-    /// Others get all slots, and the process goes on (true); or this instance takes part again, if it was drained.
+    /// Other instances get all slots, and the process continues (true); or this instance takes part again, if it was drained.
     Drain(bool),
     /// This instance leaves the group: [`News::Left`].
     Leave,

@@ -45,7 +45,7 @@ impl Logs {
         }
     }
 
-    /// As [`Logs::rows`].
+    /// Like [`Logs::rows`], mutable.
     #[inline]
     pub(super) fn rows_mut(&mut self) -> Option<&mut Buffer> {
         match &mut self.kept {
@@ -99,7 +99,7 @@ impl Kept {
         }
     }
 
-    /// As [`Kept::of`].
+    /// Like [`Kept::of`], mutable.
     #[inline]
     pub(super) fn of_mut(&mut self, number: u64) -> Option<&mut Buffer> {
         match self {
@@ -119,7 +119,7 @@ impl Kept {
         self.each().next()
     }
 
-    /// As [`Kept::first`].
+    /// Like [`Kept::first`], mutable.
     pub(super) fn first_mut(&mut self) -> Option<&mut Buffer> {
         match self {
             Self::Nowhere => None,

@@ -150,7 +150,7 @@ pub enum Mail {
     Exchanges {
         /// The shard that knows them.
         by: usize,
-        /// All exchanges that it knows.
+        /// The exchanges that it knows.
         open: Vec<Known>,
         /// Numbers in this shard's log of messages for shares that it had handed over to that one.
         held: Vec<u64>,

@@ -39,7 +39,7 @@
 //! | `inspect` | questions of the control plane |
 //! | [`trial`] | the record that a sink would make of a message |
 //!
-//! Nothing here waits and nothing here locks. Work that a core cannot do now it writes down (a tail, a row, a timer).
+//! A shard never waits and never locks. Work that a core cannot do now is written down (a tail, a row, a timer).
 
 mod admission;
 mod answer_timeout;

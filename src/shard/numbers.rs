@@ -259,7 +259,7 @@ mod tests {
         let board = Arc::new(Board::new(layout));
         let mut numbers = Numbers::new(Arc::clone(&board), layout);
         let mut random = fastrand::Rng::with_seed(40);
-        // Some turns move more than are noted one by one.
+        // Some turns change more places than are noted one by one.
         for turn in 0..200 {
             let moves = if turn % 50 == 49 { 3 * Moved::PLACES_MAX } else { random.usize(..20) };
             for _ in 0..moves {

@@ -29,7 +29,7 @@ use super::{Core, Ring};
 /// The most connections of a traced client with packets yet to come: the present one, and some that have just ended.
 const CONNECTIONS_MAX: usize = 4;
 
-/// One trace, as this shard has it.
+/// This shard's part of a trace.
 struct Trace {
     of: TraceOf,
     until: Monotonic,

@@ -1,4 +1,4 @@
-//! One Kafka cluster as a shard holds it: a producer, a wire client, and the carrier of its links.
+//! A Kafka cluster as a shard holds it: a producer, a wire client, and the carrier of its links.
 //!
 //! The producer and the client are independent of each other. Here rows become requests, requests become bytes on links, answers become results, and results
 //! become answers to devices.

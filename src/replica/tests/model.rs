@@ -25,7 +25,7 @@ pub(super) enum Wrong {
     FreedFirst,
     /// The offset of a batch is not checked.
     OffsetNotLookedAt,
-    /// Nothing is written while nothing happens.
+    /// An idle owner writes no beat.
     NoBeat,
     /// A clock that stands still while the process is frozen.
     FrozenClock,

@@ -81,7 +81,7 @@ impl Refusals {
 
 /// The reason why a dead letter is not written.
 enum Unwritten {
-    /// There is no room at the moment.
+    /// The place has no room at the moment.
     NoRoom,
     /// There is no place for it, or the place will never take it.
     Nowhere,

@@ -25,7 +25,7 @@ use super::sinks::Message;
 use super::stalls::Stall;
 use super::{Broker, Ring};
 
-/// What publishes a message.
+/// The publisher of a message.
 #[derive(Debug)]
 pub(in crate::shard) enum Publisher<'a> {
     /// The will of a client, and the client's session, if it has one by now.
@@ -57,7 +57,7 @@ impl Feeds {
     pub(in crate::shard) const NONE: Self =
         Self { sinks: false, rules: false, subscribers: false, route: false, retained: false };
 
-    /// These destinations with a `[broker]`: subscribers get the message from its topics.
+    /// The same destinations with a `[broker]`: subscribers get the message from its topics.
     pub(in crate::shard) const fn by_route(self) -> Self {
         Self { subscribers: false, route: self.subscribers, ..self }
     }
@@ -78,7 +78,7 @@ pub(in crate::shard) struct Publication<'a> {
     /// The time of the message, as sinks write it.
     pub(in crate::shard) time: WallMs,
     pub(in crate::shard) feeds: Feeds,
-    /// How many times the message has been a Kafka record. 0: it was not made of one.
+    /// The number of times that the message has been a Kafka record. 0: it was not made of one.
     pub(in crate::shard) hops: u8,
     /// Rules for the record that the message was made of.
     pub(in crate::shard) beside: Option<&'a Beside<'a>>,

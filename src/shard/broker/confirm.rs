@@ -33,7 +33,7 @@ pub(in crate::shard) struct Confirmations<T = Ticket> {
     /// Messages of this shard's publishers that each shard has not reported durable, oldest first, each with the answer that waits for it,
     /// if any.
     there: Vec<VecDeque<Option<T>>>,
-    /// How many messages each shard has reported durable.
+    /// The number of messages that each shard has reported durable.
     confirmed: Vec<u64>,
 }
 

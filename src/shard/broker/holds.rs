@@ -19,7 +19,7 @@ const SPARE_MAX: usize = 64;
 /// The largest buffer that is kept.
 const SPARE_BYTES_MAX: usize = 4096;
 
-/// One connection that waits.
+/// A waiting connection.
 #[derive(Debug)]
 struct Held {
     bytes: Vec<u8>,
@@ -29,7 +29,7 @@ struct Held {
     greeting_due: Option<Monotonic>,
 }
 
-/// All connections of a shard that wait.
+/// The waiting connections of a shard.
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Holds {
     held: HashMap<ConnId, Held>,

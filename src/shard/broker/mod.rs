@@ -8,7 +8,7 @@
 //! | `queues`, `confirm` | messages that kept sessions get through a crash, and publishers that are answered when they are durable |
 //! | `given` | how far the slots of `[broker]` have been given the partitions of routes |
 //! | `kept`, `holds` | sessions that survive a crash, and bytes held until they are on the disk |
-//! | `publish`, `run`, `admit` | a client's message, those like it in the same read, and one that no client is sending now: to all of its receivers or to none |
+//! | `publish`, `run`, `admit` | a client's message, those like it in the same read, and one that no client sends now: to all receivers or to none |
 //! | `wills`, `sys_topics` | wills that are due, and topics of the service's own |
 //! | `past` | the past that a subscription asks for |
 //! | `remotes` | copies for the remotes of bridges |

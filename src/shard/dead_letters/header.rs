@@ -75,7 +75,7 @@ mod tests {
     fn finding_k7_every_code_that_is_final_has_a_documented_name() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/DEAD_LETTERS.md");
         let document = std::fs::read_to_string(path).expect("docs/DEAD_LETTERS.md");
-        // These are refused by the producer: for a verdict of Kafka, or for what metadata says of a topic.
+        // Codes with which the producer refuses rows: for a verdict of Kafka, or for a topic's metadata.
         let codes = [2, 3, 10, 17, 18, 21, 29, 31, 32, 35, 37, 42, 43, 44, 53, 76, 87];
         for code in codes {
             let name = reason(code);

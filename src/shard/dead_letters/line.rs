@@ -1,4 +1,4 @@
-//! One dead letter as a line of JSON. `docs/DEAD_LETTERS.md` has the fields.
+//! A dead letter as a line of JSON. `docs/DEAD_LETTERS.md` has the fields.
 
 pub(crate) use crate::metrics::time::rfc3339;
 use std::io::Write as _;

@@ -53,7 +53,7 @@ use super::owner::Owner;
 /// The interval at which an event announces new dead letters of a sink.
 const ANNOUNCED_EVERY: Duration = Duration::from_secs(1);
 
-/// When new dead letters of each sink were last announced, and how many there were.
+/// The time at which new dead letters of each sink were last announced, and their number.
 #[derive(Debug)]
 pub(super) struct Announced {
     last: Vec<(u64, Option<Monotonic>)>,

@@ -85,7 +85,7 @@ impl Totals {
     }
 }
 
-/// One of a sink's letters, as an example for people.
+/// An example of a sink's letters for operators.
 #[derive(Clone, Debug)]
 pub(super) struct Example {
     /// The reason in the letter.

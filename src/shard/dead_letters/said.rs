@@ -36,7 +36,7 @@ pub(crate) struct Said {
     pub(crate) kafka_topic: Option<String>,
     pub(crate) kafka_partition: Option<i32>,
     pub(crate) kafka_offset: Option<i64>,
-    /// When the message was received, or the time of a source's record, milliseconds since 1970.
+    /// The time at which the message was received, or that of a source's record, in milliseconds since 1970.
     pub(crate) received_ms: Option<i64>,
     pub(crate) mqtt_topic: Option<String>,
     pub(crate) client_id: Option<String>,

@@ -81,7 +81,7 @@ pub(super) enum Unreserved {
     Unmatched,
     /// The client may not publish to the topic.
     Denied,
-    /// Some memory is full: leave the packet unread.
+    /// A memory bound is reached: leave the packet unread.
     Full(Wait),
     /// This sink refuses the message for all destinations.
     Rejected(u16, Objection),

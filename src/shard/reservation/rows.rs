@@ -222,7 +222,7 @@ impl Reservation<'_> {
         let has_letter = sum.letter_of == Some(number);
         self.add_row(at, bytes, most, is_exchange && plan.keeps_packet_ids)?;
         if has_letter && row.is_err() {
-            // One letter has the message whole.
+            // A single letter has the whole message.
             return Ok(());
         }
         let asked = self.ask(sink, of, told, before, Some(Fed { plan, row }));

@@ -59,7 +59,7 @@ pub(super) struct Reader {
     pub(super) report_at: Monotonic,
     /// The time until which open records are waited for, if reading has stopped.
     stopping: Option<Monotonic>,
-    /// The partition is one of `[broker]`'s, and how it is read was said to the shards.
+    /// The state for partitions of `[broker]`, once the shards were notified how the partition is read.
     pub(super) of_route: Option<OfRoute>,
 }
 

@@ -229,7 +229,7 @@ pub(super) fn check(
 }
 
 impl Broker {
-    /// One copy, for the matching subscriptions of one session. `is_stale`: some may have ended since they were found.
+    /// Makes one copy, for the matching subscriptions of one session. `is_stale`: some may have ended since they were found.
     pub(super) fn copy(
         &mut self,
         io: &mut Ring<'_>,

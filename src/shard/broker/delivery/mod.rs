@@ -97,7 +97,7 @@ struct Found {
     chosen: Chosen,
 }
 
-/// Why a client gets a message.
+/// The reason why a client gets a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::shard) enum By {
     /// The client has subscribed.

@@ -216,7 +216,7 @@ impl Broker {
     /// The number in the log of a session that gets a copy through a crash, if there is room for one more message.
     ///
     /// # Errors
-    /// There is no room.
+    /// The log has no room.
     pub(in crate::shard) fn stores_copy(&mut self, key: SessionKey, message_bytes: usize) -> Result<Option<u64>, ()> {
         let Some(number) = self.sessions.get(key).and_then(|session| session.number()) else { return Ok(None) };
         let Some(room) = self.outlets.logs.kept.of(number).map(Buffer::session_room) else { return Ok(None) };

@@ -58,7 +58,7 @@ struct Value {
     packet: Box<[u8]>,
     publisher: Publisher,
     since: Monotonic,
-    /// When the message expires, if it does.
+    /// The time at which the message expires, if it does.
     until: Option<Monotonic>,
     /// The message's number in the log.
     number: Option<u64>,
