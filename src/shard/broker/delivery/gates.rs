@@ -79,7 +79,7 @@ impl Gates {
     /// Whether there is room for another replay, and for one more of this session.
     ///
     /// # Errors
-    /// The bound that has no room.
+    /// The refusal, if there is no room.
     pub(in crate::shard) fn have_room(&self, session: SessionKey) -> Result<(), SubscriptionRefused> {
         let open = |gate: &&Gate| !gate.is_over();
         let of_session = self.of.get(&session).into_iter().flatten().filter_map(|number| self.all.get(number));
