@@ -267,7 +267,7 @@ impl Replica {
         }
     }
 
-    /// Whether the log has been silent too long; if so, it is lost. The first batch follows the take-over's silence.
+    /// Whether the log has been silent too long; if so, it is lost. The silence counts from the first call, soon after the take-over.
     fn is_silent(&mut self, now: Monotonic) -> bool {
         let since = *self.known_at.get_or_insert(now);
         let is_silent = now.since(since) > SILENCE_MAX;

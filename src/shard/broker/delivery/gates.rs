@@ -228,7 +228,7 @@ impl Gates {
         is_done
     }
 
-    /// The number of subscriptions with a replay that is over, but still passed over where it brought live messages.
+    /// The number of subscriptions with a finished replay that still pass over live messages that it has sent.
     pub(super) fn settling(&self) -> usize {
         self.over.len()
     }
