@@ -1,4 +1,4 @@
-//! Fields of a kind (one byte), a length (two bytes) and a value.
+//! Fields: a kind (one byte), a length (two bytes) and a value.
 
 /// Appends a field. False, and nothing appended: the value is longer than 65,535 bytes.
 pub(super) fn put(kind: u8, value: &[u8], out: &mut Vec<u8>) -> bool {

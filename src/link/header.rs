@@ -1,5 +1,5 @@
-//! What an instance says of a client when it relays the client's connection to the owner of its slot, before the client's first byte: a header
-//! of the PROXY protocol, version 2, with a field of our own. Bytes in, a header out; no socket.
+//! The description of a client that an instance sends when it relays the client's connection to the owner of its slot, before the client's first byte: a
+//! header of the PROXY protocol, version 2, with a field of Forebay's own. Bytes in, a header out; no socket.
 //!
 //! The field (type [`TYPE`]) is a version, and then fields of its own: a kind, a length of two bytes, and the value. One of a kind below
 //! [`OPTIONAL`] that is not known refuses the header, as what it asks for would not be obeyed; others are passed over.
@@ -17,9 +17,9 @@ use crate::secure::CertificateId;
 
 /// Type of the field: the first of those for applications (PROXY protocol, section 2.2.7).
 const TYPE: u8 = 0xE0;
-/// The version that is written. A later one changes what a field means.
+/// The version written. A later one changes the meaning of a field.
 const VERSION: u8 = 1;
-/// Fields of this kind and above are passed over where they are not known.
+/// The first kind of fields that are passed over if they are not known.
 const OPTIONAL: u8 = 0x80;
 
 /// Kinds of fields.
@@ -33,7 +33,7 @@ const CLIENT_ID: u8 = 7;
 const EXPIRES: u8 = 8;
 const GRANTS: u8 = 9;
 const DATA: u8 = 10;
-/// One more than the last.
+/// One more than the last kind.
 const KINDS: usize = 11;
 
 const MISSING: Malformed = Malformed("without a field that it must have");
@@ -46,41 +46,41 @@ const CERTIFICATE: u8 = 3;
 const TOKEN: u8 = 4;
 const OPERATOR: u8 = 5;
 
-/// What the front says.
+/// The header of a relayed connection.
 #[derive(Clone, Debug)]
 pub struct Header {
-    /// The client's address; `None`: it came by a Unix socket.
+    /// The client's address. `None`: it has connected by a Unix socket.
     pub source: Option<SocketAddr>,
     /// Name of the front.
     pub front: Box<str>,
-    /// Generation of the table by which it has chosen the owner.
+    /// Generation of the table by which the front has chosen the owner.
     pub generation: i32,
-    /// The address of the listener that the client came in by, as the front's configuration has it.
+    /// The address of the listener that has accepted the client, as in the front's configuration.
     pub listener: Box<str>,
-    /// Who the client is, if the listener asks for that.
+    /// The client's identity, if the listener requires one.
     pub client: Option<Client>,
 }
 
 /// A client that was admitted by an `[auth.NAME]`.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// NAME.
+    /// The name of the `[auth.NAME]`.
     pub auth: Box<str>,
-    /// What it was admitted by.
+    /// The method by which it was admitted.
     pub by: By,
-    /// `None`: it is anonymous.
+    /// The client's identity. `None`: it is anonymous.
     pub identity: Option<Box<str>>,
     /// The only client identifier that it may use.
     pub client_id: Option<Box<str>>,
-    /// Until when, in seconds since 1970.
+    /// The end of its access, in seconds since 1970.
     pub expires_s: Option<u64>,
-    /// What its token says that it may touch.
+    /// The grants in its token.
     pub grants: Option<Arc<Grants>>,
-    /// What the server says last in an exchange, for CONNACK.
+    /// The server's last data in an exchange, for CONNACK.
     pub data: Option<Box<[u8]>>,
 }
 
-/// Why the first bytes are no header.
+/// The reason why the first bytes are no header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed(pub &'static str);
 
@@ -114,7 +114,7 @@ impl Client {
 }
 
 impl Header {
-    /// Appends the header. False, and nothing appended: it would be longer than is taken.
+    /// Appends the header. False, and nothing appended: it would be longer than the receiver takes.
     #[must_use]
     pub fn write(&self, out: &mut Vec<u8>) -> bool {
         let mut value = vec![VERSION];
@@ -141,10 +141,10 @@ impl Header {
         is_written
     }
 
-    /// Looks at all bytes that a connection has sent so far: the header and its length in bytes. `None`: it is not whole yet.
+    /// Reads a header from all bytes that a connection has sent so far. Returns the header and its length in bytes. `None`: it is not whole yet.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The fault of the header.
     pub fn read(bytes: &[u8]) -> Result<Option<(Self, usize)>, Malformed> {
         let proxy = proxy::v2(bytes, LINK_HEADER_BYTES_MAX).map_err(|malformed| Malformed(malformed.0))?;
         let Some(proxy::Header { len, source }) = proxy else { return Ok(None) };
@@ -211,7 +211,7 @@ fn by(by: &By) -> Vec<u8> {
         By::Certificate(id) => {
             let (issuer, serial) = id.parts();
             let mut bytes = vec![CERTIFICATE];
-            // A serial number has 20 bytes at most (RFC 5280, 4.1.2.2); one that does not fit is on no list.
+            // A serial number has at most 20 bytes (RFC 5280, 4.1.2.2). A longer one is on no list.
             let serial = &serial[..serial.len().min(usize::from(u8::MAX))];
             bytes.push(u8::try_from(serial.len()).unwrap_or(u8::MAX));
             bytes.extend_from_slice(serial);

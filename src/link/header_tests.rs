@@ -33,7 +33,7 @@ fn written(header: &Header) -> Vec<u8> {
     bytes
 }
 
-/// A header with this in the place of what its field holds.
+/// A header with this value in the place of its field's contents.
 fn with_value(value: &[u8]) -> Vec<u8> {
     let (mut tlvs, mut bytes) = (Vec::new(), Vec::new());
     assert!(fields::put(TYPE, value, &mut tlvs) && proxy::write_v2(None, &tlvs, &mut bytes));
@@ -96,7 +96,7 @@ fn the_bytes_are_pinned() {
 fn later_versions_and_unknown_fields() {
     let is_taken = |bytes: &[u8]| Header::read(bytes).map(|whole| whole.is_some());
     assert_eq!(is_taken(&with_fields(VERSION, &[])), Ok(true));
-    // What may be passed over is; what must be understood is not.
+    // Optional fields are passed over; required ones that are not known refuse the header.
     assert_eq!(is_taken(&with_fields(VERSION, &[(OPTIONAL, b"x"), (0xFF, b"")])), Ok(true));
     for kind in [0, KINDS as u8, OPTIONAL - 1] {
         assert!(is_taken(&with_fields(VERSION, &[(kind, b"x")])).is_err(), "{kind}");
@@ -156,7 +156,7 @@ fn a_header_that_is_too_long_is_not_written() {
     assert!(!header(Some(client)).write(&mut bytes));
     let client = Client { data: Some(vec![0; 1 << 17].into()), ..full() };
     assert!(!header(Some(client)).write(&mut bytes) && bytes == b"before");
-    // What the largest token grants fits.
+    // The grants of the largest token fit.
     let most: Vec<_> = (0..256)
         .map(|n| json!({ "permission": "allow", "action": "subscribe", "topic": format!("t/{n:029}") }))
         .collect();
@@ -185,7 +185,7 @@ proptest! {
         prop_assert_eq!(format!("{read:?}"), format!("{header:?}"));
     }
 
-    /// Whatever comes: no panic, no length beyond the bytes, and a verdict that more bytes do not change.
+    /// Any bytes: no panic, no length beyond them, and a verdict that more bytes do not change.
     #[test]
     fn any_bytes_get_a_verdict_that_stands(
         at in 0..400usize, with: u8, cut in 0..400usize, rest in proptest::collection::vec(any::<u8>(), 0..60), is_value: bool,

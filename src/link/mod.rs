@@ -1,5 +1,5 @@
-//! Connections between instances that are one broker: what the front of a client says of it to the owner of its slot, and who the other
-//! instances are. A client's connection has one of its own, over which all its bytes go as they are.
+//! Connections between instances that are one broker: the header about a client that its front sends to the owner of its slot, and the table of the other
+//! instances. Each relayed client has a connection of its own, which carries all its bytes unchanged.
 
 mod fields;
 mod header;
@@ -7,8 +7,8 @@ mod peers;
 
 use crate::runtime::seam::ListenerId;
 
-/// The length of what the owner of a slot says to a front first, when it takes the front's client: the incarnation of its process, big-endian. The bytes for the
-/// client follow.
+/// The length of the answer that the owner of a slot sends to a front first, when it takes the front's client: the incarnation of its process, big-endian.
+/// The bytes for the client follow.
 pub const ANSWER_LEN: usize = size_of::<u128>();
 
 /// The port for other instances, among the listeners of a shard.

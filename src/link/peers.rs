@@ -1,4 +1,4 @@
-//! The other instances, as all shards of this one know them, and the clients that were sent to them.
+//! The other instances, shared by all shards of this one, and the clients that were sent to them.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +12,7 @@ use crate::limits::REDIRECTED_MAX;
 use crate::membership::{Instance, Table};
 use crate::runtime::seam::Monotonic;
 
-/// A client that was redirected and comes back within this time is relayed: it does not follow, or cannot.
+/// A redirected client that connects again within this time is relayed: it does not follow redirections, or cannot.
 const REDIRECTED_FOR: Duration = Duration::from_secs(60);
 
 /// This instance among the others.
@@ -20,20 +20,21 @@ const REDIRECTED_FOR: Duration = Duration::from_secs(60);
 pub struct Peers {
     name: Box<str>,
     redirects: bool,
-    /// The own process, once it has joined the group.
+    /// The incarnation of this process, once it has joined the group.
     incarnation: Mutex<u128>,
     table: RwLock<Arc<Table>>,
-    /// Until when this process may speak as one of the instances, of a clock that runs while the machine sleeps. Nanoseconds; 0: there is no group.
+    /// The time until which this process may speak as one of the instances, in nanoseconds of a clock that runs while the machine sleeps. 0: there is no
+    /// group.
     speaks_until: AtomicU64,
-    /// Whether this instance gives its slots away: it is about to go, or was drained.
+    /// Whether this instance gives its slots away, as it is about to end or was drained.
     is_leaving: AtomicBool,
-    /// Processes of other instances that have answered here, by their names.
+    /// Processes of other instances that have answered here, by instance name.
     answered: Mutex<HashMap<Arc<str>, u128>>,
-    /// Hashes of client identifiers, and when these clients were redirected.
+    /// Hashes of client identifiers, with the times at which these clients were redirected.
     redirected: Mutex<HashMap<u64, Monotonic>>,
 }
 
-/// The address of an instance's link, if that has an IP address for a host.
+/// The address of an instance's link, if its host is an IP address.
 #[must_use]
 pub fn address(of: &Instance) -> Option<SocketAddr> {
     of.link.parse().ok()
@@ -55,7 +56,7 @@ pub fn has_address(table: &Table, ip: IpAddr) -> bool {
 }
 
 impl Peers {
-    /// An instance of this name, alone. `redirects`: whether clients of 5.0 are told where to connect.
+    /// An instance of this name, alone. `redirects`: whether clients of 5.0 are sent a Server Reference.
     #[must_use]
     pub fn new(name: &str, redirects: bool) -> Self {
         Self { name: name.into(), redirects, ..Self::default() }
@@ -67,36 +68,36 @@ impl Peers {
         &self.name
     }
 
-    /// Notes the number of the own process.
+    /// Sets the incarnation of this process.
     pub fn set_incarnation(&self, incarnation: u128) {
         *self.incarnation.lock().unwrap_or_else(PoisonError::into_inner) = incarnation;
     }
 
-    /// The number of the own process.
+    /// The incarnation of this process.
     #[must_use]
     pub fn incarnation(&self) -> u128 {
         *self.incarnation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The instances, this one among them. A slot's place names one by its index.
+    /// The instances, including this one. A slot's place names one by its index.
     #[must_use]
     pub fn table(&self) -> Arc<Table> {
         Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Puts another table in the place of this one.
+    /// Replaces the table.
     pub fn set_table(&self, table: Arc<Table>) {
         *self.table.write().unwrap_or_else(PoisonError::into_inner) = table;
     }
 
-    /// Notes until when this process may speak (C4).
+    /// Sets the time until which this process may speak (C4).
     pub fn speak_until(&self, at: Monotonic) {
         self.speaks_until.store(at.0.max(1), Ordering::Release);
     }
 
-    /// Whether this process says nothing that another instance could contradict: no CONNACK, no rows of routes. It may have been removed from the group, and
-    /// its successors serve its clients. `now`: of a clock that runs while the machine sleeps, read for this question, so that a process that was frozen finds
-    /// out before it has heard.
+    /// Whether this process sends nothing that another instance could contradict: no CONNACK, no rows of routes. It may have been removed from the group, and
+    /// its successors serve its clients. `now`: of a clock that runs while the machine sleeps, read for this check, so that a process that was frozen finds
+    /// out before it is notified.
     #[must_use]
     pub fn is_silent(&self, now: Monotonic) -> bool {
         let until = self.speaks_until.load(Ordering::Acquire);
@@ -112,14 +113,14 @@ impl Peers {
         }
     }
 
-    /// Whether a process of another instance that nobody listens for any more has answered here before: it is gone, and its address was not wrong all the time.
-    /// True once: the table names it until the group has gone on.
+    /// Whether a process of another instance has answered here before and no longer has a listener: it is gone, and its address was not simply wrong. True
+    /// once: the table names it until the group has moved on.
     pub fn is_gone(&self, name: &Arc<str>, incarnation: u128) -> bool {
         let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
         answered.get(name) == Some(&incarnation) && answered.remove(name).is_some()
     }
 
-    /// Notes whether this instance gives its slots away: it is about to go, or was drained.
+    /// Sets whether this instance gives its slots away, as it is about to end or was drained.
     pub fn leaves(&self, is_leaving: bool) {
         self.is_leaving.store(is_leaving, Ordering::Relaxed);
     }
@@ -130,7 +131,7 @@ impl Peers {
         self.is_leaving.load(Ordering::Relaxed)
     }
 
-    /// Another instance with a Server Reference, for a client of this slot that is sent away before anybody knows who serves it next.
+    /// Another instance with a Server Reference, for a client of this slot that is sent away before its next owner is known.
     #[must_use]
     pub fn other_server(&self, slot: u16) -> Option<Arc<str>> {
         let table = self.table();

@@ -1,4 +1,4 @@
-//! What reading the partition of a log gives: segments, the note, the term, and what does not count.
+//! The fold over a log's partition: segments, the note, the term, and batches that do not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -10,49 +10,49 @@ use crate::kafka::consumer::Batches;
 use crate::record::{BatchError, BatchHeader, BatchView};
 use crate::spool::{HEADER_BYTES, Header};
 
-/// The last epoch: a producer id that has written with it is closed for all others.
+/// The last epoch: a producer ID that has written with it is closed for all others.
 pub(super) const CLOSED: i16 = i16::MAX;
 
-/// The bit of a batch's attributes that is set where its time is Kafka's, and not its writer's.
+/// The bit in a batch's attributes that is set if Kafka has set its time, and not its writer.
 const LOG_APPEND_TIME: i16 = 1 << 3;
 
-/// Where the segments go. Nothing needs to be synced: Kafka has it.
+/// The store of the segments. Nothing needs to be synced, as Kafka has the log.
 pub trait Store {
-    /// Writes bytes of a segment, which is made where it is not there.
+    /// Writes bytes of a segment, which is created if it does not exist.
     ///
     /// # Errors
-    /// The disk's.
+    /// An error of the disk.
     fn write(&mut self, segment: u64, at: u64, bytes: &[u8]) -> io::Result<()>;
     /// Reads bytes that were written.
     ///
     /// # Errors
-    /// The disk's.
+    /// An error of the disk.
     fn read(&mut self, segment: u64, at: u64, into: &mut [u8]) -> io::Result<()>;
     /// Makes a segment as long as its header says.
     ///
     /// # Errors
-    /// The disk's.
+    /// An error of the disk.
     fn set_len(&mut self, segment: u64, bytes: u64) -> io::Result<()>;
     /// Deletes a segment.
     ///
     /// # Errors
-    /// The disk's.
+    /// An error of the disk.
     fn remove(&mut self, segment: u64) -> io::Result<()>;
     /// Writes the note.
     ///
     /// # Errors
-    /// The disk's.
+    /// An error of the disk.
     fn write_note(&mut self, note: &[u8]) -> io::Result<()>;
 }
 
-/// Numbers of a read.
+/// Statistics of a read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Read {
-    /// Batches.
+    /// Batches read.
     pub batches: u64,
     /// Records that count.
     pub records: u64,
-    /// Bytes of these.
+    /// Bytes of records that count.
     pub bytes: u64,
     /// Batches that do not count: another owner wrote them, or they are not of this format.
     pub passed_over: u64,
@@ -71,22 +71,22 @@ struct Found {
 pub(super) struct Fold {
     segments: BTreeMap<u64, Found>,
     note: Option<Vec<u8>>,
-    /// Producer id and epoch of the last batch or term that counts; `None`: there is none, or its producer id is closed. Terms are compacted, also
-    /// while they are read, so who writes under a higher epoch is an owner whether or not its term is there.
+    /// Producer ID and epoch of the last batch or term that counts. `None`: there is none, or its producer ID is closed. Terms are compacted, also while they
+    /// are read, so a writer with a higher epoch is an owner even if its term is gone.
     owner: Option<(i64, i16)>,
-    /// The producer ids that have written, and may still write.
+    /// The producer IDs that have written, and may still write.
     open: BTreeSet<i64>,
     pub(super) term: u64,
-    /// Keys to be written again, or ended: a batch that does not count has them, and Kafka's cleaner does not know that.
+    /// Keys to write again or end, as a batch that does not count has them, which Kafka's cleaner does not know.
     passed: BTreeSet<Key>,
-    /// Where reading goes on.
+    /// The offset to read next.
     pub(super) next: i64,
-    /// Whether Kafka has set the time of the batch that was read last.
+    /// Whether Kafka has set the time of the last batch read.
     pub(super) is_append_time: bool,
     pub(super) numbers: Read,
 }
 
-/// Records to be written first: key, and value or tombstone.
+/// Records to write first: key, and value or tombstone.
 pub(super) type Mend = Vec<(Key, Option<Vec<u8>>)>;
 
 impl Fold {
@@ -157,7 +157,7 @@ impl Fold {
         self.owner.is_none_or(|(id, epoch)| id == by.0 && epoch <= by.1)
     }
 
-    /// Takes a term record, if it is what its batch says.
+    /// Takes a term record, if it agrees with its batch.
     fn term(&mut self, by: (i64, i16), producer_id: i64, term: &Term) -> bool {
         if by != (producer_id, if term.closed { CLOSED } else { term.epoch }) {
             return false;
@@ -167,7 +167,7 @@ impl Fold {
             self.open.remove(&producer_id);
             self.owner.take_if(|(id, _)| *id == producer_id);
         } else {
-            // While another producer id may write, its owner is not replaced yet.
+            // As long as another producer ID may write, its owner is not replaced yet.
             if self.counts(by) {
                 self.owner = Some(by);
             }
@@ -182,7 +182,7 @@ impl Fold {
         };
         self.term = self.term.max(term);
         match self.segments.get(&segment) {
-            // The number was given out again: what a later term has put there counts.
+            // The number was used again: data of a later term counts.
             Some(found) if found.term < term && value.is_some() => self.forget(segment, store)?,
             Some(found) if found.term > term => {
                 self.passed.extend(value.map(|_| key));
@@ -218,14 +218,14 @@ impl Fold {
         store.remove(segment)
     }
 
-    /// The producer ids, beside this one, that may still write.
+    /// The producer IDs other than this one that may still write.
     pub(super) fn others(&self, producer_id: i64) -> Vec<i64> {
         self.open.iter().copied().filter(|id| *id != producer_id).collect()
     }
 
-    /// The segments, and what has to be written first.
+    /// Returns the segments, and the records to write first.
     pub(super) fn finish(mut self, store: &mut impl Store) -> io::Result<(BTreeMap<u64, Segment>, Mend)> {
-        // Without its header a segment was being freed, or nobody was told of anything in it.
+        // A segment without its header was being freed, or nothing in it was ever reported durable.
         let headless = |found: &Found| !found.places.contains_key(&0);
         let gone: Vec<u64> =
             self.segments.iter().filter(|(_, found)| headless(found)).map(|(segment, _)| *segment).collect();
@@ -248,7 +248,7 @@ impl Fold {
         Ok((segments.collect(), mend))
     }
 
-    /// The value that counts of a key.
+    /// The value of a key that counts.
     fn value(&self, key: Key, store: &mut impl Store) -> io::Result<Option<Vec<u8>>> {
         let Key::Data { term, segment, at } = key else { return Ok(self.note.clone()) };
         let found = self.segments.get(&segment).filter(|found| found.term == term);

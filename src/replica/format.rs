@@ -16,7 +16,7 @@ const MAGIC: [u8; 2] = *b"FB";
 /// The longest key, bytes.
 pub(super) const KEY_BYTES_MAX: usize = 27;
 
-/// What a record is.
+/// The kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key {
     /// Bytes of a segment.
@@ -28,9 +28,9 @@ pub(super) enum Key {
     },
     /// The note beside the segments.
     Note,
-    /// Nothing: it is there for its batch, which fences earlier epochs and keeps this one known.
+    /// No content: the record exists for its batch, which fences earlier epochs and keeps this one known.
     Beat,
-    /// An ownership under this producer id, or the end of all of them.
+    /// An ownership under this producer ID, or the end of all of them.
     Term { producer_id: i64 },
 }
 
@@ -53,7 +53,7 @@ impl Key {
         out
     }
 
-    /// `None`: it is no key of ours.
+    /// Reads a key. `None`: it is none of Forebay's.
     pub(super) fn decode(key: &[u8]) -> Option<Self> {
         let (kind, rest) = key.strip_prefix(&MAGIC)?.split_first()?;
         match kind {
@@ -73,10 +73,10 @@ impl Key {
 /// The value of a term record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Term {
-    /// No epoch of the producer id writes any more: the record's own batch has the last one.
+    /// Whether no epoch of the producer ID writes any more: the record's own batch has the last one.
     pub(super) closed: bool,
     pub(super) epoch: i16,
-    /// Counts the ownerships of the log, from 1.
+    /// The number of the ownership of the log, from 1.
     pub(super) term: u64,
     /// The instance's name, for people.
     pub(super) instance: String,
@@ -92,7 +92,7 @@ impl Term {
     }
 
     /// # Errors
-    /// The version, if it is another one; 0 for what is no such value.
+    /// The version, if it is another one. 0: the bytes are no such value.
     pub(super) fn decode(value: &[u8]) -> Result<Self, u8> {
         let (version, rest) = value.split_first().ok_or(0)?;
         if *version != VERSION {

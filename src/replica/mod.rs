@@ -1,7 +1,7 @@
-//! A shard's log in a partition of a compacted Kafka topic, so that it outlives the machine. Kafka is a disk: what [`crate::spool::Disk`] is asked to
-//! append becomes records, a sync ends when Kafka has acknowledged them, a segment that is freed becomes tombstones. Sans-I/O.
+//! A shard's log in a partition of a compacted Kafka topic, so that it outlives the machine. Kafka serves as a disk: an append to [`crate::spool::Disk`]
+//! becomes records, a sync ends when Kafka has acknowledged them, a freed segment becomes tombstones. Sans-I/O.
 //!
-//! How it is used (the interface for the shard; [`Taken`] is made on a thread of the start and sent to the shard, [`Replica`] lives there):
+//! Use (the interface for the shard; [`Taken`] is created on a thread when the process begins and sent to the shard, [`Replica`] lives there):
 //!
 //! 1. `cli::session_log::take_over` (blocking, on a thread of the start, with the client of `forebay check`) fences the partition, writes the segments'
 //!    files and the note into a directory, and returns a [`Taken`]. `cli::session_log::prepare_topic` creates and checks the topic before that.

@@ -1,4 +1,4 @@
-//! A log that this process owns: what it owes Kafka, one batch under way at a time.
+//! A log that this process owns: its records pending in Kafka, one batch in flight at a time.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -12,9 +12,9 @@ use crate::outward::{Backoff, Bounds};
 use crate::record::{Stamp, stamp};
 use crate::runtime::seam::Monotonic;
 
-/// How long nothing is sent at most. Kafka forgets a producer that is silent (`producer.id.expiration.ms`, a day by default), and takes older epochs then.
+/// The longest time without a batch. Kafka forgets a silent producer (`producer.id.expiration.ms`, a day by default), and then takes older epochs.
 const BEAT: Duration = Duration::from_secs(60);
-/// How long nothing may be acknowledged: after that Kafka may have forgotten this producer, and takes records of others again. A process that was frozen
+/// The longest time without an acknowledgement. After it Kafka may have forgotten this producer, and takes records of others again. A process that was frozen
 /// for this time may have been replaced, and no error would report it.
 const SILENCE_MAX: Duration = Duration::from_secs(20 * 3600);
 /// The wait before a batch is sent again.
@@ -27,14 +27,14 @@ pub(super) struct Segment {
     pub(super) places: Vec<u32>,
 }
 
-/// A batch to be sent with acks=all: whole, stamped, checksum in place.
+/// A batch to send with acks=all: whole, stamped, checksum in place.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// Names it in its answer. A batch that is sent again has a new number.
+    /// The number of the batch in its answer. A batch that is sent again has a new number.
     pub id: u64,
     /// Topic.
     pub topic: Rc<str>,
-    /// Its id when the log was taken over; 0: the broker gave none.
+    /// The topic's ID when the log was taken over. 0: the broker gave none.
     pub topic_id: u128,
     /// The log's partition.
     pub partition: i32,
@@ -42,7 +42,7 @@ pub struct Batch {
     pub bytes: Rc<Vec<u8>>,
 }
 
-/// What became of a batch.
+/// The outcome of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// Kafka has answered.
@@ -52,24 +52,24 @@ pub enum Answer {
         /// Offset of the first record, where `error` is 0.
         base_offset: i64,
     },
-    /// There is no answer, and none will come. The batch may be in the log.
+    /// No answer has arrived, and none will. The batch may be in the log.
     None,
 }
 
-/// What follows from an answer.
+/// The consequence of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Nothing. There may be a next batch.
+    /// No consequence. There may be a next batch.
     Nothing,
-    /// The sync with this token is done: Kafka has all that was appended before it.
+    /// The sync with this token is done: Kafka has every earlier append.
     Synced(u64),
     /// The same batch is sent again from this time on.
     Retry(Monotonic),
-    /// The log is another owner's, or not what it was. Nobody may be told anything more that rests on it: the process ends.
+    /// The log is another owner's, or was changed. Nothing that rests on it may be acknowledged any more: the process ends.
     Lost(Lost),
 }
 
-/// Why a log is lost to this process. The next process takes up what Kafka has.
+/// The reason why a log is lost to this process. The next process takes up what Kafka has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Lost {
     /// INVALID_PRODUCER_EPOCH, PRODUCER_FENCED.
@@ -78,17 +78,17 @@ pub enum Lost {
     /// OUT_OF_ORDER_SEQUENCE_NUMBER, UNKNOWN_PRODUCER_ID, DUPLICATE_SEQUENCE_NUMBER.
     #[error("Kafka has lost records of the log that it had acknowledged (Kafka error {0})")]
     Cut(i16),
-    /// A batch stands before one that was acknowledged earlier.
+    /// A batch is at a lower offset than one acknowledged earlier.
     #[error(
         "Kafka has lost records of the log that it had acknowledged: it wrote at offset {base_offset} after offset {acknowledged}"
     )]
     Before {
-        /// Where the batch stands.
+        /// The offset of the batch.
         base_offset: i64,
-        /// The last record that was acknowledged.
+        /// The offset of the last acknowledged record.
         acknowledged: i64,
     },
-    /// Nothing was acknowledged for [`SILENCE_MAX`].
+    /// No batch was acknowledged for [`SILENCE_MAX`].
     #[error("Kafka has acknowledged nothing for 20 hours: it may have forgotten which process owns the log")]
     Silent,
     /// The topic was deleted and created again.
@@ -96,47 +96,47 @@ pub enum Lost {
     OtherTopic,
 }
 
-/// The batch under way, or that waits to be sent again.
+/// The batch in flight, or waiting to be sent again.
 #[derive(Debug)]
 struct Flight {
     id: u64,
     bytes: Rc<Vec<u8>>,
     records: u32,
     since: Monotonic,
-    /// When it was sent last.
+    /// The time at which it was last sent.
     sent_at: Monotonic,
-    /// When it is sent again; `None`: it is under way.
+    /// The time at which it is sent again. `None`: it is in flight.
     again: Option<Monotonic>,
 }
 
-/// Numbers of a log.
+/// Statistics of a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Numbers {
-    /// Bytes of records that no batch under way has.
+    /// Bytes of records that are not in a batch in flight.
     pub waiting_bytes: u64,
-    /// Those records.
+    /// The number of records that are not in a batch in flight.
     pub waiting_records: u64,
-    /// Records in the batch under way.
+    /// Records in the batch in flight.
     pub under_way: u64,
-    /// When that batch was sent first; `None`: none is.
+    /// The time at which the batch in flight was first sent. `None`: there is none.
     pub under_way_since: Option<Monotonic>,
-    /// Batches and bytes that Kafka has acknowledged.
+    /// Batches that Kafka has acknowledged.
     pub batches: u64,
     /// Bytes of these batches.
     pub bytes: u64,
-    /// Times that a batch was sent again.
+    /// The number of times that a batch was sent again.
     pub retries: u64,
-    /// The Kafka error of the last answer that called for that; 0: there was no answer. `None` once a batch was acknowledged.
+    /// The Kafka error that last caused a batch to be sent again. 0: there was no answer. `None` once a batch was acknowledged.
     pub last_error: Option<i16>,
     /// The number of this ownership.
     pub term: u64,
-    /// Batches of others that reading the partition has passed over.
+    /// Batches of other owners that reading the partition has passed over.
     pub passed_over: u64,
-    /// Why the log is lost.
+    /// The reason why the log is lost.
     pub lost: Option<Lost>,
 }
 
-/// What a log owes Kafka; one for each log.
+/// The records of one log that are pending in Kafka.
 #[derive(Debug)]
 pub struct Replica {
     pub(super) topic: Rc<str>,
@@ -144,17 +144,17 @@ pub struct Replica {
     pub(super) partition: i32,
     pub(super) leader: Option<NodeId>,
     producer: Stamp,
-    /// The last offset that was acknowledged.
+    /// The last acknowledged offset.
     acknowledged: i64,
     segments: BTreeMap<u64, Segment>,
     queue: Queue,
     flight: Option<Flight>,
-    /// Records acknowledged, as [`Queue::put`] counts.
+    /// The number of acknowledged records, as [`Queue::put`] counts them.
     done: u64,
-    /// The sync under way: its token, and the count of records that it waits for.
+    /// The sync in progress: its token, and the count of records that it waits for.
     sync: Option<(u64, u64)>,
     beat_at: Monotonic,
-    /// When the last batch that was acknowledged was sent: Kafka has known this owner then. An answer may be heard long after that.
+    /// The time at which the last acknowledged batch was sent: Kafka knew this owner then. Its answer may arrive much later.
     known_at: Option<Monotonic>,
     backoff: Backoff,
     rng: fastrand::Rng,
@@ -162,7 +162,7 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// A replica of a log that was taken over. `seed`: of the jitter of its waits.
+    /// A replica of a log that was taken over. `seed`: for the jitter of its waits.
     #[must_use]
     pub fn new(taken: Taken, seed: u64) -> Self {
         let numbers = Numbers { term: taken.term, passed_over: taken.read.passed_over, ..Numbers::default() };
@@ -190,20 +190,20 @@ impl Replica {
         }
     }
 
-    /// Takes bytes for a position of a segment. They are not kept here once Kafka has them.
+    /// Appends bytes at a position of a segment. They are kept only until Kafka has them.
     pub fn append(&mut self, segment: u64, at: u64, bytes: &[u8]) {
         let term = self.numbers.term;
         let of = self.segments.entry(segment).or_insert_with(|| Segment { term, places: Vec::new() });
         let mut at = at;
         for part in bytes.chunks(VALUE_BYTES_MAX) {
-            // Segments have 4 GiB at most.
+            // A segment has at most 4 GiB.
             of.places.push(at as u32);
             self.queue.put(Key::Data { term: of.term, segment, at }, Some(part));
             at += part.len() as u64;
         }
     }
 
-    /// Begins the one sync under way: [`Outcome::Synced`] comes when Kafka has everything that was appended so far.
+    /// Begins the one sync in progress: [`Outcome::Synced`] follows when Kafka has everything appended so far.
     pub fn sync(&mut self, token: u64) {
         if self.done == self.queue.put {
             self.queue.put(Key::Beat, Some(&[]));
@@ -211,7 +211,7 @@ impl Replica {
         self.sync = Some((token, self.queue.put));
     }
 
-    /// Ends a segment: its records become tombstones. Nobody waits for them.
+    /// Ends a segment: its records become tombstones, which no sync waits for.
     pub fn free(&mut self, segment: u64) {
         let Some(of) = self.segments.remove(&segment) else { return };
         // The header goes first: a segment without it is not taken up.
@@ -225,7 +225,7 @@ impl Replica {
         self.queue.put(Key::Note, Some(note));
     }
 
-    /// The batch to be sent now, a new one or one that is sent again. `None`: one is under way, or there is none, or the log [is lost](Self::lost).
+    /// The batch to send now, a new one or one that is sent again. `None`: one is in flight, or there is none, or the log [is lost](Self::lost).
     pub fn next_batch(&mut self, now: Monotonic) -> Option<Batch> {
         if self.due() > now || self.is_silent(now) {
             return None;
@@ -256,7 +256,7 @@ impl Replica {
         Some(Flight { id, bytes: Rc::new(bytes), records, since: now, sent_at: now, again: None })
     }
 
-    /// When [`Replica::next_batch`] has a batch; `NEVER` while one is under way.
+    /// The time at which [`Replica::next_batch`] has a batch; `NEVER` while one is in flight.
     #[must_use]
     pub fn due(&self) -> Monotonic {
         match &self.flight {
@@ -267,7 +267,7 @@ impl Replica {
         }
     }
 
-    /// Notes a log that has been silent too long. The first batch is one of the take-over's turn.
+    /// Whether the log has been silent too long; if so, it is lost. The silence counts from the first call, soon after the take-over.
     fn is_silent(&mut self, now: Monotonic) -> bool {
         let since = *self.known_at.get_or_insert(now);
         let is_silent = now.since(since) > SILENCE_MAX;
@@ -277,13 +277,13 @@ impl Replica {
         is_silent
     }
 
-    /// Why the log is lost, if it is.
+    /// The reason why the log is lost, if it is.
     #[must_use]
     pub const fn lost(&self) -> Option<Lost> {
         self.numbers.lost
     }
 
-    /// Takes what became of a batch. An answer to another one than the one under way is passed over.
+    /// Takes the outcome of a batch. An answer to a batch other than the one in flight is ignored.
     pub fn answered(&mut self, id: u64, answer: Answer, now: Monotonic) -> Outcome {
         if self.numbers.lost.is_some() || !self.is_under_way(id) {
             return Outcome::Nothing;
@@ -296,7 +296,7 @@ impl Replica {
                 self.lose(Lost::Before { base_offset, acknowledged: self.acknowledged })
             }
             Answer::Produced { error: error @ (47 | 90), .. } => self.lose(Lost::Fenced(error)),
-            // With one batch under way none is out of order, and none is older than the last.
+            // With one batch in flight none is out of order, and none is older than the last.
             Answer::Produced { error: error @ (45 | 46 | 59), .. } => self.lose(Lost::Cut(error)),
             Answer::Produced { error, .. } => self.again(error, now),
             Answer::None => self.again(0, now),
@@ -335,19 +335,19 @@ impl Replica {
         Outcome::Lost(*self.numbers.lost.get_or_insert(why))
     }
 
-    /// The token of the sync under way.
+    /// The token of the sync in progress.
     #[cfg(test)]
     pub(crate) fn syncing(&self) -> Option<u64> {
         self.sync.map(|(token, _)| token)
     }
 
-    /// Segments that the partition holds, and their records.
+    /// The segments in the partition, and their records.
     #[must_use]
     pub fn held(&self) -> (usize, usize) {
         (self.segments.len(), self.segments.values().map(|segment| segment.places.len()).sum())
     }
 
-    /// Its numbers.
+    /// Statistics of the log.
     #[must_use]
     pub fn numbers(&self) -> Numbers {
         Numbers {

@@ -1,4 +1,4 @@
-//! Records that wait for Kafka, gathered into batches in the order in which they came.
+//! Records that wait for Kafka, gathered into batches in order of appending.
 
 use std::collections::VecDeque;
 use std::iter;
@@ -11,11 +11,11 @@ use crate::runtime::seam::WallMs;
 /// The most bytes of a value: with key and lengths it fills a batch.
 pub(super) const VALUE_BYTES_MAX: usize = BATCH_BYTES_MAX - HEADER_LEN - KEY_BYTES_MAX - 32;
 
-/// The batches that wait. The last one grows.
+/// The waiting batches. The last one grows.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     batches: VecDeque<Builder>,
-    /// Records that were ever put in, and bytes that wait.
+    /// The number of records ever put in.
     pub(super) put: u64,
     pub(super) bytes: usize,
     pub(super) records: u64,

@@ -1,4 +1,4 @@
-//! Taking a log over: the steps, and their order. Sans-I/O; who drives it asks Kafka.
+//! Taking a log over: the steps, and their order. Sans-I/O: the caller sends the requests to Kafka.
 //!
 //! 1. InitProducerId with the log's transactional id gives a producer id and an epoch that no earlier owner has.
 //! 2. A record under them (*the fence*): once Kafka has it, it refuses earlier epochs of that producer id in the partition (error 47).
@@ -7,7 +7,7 @@
 //! 4. The *term* record. Nobody else can write from before it on, and reading goes on up to it: what owners before have been told is there.
 //! 5. A record under the epoch before must be refused with 47. A service that takes it does not fence, and is of no use.
 //!
-//! Nothing here is sent twice: a take-over without an answer starts again, with the next epoch.
+//! No request is sent twice: a take-over without an answer begins again, with the next epoch.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,16 +19,16 @@ use super::queue::Queue;
 use crate::record::{Stamp, stamp};
 use crate::rules::{KEPT, Rules};
 
-/// Whose log it is.
+/// The names of a log.
 #[derive(Clone, Debug)]
 pub struct Names {
     /// Topic.
     pub topic: String,
-    /// Its id; 0: the broker gives none.
+    /// The topic's ID. 0: the broker gives none.
     pub topic_id: u128,
-    /// The log: a partition of it.
+    /// The partition of the topic that is the log.
     pub partition: i32,
-    /// The instance, for people.
+    /// The name of the instance, for operators.
     pub instance: String,
 }
 
@@ -40,13 +40,13 @@ impl Names {
     }
 }
 
-/// Why a log cannot be taken over.
+/// The reason why a log cannot be taken over.
 #[derive(Debug, thiserror::Error)]
 pub enum TakeOverError {
     /// The directory cannot be written.
     #[error(transparent)]
     Store(io::Error),
-    /// Another process has begun to take it over since.
+    /// Another process has begun to take the log over since.
     #[error("another process is taking the log over (Kafka error {0})")]
     Fenced(i16),
     /// Kafka does not take a record.
@@ -70,32 +70,32 @@ pub enum TakeOverError {
     /// A batch cannot be read.
     #[error("the batch at offset {offset} cannot be read: {why}")]
     Unreadable {
-        /// Its offset.
+        /// The offset of the batch.
         offset: i64,
-        /// Why.
+        /// The reason.
         why: String,
     },
 }
 
-/// A log that this process has taken over: what [`super::Replica::new`] goes on from. May go to another thread.
+/// A log that this process has taken over, for [`super::Replica::new`]. May go to another thread.
 #[derive(Debug)]
 pub struct Taken {
     pub(super) topic: String,
     pub(super) topic_id: u128,
     pub(super) partition: i32,
-    /// With the sequence of the next record.
+    /// The owner's stamp, with the sequence of the next record.
     pub(super) producer: Stamp,
     pub(super) acknowledged: i64,
     pub(super) segments: BTreeMap<u64, Segment>,
     pub(super) mend: Mend,
     /// The number of the term.
     pub term: u64,
-    /// What was read.
+    /// Statistics of the read.
     pub read: Read,
 }
 
 impl Taken {
-    /// Producer id and epoch of the owner.
+    /// Producer ID and epoch of the owner.
     #[must_use]
     pub const fn identity(&self) -> (i64, i16) {
         (self.producer.producer_id, self.producer.epoch)
@@ -119,9 +119,9 @@ pub enum Step {
 enum Stage {
     Identify,
     Fence,
-    /// Up to the fence at this offset.
+    /// Reading up to the fence at this offset.
     ReadFence(i64),
-    /// These producer ids.
+    /// Closing these producer IDs.
     Close(Vec<i64>),
     Term,
     ReadTerm(i64),
@@ -129,7 +129,7 @@ enum Stage {
     Done,
 }
 
-/// The taking over of one log.
+/// The take-over of one log.
 #[derive(Debug)]
 pub struct TakeOver<S> {
     names: Names,
@@ -142,19 +142,19 @@ pub struct TakeOver<S> {
 }
 
 impl<S: Store> TakeOver<S> {
-    /// `first`: where the partition begins.
+    /// Begins a take-over. `first`: the first offset of the partition.
     pub fn new(names: Names, store: S, first: i64) -> Self {
         let producer = Stamp { producer_id: -1, epoch: -1, sequence: 0 };
         Self { names, store, fold: Fold::new(first), stage: Stage::Identify, producer, acknowledged: -1, rules: &KEPT }
     }
 
-    /// Keeps other rules, for tests.
+    /// Sets other rules, for tests.
     #[must_use]
     pub fn with_rules(self, rules: &'static dyn Rules) -> Self {
         Self { rules, ..self }
     }
 
-    /// The producer ids that have to be closed (K1).
+    /// The producer IDs that have to be closed (K1).
     fn others(&self) -> Vec<i64> {
         if self.rules.closes_others() { self.fold.others(self.producer.producer_id) } else { Vec::new() }
     }
@@ -204,14 +204,14 @@ impl<S: Store> TakeOver<S> {
     /// Takes the answer to InitProducerId.
     pub fn identified(&mut self, producer_id: i64, epoch: i16) {
         self.producer = Stamp { producer_id, epoch, sequence: 0 };
-        // The test needs an epoch before the own one.
+        // The test needs an epoch before this owner's.
         self.stage = if epoch > 0 { Stage::Fence } else { Stage::Identify };
     }
 
     /// Takes the answer to a batch.
     ///
     /// # Errors
-    /// It cannot go on like this.
+    /// The take-over cannot continue.
     pub fn written(&mut self, error: i16, base_offset: i64) -> Result<(), TakeOverError> {
         if self.stage == Stage::Test {
             return match error {
@@ -219,7 +219,7 @@ impl<S: Store> TakeOver<S> {
                     self.stage = Stage::Done;
                     Ok(())
                 }
-                // These say nothing about epochs.
+                // These errors are unrelated to epochs.
                 3 | 5 | 6 | 7 | 9 | 13 | 19 | 20 | 56 => Err(TakeOverError::Refused(error)),
                 _ => Err(TakeOverError::NoFence(error)),
             };
@@ -251,7 +251,7 @@ impl<S: Store> TakeOver<S> {
     /// Takes the batches of a Fetch, which may be none.
     ///
     /// # Errors
-    /// They cannot be read, or the directory cannot be written.
+    /// The batches cannot be read, or the directory cannot be written.
     pub fn read(&mut self, records: &[u8]) -> Result<(), TakeOverError> {
         self.fold.take(records, &mut self.store)?;
         match &self.stage {
@@ -270,7 +270,7 @@ impl<S: Store> TakeOver<S> {
         Ok(())
     }
 
-    /// The log, when [`Step::Done`] has come.
+    /// Returns the log, after [`Step::Done`].
     ///
     /// # Errors
     /// The directory cannot be written.

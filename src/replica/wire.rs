@@ -1,5 +1,5 @@
-//! The way of batches over the shard's client of the cluster. A leader answers one request of a connection after the other, so it has one at a time, with the
-//! batches of all logs that it leads: what is due meanwhile goes with the next.
+//! Batches on the shard's client of the cluster. A leader answers the requests of a connection one after the other, so it has one request at a time, with the
+//! batches of all logs that it leads: batches that become due meanwhile go with the next.
 
 use std::collections::BTreeMap;
 
@@ -7,15 +7,15 @@ use super::owner::{Answer, Lost, Outcome, Replica};
 use crate::kafka::types::{ClientEvent, NodeId, ProduceBatch, ProduceRequest, TopicMetadata};
 use crate::runtime::seam::Monotonic;
 
-/// The bit that the ids of these requests have.
+/// The bit that marks the IDs of these requests.
 pub const REQUEST: u64 = 1 << 63;
 
-/// How long the broker may wait for followers before it answers.
+/// The time for which the broker may wait for followers before it answers.
 const TIMEOUT_MS: i32 = 30_000;
-/// A request has batches of this many bytes at most, or one.
+/// The most bytes of batches in a request, unless it has only one.
 const REQUEST_BYTES_MAX: usize = 8 << 20;
 
-/// A request under way.
+/// A request in flight.
 #[derive(Debug)]
 struct Sent {
     node: NodeId,
@@ -23,7 +23,7 @@ struct Sent {
     batches: Vec<(i32, u64)>,
 }
 
-/// The answer to a batch: its partition, its number, and what became of it.
+/// The answer to a batch: its partition, its number, and its outcome.
 pub type Answered = (i32, u64, Answer);
 
 /// A request to a leader while it is gathered: its bytes, partitions with the numbers of their batches, the batches.
@@ -34,7 +34,7 @@ type OfNode = (usize, Vec<(i32, u64)>, Vec<ProduceBatch>);
 pub struct Wire {
     next: u64,
     under_way: BTreeMap<u64, Sent>,
-    /// The partition that the last request ended with: the next one begins after it.
+    /// The last partition of the previous request: the next one begins after it.
     last: i32,
 }
 
@@ -43,7 +43,7 @@ impl Wire {
         self.under_way.values().all(|sent| sent.node != node)
     }
 
-    /// The requests to be sent now, for logs in the order of their partitions.
+    /// The requests to send now, for logs in the order of their partitions.
     pub fn requests<'a>(
         &mut self,
         replicas: impl Iterator<Item = &'a mut Replica>,
@@ -78,13 +78,13 @@ impl Wire {
         requests
     }
 
-    /// When the next request is due. Without a leader that is known the next metadata tells.
+    /// The time of the next request. While no leader is known, the next metadata decides.
     pub fn due<'a>(&self, replicas: impl Iterator<Item = &'a Replica>) -> Monotonic {
         let ready = replicas.filter(|replica| replica.leader.is_some_and(|node| self.is_free(node)));
         ready.map(Replica::due).min().unwrap_or(Monotonic::NEVER)
     }
 
-    /// Answers to batches, if the event brings any. `None`: the event is not for these logs alone.
+    /// Returns the answers to batches in the event. `None`: the event is not for these logs alone.
     pub fn answers(&mut self, event: &ClientEvent) -> Option<Vec<Answered>> {
         match event {
             ClientEvent::Produced { id, results, .. } if id & REQUEST != 0 => {
@@ -109,7 +109,7 @@ impl Wire {
 }
 
 impl Replica {
-    /// Takes metadata: who leads the partition, and whether the topic is the one that was taken over.
+    /// Takes metadata: the leader of the partition, and whether the topic is the one that was taken over.
     pub fn metadata(&mut self, topics: &[TopicMetadata]) -> Outcome {
         let Some(topic) = topics.iter().find(|topic| *topic.name == *self.topic && topic.error == 0) else {
             return Outcome::Nothing;

@@ -25,14 +25,14 @@ use super::mail::Mail;
 use super::rule_hooks::Newcomer;
 use super::{Broker, Core, Ring};
 
-/// Client identifiers of one address that are told apart where the address may have been refused with all of them.
+/// The number of client identifiers of one address that are distinguished, where the address may have been refused with all of them.
 const NAMES_OF_ADDRESS: u8 = 16;
 
-/// Whether a CONNECT may go on.
+/// Whether a CONNECT may proceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admitted {
     Yes,
-    /// The answer to a question that was asked decides.
+    /// The answer to a pending question decides.
     Later,
     /// The client has been refused, and its connection is closed.
     No,
@@ -90,7 +90,7 @@ impl Core {
         }
     }
 
-    /// Notes who a client is. When its access expires is settled here: a later change of the wall clock changes nothing.
+    /// Notes the identity of a client. The time at which its access expires is settled here: a later change of the wall clock changes nothing.
     pub(super) fn admitted(&mut self, io: &Ring<'_>, conn: ConnId, admission: Admission) {
         self.broker.numbers.count(M::AuthAccepted);
         let ends = Self::end_of(io, &admission);
@@ -99,7 +99,7 @@ impl Core {
         }
     }
 
-    /// When an admission ends.
+    /// The time at which an admission ends.
     pub(super) fn end_of(io: &Ring<'_>, admission: &Admission) -> Monotonic {
         let left = |expires_s: u64| {
             let now_ms = u64::try_from(io.wall().0).unwrap_or_default();
@@ -118,7 +118,7 @@ impl Core {
         }
     }
 
-    /// Asks a question. `None`: as many questions wait as may.
+    /// Asks a question. `None`: too many questions are pending.
     fn ask(&self, io: &Ring<'_>, conn: ConnId, question: Question, deadline: Monotonic) -> Option<Asked> {
         let verifiers = self.broker.around.verifiers.as_ref()?;
         let (post, shard) = (self.broker.around.post.clone(), self.broker.index);
@@ -147,7 +147,7 @@ impl Core {
         self.connections.get(conn).is_some_and(|connection| matches!(connection.kind, Kind::Pending(_)))
     }
 
-    /// Looks at a waiting CONNECT from its beginning, and at the bytes that have come after it.
+    /// Processes a waiting CONNECT from its beginning, and the bytes received after it.
     fn look_again(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         let Some(connection) = self.connections.get(conn) else { return };
         let Kind::Pending(deadline) = connection.kind else { return };
@@ -214,14 +214,14 @@ impl Core {
         Admitted::No
     }
 
-    /// The client identifier of a client that brings none, where its identity decides that.
+    /// The client identifier of a client without one of its own, if its identity decides that.
     pub(super) fn given_id(&mut self, conn: ConnId) -> Option<&str> {
         let claim = self.connections.get(conn)?.claim.as_deref()?;
         let AtDoor::Admitted(admission, _) = claim else { return None };
         admission.client_id()
     }
 
-    /// Disconnects a client when what it was admitted by has expired.
+    /// Disconnects a client when its admission has expired.
     pub(super) fn expire_access(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         self.broker.numbers.count(M::AccessExpired);
         self.tell_of_client(io, conn, EventKind::AccessExpired);
@@ -235,7 +235,7 @@ impl Core {
         }
     }
 
-    /// How much a client takes of what its user may use; `None`: that has no bound.
+    /// The part that a client takes of its user's bounds. `None`: the user has none.
     pub(super) fn share_of(
         &mut self,
         now: Monotonic,
@@ -307,7 +307,7 @@ impl Broker {
 }
 
 impl Core {
-    /// How many clients here would be disconnected if these files were in force and these listeners removed.
+    /// The number of clients here that would be disconnected if these files were in force and these listeners removed.
     pub(super) fn would_go(&mut self, edge: &Edge, removed: &[ListenerId]) -> usize {
         let mut count = 0;
         for (_, session) in self.broker.sessions.iter_mut() {
@@ -323,8 +323,8 @@ impl Core {
 }
 
 impl Broker {
-    /// Ends the sessions of removed users: at once where the client is away, otherwise with its connection. Their wills are not published,
-    /// as nobody answers for them.
+    /// Ends the sessions of removed users: at once if the client is offline, otherwise with its connection. Their wills are not published, as nobody answers
+    /// for them.
     pub(super) fn end_without_users(&mut self, now: Monotonic) {
         let edge = &self.around.edge;
         let is_without =

@@ -1,9 +1,8 @@
-//! `answer_timeout`: ends a connection when its oldest answer is held for longer (5.0: DISCONNECT 0x89). The session is kept as its terms
-//! say; the device comes back and sends again.
+//! `answer_timeout`: ends a connection when its oldest answer is pending for longer (5.0: DISCONNECT 0x89). The session is kept by its own terms. The device
+//! reconnects and sends again.
 //!
-//! No message has a timer and none its time of receipt. While answers are owed, the connection notes every quarter of
-//! the time-out which number its next message will get: an answer owed for a lower one has been held at least since
-//! then. So the end comes between the time-out and a quarter more.
+//! Messages have no timers and no time of receipt. While answers are pending, the connection notes every quarter of the time-out which number its next
+//! message will get: an answer pending for a lower one has been held at least since then. So the end comes between the time-out and a quarter more.
 
 use std::time::Duration;
 
@@ -14,27 +13,27 @@ use crate::session::{End, SessionKey};
 use super::connection::{Kind, Timer};
 use super::{Core, Ring};
 
-/// Looks within one time-out.
+/// The number of checks within one time-out.
 const PARTS: u32 = 4;
-/// Notes that are kept: the oldest is over before there is another.
+/// The number of notes kept: the oldest has expired before there is another.
 const NOTES: usize = PARTS as usize + 1;
 
 /// The times at which a connection's publishes came. Made by its first, and kept.
 #[derive(Debug)]
 pub(super) struct Watch {
-    /// Oldest first: every message with a lower number had come by then.
+    /// The notes, oldest first: every message with a lower number had been received by then.
     notes: [(u32, Monotonic); NOTES],
     noted: usize,
-    /// Set while answers are owed.
+    /// The timer, set while answers are pending.
     pub(super) timer: Option<TimerId>,
 }
 
-/// The result of a look.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Look {
-    /// No answer is owed.
+    /// No answer is pending.
     Rest,
-    /// Another look is needed after a part of the time-out.
+    /// Another check is needed after a part of the time-out.
     Again,
     /// The oldest answer has been held too long.
     Overdue,
@@ -83,7 +82,7 @@ impl Core {
         }
     }
 
-    /// Looks at a connection when a part of its time-out is over.
+    /// Checks a connection when a part of its time-out is over.
     pub(super) fn answers_time(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         let Some(connection) = self.connections.get(conn) else { return };
         let Kind::Device { session, .. } = connection.kind else { return };

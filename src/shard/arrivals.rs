@@ -28,7 +28,7 @@ use super::rule_hooks::Newcomer;
 use super::{Core, Ring};
 
 impl Core {
-    /// Takes a socket that was accepted, and sets the time within which its CONNECT, and what precedes that, must have come.
+    /// Takes an accepted socket, and sets the time by which its CONNECT, and any bytes before it, must have arrived.
     pub(super) fn accepted(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId) {
         if listener == LISTENER {
             return self.link_accepted(io, conn);
@@ -47,7 +47,7 @@ impl Core {
         self.bound_door(io);
     }
 
-    /// Begins the transport of the listener: from here on the connection's bytes are those of that. False: the transport is plain TCP.
+    /// Begins the transport of the listener, which carries the connection's bytes from now on. False: the transport is plain TCP.
     fn begin_layer(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId, unread: &[u8]) -> bool {
         let tls = self.broker.around.edge.tls(listener).map(|server| server.layer());
         let settings = self.broker.around.config.listener(listener);
@@ -79,12 +79,12 @@ impl Core {
         self.broker.numbers.raise(M::ConnectionsOpen, 1);
     }
 
-    /// Notes a connection that came in by a listener: the front of a client counts it, and not its owner.
+    /// Notes a connection accepted by a listener: the front of a client counts it, and not its owner.
     fn count_arrival(&mut self, listener: ListenerId) {
         self.broker.numbers.count_listener(listener, ListenerMetric::Open);
     }
 
-    /// Looks at the bytes of a socket that has not sent a whole CONNECT.
+    /// Processes the bytes of a socket that has not sent a whole CONNECT.
     pub(super) fn door_bytes(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) {
         let Some(connection) = self.connections.get(conn) else { return };
         let (kind, listener) = (connection.kind, connection.listener);
@@ -190,8 +190,8 @@ impl Core {
         }
     }
 
-    /// Moves a connection to the shard that owns its client. No read is armed on it now, and none will be here. While a send is under way
-    /// (the last flight of a handshake) the connection waits.
+    /// Moves a connection to the shard that owns its client. No read is armed on it now, and none will be here. While a send is in flight (the last flight of
+    /// a handshake) the connection waits.
     fn hand_over(&mut self, io: &mut Ring<'_>, conn: ConnId, owner: usize, unread: Vec<u8>) {
         let Some(connection) = self.connections.get(conn) else { return self.tails.give_back(unread) };
         let deadline = match connection.kind {
@@ -225,7 +225,7 @@ impl Core {
         }
     }
 
-    /// Takes a connection that another shard has moved here: its bytes are looked at again, this time by the client's owner.
+    /// Takes a connection moved here by another shard: its bytes are processed again, this time by the client's owner.
     pub(super) fn receive(
         &mut self,
         io: &mut Ring<'_>,
@@ -246,7 +246,7 @@ impl Core {
         }
         let conn = io.adopt(detached);
         self.doors.addresses.extend(address.map(|address| (conn.slot, address)));
-        // A header has been read where it came in.
+        // The header was read by the shard that accepted the connection.
         self.arrive(io, conn, listener, Kind::Door(Expect::Nothing, deadline), deadline);
         match front {
             Some(front) => self.came_by(conn, front),
@@ -383,7 +383,7 @@ impl Core {
             self.broker.enter_again(connected.key, now);
             self.broker.pump_session(io, connected.key);
         }
-        // The will of the connection that it had before goes ahead of what it publishes on this one.
+        // The will of the client's previous connection goes ahead of its publishes on this one.
         self.broker.publish_wills_of(io, connected.key);
         // Publishes may follow right after the CONNECT; a kept session may have answers ready.
         if rest.is_empty() {
@@ -394,8 +394,8 @@ impl Core {
         }
     }
 
-    /// Refuses a CONNECT: its CONNACK has waited for Kafka until the time for that was over. The session is kept as its terms say, and the will of that
-    /// CONNECT is dropped.
+    /// Refuses a CONNECT with a CONNACK that has waited for Kafka for too long. The session is kept by its own terms, and the will of that CONNECT is
+    /// dropped.
     pub(super) fn give_up_greeting(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, peer: Peer) {
         let now = io.now();
         self.tell_disconnected(io, (conn, key), (End::Violation(Violation::SESSIONS_AWAY), ""), None);
@@ -477,7 +477,7 @@ impl Core {
     }
 }
 
-/// The protocol that came in the place of MQTT, where the first bytes show it.
+/// The protocol used instead of MQTT, if the first bytes show it.
 fn other_protocol(bytes: &[u8], malformed: Malformed) -> Malformed {
     /// A TLS record with a handshake in it (RFC 8446, 5.1).
     const TLS: &[u8] = &[0x16, 0x03];
@@ -492,6 +492,6 @@ fn other_protocol(bytes: &[u8], malformed: Malformed) -> Malformed {
     Malformed { what, ..malformed }
 }
 
-/// The violation of a CONNECT that comes while the service ends.
+/// The violation of a CONNECT received while the service ends.
 const DRAINING: Violation =
     Violation { reason: ReasonCode::SERVER_UNAVAILABLE, clause: "section 4.13", what: "the server is shutting down" };

@@ -1,4 +1,4 @@
-//! Clients that may not connect: asked at each CONNECT, before a password is looked at and once more when it is known who the client is.
+//! Bans: checked at each CONNECT, before the password is checked and again when the client's identity is known.
 
 use crate::metrics::inspect::{LOOKED_AT_MAX, Told};
 use crate::metrics::spec::ShardMetric as M;
@@ -13,7 +13,7 @@ pub(super) const BANNED: Violation =
     Violation { reason: ReasonCode::BANNED, clause: "section 3.2.2.2", what: "the client is banned" };
 
 impl Core {
-    /// Whether a ban keeps a client from connecting; then it is counted.
+    /// Whether a ban keeps a client from connecting. If so, it is counted.
     pub(super) fn is_banned(&mut self, io: &Ring<'_>, conn: ConnId, client_id: &str, username: Option<&str>) -> bool {
         let address = io.peer(conn).map(|peer| peer.ip());
         let is_banned = self.broker.around.bans.hold(client_id, username, address, io.wall().0);
@@ -23,7 +23,7 @@ impl Core {
         is_banned
     }
 
-    /// Disconnects the banned clients among the next sessions, and returns their number and where to go on.
+    /// Disconnects the banned clients among the next sessions. Returns their number and the position to continue from.
     pub(super) fn end_banned(&mut self, io: &mut Ring<'_>, from: u32) -> Told {
         let (mut banned, mut next) = (Vec::new(), None);
         let (bans, wall) = (&self.broker.around.bans, io.wall().0);

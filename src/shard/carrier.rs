@@ -119,7 +119,7 @@ impl Carrier {
         self.links.get(&link).map(|socket| socket.conn)
     }
 
-    /// Lets go of a connection that is closed elsewhere.
+    /// Forgets a connection that is closed elsewhere.
     pub(super) fn let_go(&mut self, link: LinkId) {
         self.links.remove(&link);
     }

@@ -24,51 +24,50 @@ pub(super) const NO_LISTENER: ListenerId = ListenerId(u16::MAX);
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
-    /// A socket that has not sent its CONNECT yet, the bytes expected before that, and when it must have come.
+    /// A socket that has not sent its CONNECT yet, the bytes expected before that, and the deadline of CONNECT.
     Door(Expect, Monotonic),
-    /// A connection with its CONNECT, on its way to the shard of this index, which owns its client.
+    /// A connection with its CONNECT, in flight to the shard of this index, which owns its client.
     Leaving(usize, Monotonic),
-    /// A connection with a CONNECT that waits for a verdict, and when it must have one.
+    /// A connection with a CONNECT that waits for a verdict, and the deadline of that.
     Pending(Monotonic),
-    /// A connection of another instance that has not sent its header, and when that must have come.
+    /// A connection of another instance that has not sent its header, and the deadline of that.
     Header(Monotonic),
-    /// A connection with a CONNECT that waits for an answer of its client's owner, another instance, and when it must have one.
+    /// A connection with a CONNECT that waits for an answer of its client's owner, another instance, and the deadline of that.
     Waiting(Monotonic),
-    /// A connection in the exchange that its CONNECT has begun, and when that must be over.
+    /// A connection in the exchange that its CONNECT has begun, and the deadline of that.
     Exchange(Monotonic),
     /// A device with a session.
     Device {
         /// The device's session, on this shard.
         session: SessionKey,
-        /// The limits of what the device can be sent.
+        /// The limits of packets to the device.
         peer: Peer,
     },
     /// A client that is relayed to its owner, over this connection.
     Relayed(ConnId),
     /// The connection to an owner, for this client.
     Relay(ConnId),
-    /// A broker that we connect to, of Kafka or of MQTT. The latter is a device once it has accepted us.
+    /// A broker that Forebay connects to, of Kafka or of MQTT. An MQTT broker is a device once it has accepted Forebay.
     Link {
-        /// Which one.
+        /// The other end.
         far: Far,
         /// The client's name for the connection.
         link: LinkId,
     },
 }
 
-/// A message for which the time to its answer is measured. One of a connection at a time: enough for a histogram, and no message carries a
-/// time of its own.
+/// A message for which the time to its answer is measured. A connection has one at a time: enough for a histogram, and no message carries a time of its own.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timed {
     /// The message's number within the session.
     pub(super) number: u32,
     /// The level that the answer waits for.
     pub(super) level: Level,
-    /// When the message was taken.
+    /// The time at which the message was taken.
     pub(super) at: Monotonic,
 }
 
-/// The identity of a client as far as it is known before it has a session, and what it may use afterwards.
+/// The identity of a client as known before it has a session, and its bounds afterwards.
 #[derive(Debug)]
 pub enum AtDoor {
     /// The client's certificate in DER, verified.
@@ -77,11 +76,11 @@ pub enum AtDoor {
     Asked(#[allow(dead_code, reason = "held, not read")] Asked),
     /// The exchange that its CONNECT has begun, and the length of that in bytes.
     Exchange(Box<Exchange>, usize),
-    /// The client's admission, and until when it holds.
+    /// The client's admission, and the time until which it holds.
     Admitted(Admission, Monotonic),
     /// The reason why its CONNECT is refused, which another instance has sent.
     Refused(Violation),
-    /// The client's part of what its user may use; it has a session.
+    /// The client's part of its user's bounds; it has a session.
     Bounded(Share),
 }
 
@@ -103,19 +102,19 @@ pub(super) struct Connection {
     pub(super) timer: Option<TimerId>,
     /// The message for which the time to its answer is measured.
     pub(super) timed: Option<Timed>,
-    /// How long answers have been owed, where that is bounded.
+    /// The watch on the time for which answers are pending, if that is bounded.
     pub(super) watch: Option<Box<Watch>>,
-    /// The client's identity until it has a session; from then on its share, where that is bounded.
+    /// The client's identity until it has a session; from then on its share, if that is bounded.
     pub(super) claim: Option<Box<AtDoor>>,
 }
 
 impl Connection {
-    /// Whether answers say where their messages stand in Kafka.
+    /// Whether answers carry their messages' places in Kafka.
     pub(super) fn has_receipts(&self, config: &Config) -> bool {
         config.listener(self.listener).is_some_and(|listener| listener.receipts)
     }
 
-    /// How long an answer may be held.
+    /// The longest time for which an answer may be pending.
     pub(super) fn answer_timeout(&self, config: &Config) -> Option<Duration> {
         config.listener(self.listener)?.answer_timeout
     }
@@ -125,9 +124,9 @@ impl Connection {
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     slots: Vec<Option<Connection>>,
-    /// Connections with the longest tails when all were last looked at, and these lengths; the longest is the last.
+    /// Connections with the longest tails at the last walk, and these lengths. The longest is the last.
     longest: Vec<(usize, ConnId)>,
-    /// Connections that people look at.
+    /// Traced connections.
     pub(super) traces: Traces,
     /// The progress of a SUBSCRIBE or UNSUBSCRIBE that takes more than one quantum, by slot.
     begun: HashMap<u32, Begun>,
@@ -136,13 +135,13 @@ pub(super) struct Connections {
 /// The results of the first filters of a packet.
 #[derive(Debug)]
 pub(super) enum Begun {
-    /// Those of a SUBSCRIBE.
+    /// The results of a SUBSCRIBE.
     Subscribe(Outcomes),
-    /// Those of an UNSUBSCRIBE: whether there was a subscription.
+    /// The results of an UNSUBSCRIBE: whether there was a subscription.
     Unsubscribe(Vec<bool>),
 }
 
-/// How many connections one walk over all finds for [`Connections::longest_tail`].
+/// The number of connections that one walk over all finds for [`Connections::longest_tail`].
 const LONGEST_MAX: usize = 256;
 
 impl Connections {
@@ -179,21 +178,21 @@ impl Connections {
         self.slots[id.slot as usize].take()
     }
 
-    /// Notes how much has been done of the packet that the connection sends.
+    /// Notes the progress in the packet that the connection sends.
     pub(super) fn begin(&mut self, id: ConnId, begun: Begun) {
         if self.get(id).is_some() {
             self.begun.insert(id.slot, begun);
         }
     }
 
-    /// How much has been done of the packet, if it has been begun.
+    /// The progress in the packet, if it has been begun.
     pub(super) fn begun(&mut self, id: ConnId) -> Option<Begun> {
         self.get(id)?;
         self.begun.remove(&id.slot)
     }
 
-    /// A connection that holds most of half-received packets, if any does: for when memory is short. One walk over all
-    /// connections serves for [`LONGEST_MAX`] calls, each of which ends a connection.
+    /// The connection that holds most of half-received packets, if any does, for when memory is short. One walk over all connections serves for
+    /// [`LONGEST_MAX`] calls, each of which ends a connection.
     pub(super) fn longest_tail(&mut self) -> Option<ConnId> {
         self.next_longest().or_else(|| {
             self.look_for_longest();
@@ -201,7 +200,7 @@ impl Connections {
         })
     }
 
-    /// The longest of the tails that were found and are as long as then.
+    /// The longest of the tails found that has not changed since.
     fn next_longest(&mut self) -> Option<ConnId> {
         while let Some((bytes, id)) = self.longest.pop() {
             if self.get(id).is_some_and(|connection| connection.tail.len() >= bytes) {
@@ -236,8 +235,8 @@ impl Connections {
     }
 }
 
-/// What a timer of the shard is for, packed into the runtime's token: two bits of kind, thirty of slot, 32 of
-/// generation. A token of a connection that is gone finds nothing.
+/// The purpose of a shard's timer, packed into the runtime's token: two bits of kind, thirty of slot, 32 of generation. A token of a connection that is gone
+/// finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Timer {
     /// A connection has timed out (CONNECT or keep-alive).
@@ -279,7 +278,7 @@ pub(super) enum Timer {
 }
 
 impl Timer {
-    /// Has a timer fire at `at` or earlier: one that is set for an earlier time looks again when it fires. `set`: where it is kept.
+    /// Has a timer fire at `at` or earlier. A timer set for an earlier time is set again when it fires. `set`: the timer's storage.
     pub(super) fn fires_by(self, at: Monotonic, set: &mut Option<(Monotonic, TimerId)>, io: &mut Ring<'_>) {
         if at == Monotonic::NEVER || set.is_some_and(|(set, _)| set <= at) {
             return;
@@ -387,7 +386,7 @@ mod tests {
             all.remove(conn);
             left += 1;
         }
-        // The first two were only looked at. 0 bytes are no tail.
+        // The first two were only returned. 0 bytes are no tail.
         assert_eq!(left, LONGEST_MAX - 2);
     }
 

@@ -11,13 +11,13 @@ const OUTPUT_BYTES_MAX: usize = 4 << 10;
 /// The outputs of rules with `console`.
 #[derive(Debug, Default)]
 pub(super) struct Console {
-    /// By the rule's place in the configuration.
+    /// The paces, by the rule's index in the configuration.
     paces: Vec<Pace>,
-    /// Outputs of the message at hand, each with its rule; `None`: one that is left out.
+    /// Outputs of the message at hand, each with its rule. `None`: the output is left out.
     noted: Vec<(u16, Option<String>)>,
 }
 
-/// What a rule has printed.
+/// The lines printed by a rule.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pace {
     second: i64,
@@ -52,17 +52,17 @@ impl Console {
         self.noted.clear();
     }
 
-    /// How many were noted.
+    /// The number of noted outputs.
     pub(super) const fn noted(&self) -> usize {
         self.noted.len()
     }
 
-    /// A rule has failed: its outputs, those after the first `noted`, do not count.
+    /// Drops the outputs of a failed rule, those after the first `noted`.
     pub(super) fn forget_from(&mut self, noted: usize) {
         self.noted.truncate(noted);
     }
 
-    /// Prints what was noted: the message is taken.
+    /// Prints the noted outputs, as the message is taken.
     pub(super) fn print<'n>(&mut self, name: impl Fn(u16) -> Option<&'n str>) {
         for (rule, text) in self.noted.drain(..) {
             let pace = &mut self.paces[usize::from(rule)];
@@ -83,7 +83,7 @@ fn text(output: &Output<'_>) -> String {
     if let Err(failure) = output.write(&mut bytes) {
         return format!("cannot be written: {}", failure.reason);
     }
-    // It is JSON.
+    // The output is JSON, which is UTF-8.
     let mut text = String::from_utf8(bytes).unwrap_or_default();
     if text.len() > OUTPUT_BYTES_MAX {
         text.truncate(text.floor_char_boundary(OUTPUT_BYTES_MAX));

@@ -1,4 +1,4 @@
-//! Bytes of a device: packets are cut out and given to its session, and their answers appended to one out-buffer.
+//! Bytes of a device: packets are cut out and passed to its session, and their answers appended to one out-buffer.
 
 use crate::limits;
 use crate::metrics::histogram::Level;
@@ -15,19 +15,19 @@ use super::connection::{Kind, Timed};
 use super::stalls::Stall;
 use super::{Core, Ring};
 
-/// The way on after a packet.
+/// The next step after a packet.
 pub(super) enum Flow {
     /// The next packet follows.
     On,
-    /// Nothing follows for now; the packet stays unread.
+    /// No packet follows for now, and this one stays unread.
     Stall(Stall),
-    /// The same packet goes on, once the connection has its next quantum: what has been done of it is noted ([`super::connection::Connections::begun`]).
+    /// The same packet continues once the connection has its next quantum: the progress is noted ([`super::connection::Connections::begun`]).
     Part,
     /// The connection has been ended.
     Ended,
 }
 
-/// How many bytes a look has used.
+/// The bytes used by one pass over the input.
 pub(super) struct Used {
     /// Bytes of the whole packets that were taken; all bytes, once the connection has ended.
     pub(super) bytes: usize,
@@ -58,8 +58,8 @@ pub(super) struct Sample {
 }
 
 impl Core {
-    /// Works through bytes that have come in: `bytes` alone, or after the tail of earlier ones. Returns how many of them were taken: fewer than there are, if
-    /// the connection has had its quantum.
+    /// Works through received bytes: `bytes` alone, or after the tail of earlier ones. Returns how many of them were taken: fewer than there are, if the
+    /// connection has used up its quantum.
     pub(super) fn device_bytes(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) -> usize {
         let Some(connection) = self.connections.get(conn) else { return bytes.len() };
         if connection.stalled {
@@ -83,7 +83,7 @@ impl Core {
                 self.tails.give_back(tail);
                 return taken;
             } else {
-                // A part is done of the packet that the tail begins.
+                // The packet at the beginning of the tail is partly done.
                 tail.truncate(before);
                 self.keep_rest(io, conn, tail, used.bytes);
                 return 0;
@@ -92,7 +92,7 @@ impl Core {
         bytes.len()
     }
 
-    /// Works through bytes that nothing brings again. Those for which the quantum does not suffice wait with the connection.
+    /// Works through bytes that no later read repeats. Bytes beyond the quantum wait with the connection.
     pub(super) fn kept_bytes(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: Vec<u8>) {
         let used = self.packets(io, conn, &bytes);
         if used.is_cut {
@@ -101,7 +101,7 @@ impl Core {
         self.keep_rest(io, conn, bytes, used.bytes);
     }
 
-    /// Keeps an incomplete packet, in the buffer that it is in while that holds none: a large packet that comes in small pieces is not copied for each of them.
+    /// Keeps an incomplete packet in its buffer, if that holds no whole one: a large packet received in small pieces is not copied for each of them.
     fn keep_rest(&mut self, io: &mut Ring<'_>, conn: ConnId, tail: Vec<u8>, used: usize) {
         if used == 0 {
             return self.put_back(io, conn, tail);
@@ -126,8 +126,7 @@ impl Core {
         self.partial(io, bytes);
     }
 
-    /// Counts bytes of half-received packets. Past their bound the connection that holds most of them is ended: the one that happens to
-    /// come last may hold three.
+    /// Counts bytes of half-received packets. Beyond their bound, the connection that holds most of them is ended: the one that sent last may hold three.
     fn partial(&mut self, io: &mut Ring<'_>, more: usize) {
         self.broker.numbers.raise(M::PartialBytes, more as u64);
         let most = limits::partial_bytes_max(self.broker.around.config.mqtt.packet_bytes_max) as u64;
@@ -209,7 +208,7 @@ impl Core {
         Used { bytes: used, is_cut }
     }
 
-    /// Handles a packet. `begun`: gets the message that has begun a run, with where that goes and its first byte.
+    /// Handles a packet. `begun`: set to the message that has begun a run, with its receivers and its first byte.
     fn packet<'a>(
         &mut self,
         io: &mut Ring<'_>,
@@ -253,7 +252,7 @@ impl Core {
         match decode::decode(from.peer.version, Sender::Client, frame) {
             Ok(packet) => {
                 let flow = self.control_packet(io, from.conn, from.session, &packet);
-                // A packet that stalls comes again.
+                // A packet that stalls is handled again.
                 if !matches!(flow, Flow::Stall(_) | Flow::Part) {
                     self.count_control_packet(&packet);
                 }
@@ -267,7 +266,7 @@ impl Core {
         }
     }
 
-    /// What follows on a PUBLISH.
+    /// The next step after a PUBLISH.
     pub(super) fn flow_of(&mut self, io: &mut Ring<'_>, from: Source, published: Published) -> Flow {
         match published {
             Published::On { .. } => Flow::On,
@@ -288,7 +287,7 @@ impl Core {
             Packet::PingReq => M::PingsReceived,
             Packet::Disconnect(_) => M::DisconnectsReceived,
             Packet::Auth(_) => M::AuthsReceived,
-            // These are counted elsewhere, or no client may send them.
+            // These packets are counted elsewhere, or no client may send them.
             Packet::Connect(_) | Packet::Publish(_) => return,
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => return,
         });
@@ -371,7 +370,7 @@ impl Core {
         }
     }
 
-    /// Measures the time to an answer. `oldest`: the first number of the session that is still owed an answer.
+    /// Measures the time to an answer. `oldest`: the session's first number with a pending answer.
     fn time_answer(&mut self, conn: ConnId, oldest: u32, now: Monotonic) {
         let Some(connection) = self.connections.get(conn) else { return };
         // Numbers wrap.
@@ -389,8 +388,8 @@ impl Core {
         Flow::Ended
     }
 
-    /// Ends a connection from our side: DISCONNECT with the reason where the client knows one and has had its CONNACK [MQTT-3.14.0-1], then
-    /// closed [MQTT-3.14.4-2] [MQTT-4.13.2-1]: nothing follows [MQTT-3.14.4-1].
+    /// Ends a connection from this side: DISCONNECT with the reason if the client knows one and has had its CONNACK [MQTT-3.14.0-1], then closed
+    /// [MQTT-3.14.4-2] [MQTT-4.13.2-1]: nothing follows [MQTT-3.14.4-1].
     pub(super) fn end(&mut self, io: &mut Ring<'_>, conn: ConnId, end: End) {
         let Some(kind) = self.connections.get(conn).map(|c| c.kind) else { return };
         if let Kind::Device { session, peer } = kind

@@ -1,4 +1,4 @@
-//! Connections that have not completed CONNECT: how many a shard has, and which of them goes when there are too many.
+//! Connections that have not completed CONNECT: their number on a shard, and which one is closed when there are too many.
 
 use std::collections::HashMap;
 
@@ -13,13 +13,13 @@ use super::moves::Moves;
 use super::relay::Relays;
 use super::{Core, Ring};
 
-/// How many connections are looked at to find the one that goes.
+/// The number of connections drawn to find the one that is closed.
 const DRAWN: usize = 16;
 
 /// Connections of a shard that have not completed CONNECT.
 #[derive(Default)]
 pub(super) struct Doors {
-    /// Connections that came; some have gone.
+    /// Accepted connections; some have gone.
     entries: Vec<ConnId>,
     open: usize,
     /// The addresses of connections, by slot, if they are bounded.
@@ -47,13 +47,13 @@ impl Doors {
         self.open = self.open.saturating_sub(1);
     }
 
-    /// How many connections have not completed CONNECT.
+    /// The number of connections that have not completed CONNECT.
     pub(super) fn open(&self) -> usize {
         self.open
     }
 }
 
-/// When a connection that has not completed CONNECT must have done so: the sooner, the longer it has been there.
+/// The deadline of a connection that has not completed CONNECT: the sooner, the longer it has been there.
 fn waits_since(connections: &mut Connections, conn: ConnId) -> Option<Monotonic> {
     match connections.get(conn)?.kind {
         Kind::Door(_, deadline) | Kind::Leaving(_, deadline) => Some(deadline),
@@ -102,12 +102,12 @@ impl Core {
         }
     }
 
-    /// Enters an accepted connection. False: its listener has as many as it may, and the connection has been closed.
+    /// Enters an accepted connection. False: its listener has reached its bound, and the connection has been closed.
     pub(super) fn enter(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId) -> bool {
         let settings = self.broker.around.config.listener(listener);
         let max = settings.map_or(0, |listener| listener.connections_max);
         let proxies = settings.map(|listener| listener.proxy_from.as_slice()).unwrap_or_default();
-        // The peer of a Unix socket has no address: permissions say who it may be.
+        // The peer of a Unix socket has no address: file permissions decide who may connect.
         let peer = io.peer(conn).map(|peer| peer.ip()).filter(|_| !proxies.is_empty());
         if peer.is_some_and(|peer| !proxies.iter().any(|network| network.contains(peer))) {
             self.broker.numbers.count(M::ProxyUnknown);
@@ -123,14 +123,13 @@ impl Core {
         is_in
     }
 
-    /// Whether a connection's address is known only when its request has come: a proxy speaks HTTP.
+    /// Whether a connection's address is known only from its request, as a proxy speaks HTTP.
     pub(super) fn is_forwarded(&self, listener: ListenerId) -> bool {
         let settings = self.broker.around.config.listener(listener);
         settings.and_then(|listener| listener.ws.as_ref()).is_some_and(|ws| ws.is_forwarded)
     }
 
-    /// Enters a connection when its address is known. False: the address has as many connections as it may, or has failed too often, and
-    /// this one has been closed.
+    /// Enters a connection when its address is known. False: the address has reached its bound, or has failed too often, and the connection has been closed.
     pub(super) fn enter_address(&mut self, io: &mut Ring<'_>, conn: ConnId) -> bool {
         let Some(address) = io.peer(conn).map(|peer| Address::of(peer.ip())) else { return true };
         let (failures, connections) = (
@@ -157,14 +156,13 @@ impl Core {
         false
     }
 
-    /// Closes a connection where too many have not completed CONNECT: of some drawn at random the oldest of the address that has most of
-    /// these.
+    /// Closes a connection if too many have not completed CONNECT: among some drawn at random, the oldest of the address with the most of them.
     pub(super) fn bound_door(&mut self, io: &mut Ring<'_>) {
         if self.doors.open() <= self.broker.around.config.mqtt.unauthenticated_max {
             return;
         }
         let mut drawn: Vec<(Option<Address>, Monotonic, ConnId)> = Vec::with_capacity(DRAWN);
-        // Some of them have gone.
+        // Some of the drawn connections have gone.
         for _ in 0..8 * DRAWN {
             let conn = self.doors.entries[self.random.usize(..self.doors.entries.len())];
             let Some(since) = waits_since(&mut self.connections, conn) else { continue };

@@ -1,10 +1,10 @@
 //! The drain: stop accepting, stop reading, let Kafka confirm the buffered rows, answer, say goodbye, report.
 //!
-//! A shard that has nothing left to do tells the others, after all that it has sent them, and stops when all have done so: what they send
-//! until then is taken in.
+//! A shard that has finished reports that to the others, after everything else that it has sent them, and stops when all have done so: their letters until
+//! then are taken in.
 //!
-//! Rows that a stop would lose are waited for as long as the grace lasts. Rows that the next process finds are not: Kafka gets them for as
-//! long as [`SENDING`], if it is there, and then the time to answer for those on their way to it.
+//! Rows that a stop would lose are waited for until the end of the grace. Rows that the next process finds are not: they are sent for [`SENDING`], if Kafka
+//! is reachable, and those in flight then have [`ANSWERING`] for their answers.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -21,13 +21,13 @@ use super::slot_rows::SlotRows;
 use super::spool::on_disk;
 use super::{Core, Ring};
 
-/// How long the remaining rows may take to get onto the disk once the grace is over.
+/// The time for the remaining rows to get onto the disk once the grace is over.
 const SAVING: Duration = Duration::from_secs(3);
 
-/// How long rows that the next process finds are still sent: rows that have just come are in Kafka by then.
+/// The time for which rows that the next process finds are still sent: recent rows are in Kafka by then.
 const SENDING: Duration = Duration::from_secs(1);
 
-/// How long Kafka may take to answer for those rows after that, so that the next process knows of each where it is.
+/// The time for Kafka to answer for those rows after that, so that the next process knows where each is.
 const ANSWERING: Duration = Duration::from_secs(1);
 
 /// The handling of rows that the next process finds.
@@ -41,17 +41,17 @@ enum Remaining {
     Left,
 }
 
-/// A drain under way.
+/// A drain in progress.
 #[derive(Debug)]
 pub(super) struct Drain {
     /// The end of the grace, or of saving while rows are saved.
     until: Monotonic,
     remaining: Remaining,
-    /// Goodbyes that the kernel has not taken yet; `None` while answers are still owed.
+    /// Connections with goodbyes that the kernel has not taken yet. `None` while answers are pending.
     closing: Option<HashSet<ConnId>>,
-    /// Whether the other shards know that nothing more comes from this one.
+    /// Whether the other shards were notified that this one sends nothing more.
     told_others: bool,
-    /// Whether only the disk is waited for, which has not answered for all that goes to it.
+    /// Whether only the disk is waited for, which has not completed all writes.
     saving: bool,
     /// Whether the rows in memory of sinks that are saved are in the log.
     saved: bool,
@@ -67,7 +67,7 @@ impl Drain {
 }
 
 impl Core {
-    /// Begins the drain: devices are read no more, and what they sent is finished within `grace`.
+    /// Begins the drain: devices are no longer read, and their received packets are finished within `grace`.
     pub(super) fn begin_drain(&mut self, io: &mut Ring<'_>, grace: Duration) {
         if self.drain.is_some() {
             return;
@@ -96,7 +96,7 @@ impl Core {
         let _ = io.set_timer(until.min(io.now().after(SENDING)), Timer::Grace.token());
     }
 
-    /// Stops reading a connection, and its keep-alive: its silence from here on is our doing.
+    /// Stops reading a connection, and its keep-alive, as its silence from now on has this reason.
     fn read_no_more(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         if let Some(connection) = self.connections.get(conn) {
             connection.clock.rest();
@@ -123,19 +123,19 @@ impl Core {
         let goes_on = remaining != Remaining::Left
             && (self.broker.outlets.upstreams.iter().any(|up| up.goes_on(remaining == Remaining::Sent))
                 || self.slot_rows_go_on(remaining == Remaining::Sent));
-        // An answer that the disk gives need not wait for Kafka.
+        // An answer that waits for the disk need not wait for Kafka.
         let owed = |(keep, answered_on): (Keep, AnsweredOn)| !keep.outlives() || answered_on != AnsweredOn::Stored;
         if !told && (!goes_on || self.count_rows(owed) == 0) {
             self.say_goodbye(io);
         }
-        // Nothing else would ever happen where nobody was connected.
+        // Without connections no other event would ever end the drain.
         let gone = matches!(&self.drain, Some(Drain { closing: Some(closing), .. }) if closing.is_empty());
         if gone && !goes_on && self.rows_waiting() == 0 && self.are_all_done(io) {
             self.end_drain(io);
         }
     }
 
-    /// Whether it would help to wait for rows of slots that the next owners find, as [`Upstream::goes_on`] says it.
+    /// Whether waiting helps rows of slots that the next owners find, as in [`Upstream::goes_on`].
     ///
     /// [`Upstream::goes_on`]: super::upstream::Upstream::goes_on
     fn slot_rows_go_on(&self, sending: bool) -> bool {
@@ -145,7 +145,7 @@ impl Core {
         outlets.logs.slot_rows.as_deref().is_some_and(goes_on)
     }
 
-    /// Whether all shards have sent each other what they had. Tells the others, once, that this one has.
+    /// Whether all shards have sent each other everything. Reports to the others, once, that this one has.
     fn are_all_done(&mut self, io: &mut Ring<'_>) -> bool {
         let has_sent_all = self.has_sent_all();
         let Some(drain) = &mut self.drain else { return false };
@@ -168,12 +168,12 @@ impl Core {
         self.broker.delivery.has_sent_all() && self.broker.queues.is_confirmed() && self.broker.retained.is_confirmed()
     }
 
-    /// Notes that a shard has sent this one all that it had.
+    /// Notes that a shard has sent this one everything.
     pub(super) fn other_is_done(&mut self, from: usize) {
         self.stopping |= 1 << from;
     }
 
-    /// Closes every device's connection; a will that is due becomes a row, which is waited for as well.
+    /// Closes every device's connection. A due will becomes a row, which is waited for as well.
     fn say_goodbye(&mut self, io: &mut Ring<'_>) {
         let mut closing = HashSet::new();
         for conn in self.connections.ids() {
@@ -183,7 +183,7 @@ impl Core {
             }
         }
         if !self.broker.outlets.logs.kept.is_there() {
-            // No later process will know of them.
+            // No later process will know of the wills.
             self.broker.sessions.end_will_delays();
         }
         if let Some(drain) = &mut self.drain {
@@ -203,7 +203,7 @@ impl Core {
             (false, false) => {}
         }
         let next = match drain.remaining {
-            // They are sent as long as others are waited for anyway.
+            // The rows are sent as long as others are waited for anyway.
             Remaining::Sent if waiting > 0 => drain.until.min(now.after(SENDING)),
             Remaining::Sent => {
                 drain.remaining = Remaining::Answered;
@@ -280,12 +280,12 @@ impl Core {
         self.broker.outlets.upstreams.iter().map(|upstream| upstream.rows_of(&wanted)).sum()
     }
 
-    /// Whether all is durable that outlives the process.
+    /// Whether everything that outlives the process is durable.
     fn is_saved(&self) -> bool {
         self.saves() && self.is_synced()
     }
 
-    /// Whether all that was written down is durable.
+    /// Whether every write to the logs is durable.
     fn is_synced(&self) -> bool {
         self.broker.outlets.logs.each().all(Buffer::is_idle) && self.broker.keeping.holds.is_empty()
     }

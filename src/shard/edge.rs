@@ -32,9 +32,9 @@ fn are_same<T>(a: &List<T>, b: &List<T>) -> bool {
 /// TLS between instances, of both sides: each has a certificate, by which the other one knows it for an instance.
 #[derive(Clone, Debug)]
 pub struct LinkTls {
-    /// Of connections that other instances make.
+    /// TLS of connections that other instances make.
     pub server: Arc<Server>,
-    /// Of connections to other instances.
+    /// TLS of connections to other instances.
     pub outgoing: Arc<Outgoing>,
 }
 
@@ -42,7 +42,7 @@ impl LinkTls {
     /// Reads and checks the files: the certificate of this instance with its key, and the CA of all instances' certificates, in PEM.
     ///
     /// # Errors
-    /// Everything that is wrong with any of them, each with the file's name.
+    /// Every problem of the files, each with the file's name.
     pub fn load(own: &Pair, ca: &Path) -> Result<Self, Vec<String>> {
         let clients = Clients { ca: ca.to_owned(), is_required: true, crl: None, is_expired_crl_refused: false };
         let server = Settings {
@@ -73,7 +73,7 @@ impl LinkTls {
 /// The files' contents. Lists are in the order of the configuration's listeners, clusters and bridges.
 #[derive(Clone, Debug, Default)]
 pub struct Edge {
-    /// TLS of each listener that has it.
+    /// TLS of each listener with TLS.
     pub tls: List<Server>,
     /// The policy of each listener that has an `auth`.
     pub auth: List<Policy>,
@@ -81,7 +81,7 @@ pub struct Edge {
     pub kafka: List<Outgoing>,
     /// TLS to each bridge's remote that has it.
     pub bridges: List<Outgoing>,
-    /// TLS of the control plane. No shard has to do with it.
+    /// TLS of the control plane, which no shard uses.
     pub control: Option<Arc<Server>>,
     /// TLS between instances.
     pub link: Option<LinkTls>,
@@ -98,7 +98,7 @@ impl Edge {
         is_plain && self.auth.iter().all(Option::is_none) && self.control.is_none() && self.link.is_none()
     }
 
-    /// Takes over from `running` what is the same there: a reload that finds nothing new changes nothing.
+    /// Takes over unchanged contents from `running`: a reload that finds nothing new changes nothing.
     #[must_use]
     pub fn or_running(self, running: &Self) -> Self {
         let is_same = |new: &Arc<Server>| running.control.as_ref().filter(|old| old.is_same(new)).cloned();
@@ -114,7 +114,7 @@ impl Edge {
         }
     }
 
-    /// Names that are gone, with new ones of the same settings and files: where there is one such pair, it is the same auth.
+    /// Removed names, each with a new one of the same settings and files: if there is one such pair, it is the same auth.
     fn renamed_since(&self, running: &Self) -> Vec<(Box<str>, Box<str>)> {
         let named = |edge: &Self, name: &str| edge.auth.iter().flatten().any(|policy| policy.name() == name);
         let mut gone: Vec<_> = running.auth.iter().flatten().filter(|old| !named(self, old.name())).collect();
@@ -179,7 +179,7 @@ impl Edge {
         of(name).or_else(|| self.renamed.iter().find(|(old, _)| **old == *name).and_then(|(_, now)| of(now)))
     }
 
-    /// Whether a client that an `[auth.NAME]` has admitted by this would still be admitted by it. `None`: the client's admission is not known; then its user
+    /// Whether the client of an earlier admission by an `[auth.NAME]` would still be admitted. `None`: the admission is not known; then the client's user
     /// must not have been removed.
     #[must_use]
     pub fn still_admits(&self, auth: &str, identity: Option<&str>, by: Option<&By>) -> bool {
@@ -192,7 +192,7 @@ impl Edge {
         policy.still_admits(identity, by) && !matches!(by, By::Certificate(id) if has_revoked(id))
     }
 
-    /// Whether the rules of an `[auth.NAME]` let a client do that now. Without a listener that has it, they do not.
+    /// Whether the rules of an `[auth.NAME]` allow a client the action now. They do not if no listener has that auth.
     #[must_use]
     pub fn allows(&self, auth: &str, grants: Option<&Grants>, client: Client<'_>, wanted: Wanted<'_>) -> bool {
         self.policy(auth).is_some_and(|policy| policy.allows(grants, client, wanted))

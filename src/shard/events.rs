@@ -1,5 +1,5 @@
-//! Events for an operator: topics that Kafka does not have or does not let us use, clusters that come and go, connections that are ended
-//! for what was sent on them.
+//! Events for an operator: topics that Kafka does not have or refuses to Forebay, clusters that become reachable or unreachable, connections that are ended
+//! for their packets.
 
 use crate::address::Address;
 use crate::auth::Access;
@@ -21,7 +21,7 @@ pub(super) const fn second(now: Monotonic) -> u64 {
     now.0 / 1_000_000_000
 }
 
-/// `fate` of a message that no destination takes.
+/// `fate` of a message that all destinations go without.
 pub(super) const REJECTED: &str = "rejected";
 /// `fate` of a message that its sink goes without.
 pub(super) const DROPPED: &str = "dropped";
@@ -70,7 +70,7 @@ pub(super) fn of_client<'a>(event: Event, client: impl Into<Option<ClientKey<'a>
     event.with(Field::Client, clipped(client.client_id)).maybe(Field::Auth, client.auth)
 }
 
-/// A text of any length from a client, cut to what belongs into a line.
+/// A client's text of any length, cut for a line.
 pub(super) fn clipped(text: &str) -> &str {
     const BYTES_MAX: usize = 256;
     &text[..text.floor_char_boundary(BYTES_MAX)]
@@ -104,7 +104,7 @@ const fn words(end: End) -> &'static str {
 }
 
 impl Core {
-    /// Records that a cluster became reachable or is not any more.
+    /// Records that a cluster became reachable or unreachable.
     pub(super) fn tell_reachable(&mut self, cluster: usize, reachable: bool, now: Monotonic) {
         let kind = if reachable { Kind::KafkaReachable } else { Kind::KafkaUnreachable };
         let name = &self.broker.around.config.clusters[cluster].name;
@@ -131,7 +131,7 @@ impl Core {
         }
     }
 
-    /// Records that a broker of a cluster refuses our login.
+    /// Records that a broker of a cluster refuses Forebay's login.
     pub(super) fn tell_login_refused(&mut self, cluster: usize, login: &LoginRefused, now: Monotonic) {
         let name = &self.broker.around.config.clusters[cluster].name;
         self.broker.teller.tell(Kind::LoginRefused, second(now), |event| {
@@ -223,7 +223,7 @@ impl Core {
             let event = event.shown(Field::Listener, listener.map(|listener| &listener.bind));
             let event = event.with(Field::Protocol, session.peer().version.as_str());
             let event = event.with(Field::SessionPresent, session_present);
-            // The roles are the token's, of which no more is reported.
+            // The roles are from the token, of which nothing else is reported.
             let unknown = session.access().map(Access::unknown_roles).unwrap_or_default().join(", ");
             event.maybe(Field::UnknownRoles, Some(clipped(&unknown)).filter(|unknown| !unknown.is_empty()))
         });
@@ -245,7 +245,7 @@ impl Core {
         let listener = self.broker.around.config.listener(connection.listener);
         let connected_ms = u64::try_from(connection.clock.lasted(io.now()).as_millis()).unwrap_or(u64::MAX);
         self.broker.teller.tell_connection(Kind::ClientDisconnected, |event| {
-            // Without auth a client may come back under any name.
+            // Without auth a client may reconnect under any name.
             let user = session.username().filter(|_| by.is_none() || session.access().is_some());
             let event = of_client(event, session.client()).maybe(Field::User, user.map(clipped));
             let event = event.shown(Field::Peer, io.peer(conn));
@@ -271,7 +271,7 @@ impl Core {
         self.tell_disconnected(io, (conn, key), (End::Lost, detail), None);
     }
 
-    /// Records that a device's connection is ended for what it sent.
+    /// Records that a device's connection is ended for a violation.
     pub(super) fn tell_violation(&mut self, io: &Ring<'_>, conn: ConnId, key: SessionKey, violation: &Violation) {
         let Some(connection) = self.connections.get(conn) else { return };
         let listener = self.broker.around.config.listener(connection.listener);
@@ -283,7 +283,7 @@ impl Core {
         });
     }
 
-    /// Records what a cluster's producer has learnt of topics.
+    /// Records a cluster's producer's news of topics.
     pub(super) fn tell_news(&mut self, cluster: usize, now: Monotonic) {
         let outlets = &mut self.broker.outlets;
         let upstream = &mut outlets.upstreams[cluster];

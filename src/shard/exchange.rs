@@ -25,14 +25,14 @@ use super::{Core, Ring};
 /// The longest AUTH before CONNACK.
 const AUTH_BYTES_MAX: u32 = 8_192;
 
-/// The first four bits of the packets that have a place in an exchange.
+/// The first four bits of the packets that belong to an exchange.
 const AUTH: u8 = 15;
 const DISCONNECT: u8 = 14;
 
 /// The state of an exchange after some bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exchanged {
-    /// More bytes have to come.
+    /// More bytes are needed.
     Wait,
     /// The connection has been closed.
     Over,

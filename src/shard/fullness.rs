@@ -15,7 +15,7 @@ use super::events::second;
 use super::outlets::Outlets;
 
 impl Core {
-    /// Records that a message finds no room, when that begins, and the end of that.
+    /// Records the beginning and the end of a time in which messages find no room.
     pub(super) fn tell_full(&mut self, now: Monotonic) {
         self.broker.outlets.look_again();
         let Some(full) = self.broker.outlets.full.turn(now) else { return };
@@ -36,7 +36,7 @@ impl Core {
 }
 
 impl Outlets {
-    /// Looks whether a message that found no room would find some now: a publisher that waits does not ask again before there is room.
+    /// Checks whether a message that found no room would find some now: a waiting publisher does not ask again before there is room.
     pub(super) fn look_again(&mut self) {
         let (Some(sink), Some(buffer)) = (self.full.sink.filter(|_| self.full.last.is_some()), self.logs.rows_mut())
         else {
@@ -47,10 +47,10 @@ impl Outlets {
         self.full.found |= matches!(room, Err(SpoolFull::Whole | SpoolFull::Sink));
     }
 
-    /// Drops the oldest rows in the log that are in no batch, where a message has found no room (`drop-oldest`).
+    /// Drops the oldest rows in the log that are in no batch, if a message has found no room (`drop-oldest`).
     pub(super) fn make_room(&mut self, now: Monotonic) {
         let (Some(buffer), plans) = (self.logs.rows_mut(), &self.plans) else { return };
-        // Publishers that wait are not asked again before there is room: until then this goes on by itself.
+        // Waiting publishers are not asked again before there is room: until then dropping continues without them.
         self.full.wanted.retain(|(_, sink, bytes)| {
             let plan = &plans[*sink];
             buffer.admit(plan.cluster, plan.sink, *bytes).is_err()
@@ -81,7 +81,7 @@ impl Outlets {
     }
 }
 
-/// When the oldest rows are dropped again, if that has made no room.
+/// The delay before the oldest rows are dropped again, if that has made no room.
 const DROP_AGAIN: Duration = Duration::from_millis(200);
 
 /// The reason why there is no room.
@@ -97,9 +97,9 @@ pub(super) struct Fullness {
     bytes: usize,
     found: bool,
     last: Option<Monotonic>,
-    /// The room that dropped rows have to make: what is full, for which sinks, and how much they need.
+    /// The room that dropped rows have to make: the full part, the sink, and the bytes needed.
     pub(super) wanted: Vec<(SpoolFull, usize, usize)>,
-    /// When rows were last dropped, and [`crate::buffer::Buffer::freed`] then.
+    /// The time at which rows were last dropped, and [`crate::buffer::Buffer::freed`] then.
     dropped: Option<(Monotonic, u64)>,
     /// The failure of the disk that was last reported, and when.
     pub(super) failure_told: Option<(&'static str, Monotonic)>,
@@ -124,5 +124,5 @@ impl Fullness {
     }
 }
 
-/// How long there must have been room for the spool to be full no longer.
+/// The time for which there must have been room before the spool counts as no longer full.
 const ROOM_AFTER: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! Events about messages of the spool that are given up, once a second, and a figure for which every partition is looked at.
+//! Events about messages of the spool that are given up, once a second, and a metric for which every partition is checked.
 
 use crate::config::Config;
 use crate::metrics::event::{Field, Kind};
@@ -17,16 +17,16 @@ const OLDEST: &str = "the spool was full, and when_full is \"drop-oldest\"";
 const NO_ROOM: &str = "messages of QoS 0 found no room in the sink's buffer, and qos0_when_full is \"drop\"; all other destinations have them";
 const ROTTEN: &str = "their data on disk can no longer be read";
 
-/// The numbers of the last look and report.
+/// The numbers of the last check and report.
 #[derive(Debug, Default)]
 pub(super) struct GivenUp {
     looked: Option<u64>,
-    /// By sink of the configuration: dropped, rotten and without room, as reported.
+    /// Counts by sink of the configuration, as reported: dropped, rotten and without room.
     told: Vec<[u64; 3]>,
 }
 
 impl GivenUp {
-    /// Whether this second has not been looked at: it counts as looked at from now on.
+    /// Whether this second has not been checked yet. It counts as checked from now on.
     pub(super) fn is_due(&mut self, second: u64) -> bool {
         self.looked.replace(second) != Some(second)
     }
@@ -38,7 +38,8 @@ impl Outlets {
         !self.passed_over.is_empty() || self.has_outcomes()
     }
 
-    /// Counts what rules have made of a message, and records that sinks have gone without a message of this client and topic, if they are known: they had no room for one of QoS 0, or will never take it.
+    /// Counts the outcomes of rules for a message, and records sinks that have gone without a message of this client and topic, if these are known: the sinks
+    /// had no room for a message of QoS 0, or will never take it.
     #[cold]
     pub(super) fn count_aside(
         &mut self,

@@ -1,4 +1,4 @@
-//! Questions of the control plane about clients and topics, and its wishes. Each looks at a bounded number of sessions.
+//! Requests of the control plane about clients and topics. Each looks at a bounded number of sessions.
 
 use smallvec::SmallVec;
 
@@ -91,8 +91,7 @@ impl Core {
         }
     }
 
-    /// Answers a question about one client's session. If several clients have the identifier and the question names none of them: who they
-    /// are.
+    /// Answers a question about one client's session, or, if several clients have the identifier and the question names none of them, with their names.
     fn of_client(&mut self, named: &NamedClient, of: impl FnOnce(&mut Self, Option<SessionKey>) -> Told) -> Told {
         let auth_of = |key: &SessionKey| {
             let session = self.broker.sessions.get(*key);
@@ -155,7 +154,7 @@ impl Core {
                 let texts = [Some(session.client_id()), session.username(), session.client().auth, peer.as_deref()];
                 texts.into_iter().flatten().any(|text| search.is_in(text))
             };
-            // The number of the listener that it is connected to; `None`: it is away.
+            // The number of the listener that the client is connected to. `None`: it is offline.
             let listener = |connections: &mut Connections| {
                 let connection = session.conn().and_then(|conn| connections.get(conn));
                 connection.map(|connection| usize::from(connection.listener.0))
@@ -183,7 +182,7 @@ impl Core {
         let first = u32::try_from(from >> PLACE_BITS).unwrap_or(u32::MAX);
         let found = self.subscribers(wanted);
         let (mut rows, mut looked_at) = (Vec::new(), 0);
-        // Returns where to go on, if it does not come to the end of a session.
+        // Returns the position to continue from, if it does not reach the end of a session.
         let mut look = |position: u32, session: Option<&Session>| {
             let place = |at: usize| u64::from(position) << PLACE_BITS | at as u64;
             if looked_at >= LOOKED_AT_MAX {
@@ -214,8 +213,7 @@ impl Core {
         Told::Subscriptions(Part { rows, next })
     }
 
-    /// The sessions with subscriptions that may fit, in the order of their positions; `None`: there are too many, and all are looked at in
-    /// parts.
+    /// The sessions with subscriptions that may match, in the order of their positions. `None`: there are too many, and all are checked in parts.
     fn subscribers(&mut self, wanted: Wanted<'_>) -> Option<Vec<SessionKey>> {
         let delivery = &mut self.broker.delivery;
         let mut filters = SmallVec::new();
@@ -299,7 +297,7 @@ impl Core {
 /// [`crate::limits::SUBSCRIPTIONS_OF_SESSION_MAX`].
 const PLACE_BITS: u32 = 16;
 
-/// The subscriptions that are asked for.
+/// The requested subscriptions.
 #[derive(Clone, Copy, Debug)]
 struct Wanted<'a> {
     topic: Option<&'a str>,

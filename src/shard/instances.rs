@@ -1,6 +1,6 @@
-//! This instance among the others of its broker: on the first shard it is a member of their group ([`crate::membership`]). The group's news go to the
-//! thread that started the shards, which has slots taken over and given up; what all shards read of it is set here: the table, who serves which slot, and
-//! until when this process may speak (C4).
+//! This instance among the others of its broker: the first shard is a member of their group ([`crate::membership`]). The group's news go to the thread that
+//! started the shards, which has slots taken over and given up. State that all shards read is set here: the table, the owner of each slot, and the time until
+//! which this process may speak (C4).
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,28 +20,28 @@ use super::mail::{Mail, Notice};
 use super::router::Place;
 use super::{Core, Ring, Surroundings};
 
-/// The member's number at the client of its cluster: a source's is its index, and there are not as many.
+/// The member's number at the client of its cluster. Members of sources have their indexes, which never reach it.
 const NUMBER: u32 = u32::MAX - 1;
 
-/// An instance that was drained and is alone in its group for this long takes part again. Where the group was lost, others come back before.
+/// The time after which a drained instance that is alone in its group takes part again. If the group was lost, others reconnect earlier.
 const ALONE_FOR: Duration = Duration::from_secs(5);
 
-/// What the group of instances is to hear, or to be asked.
+/// A letter to the group of instances.
 #[derive(Debug)]
 pub enum ToGroup {
-    /// These slots are not served here any more.
+    /// These slots are no longer served here.
     Released(SlotSet),
-    /// Others get all slots: the process is about to end.
+    /// Other instances get all slots: the process is about to end.
     GiveUp,
-    /// Others get all slots, and the process goes on (true); or this instance takes part again, if it was drained.
+    /// Other instances get all slots, and the process continues (true); or this instance takes part again, if it was drained.
     Drain(bool),
     /// This instance leaves the group: [`News::Left`].
     Leave,
     /// Another instance's process is gone: connections to it are refused.
     PeerIsGone {
-        /// Its name.
+        /// The instance's name.
         name: Arc<str>,
-        /// The process, as the table has it.
+        /// The incarnation of the process in the table.
         incarnation: u128,
     },
 }
@@ -51,18 +51,18 @@ pub(super) struct Instances {
     membership: Membership,
     /// The cluster, by its place in the configuration.
     cluster: usize,
-    /// How far the membership's clock, which runs while the machine sleeps, is ahead of the shard's, as of the last look. Nanoseconds.
+    /// The nanoseconds by which the membership's clock, which runs while the machine sleeps, was ahead of the shard's when last read.
     ahead: u64,
-    /// Until when the process may speak although the membership is over.
+    /// The time until which the process may speak although the membership is over.
     over: Option<Monotonic>,
     /// Whether the instance was drained, and is not about to end.
     is_drained: bool,
-    /// When that is over, as no other instance is there.
+    /// The time at which the drain ends, as no other instance is there.
     serves_at: Monotonic,
 }
 
 impl Instances {
-    /// Hands the client of a cluster what the group is asked. True: there was something.
+    /// Passes the requests to the group to the client of a cluster. True: there were some.
     pub(super) fn ask(&mut self, cluster: usize, client: &mut Client, now: Monotonic) -> bool {
         if self.cluster != cluster {
             return false;
@@ -75,7 +75,7 @@ impl Instances {
         any
     }
 
-    /// When the group has to be asked something, on the shard's clock.
+    /// The time of the next request to the group, on the shard's clock.
     pub(super) fn next_deadline(&self, cluster: usize) -> Monotonic {
         match self.membership.next_deadline().min(self.drain_ends()) {
             Monotonic::NEVER => Monotonic::NEVER,
@@ -84,7 +84,7 @@ impl Instances {
         }
     }
 
-    /// Takes part again, if this instance was drained. One that is about to end was not.
+    /// Takes part again, if this instance was drained. An instance that is about to end was not.
     fn end_drain(&mut self, around: &Surroundings, now: Monotonic) {
         if std::mem::take(&mut self.is_drained) {
             around.peers.leaves(false);
@@ -92,7 +92,7 @@ impl Instances {
         }
     }
 
-    /// When a drain ends by itself.
+    /// The time at which a drain ends by itself.
     const fn drain_ends(&self) -> Monotonic {
         if self.is_drained { self.serves_at } else { Monotonic::NEVER }
     }
@@ -105,12 +105,12 @@ impl Instances {
     }
 }
 
-/// How many shards the instance has, and so which part of the slots it gets.
+/// The number of the instance's shards, and so its weight in the distribution of slots.
 fn shards(config: &Config) -> u16 {
     u16::try_from(config.service.shards).unwrap_or(u16::MAX)
 }
 
-/// Who serves a slot by the table that this process knows, which does not serve it itself.
+/// The owner of a slot in this process's table, if this process does not serve it itself.
 pub(super) fn place_of(slot: u16, table: &Table, peers: &Peers) -> Place {
     let owner = table.owners.get(usize::from(slot)).copied().flatten();
     let other = owner.filter(|of| table.instance(*of).is_some_and(|of| *of.name != *peers.name()));
@@ -153,7 +153,7 @@ impl Core {
         io.go_on();
     }
 
-    /// Does what is due in the group, if it is that of a cluster.
+    /// Does the group's work that is due, if the group is on this cluster.
     pub(super) fn instances_time(&mut self, io: &mut Ring<'_>, cluster: usize) {
         if let Some(instances) = self.log.instances.as_mut().filter(|instances| instances.cluster == cluster) {
             let now = instances.look_at(io);
@@ -175,7 +175,7 @@ impl Core {
         true
     }
 
-    /// Takes what the group is to hear.
+    /// Takes a letter to the group.
     pub(super) fn ask_group(&mut self, io: &mut Ring<'_>, letter: ToGroup) {
         let Some(instances) = &mut self.log.instances else { return };
         let now = instances.look_at(io);
@@ -215,9 +215,9 @@ impl Core {
         let all: Vec<News> = std::iter::from_fn(|| membership.take_news()).collect();
         for news in &all {
             match news {
-                // Others have all slots: the drain goes on as that of an instance that is alone.
+                // Other instances have all slots: the drain continues like that of an instance that is alone.
                 News::Left => instances.over = Some(Monotonic::NEVER),
-                // Another process has this name: this one sends nothing more, and ends.
+                // Another process has this name: this one sends no more, and ends.
                 News::Fenced => instances.over = Some(Monotonic(0)),
                 _ => {}
             }
@@ -242,14 +242,14 @@ impl Core {
         }
     }
 
-    /// Notes since when no other instance is in the group.
+    /// Notes the time since which no other instance is in the group.
     fn note_whether_alone(&mut self, io: &Ring<'_>, table: &Table) {
         let Some(instances) = &mut self.log.instances else { return };
         let at = instances.look_at(io).after(ALONE_FOR);
         instances.serves_at = if table.instances.len() == 1 { instances.serves_at.min(at) } else { Monotonic::NEVER };
     }
 
-    /// Ends the drain of this instance, as all others have left the group: somebody has to serve their clients.
+    /// Ends the drain of this instance, as all others have left the group: their clients have to be served.
     fn serve_alone(&mut self, io: &mut Ring<'_>) {
         let Some(instances) = &mut self.log.instances else { return };
         let now = instances.look_at(io);
@@ -265,7 +265,7 @@ impl Core {
         let around = &self.broker.around;
         let slots = &around.slots;
         let count = u16::try_from(slots.count()).unwrap_or(u16::MAX);
-        // Of instances with another number of slots none serves a client of this one.
+        // Instances with another number of slots serve no client of this one.
         let is_ours = table.owners.len() == slots.count();
         let table =
             if is_ours { Arc::clone(table) } else { Arc::new(Table { owners: Vec::new(), ..(**table).clone() }) };
@@ -300,7 +300,7 @@ impl Core {
             .tell(kind, second(io.now()), |event| event.maybe(Field::Group, group).maybe(Field::Reason, reason));
     }
 
-    /// Whether this process may be no instance of the broker any more, and says nothing that another one could contradict (C4).
+    /// Whether this process may no longer be an instance of the broker, and sends nothing that another one could contradict (C4).
     pub(super) fn is_silent(&self, io: &Ring<'_>) -> bool {
         let around = &self.broker.around;
         around.slots.are_given_out() && around.rules.is_silent(around.peers.is_silent(io.boottime()))

@@ -1,6 +1,5 @@
-//! The disk of the log that `[broker]` has for sessions: a partition of Kafka, through its [`Replica`]. What is durable is what Kafka has acknowledged.
-//! The bytes of its segments are in memory, too, where the log reads them when it moves records out of old ones: no file of this machine is
-//! needed.
+//! The disk of the log that `[broker]` has for sessions: a partition of Kafka, through its [`Replica`]. Bytes are durable when Kafka has acknowledged them.
+//! The segments' bytes are in memory, too, where the log reads them when it moves records out of old ones: no file of this machine is needed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -10,14 +9,14 @@ use crate::rules::Rules;
 use crate::runtime::seam::Monotonic;
 use crate::spool::{AppendError, Completion, Disk, ReadError};
 
-/// The bytes of a log in Kafka, as a start has read them.
+/// The bytes of a log in Kafka, as read when the process begins.
 #[derive(Debug, Default)]
 pub struct Parts {
     segments: BTreeMap<u64, Segment>,
     note: Option<Vec<u8>>,
 }
 
-/// A segment's bytes by position, as they were appended: they do not overlap. Between them it reads as zeroes.
+/// A segment's bytes by position, as they were appended, without overlaps. Gaps read as zeroes.
 #[derive(Debug, Default)]
 struct Segment {
     bytes: u64,
@@ -102,12 +101,12 @@ impl KafkaDisk {
         self.replica.numbers()
     }
 
-    /// The next thing that is done.
+    /// The next completion.
     pub(super) fn next_done(&mut self) -> Option<Completion> {
         self.done.pop_front()
     }
 
-    /// Takes what became of a batch.
+    /// Takes the outcome of a batch.
     pub(super) fn answered(&mut self, batch: u64, answer: Answer, now: Monotonic) -> Outcome {
         let outcome = self.replica.answered(batch, answer, now);
         if let Outcome::Synced(token) = outcome

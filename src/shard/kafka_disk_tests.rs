@@ -1,5 +1,5 @@
-//! The log of sessions over a model of its partition: what was told to be durable is there for each owner after, whatever becomes of requests,
-//! answers, machines, and of what Kafka's cleaner takes away.
+//! The log of sessions over a model of its partition: records reported durable are there for each later owner, whatever happens to requests, answers and
+//! machines, and whatever Kafka's cleaner removes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -14,7 +14,7 @@ use crate::spool;
 
 use super::*;
 
-/// What is done wrongly.
+/// The fault of a wrong body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wrong {
     /// A sync is reported when its batch is sent.
@@ -23,7 +23,7 @@ enum Wrong {
     ToldWithoutAnswer,
 }
 
-/// What a record had and was to have: each with its group, oldest first; `None`: its end.
+/// The versions of a record, present and future: each with its group, oldest first. `None`: its end.
 type Versions = Vec<(u64, Option<Vec<u8>>)>;
 
 struct World {
@@ -32,13 +32,13 @@ struct World {
     kafka: Partition,
     wrong: Option<Wrong>,
     log: Option<(Buffer, KafkaDisk)>,
-    /// Batches of any process on their way: the process, the number, the bytes.
+    /// Batches of any process in flight: the process, the number, the bytes.
     wires: VecDeque<(u32, u64, Rc<Vec<u8>>)>,
     process: u32,
     records: BTreeMap<u64, Versions>,
     /// Tokens of syncs that a wrong body has reported too early.
     early: BTreeSet<u64>,
-    /// Groups told durable that a crash was to keep, and segments freed.
+    /// The numbers of groups reported durable that a crash had to keep, and of segments freed.
     told: u64,
     freed: u64,
 }
@@ -127,7 +127,7 @@ impl World {
         Ok(())
     }
 
-    /// Compares what a process finds with what the one before it was told.
+    /// Compares a process's contents with those reported to the previous one.
     fn judge(&mut self, found: &BTreeMap<u64, Vec<u8>>) -> Result<(), String> {
         for (number, versions) in &self.records {
             let got = found.get(number);
@@ -142,7 +142,7 @@ impl World {
         unknown.map_or(Ok(()), |number| Err(format!("record {number} has ended")))
     }
 
-    /// What is durable replaces what came before it.
+    /// Durable versions replace earlier ones.
     fn notes(&mut self) {
         let Some((buffer, _)) = &self.log else { return };
         let durable = buffer.durable();
@@ -207,7 +207,7 @@ impl World {
         let luck = if is_sure { 0 } else { self.random.u8(..10) };
         let arrives = luck != 1;
         let told = if arrives { self.kafka.append(&bytes, self.now) } else { (0, -1) };
-        // It comes again, later.
+        // The request arrives again, later.
         if luck == 2 {
             self.wires.push_back((process, id, bytes));
         }
@@ -249,7 +249,7 @@ impl World {
                     self.kafka.compact(before, self.now);
                 }
                 _ => {
-                    // The process dies, or another one is there first; requests of it come late.
+                    // The process dies, or another one takes over first; its requests arrive late.
                     if self.random.bool() {
                         self.wires.clear();
                     }

@@ -1,6 +1,5 @@
-//! `Logs` are what a shard writes down: rows of sinks with a disk buffer, and what sessions keep. It is one log, in the spool. With
-//! `[broker]` sessions have logs of their own, in Kafka, one for each slot: numbers and groups of a slot's log begin with the slot, so
-//! they say which log they are of.
+//! `Logs` are the logs that a shard writes: rows of sinks with a disk buffer, and session state. That is one log, in the spool. With `[broker]` sessions have
+//! logs of their own, in Kafka, one for each slot: numbers and groups of a slot's log begin with the slot, which identifies the log.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -19,7 +18,7 @@ pub(super) const fn slot_of(number: u64) -> u16 {
     (number >> SLOT_SHIFT) as u16
 }
 
-/// Numbers and groups of a slot's log are greater than this.
+/// The bound below all numbers and groups of a slot's log.
 pub(super) const fn first_of(slot: u16) -> u64 {
     (slot as u64) << SLOT_SHIFT
 }
@@ -27,7 +26,7 @@ pub(super) const fn first_of(slot: u16) -> u64 {
 /// See the module.
 #[derive(Default)]
 pub(super) struct Logs {
-    /// The logs of what sessions keep.
+    /// The logs of session state.
     pub(super) kept: Kept,
     /// The log of rows beside `[broker]`.
     pub(super) rows: Option<Box<Buffer>>,
@@ -46,7 +45,7 @@ impl Logs {
         }
     }
 
-    /// As [`Logs::rows`].
+    /// Like [`Logs::rows`], mutable.
     #[inline]
     pub(super) fn rows_mut(&mut self) -> Option<&mut Buffer> {
         match &mut self.kept {
@@ -64,17 +63,17 @@ impl Logs {
         })
     }
 
-    /// Each log that there is.
+    /// All logs.
     pub(super) fn each(&self) -> impl Iterator<Item = &Buffer> {
         self.kept.each().chain(self.rows.as_deref())
     }
 }
 
-/// The logs of what sessions keep.
+/// The logs of session state.
 #[derive(Default)]
 #[expect(clippy::large_enum_variant, reason = "a shard has one, and each message looks into it: no pointer more")]
 pub(super) enum Kept {
-    /// There is none.
+    /// There is no log.
     #[default]
     Nowhere,
     /// The spool: one log for all sessions of the shard, and for rows.
@@ -84,7 +83,7 @@ pub(super) enum Kept {
 }
 
 impl Kept {
-    /// Whether there is any.
+    /// Whether there is a log.
     #[inline]
     pub(super) const fn is_there(&self) -> bool {
         !matches!(self, Self::Nowhere)
@@ -100,7 +99,7 @@ impl Kept {
         }
     }
 
-    /// As [`Kept::of`].
+    /// Like [`Kept::of`], mutable.
     #[inline]
     pub(super) fn of_mut(&mut self, number: u64) -> Option<&mut Buffer> {
         match self {
@@ -115,12 +114,12 @@ impl Kept {
         self.of_mut(number).map(|log| log.end_session(number))
     }
 
-    /// The log of what belongs to no session: the first one.
+    /// The log of records that belong to no session: the first one.
     pub(super) fn first(&self) -> Option<&Buffer> {
         self.each().next()
     }
 
-    /// As [`Kept::first`].
+    /// Like [`Kept::first`], mutable.
     pub(super) fn first_mut(&mut self) -> Option<&mut Buffer> {
         match self {
             Self::Nowhere => None,
@@ -134,7 +133,7 @@ impl Kept {
         matches!(self, Self::OfSlots(_)).then(|| slot_of(number))
     }
 
-    /// The last durable group of the log that has `group`. Nothing waits for a log that is gone: its clients are not connected.
+    /// The last durable group of the log that has `group`. Clients of a log that is gone are not connected, so none waits for it.
     #[inline]
     pub(super) fn durable(&self, group: u64) -> u64 {
         match self {
@@ -144,12 +143,12 @@ impl Kept {
         }
     }
 
-    /// Changes whenever room has come free in any.
+    /// A number that changes whenever room has been freed in any log.
     pub(super) fn freed(&self) -> u64 {
         self.each().fold(0, |sum, log| sum.wrapping_add(log.freed()))
     }
 
-    /// Each log.
+    /// All logs.
     pub(super) fn each(&self) -> impl Iterator<Item = &Buffer> {
         let (one, several) = match self {
             Self::Nowhere => (None, None),
@@ -160,7 +159,7 @@ impl Kept {
     }
 }
 
-/// Groups that something waits for: the last one of each log. Empty: it waits for none.
+/// Groups to wait for: the last one of each log. Empty: there is none.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Groups(SmallVec<[u64; 1]>);
 
@@ -177,22 +176,22 @@ impl Groups {
         }
     }
 
-    /// Adds all of another.
+    /// Adds all groups of another set.
     pub(super) fn add_all(&mut self, others: &Self) {
         others.0.iter().for_each(|group| self.add(*group));
     }
 
-    /// The one of the log that has this number; 0: there is none.
+    /// The group of the log that has this number. 0: there is none.
     pub(super) fn of(&self, number: u64) -> u64 {
         self.0.iter().copied().find(|group| slot_of(*group) == slot_of(number)).unwrap_or(0)
     }
 
-    /// Whether there is none.
+    /// Whether there is no group.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Each of them.
+    /// All groups.
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = u64> + '_ {
         self.0.iter().copied()
     }
@@ -206,11 +205,11 @@ impl From<u64> for Groups {
     }
 }
 
-/// Lines of things that wait for groups, one for each log: a slow log holds up no other.
+/// Lines of items that wait for groups, one for each log: a slow log holds up no other.
 #[derive(Debug)]
 pub(super) struct Lines<T>(SmallVec<[(u16, Line<T>); 1]>);
 
-/// A line of things that wait for groups of one log, each with its group.
+/// A line of items that wait for groups of one log, each with its group.
 type Line<T> = VecDeque<(u64, T)>;
 
 impl<T> Default for Lines<T> {
@@ -220,7 +219,7 @@ impl<T> Default for Lines<T> {
 }
 
 impl<T> Lines<T> {
-    /// Adds something that waits for this group, which is no earlier than those that wait for the same log.
+    /// Adds an item that waits for this group, which is no earlier than those of other items waiting for the same log.
     #[inline]
     pub(super) fn push(&mut self, group: u64, what: T) {
         let slot = slot_of(group);
@@ -230,14 +229,14 @@ impl<T> Lines<T> {
         }
     }
 
-    /// Takes out all that wait for groups of this log.
+    /// Takes all items that wait for groups of this log.
     pub(super) fn take_of(&mut self, slot: u16) -> impl Iterator<Item = T> {
         let at = self.0.iter().position(|(of, _)| *of == slot);
         let line = at.map(|at| self.0.swap_remove(at).1).unwrap_or_default();
         line.into_iter().map(|(_, what)| what)
     }
 
-    /// Takes out the next one with a group that `is_durable`.
+    /// Takes the next item with a group that `is_durable`.
     #[inline]
     pub(super) fn pop(&mut self, is_durable: impl Fn(u64) -> bool) -> Option<T> {
         self.0.iter_mut().find_map(|(_, line)| line.pop_front_if(|(group, _)| is_durable(*group)).map(|(_, what)| what))

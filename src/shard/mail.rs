@@ -1,4 +1,4 @@
-//! Letters between cores, and from ordinary threads to a core. Nothing crosses in any other way.
+//! Letters between cores, and from ordinary threads to a core. Data crosses in no other way.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -44,8 +44,8 @@ pub enum Mail {
     DropSlots(SlotSet),
     /// For the group of instances: to the first shard.
     ToGroup(ToGroup),
-    /// A connection with a CONNECT of a client that this shard owns, with the bytes read so far, and the client's identity as far as it is
-    /// known; and the instance that it came from, if it did not come in here.
+    /// A connection with a CONNECT of a client that this shard owns, with the bytes read so far, the client's identity as far as it is known, and the
+    /// instance that it came from, if it was not accepted by this one.
     HandOver(Detached, Option<Box<AtDoor>>, Option<Arc<str>>),
     /// A socket of the control plane, on which a client of the dashboard speaks WebSocket, and its user.
     TestClient(OwnedFd, Box<str>),
@@ -55,14 +55,14 @@ pub enum Mail {
         far: Far,
         /// The client's ticket for the question.
         ticket: u64,
-        /// Addresses, or what went wrong.
+        /// Addresses, or the failure in words.
         found: Result<Vec<SocketAddr>, String>,
     },
     /// The resolver's answer to the question for another instance's link.
     PeerResolved {
         /// The ticket of the question.
         ticket: u64,
-        /// Addresses, or what went wrong.
+        /// Addresses, or the failure in words.
         found: Result<Vec<SocketAddr>, String>,
     },
     /// The preparation of a login.
@@ -71,21 +71,21 @@ pub enum Mail {
         far: Far,
         /// The client's ticket for the login.
         ticket: u64,
-        /// The prepared login, or what went wrong.
+        /// The prepared login, or the failure in words.
         result: Result<Prepared, String>,
     },
-    /// The verdict on the password of a CONNECT; `None`: too many of its address wait.
+    /// The verdict on the password of a CONNECT. `None`: too many passwords of its address are pending.
     Judged {
         /// The connection of the CONNECT.
         conn: ConnId,
-        /// The client's admission, or why it is refused.
+        /// The client's admission, or the reason why it is refused.
         answer: Option<auth::Answer>,
     },
     /// The oldest letters of this shard to a dead-letter file are on the disk.
     Filed {
         /// Index of the sink.
         sink: usize,
-        /// How many letters.
+        /// The number of letters.
         count: u32,
     },
     /// The oldest letters of a bridge are on the disk.
@@ -94,7 +94,7 @@ pub enum Mail {
         bridge: usize,
         /// The number of this use of its file.
         number: usize,
-        /// How many letters.
+        /// The number of letters.
         count: u32,
     },
     /// Messages of another shard for subscribers of this one.
@@ -106,7 +106,7 @@ pub enum Mail {
         /// Whether some of the messages may have to be retained here.
         has_retained: bool,
     },
-    /// A parcel of this shard, empty: its messages are delivered, or in line.
+    /// A parcel of this shard, empty: its messages are delivered, or queued.
     ParcelReturned {
         /// The shard that it was for.
         by: usize,
@@ -117,17 +117,17 @@ pub enum Mail {
     RetainedWritten {
         /// The home of the messages.
         by: usize,
-        /// How many messages, the oldest first.
+        /// The number of messages, the oldest first.
         count: u64,
     },
     /// Messages that this shard has sent to another one are durable for the kept sessions that get them there.
     CopiesDurable {
         /// The shard with these sessions.
         by: usize,
-        /// How many messages, the oldest first.
+        /// The number of messages, the oldest first.
         count: u64,
     },
-    /// The service stops, and nothing more comes from this shard.
+    /// The service stops, and this is the shard's last letter.
     Stopping {
         /// The shard that stops.
         from: usize,
@@ -139,18 +139,18 @@ pub enum Mail {
         /// The packet identifiers, in order.
         ids: Vec<Origin>,
     },
-    /// Exchanges of this shard's publishers are over, and that is durable.
+    /// Exchanges of this shard's publishers are over, durably.
     Released {
         /// The shard that knew them.
         by: usize,
-        /// How many exchanges, the oldest first.
+        /// The number of exchanges, the oldest first.
         count: u64,
     },
-    /// Exchanges of this shard's publishers that another one knows since before a crash.
+    /// Exchanges of this shard's publishers that another one has known since before a crash.
     Exchanges {
         /// The shard that knows them.
         by: usize,
-        /// All exchanges that it knows.
+        /// The exchanges that it knows.
         open: Vec<Known>,
         /// Numbers in this shard's log of messages for shares that it had handed over to that one.
         held: Vec<u64>,
@@ -162,16 +162,16 @@ pub enum Mail {
         /// The sessions' numbers in its log.
         sessions: Vec<u64>,
     },
-    /// Another shard asks when all that is gathered for others now is sent.
+    /// Another shard asks for a report when all messages gathered now for other shards are sent.
     Pass {
         /// The shard that asks.
         from: usize,
     },
-    /// All that was gathered for others when this shard asked is sent.
+    /// All messages gathered for other shards when this shard asked are sent.
     Passed {
         /// The shard that was asked.
         by: usize,
-        /// How many passes that shard had been asked for by then.
+        /// The number of passes that the shard had been asked for by then.
         passes: u64,
     },
     /// Another shard asks for messages retained here that a filter matches.
@@ -182,21 +182,21 @@ pub enum Mail {
         question: (SessionKey, u64),
         /// The filter.
         filter: Arc<str>,
-        /// The number of passes that each shard must have been asked for when it takes a message, for that to come live.
+        /// The number of passes that each shard must have been asked for when it takes a message, for the message to be delivered live.
         behind: Arc<[u64]>,
-        /// The client that does not want its own messages, in bytes; empty: it wants all.
+        /// The client that has set No Local, in bytes. Empty: there is none.
         except: Box<[u8]>,
         /// The topic to begin with.
         from: TopicKey,
     },
     /// The next batch of retained messages.
     Replayed {
-        /// The question that this answers.
+        /// The question answered.
         question: (SessionKey, u64),
         /// The answer.
         answered: Answered,
     },
-    /// Messages that wait on one shard for members of a share, for another one that has members with room.
+    /// Messages that wait on one shard for members of a share, handed to a shard that has members with room.
     SharedMessages {
         /// The shard that hands them over.
         from: usize,
@@ -207,37 +207,37 @@ pub enum Mail {
     },
     /// The first of these messages are on the other shard, durable there if they are in the log here.
     SharedMessagesTaken {
-        /// The shard that they were for.
+        /// The shard that has taken them.
         by: usize,
-        /// How many messages.
+        /// The number of messages.
         count: usize,
     },
-    /// The handed-over messages in this shard's log are not in that of the other shard any more.
+    /// The handed-over messages are no longer in the log of the shard that handed them over.
     SharedMessagesGiven {
         /// The shard that has handed them over.
         from: usize,
     },
     /// A letter between the shards of a source.
     Source(SourceLetter),
-    /// What the thread of bindings wants.
+    /// A request of the thread of bindings.
     Binding(dapr::Ask),
-    /// Read no more of the sources, commit what is over, and report [`Notice::SourcesOver`].
+    /// Stop reading the sources, commit records that are over, and report [`Notice::SourcesOver`].
     EndSources,
-    /// Topics of `$SYS` and their values: to be published and retained.
+    /// Topics of `$SYS` and their values, for publishing and retaining.
     SysTopics(Vec<(&'static str, String)>),
-    /// What Kafka retains for this shard: before clients are accepted.
+    /// Messages that Kafka retains for this shard, before clients are accepted.
     TakeRetained(RetainedOfShard),
     /// All shards have started: accept clients.
     Accept,
-    /// A question of the control plane, or a wish.
+    /// A request of the control plane.
     Inspect(Inspection),
-    /// How many clients a change would disconnect: a question of the control plane.
+    /// The control plane's question how many clients a change would disconnect.
     WouldGo(Box<WouldGo>),
     /// Another configuration, in which sinks, clusters and listeners keep their places: see [`crate::config::Change`].
     Reconfigure(Box<Reconfiguration>),
     /// Stop accepting, finish what is in flight within `grace`, report, end.
     Drain {
-        /// How long the drain may take.
+        /// The time that the drain may take.
         grace: Duration,
     },
 }
@@ -290,28 +290,28 @@ pub struct Reconfiguration {
 /// A notice of a shard to the thread that started it.
 #[derive(Debug)]
 pub enum Notice {
-    /// The shard has taken up what its spool holds, and waits for [`Mail::Accept`].
+    /// The shard has taken up the contents of its spool, and waits for [`Mail::Accept`].
     Started(usize),
     /// The shard runs, and waits for [`Mail::TakeOver`].
     Waiting(usize),
-    /// The sessions of a slot that has come are there, and its clients are accepted.
+    /// The sessions of a new slot are taken up, and its clients are accepted.
     SlotTaken(u16),
-    /// A slot is given up: nothing more is written there.
+    /// A slot is given up: this process no longer writes there.
     SlotReleased(u16),
-    /// A slot's log is another process's, or not what it was: its clients are disconnected, and the shard goes on without it.
+    /// A slot's log is another process's, or was changed: its clients are disconnected, and the shard continues without it.
     SlotLost(u16),
     /// News of the group of instances, of the first shard.
     Group(News),
-    /// The log of sessions is another process's, or not what it was: the shard has ended.
+    /// The log of sessions is another process's, or was changed: the shard has ended.
     LogLost {
         /// The shard's index.
         shard: usize,
-        /// What has become of the log, in words.
+        /// The reason in words.
         why: String,
     },
     /// The shard works with the configuration that it was sent with [`Mail::Reconfigure`].
     Reconfigured(usize),
-    /// The shard reads no source any more, as [`Mail::EndSources`] has asked.
+    /// The shard no longer reads any source, as requested by [`Mail::EndSources`].
     SourcesOver(usize),
     /// The shard cannot start, and has ended.
     Failed {
@@ -333,7 +333,7 @@ pub enum Notice {
     },
 }
 
-/// Letters to other shards that are sent at the end of the turn, or for which a mailbox had no room.
+/// Letters to other shards, sent at the end of the turn, or left as a mailbox had no room.
 pub(super) type Letters = VecDeque<(usize, Mail)>;
 
 impl Core {

@@ -39,7 +39,7 @@
 //! | `inspect` | questions of the control plane |
 //! | [`trial`] | the record that a sink would make of a message |
 //!
-//! Nothing here waits and nothing here locks. Work that a core cannot do now it writes down (a tail, a row, a timer).
+//! A shard never waits and never locks. Work that a core cannot do now is written down (a tail, a row, a timer).
 
 mod admission;
 mod answer_timeout;
@@ -152,7 +152,7 @@ use self::upstream::Upstream;
 /// The runtime as a shard sees it.
 type Ring<'a> = dyn Io<Mail> + 'a;
 
-/// What all shards of a process share: read-only, or a way to send.
+/// State shared by all shards of a process: read-only, or a way to send.
 #[derive(Clone)]
 pub struct Surroundings {
     /// The resolved configuration.
@@ -161,7 +161,7 @@ pub struct Surroundings {
     pub post: Post<Mail>,
     /// Questions to the resolver's thread.
     pub resolver: Sender<Question>,
-    /// The threads that compare passwords with their hashes; `None`: nothing here asks for any.
+    /// The threads that compare passwords with their hashes. `None`: no auth needs them.
     pub verifiers: Option<Verifiers>,
     /// The thread that prepares logins.
     pub sasl: Sender<sasl::Question>,
@@ -175,7 +175,7 @@ pub struct Surroundings {
     pub edge: Edge,
     /// Connections of all shards.
     pub tally: Arc<Tally>,
-    /// Shares of users, where those are bounded.
+    /// Shares of users with bounds.
     pub shares: Arc<Shares>,
     /// The filters for which each shard has subscribers.
     pub interest: Arc<Interest>,
@@ -187,11 +187,11 @@ pub struct Surroundings {
     pub rules: &'static dyn Rules,
     /// The way to the application of bindings, if there are any.
     pub app: Option<App>,
-    /// What rules in SQL know of the machine.
+    /// The machine's properties for rules in SQL.
     pub machine: Arc<Machine>,
-    /// Who may not connect.
+    /// The bans.
     pub bans: Arc<Bans>,
-    /// Who serves which client.
+    /// The owner of each client.
     pub slots: Arc<router::Slots>,
     /// The other instances.
     pub peers: Arc<Peers>,
@@ -200,9 +200,9 @@ pub struct Surroundings {
 /// Timers of a shard that are set.
 #[derive(Debug, Default)]
 struct Timers {
-    /// When the next session expires or the next will is due.
+    /// The timer for the next session that expires or the next due will.
     sessions: Option<(Monotonic, TimerId)>,
-    /// When a disk in trouble is looked at again.
+    /// The timer for the next check of a failing disk.
     spool: Option<TimerId>,
     group: Option<TimerId>,
     note: Option<TimerId>,
@@ -306,7 +306,7 @@ pub(crate) fn layout(config: &Config) -> Layout {
     }
 }
 
-/// The filters of all sinks and rules, with the sinks that take what others do not.
+/// The filters of all sinks and rules, with the sinks that take messages that no other takes.
 fn router(config: &Config) -> SinkRouter {
     let filters = |of: fn(&Sink) -> &[String]| -> Vec<(Vec<&str>, u16)> {
         (0u16..).zip(&config.sinks).map(|(i, s)| (of(s).iter().map(String::as_str).collect(), i)).collect()

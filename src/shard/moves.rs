@@ -1,7 +1,7 @@
 //! Connections on their way to the shard that owns their client, while its mailbox is full.
 //!
-//! A shard that is late is no reason to make a device connect again, with another handshake: in a storm that is what would keep it late. So
-//! the connection waits here, unread, and is sent again every millisecond, until its time for CONNECT is over.
+//! A slow shard is no reason to make a device connect again, with another handshake: in a storm that would keep the shard slow. So the connection waits here,
+//! unread, and is sent again every millisecond, until its time for CONNECT is over.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::connection::{AtDoor, Timer};
 use super::mail::Mail;
 use super::{Core, Ring};
 
-/// How long a connection waits before a full mailbox is tried again.
+/// The time for which a connection waits before a full mailbox is tried again.
 const AGAIN: Duration = Duration::from_millis(1);
 
 const _: () = assert!(MOVES_WAITING_MAX <= MAILBOX_LETTERS_MAX);
@@ -26,24 +26,24 @@ pub(super) struct Move {
     pub(super) owner: usize,
     pub(super) detached: Detached,
     pub(super) claim: Option<Box<AtDoor>>,
-    /// The address of which the connection counts, if that is bounded.
+    /// The address that the connection counts for, if addresses are bounded.
     pub(super) address: Option<Address>,
-    /// The instance that the connection came from, if it did not come in here.
+    /// The instance that the connection came from, if it was not accepted by this one.
     pub(super) front: Option<Arc<str>>,
 }
 
 /// The connections that wait for a mailbox.
 #[derive(Default)]
 pub(super) struct Moves {
-    /// Oldest first.
+    /// The connections, oldest first.
     waiting: VecDeque<Move>,
-    /// Bytes that have been read of these connections.
+    /// Bytes read from these connections.
     bytes: usize,
     has_timer: bool,
 }
 
 impl Core {
-    /// Sends a connection to its owner, or puts it in line after others for the same owner.
+    /// Sends a connection to its owner, or queues it after others for the same owner.
     pub(super) fn send_move(&mut self, io: &mut Ring<'_>, one: Move) {
         let left = if self.doors.moves.waiting.is_empty() { self.try_move(io, one) } else { Some(one) };
         let Some(one) = left else { return };
@@ -79,7 +79,7 @@ impl Core {
         }
     }
 
-    /// Takes the turn that [`Core::go_on_moving`] has asked for.
+    /// Notes that the turn requested by [`Core::go_on_moving`] has begun.
     pub(super) fn moves_time(&mut self) {
         self.doors.moves.has_timer = false;
     }
@@ -93,7 +93,7 @@ impl Core {
                 None
             }
             Err(Mail::HandOver(detached, claim, front)) => Some(Move { owner, detached, claim, address, front }),
-            // No other letter was sent.
+            // The letter is a move: no other letter was sent.
             Err(_) => None,
         }
     }

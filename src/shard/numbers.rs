@@ -23,7 +23,7 @@ pub(super) enum Routed {
     Refused,
 }
 
-/// The shard's own numbers that have moved, a bit for each.
+/// The shard's own numbers that have changed, a bit for each.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Own([u64; ShardMetric::COUNT.div_ceil(64)]);
 
@@ -37,11 +37,11 @@ impl Own {
     }
 }
 
-/// The numbers that have moved since they were last published: a turn publishes those that it has moved, however many there are.
+/// The numbers that have changed since they were last published: a turn publishes those that it has changed, however many there are.
 #[derive(Default)]
 struct Moved {
     own: Own,
-    /// Places of other numbers that have moved. One may stand here more than once.
+    /// Places of other numbers that have changed, possibly more than once.
     places: Vec<usize>,
 }
 
@@ -73,7 +73,7 @@ pub(super) struct Numbers {
     moved: Moved,
     /// The sums of the spool when its histograms were last looked at: syncs, their microseconds, bytes written.
     spool: [u64; 3],
-    /// What clients publish most.
+    /// The topics and clients with the most publishes.
     pub(super) top: Top,
 }
 
@@ -89,7 +89,7 @@ impl Numbers {
         }
     }
 
-    /// Goes on on a board with more places.
+    /// Continues on a board with more places.
     pub(super) fn grow(&mut self, board: Arc<Board>, layout: Layout) {
         self.values = self.layout.grown(&self.values, layout);
         board.histograms.take_over(&self.board.histograms);
@@ -195,7 +195,7 @@ impl Numbers {
         &self.board.histograms
     }
 
-    /// Counts where `count` messages went, of a client at this listener or of wills.
+    /// Counts the destinations of `count` messages of a client at this listener or of wills.
     #[inline]
     pub(super) fn count_routed(&mut self, listener: Option<ListenerId>, routed: Routed, count: u64) {
         let (of_shard, of_listener) = match routed {
@@ -232,7 +232,7 @@ impl Numbers {
         }
     }
 
-    /// Copies the numbers onto the board that have moved since the last time.
+    /// Copies the numbers onto the board that have changed since the last time.
     pub(super) fn publish(&mut self) {
         let Moved { own, places } = &mut self.moved;
         let own = std::mem::take(own);
@@ -252,14 +252,14 @@ impl Numbers {
 mod tests {
     use super::*;
 
-    /// Whatever moves between two turns, the board says what the shard counts.
+    /// The board agrees with the shard's counts, whatever changes between two turns.
     #[test]
     fn what_has_moved_is_published() {
         let layout = Layout { sinks: 500, clusters: 2, listeners: 2, sources: 0, rules: 0, bridges: 0 };
         let board = Arc::new(Board::new(layout));
         let mut numbers = Numbers::new(Arc::clone(&board), layout);
         let mut random = fastrand::Rng::with_seed(40);
-        // Some turns move more than are noted one by one.
+        // Some turns change more places than are noted one by one.
         for turn in 0..200 {
             let moves = if turn % 50 == 49 { 3 * Moved::PLACES_MAX } else { random.usize(..20) };
             for _ in 0..moves {

@@ -1,5 +1,5 @@
-//! Messages that the control plane publishes: to sinks, rules, subscribers and the home of a retained one, as a client's. Nobody waits for an answer:
-//! where there is no room, nobody has the message, and the caller is told so.
+//! Messages that the control plane publishes: to sinks, rules, subscribers and the home of a retained one, like a client's. A message does not wait for room:
+//! if there is none, no receiver gets it, and the caller is notified.
 
 use crate::metrics::inspect::{Ordered, ToPublish};
 use crate::metrics::spec::ShardMetric as M;
@@ -62,7 +62,7 @@ impl Core {
     }
 }
 
-/// `None`: one of them cannot be.
+/// The properties of a message. `None`: one of them is invalid.
 fn properties(of: &ToPublish) -> Option<PropertyBuf> {
     let mut all = PropertyBuf::default();
     let fits = |text: &str| u16::try_from(text.len()).is_ok() && !text.contains('\0');

@@ -27,16 +27,16 @@ use super::upstream::Upstream;
 pub(super) struct Outlets {
     pub(super) router: SinkRouter,
     pub(super) plans: Vec<Plan>,
-    /// Header values that became no header, by sink.
+    /// Numbers of header values that became no header, by sink.
     pub(super) headers_left_out: Vec<u64>,
-    /// One for each cluster.
+    /// The upstream of each cluster.
     pub(super) upstreams: Vec<Upstream>,
     pub(super) letters: DeadLetterQueue,
     /// Rules in SQL; `None`: there are none, or they are being evaluated.
     pub(super) rules: Option<Box<Rules>>,
     /// Events that rules name.
     pub(super) events: RuleEvents,
-    /// What the shard writes down.
+    /// The logs that the shard writes.
     pub(super) logs: Logs,
     /// The handling of a message that the log of rows has no room for.
     pub(super) when_full: WhenFull,
@@ -47,7 +47,7 @@ pub(super) struct Outlets {
     pub(super) no_room: Vec<u64>,
     /// The time before which a wall clock counts as not set.
     pub(super) clock_set_after: WallMs,
-    /// The destinations of what a client publishes.
+    /// The destinations of clients' messages.
     pub(super) feeds: Feeds,
     /// The memory of the current reservation: [`super::reservation`] alone reads it.
     pub(super) workspace: Workspace,
@@ -84,7 +84,7 @@ impl Outlets {
     /// Whether a waiting message is worth asking again for.
     pub(super) fn may_go_on(&self, wait: Wait) -> bool {
         let letters = match wait.full {
-            // The next answer tells whether it waits for the file or for the topic.
+            // The next answer shows whether it waits for the file or for the topic.
             Full::Letters(sink) => {
                 let sink = usize::from(sink);
                 self.letters.has_places(sink) || self.letters.has_room(sink)
@@ -106,7 +106,7 @@ impl Outlets {
         }
     }
 
-    /// A number that changes whenever memory of some producer, or a place for a dead letter, has come free.
+    /// A number that changes whenever memory of a producer, or a place for a dead letter, has been freed.
     pub(super) fn freed(&self) -> u64 {
         let others = self.letters.freed().wrapping_add(self.logs.rows().map_or(0, Buffer::freed));
         let others = others.wrapping_add(self.logs.freed_of_slots());
@@ -130,7 +130,7 @@ pub(super) enum Objection {
     Absent(Absent),
     /// The producer refuses the message.
     Refusal(Refusal),
-    /// The spool has no room, and nobody waits for it.
+    /// The spool has no room, and the message does not wait for it.
     SpoolFull,
     /// A rule that feeds the sink has failed for the message.
     RuleFailed(u16),

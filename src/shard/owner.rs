@@ -1,4 +1,4 @@
-//! `Owner` is who a row's answer is owed to. The producer and the other shards see it as the number in a [`Ticket`].
+//! `Owner` is the receiver of a row's answer. The producer and the other shards see it as the number in a [`Ticket`].
 
 use crate::kafka::types::Ticket;
 use crate::session::{Claimed, SessionKey};
@@ -17,11 +17,11 @@ const LETTERS: u32 = u32::MAX;
 pub(super) enum Owner {
     /// The session that has published the message.
     Session(SessionKey),
-    /// The queue of dead letters, which owes the answer to somebody else.
+    /// The queue of dead letters, which passes the answer on.
     Letters,
     /// The reader of a source's partition.
     Reader(u32),
-    /// The same, for a record that is no message: the row is its dead letter.
+    /// Like [`Self::Reader`], for a record that is no message: the row is its dead letter.
     BadRecord(u32),
     /// A bridge, by its place in the configuration, for a message that its remote refuses: the row is its dead letter.
     Refused(u32),

@@ -16,7 +16,7 @@ use super::upstream::Upstream;
 use super::{Core, Ring, dead_letters, layout, router, settings, sinks};
 
 impl Core {
-    /// Puts another configuration into force. Messages that were taken before are not touched by it.
+    /// Puts another configuration into force. Messages taken before are not affected.
     pub(super) fn reconfigure(&mut self, io: &mut Ring<'_>, to: Reconfiguration) {
         let Reconfiguration { config, board, dead_letters, edge, listeners } = to;
         // Connections keep the certificates that they began with.
@@ -81,7 +81,7 @@ impl Core {
         let members = |cluster: usize| &outlets.upstreams[cluster].members;
         let around = &self.broker.around;
         outlets.rules = Rules::of(config, members, (&around.machine, around.rules), || self.random.u64(..));
-        // What rules that are gone have made of a message that was not taken.
+        // The outcomes of removed rules for a message that was not taken are dropped.
         outlets.forget_outcomes();
         self.broker.want_events();
         let outlets = &mut self.broker.outlets;

@@ -8,19 +8,19 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::config::Config;
 use crate::limits::SLOTS;
 
-/// Who serves a client.
+/// The server of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// This shard of this process.
     Here(usize),
     /// Another instance, by its index in the table of instances.
     Elsewhere(u16),
-    /// Nobody, for now.
+    /// No instance, for now.
     Nobody,
 }
 
 impl Place {
-    /// A place of another instance; those below it are shards, the last number is nobody.
+    /// The first place of another instance. Lower places are shards, the last number is no instance.
     const ELSEWHERE: u32 = 1 << 16;
     const NOBODY: u32 = u32::MAX;
 
@@ -41,14 +41,14 @@ impl Place {
     }
 }
 
-/// The table of slots, which all shards and threads of a process read. With `[broker]` a client belongs to a slot for life, and a slot to
-/// somebody; without it each shard has its clients.
+/// The table of slots, which all shards and threads of a process read. With `[broker]` a client belongs to a slot for life, and a slot to a shard or an
+/// instance. Without it each shard has its clients.
 #[derive(Debug)]
 pub struct Slots {
     shards: usize,
     /// A place for each slot. Empty: no `[broker]`.
     table: Box<[AtomicU32]>,
-    /// Whether slots come and go while the process runs.
+    /// Whether slots are acquired and released while the process runs.
     are_given_out: AtomicBool,
 }
 
@@ -59,32 +59,32 @@ impl Slots {
         Self { shards, table: Box::default(), are_given_out: AtomicBool::new(false) }
     }
 
-    /// The table that a configuration calls for; nobody has any slot yet.
+    /// The table for a configuration, with no slot owned yet.
     #[must_use]
     pub fn of(config: &Config) -> Self {
         let shards = config.service.shards;
         config.broker.as_ref().map_or_else(|| Self::of_shards(shards), |broker| Self::of_slots(shards, broker.slots()))
     }
 
-    /// The table with `[broker]`: nobody has any slot.
+    /// The table with `[broker]`: no slot is owned.
     #[must_use]
     pub fn of_broker(shards: usize) -> Self {
         Self::of_slots(shards, SLOTS)
     }
 
-    /// As [`Slots::of_broker`], with another number of slots.
+    /// Like [`Slots::of_broker`], with another number of slots.
     fn of_slots(shards: usize, slots: u16) -> Self {
         let table = (0..slots).map(|_| AtomicU32::new(Place::NOBODY)).collect();
         Self { shards, table, are_given_out: AtomicBool::new(false) }
     }
 
-    /// Whether a group gives out slots: a process that loses one goes on with the others. Without it the process has all of them or ends.
+    /// Whether a group assigns slots: a process that loses one continues with the others. Without a group the process has all of them or ends.
     #[must_use]
     pub fn are_given_out(&self) -> bool {
         self.are_given_out.load(Ordering::Relaxed)
     }
 
-    /// From now on a group gives out slots.
+    /// Notes that a group assigns slots from now on.
     pub fn set_given_out(&self) {
         self.are_given_out.store(true, Ordering::Relaxed);
     }
@@ -102,13 +102,13 @@ impl Slots {
         (count > 0).then(|| u16::try_from(owner(client_id, count)).unwrap_or(0))
     }
 
-    /// Who serves a client.
+    /// The server of a client.
     #[must_use]
     pub fn place(&self, client_id: &str) -> Place {
         self.slot(client_id).map_or_else(|| Place::Here(owner(client_id, self.shards)), |slot| self.at(slot))
     }
 
-    /// Where a client without an id is named: by the shard that has its connection, or another one if that has no slot.
+    /// The place that names a client without an ID: the shard that has its connection, or another one if that has no slot.
     #[must_use]
     pub fn for_nameless(&self, shard: usize) -> Place {
         let is_own = |slot: &u16| self.at(*slot) == Place::Here(shard);
@@ -119,8 +119,8 @@ impl Slots {
         all().map(|slot| self.at(slot)).find(|place| matches!(place, Place::Here(_))).unwrap_or(Place::Nobody)
     }
 
-    /// Names a client that came without an id [MQTT-3.1.3-6], so that the shard that has its connection owns it: no socket moves for a name
-    /// that we choose ourselves. 96 random bits; after that many tries the last name is taken as it is.
+    /// Names a client without an ID [MQTT-3.1.3-6], so that the shard that has its connection owns it: no socket moves for a name that Forebay chooses. 96
+    /// random bits; after too many tries the last name is taken.
     pub fn name(&self, shard: usize, mut random: impl FnMut() -> u64) -> String {
         let mut name = String::new();
         for _ in 0..64 * self.shards.max(self.count()) {
@@ -132,14 +132,14 @@ impl Slots {
         name
     }
 
-    /// Who serves a slot.
+    /// The server of a slot.
     #[must_use]
     pub fn at(&self, slot: u16) -> Place {
         let place = self.table.get(usize::from(slot));
         place.map_or(Place::Nobody, |place| Place::decode(place.load(Ordering::Acquire)))
     }
 
-    /// `leave` notes who serves a slot after this shard, unless another owner has been noted meanwhile.
+    /// `leave` sets the server of a slot after this shard, unless another owner has been set meanwhile.
     pub fn leave(&self, slot: u16, shard: usize, to: Place) {
         if let Some(at) = self.table.get(usize::from(slot)) {
             let (from, to) = (Place::Here(shard).encode(), to.encode());
@@ -147,7 +147,7 @@ impl Slots {
         }
     }
 
-    /// Notes who serves a slot. Without a table, or with a slot that is not there, nothing happens.
+    /// Sets the server of a slot. Without a table, or for a slot outside of it, does nothing.
     pub fn set(&self, slot: u16, place: Place) {
         let at = self.table.get(usize::from(slot));
         at.into_iter().for_each(|at| at.store(place.encode(), Ordering::Release));

@@ -1,5 +1,4 @@
-//! Events for rules: noted where they happen, evaluated at the end of the turn. Nobody waits for them: where there is no room, an event is
-//! dropped and counted.
+//! Events for rules: noted where they happen, evaluated at the end of the turn. An event does not wait for room: if there is none, it is dropped and counted.
 
 use std::fmt::Display;
 use std::io::Write as _;
@@ -35,7 +34,7 @@ const EVENT_BYTES_OF_TURN_MAX: usize = 8 << 20;
 pub(super) struct RuleEvents {
     wanted: EventSet,
     waiting: Vec<Raised>,
-    /// The bytes of the texts of those.
+    /// The bytes of the texts of these events.
     bytes: usize,
 }
 
@@ -43,14 +42,14 @@ pub(super) struct RuleEvents {
 #[derive(Debug)]
 pub(super) struct Raised {
     event: Event,
-    /// When it happened; `None` until its turn's end, where that is near enough.
+    /// The time of the event. `None` until the end of its turn, if that is near enough.
     at: Option<WallMs>,
     fields: SmallVec<[(Field, Stored); 16]>,
-    /// Their texts, one after the other.
+    /// The texts of the fields, one after the other.
     texts: Vec<u8>,
 }
 
-/// The value of a field; texts by their places.
+/// The value of a field. Texts are ranges of the event's texts.
 #[derive(Clone, Copy, Debug)]
 enum Stored {
     Absent,
@@ -61,7 +60,7 @@ enum Stored {
 }
 
 impl RuleEvents {
-    /// Takes what rules name from now on.
+    /// Sets the events that rules name from now on.
     pub(super) const fn want(&mut self, wanted: EventSet) {
         self.wanted = wanted;
     }
@@ -74,13 +73,13 @@ impl RuleEvents {
 }
 
 impl Raised {
-    /// `at`: when it happened; `None`: in this turn.
+    /// An event without fields. `at`: the time at which it happened. `None`: in this turn.
     pub(super) fn new(event: Event, at: impl Into<Option<WallMs>>) -> Self {
         let raised = Self { event, at: at.into(), fields: SmallVec::new(), texts: Vec::new() };
         raised.text(Field::Event, event.value())
     }
 
-    /// Gives it its time. Returns that.
+    /// Sets the event's time. Returns both.
     fn timed(self, now: WallMs) -> (Self, WallMs) {
         let at = self.at.unwrap_or(now);
         (self.int(Field::Timestamp, at.0), at)
@@ -90,11 +89,11 @@ impl Raised {
         self.shown(field, Some(text))
     }
 
-    /// Absent, if there is nothing to show.
+    /// Adds a field with the displayed value, which is absent if there is none.
     pub(super) fn shown(mut self, field: Field, text: Option<impl Display>) -> Self {
         let from = self.texts.len();
         let stored = text.map_or(Stored::Absent, |text| {
-            // A Vec takes whatever it is given.
+            // Writing to a Vec cannot fail.
             let _ = write!(self.texts, "{text}");
             Stored::Text(from, self.texts.len())
         });
@@ -102,7 +101,7 @@ impl Raised {
         self
     }
 
-    /// A text that may be any bytes.
+    /// Adds a field with a text that may be any bytes.
     pub(super) fn bytes(mut self, field: Field, bytes: &[u8]) -> Self {
         let from = self.texts.len();
         self.texts.extend_from_slice(bytes);
@@ -120,7 +119,7 @@ impl Raised {
         self
     }
 
-    /// An object.
+    /// Adds a field with a JSON object.
     pub(super) fn json(mut self, field: Field, text: &str) -> Self {
         let from = self.texts.len();
         self.texts.extend_from_slice(text.as_bytes());
@@ -153,7 +152,7 @@ impl Raised {
         }
     }
 
-    /// The payload of its message, if it has one: rules are most likely to look into it.
+    /// The payload of the event's message, if it has one: rules are most likely to read it.
     fn payload_of_message(&self) -> &[u8] {
         match self.fields.iter().find(|(field, _)| *field == Field::Payload) {
             Some((_, Stored::Text(from, to))) => self.texts.get(*from..*to).unwrap_or_default(),
@@ -161,7 +160,7 @@ impl Raised {
         }
     }
 
-    /// What a dead letter has as its payload: the fields, as a JSON object.
+    /// The payload of a dead letter: the fields, as a JSON object.
     fn payload(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(2 * self.texts.len());
         for (field, stored) in &self.fields {
@@ -257,7 +256,7 @@ impl Broker {
         self.outlets.events.want(wanted.unwrap_or_default());
     }
 
-    /// Notes an event; a rule wants it. More than a turn may have are dropped.
+    /// Notes an event that a rule names. Events beyond the bound of a turn are dropped.
     pub(super) fn raise(&mut self, raised: Raised) {
         let events = &mut self.outlets.events;
         let bytes = events.bytes.saturating_add(raised.texts.len());
@@ -302,7 +301,7 @@ impl Broker {
         let (topic, payload, client_id) = (raised.event.from(), raised.payload(), raised.client_id());
         let publish = Publish {
             dup: false,
-            // At QoS 0 each sink would go without it by itself.
+            // At QoS 0 each sink would go without the message by itself.
             qos: QoS::AtLeastOnce,
             retain: false,
             topic: &topic,
@@ -333,7 +332,7 @@ impl Broker {
     }
 }
 
-/// Where a dropped event is counted.
+/// The metric that counts a dropped event.
 pub(super) const fn dropped(event: Event) -> M {
     match event {
         Event::ClientConnected => M::RuleEventsConnected,

@@ -1,4 +1,4 @@
-//! What happens to clients, for rules that name it: noted only where one does.
+//! Client events for rules: noted only if a rule names them.
 
 use crate::auth::jwt::Tokens;
 use crate::mqtt::packet::{Connect, Publish, SubscriptionOptions, Version};
@@ -84,7 +84,7 @@ impl Core {
             return;
         };
         let listener = self.broker.around.config.listener(connection.listener);
-        // Without auth a client may come back under any name.
+        // Without auth a client may reconnect under any name.
         let username = session.username().filter(|_| by.is_none() || session.access().is_some());
         let at = io.wall();
         let lasted = i64::try_from(connection.clock.lasted(io.now()).as_millis()).unwrap_or_default();
@@ -92,7 +92,7 @@ impl Core {
         let raised = raised.text(Field::Clientid, session.client().client_id).shown(Field::Username, username);
         let raised = raised.shown(Field::Peername, io.peer(conn));
         let raised = raised.shown(Field::Sockname, listener.map(|listener| &listener.bind));
-        // That of the session may be of the connection that has taken over.
+        // The session's version may be that of the connection that has taken over.
         let version = match connection.kind {
             Kind::Device { peer, .. } => peer.version,
             _ => session.peer().version,
@@ -198,7 +198,7 @@ fn of_message(raised: Raised, publish: &Publish<'_>) -> Raised {
     raised.properties(Field::PubProps, publish.properties).json(Field::ClientAttrs, "{}")
 }
 
-/// The event of a message that nobody wanted. `from`: who has published it, and when.
+/// The event of a message without a receiver. `from`: its publisher, and its time.
 #[cold]
 pub(super) fn unwanted(
     io: &Ring<'_>,
@@ -235,7 +235,7 @@ fn of_version(raised: Raised, version: Version) -> Raised {
     raised.text(Field::ProtoName, name).int(Field::ProtoVer, number)
 }
 
-/// Why a connection has ended, in EMQX's words where it has one.
+/// The reason why a connection has ended, in EMQX's words if there are any.
 fn reason(end: End) -> String {
     let word = match end {
         End::Left => "normal",

@@ -1,4 +1,4 @@
-//! The rules of a shard: what is evaluated for a message, the sinks that each rule feeds, and what became of its messages.
+//! The rules of a shard: the rules evaluated for a message, the sinks that each rule feeds, and the outcomes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,9 +35,9 @@ const LOOP: &str = "loop: it comes from eight rules already, one after the other
 /// All rules of a configuration, and the memory in which they are evaluated.
 #[derive(Debug)]
 pub(super) struct Rules {
-    /// By the rule's place in the configuration; `None`: a statement that does not compile, which no configuration has.
+    /// The plans, by the rule's index in the configuration. `None`: the statement does not compile, which no configuration has.
     pub(super) plans: Vec<Option<RulePlan>>,
-    /// How each sink that rules feed writes its rows of them, by the sink's place in the configuration.
+    /// The plan of each sink for rows that rules feed, by the sink's index in the configuration.
     pub(super) fed: Vec<Option<Plan>>,
     /// Whether some rule publishes messages.
     pub(super) republish: bool,
@@ -49,11 +49,11 @@ pub(super) struct Rules {
     pub(super) machine: Arc<Machine>,
     pub(super) console: Console,
     pub(super) guarantees: &'static dyn Guarantees,
-    /// Numbers of messages, and what `random` begins with.
+    /// The generator of message numbers, and of the seed of `random`.
     pub(super) random: fastrand::Rng,
-    /// Memory that the rows of one message may take, by cluster: more would hold up all others, or never find room.
+    /// The most memory that the rows of one message may take, by cluster: more would hold up all others, or never find room.
     pub(super) memory_max: Vec<usize>,
-    /// Bytes that they may take in the disk buffer.
+    /// The most bytes that these rows may take in the disk buffer.
     pub(super) spool_max: usize,
 }
 
@@ -61,7 +61,7 @@ pub(super) struct Rules {
 #[derive(Debug)]
 pub(super) struct RulePlan {
     pub(super) program: Arc<Program>,
-    /// Places of its sinks in the configuration; [`u16::MAX`]: one that is not there.
+    /// Indexes of its sinks in the configuration. [`u16::MAX`]: the sink does not exist.
     pub(super) sinks: SmallVec<[u16; 2]>,
     pub(super) republish: Vec<Republish>,
     pub(super) on_error: OnError,
@@ -80,7 +80,7 @@ pub(super) struct OfSource {
     pub(super) event: String,
 }
 
-/// What a rule has made of a message.
+/// The outcome of a rule for a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Passed(u32),
@@ -92,7 +92,7 @@ pub(super) enum Outcome {
 pub(super) type Outcomes = SmallVec<[(u16, Outcome, u32); 2]>;
 
 impl Rules {
-    /// The rules of a configuration; `None`: it has none. A rule that is not enabled, or was removed, has a place and matches nothing.
+    /// The rules of a configuration. `None`: it has none. A rule that is not enabled, or was removed, has an index and matches nothing.
     pub(super) fn of<'a>(
         config: &Config,
         members: impl Fn(usize) -> &'a Members,
@@ -187,7 +187,7 @@ fn of_source(config: &Config, source: &Source) -> Option<Arc<OfSource>> {
     (!rules.is_empty()).then(|| Arc::new(OfSource { rules, event: from_text(&source.name) }))
 }
 
-/// An address as rules see it: with its port and without.
+/// An address for rules, with its port and without.
 pub(super) struct Address {
     text: [u8; 64],
     host: usize,
@@ -217,7 +217,7 @@ impl Address {
 }
 
 impl Outlets {
-    /// What rules have made of a message that was not taken is not counted.
+    /// Drops the outcomes of rules for a message that was not taken.
     #[cold]
     pub(super) fn forget_outcomes(&mut self) {
         self.workspace.outcomes.clear();
@@ -228,7 +228,7 @@ impl Outlets {
         }
     }
 
-    /// Counts what rules have made of the last message, and reports failures.
+    /// Counts the outcomes of rules for the last message, and reports failures.
     #[cold]
     pub(super) fn count_rules(
         &mut self,

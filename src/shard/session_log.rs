@@ -1,5 +1,5 @@
-//! The logs of sessions in Kafka, on the shard that has their slots: they come with a letter once they are taken over, and their batches go out with the
-//! cluster's other requests. The process ends when one is another one's.
+//! The logs of sessions in Kafka, on the shard that has their slots. A letter brings them once they are taken over, and their batches go out with the
+//! cluster's other requests. The process ends when one of them is another process's.
 
 use std::collections::BTreeMap;
 
@@ -27,11 +27,11 @@ pub(crate) const DIRECTORY: u128 = 1;
 /// The log of a slot that this process has taken over, for its shard.
 #[derive(Debug)]
 pub struct TakenLog {
-    /// What its replica goes on from.
+    /// The state from which its replica continues.
     pub taken: Taken,
-    /// What Kafka has of it.
+    /// The log's bytes in Kafka.
     pub parts: Parts,
-    /// The slot: its partition.
+    /// The slot, which is also the partition.
     pub slot: u16,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct KafkaLogs {
     wire: Wire,
     /// Contents of logs that have opened, until the others have.
     pub(super) found: Vec<(u16, Restored)>,
-    /// Slots that are being given up, and until when they wait for what their sessions have to write down.
+    /// Slots being given up, with the time until which they wait for pending writes of their sessions.
     pub(super) leaving: BTreeMap<u16, Monotonic>,
 }
 
@@ -60,7 +60,7 @@ impl KafkaLogs {
 }
 
 impl Log {
-    /// Gives the client of a cluster the batches that are due, if the logs are there, and what the group of instances is asked.
+    /// Passes due batches to the client of a cluster, if the logs are there, and the requests to the group of instances.
     pub(super) fn ask(&mut self, cluster: usize, client: &mut Client, now: Monotonic) -> bool {
         let asks_group = self.instances.as_mut().is_some_and(|instances| instances.ask(cluster, client, now));
         let Some(logs) = self.kafka.as_mut().filter(|logs| logs.cluster == cluster) else { return asks_group };
@@ -70,7 +70,7 @@ impl Log {
         has_asked || asks_group
     }
 
-    /// When [`Log::ask`] has something to ask of a cluster.
+    /// The time at which [`Log::ask`] has a request to a cluster.
     pub(super) fn next_deadline(&self, cluster: usize) -> Monotonic {
         let of_logs = self.kafka.as_ref().filter(|logs| logs.cluster == cluster).map(|logs| logs.due());
         let of_group = self.instances.as_ref().map(|instances| instances.next_deadline(cluster));
@@ -79,7 +79,7 @@ impl Log {
 }
 
 impl Core {
-    /// Goes on with the logs of the slots that this shard has. What they hold is taken up when Kafka has the next group of each.
+    /// Continues with the logs of the slots that this shard has. Their contents are taken up when Kafka has the next group of each.
     pub(super) fn take_over(&mut self, io: &mut Ring<'_>, logs: Vec<TakenLog>) {
         let config = &self.broker.around.config;
         let Some(broker) = &config.broker else { return };
@@ -116,7 +116,7 @@ impl Core {
         self.flush_spool(io);
     }
 
-    /// Gives each log what its disk has done. `true`: there was something, and the logs may have more to write.
+    /// Passes the completions of each disk to its log. `true`: there were some, and the logs may have more to write.
     pub(super) fn complete_session_logs(&mut self, io: &mut Ring<'_>) -> bool {
         let (Some(logs), Kept::OfSlots(buffers)) = (&mut self.log.kafka, &mut self.broker.outlets.logs.kept) else {
             return false;
@@ -131,7 +131,7 @@ impl Core {
             }
         }
         if wakes {
-            // Batches may be sent, answers may be due, and the log may take what it has not taken.
+            // Batches may be sent, answers may be due, and the log may take records that had no room.
             self.broker.outlets.upstreams[cluster].busy = true;
             io.go_on();
         }
@@ -144,7 +144,7 @@ impl Core {
         has_done
     }
 
-    /// Sends the batches that are due, whatever else the cluster is sent.
+    /// Sends due batches, whatever else the cluster is sent.
     pub(super) fn send_session_logs(&mut self, io: &mut Ring<'_>) {
         let now = io.now();
         let Some(cluster) = self.log.kafka.as_ref().filter(|logs| logs.due() <= now).map(|logs| logs.cluster) else {
@@ -156,7 +156,7 @@ impl Core {
         self.set_cluster_timer(io, cluster);
     }
 
-    /// Gives the logs of sessions an event of a cluster's client. `true`: it was for them alone.
+    /// Passes an event of a cluster's client to the logs of sessions. `true`: the event was for them alone.
     pub(super) fn answers_session_logs(&mut self, io: &mut Ring<'_>, cluster: usize, event: &ClientEvent) -> bool {
         let now = io.now();
         let Some(logs) = self.log.kafka.as_mut().filter(|logs| logs.cluster == cluster) else { return false };
@@ -198,7 +198,7 @@ impl Core {
         is_over
     }
 
-    /// Looks for a log that is lost as Kafka has acknowledged nothing for 20 hours.
+    /// Checks for a log that is lost as Kafka has acknowledged nothing for 20 hours.
     pub(super) fn look_for_silence(&mut self, io: &mut Ring<'_>) {
         let lost = self.log.kafka.as_ref().and_then(|logs| {
             let mut lost = logs.disks.iter().filter_map(|(slot, disk)| Some((*slot, disk.replica.lost()?)));
@@ -209,10 +209,10 @@ impl Core {
         }
     }
 
-    /// A log is lost: its clients are told nothing more. If a group gives out slots another instance has it, or will; else the process ends.
+    /// Handles a lost log: its clients are sent nothing more. If a group assigns slots, another instance has it, or will; otherwise the process ends.
     fn lose_session_log(&mut self, io: &mut Ring<'_>, slot: u16, why: Lost) {
         let is_given_out = self.broker.around.slots.are_given_out();
-        // That another instance has it is what a thaw finds, and no error.
+        // A thawed process finds another instance in possession of the log, which is no error.
         let kind = if is_given_out && matches!(why, Lost::Fenced(_)) { Kind::SlotGone } else { Kind::SessionLogLost };
         let why = format!("{}: {why}", self.session_log_name(slot).unwrap_or_default());
         self.broker.teller.tell(kind, second(io.now()), |event| {
@@ -231,7 +231,7 @@ impl Core {
         io.stop();
     }
 
-    /// Topic and partition of a slot's log, for people. `None`: there is none in Kafka.
+    /// Topic and partition of a slot's log, for operators. `None`: there is none in Kafka.
     pub(super) fn session_log_name(&self, slot: u16) -> Option<String> {
         Some(name_of(self.broker.around.config.broker.as_ref()?, slot))
     }

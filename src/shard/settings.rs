@@ -14,7 +14,7 @@ use super::dead_letters::HEADERS_BYTES_MAX;
 use super::edge::Edge;
 use super::members::{Members, Role};
 
-/// The largest bad record that becomes a dead letter, unless `fetch_bytes` of its source is more: what Kafka takes by default. Bytes.
+/// The largest bad record that becomes a dead letter, unless `fetch_bytes` of its source is more: Kafka's default bound. Bytes.
 const BAD_RECORD_BYTES_MAX: usize = 1024 * 1024;
 
 /// The wire client of a cluster.
@@ -84,8 +84,8 @@ pub(super) fn member(config: &Config, role: Role) -> SinkSettings {
     }
 }
 
-/// The sink that writes the dead-letter topic of a source or bridge. Records wait for the topic and for Kafka; one that Kafka refuses for good is answered
-/// as such. `bytes_max`: of what becomes a letter.
+/// The sink that writes the dead-letter topic of a source or bridge. Records wait for the topic and for Kafka; a record that Kafka refuses for good is
+/// answered as such. `bytes_max`: that of the letters' contents.
 fn letters_sink(bytes_max: usize) -> SinkSettings {
     SinkSettings {
         acks: -1,
@@ -112,7 +112,7 @@ fn dead_letters_sink(of: &Sink) -> SinkSettings {
         // Rows that were refused end with their letters: nothing may drop these.
         expire_after: None,
         retries: None,
-        // Nor may they be dropped because an operator has yet to create the topic: they wait, whatever the sink's own rows do.
+        // Letters may not be dropped either because an operator has yet to create the topic: they wait, whatever the sink's own rows do.
         unknown_topic_timeout: None,
         // The letters are of rows that were sent before.
         paused: false,
@@ -166,27 +166,27 @@ fn sink(sink: &Sink, shards: usize) -> SinkSettings {
     }
 }
 
-/// How long rows wait for a topic that Kafka does not have: without a limit where all go to one topic, which an operator has yet to
-/// create, and where they were acknowledged and nothing but memory would remember them.
+/// The time for which rows wait for a topic that Kafka does not have. No limit if all go to one topic, which an operator has yet to create, and if they were
+/// acknowledged and only memory would remember them.
 fn unknown_topic_timeout(sink: &Sink) -> Option<std::time::Duration> {
     let is_told = matches!(sink.acknowledge, Acknowledge::Leader | Acknowledge::Replicated);
     let ends_well = sink.dead_letters.is_some() || is_told;
     (sink.topic.as_literal().is_none() && ends_well).then_some(sink.unknown_topic_timeout)
 }
 
-/// How many bytes each sink may hold of the disk buffer.
+/// The most bytes of the disk buffer that each sink may hold.
 fn share(spool: &Spool, rules: &dyn Rules) -> u64 {
     rules.share_of_sink(spool.sink_bytes_max, spool.segment_bytes * spool.segments_max)
 }
 
-/// Sets what can change of the disk buffer while it runs.
+/// Sets the settings of the disk buffer that can change while it runs.
 pub(super) fn set_spool(buffer: &mut buffer::Buffer, spool: &Spool, rules: &dyn Rules) {
     buffer.set_share(share(spool, rules), spool.share_is_computed);
     buffer.set_sync_interval(spool.sync_interval);
     buffer.drop_oldest_when_full(spool.when_full == WhenFull::DropOldest);
 }
 
-/// A sink as the disk buffer knows it.
+/// The terms of a sink for the disk buffer.
 pub(super) fn terms(of: &Sink, shards: usize) -> SinkTerms {
     let SinkSettings { keep, answered_on, .. } = sink(of, shards);
     SinkTerms { name: of.name.as_str().into(), keep, answered_on }
@@ -202,7 +202,7 @@ pub(super) fn buffer(config: &Config, shard: usize, rules: &dyn Rules, seed: u64
             shard: u32::try_from(shard).unwrap_or(u32::MAX),
             segment_bytes: spool.segment_bytes,
             segments_max: spool.segments_max,
-            // The real share is set after that: a sink that holds more when it is computed had the whole before.
+            // The computed share is set later: a sink that holds more by then had the whole before.
             sink_bytes_max: if spool.share_is_computed { spool.room() } else { share(&spool, rules) },
             data_dir_id: config.service.data_dir_id.map_or(0, |id| id.number()),
             seed,
@@ -216,7 +216,7 @@ pub(super) fn routes(config: &Config) -> impl Iterator<Item = (usize, &Sink)> {
     config.sinks.iter().enumerate().filter(|(_, sink)| sink.of_broker == Some(OfBroker::Route))
 }
 
-/// What a block of rows in a log has around a record, at most. Bytes.
+/// The most bytes around a record in a log's block of rows.
 const AROUND_RECORD: usize = 512;
 
 /// The producer of a slot, one of `slots`, for rows that its log has: its sinks are the routes, in their order. A record has to fit into a block of the log, an

@@ -1,4 +1,4 @@
-//! A sink as a shard uses it: its templates, where its producer is, and how large a row of it can get.
+//! A sink as a shard uses it: its templates, its producer, and the bound of its rows.
 
 use std::io::Write as _;
 
@@ -28,7 +28,7 @@ use super::outlets::Objection;
 const HEADER_LENGTHS_MAX: usize = 10;
 /// The longest Message Expiry Interval in digits.
 const EXPIRY_DIGITS: &[u8] = b"4294967295";
-/// How many property headers there are; each stands in a PUBLISH once at most.
+/// The number of property headers. Each is in a PUBLISH at most once.
 const PROPERTY_HEADERS_MAX: usize = 5;
 
 /// Values of [`HOPS`].
@@ -48,9 +48,9 @@ pub(super) struct Plan {
     pub(super) sink: SinkId,
     /// Whether a message is answered only when Kafka has it.
     pub(super) owes_answer: bool,
-    /// Whether a new process finds each of the sink's rows again, so that a row can stand for the packet id of a QoS 2 message. Rows that a
-    /// `hybrid` sink has written down are given up by the next process: a repeat has to go to it as a new message. So do rows beside `[broker]`:
-    /// sessions have a log of their own, and the spool may be another machine's.
+    /// Whether a new process finds each of the sink's rows again, so that a row can stand for the packet identifier of a QoS 2 message. Rows that a `hybrid`
+    /// sink has written down are given up by the next process: a repeat has to go to it as a new message. So are rows beside `[broker]`: sessions have a log
+    /// of their own, and the spool may be another machine's.
     pub(super) keeps_packet_ids: bool,
     /// The level that an answer waits for, as the histogram of answers names it.
     pub(super) level: Level,
@@ -61,7 +61,7 @@ pub(super) struct Plan {
     pub(super) topic: Template,
     pub(super) key: Option<Template>,
     value: Value,
-    /// The time of the sink's records, where it is not that of receipt.
+    /// The time of the sink's records, if it is not that of receipt.
     time: Option<Box<RecordTime>>,
     pub(super) headers: Vec<(String, Template)>,
     /// More headers, with names from the message.
@@ -75,7 +75,7 @@ pub(super) struct Plan {
     /// Whether a message of QoS 0 that finds no room goes to all other destinations, and not here.
     drops_qos0: bool,
     pub(super) on_refuse: OnRefuse,
-    /// Whether `[broker]` has made the sink, and what for.
+    /// Whether `[broker]` has created the sink, and its purpose.
     pub(super) of_broker: Option<OfBroker>,
     pub(super) dead: Option<DeadPlan>,
 }
@@ -84,7 +84,7 @@ pub(super) struct Plan {
 #[derive(Debug)]
 struct Value {
     template: Template,
-    /// In the place of the template: the message as a JSON object.
+    /// The envelope, instead of the template: the message as a JSON object.
     envelope: Option<Envelope>,
     /// Whether the value of an empty payload is null, whatever else is said.
     empty_is_null: bool,
@@ -133,12 +133,12 @@ impl Plan {
         }
     }
 
-    /// The same plan beside `[broker]`.
+    /// This plan beside `[broker]`.
     fn beside(self, broker: Option<&Broker>) -> Self {
         Self { keeps_packet_ids: self.keeps_packet_ids && broker.is_none(), ..self }
     }
 
-    /// The same plan for rows that rules feed.
+    /// This plan for rows that rules feed.
     pub(super) fn fed(self, sink: &Sink, fed: &Fed) -> Self {
         Self {
             topic: fed.topic.clone(),
@@ -151,12 +151,12 @@ impl Plan {
         }
     }
 
-    /// Whether rows that rules feed have the key that they have where none is configured: their own templates are over columns.
+    /// Whether rows that rules feed have the default key: their own templates are over columns.
     pub(super) fn has_default_key(&self) -> bool {
         self.key.as_ref().and_then(Template::as_single) == Some(&Variable::Topic)
     }
 
-    /// Whether the sink goes without a message of this QoS where it has no room for it.
+    /// Whether the sink goes without a message of this QoS if it has no room for it.
     pub(super) const fn goes_without(&self, qos: u8) -> bool {
         self.drops_qos0 && qos == 0
     }
@@ -170,7 +170,7 @@ impl Plan {
     /// The Kafka topic of these bytes, which the template has made of a message.
     ///
     /// # Errors
-    /// They are no text, or name a topic that devices must not reach.
+    /// The bytes are no text, or name a topic that devices must not reach.
     pub(super) fn topic_name<'a>(&self, made: &'a [u8]) -> Result<&'a str, Objection> {
         let invalid = Objection::Refusal(Refusal::TopicInvalid);
         if self.is_internal(made) { Err(invalid) } else { std::str::from_utf8(made).map_err(|_| invalid) }
@@ -179,7 +179,7 @@ impl Plan {
     /// An upper bound of the memory that this sink's row of a message takes, without rendering anything.
     ///
     /// # Errors
-    /// What the value or the time asks for and the message does not have, or what is in the place of headers.
+    /// The field that the value or the time uses and the message lacks, or the value found in the place of headers.
     #[inline]
     pub(super) fn row_bytes_max(&self, message: &Message<'_>) -> Result<usize, Absent> {
         if self.time.is_none() && self.is_bare(message) {
@@ -205,10 +205,10 @@ impl Plan {
         }
     }
 
-    /// The time of a message's record that the message gives; `None`: it is that of receipt.
+    /// The time of a message's record, given by the message. `None`: it is that of receipt.
     ///
     /// # Errors
-    /// What the time asks for and the message does not have.
+    /// The field that the time uses and the message lacks.
     #[inline]
     pub(super) fn time(&self, message: &Message<'_>) -> Result<Option<WallMs>, Absent> {
         self.time.as_ref().map_or(Ok(None), |time| self.time_of(time, message))
@@ -218,7 +218,7 @@ impl Plan {
     fn time_of(&self, time: &RecordTime, message: &Message<'_>) -> Result<Option<WallMs>, Absent> {
         match time.of(message) {
             Ok(ms) => Ok(Some(WallMs(ms))),
-            // A message that says that something is gone need not say when.
+            // A message that ends a value need not have a time.
             Err(_) if self.value.is_null(message) => Ok(None),
             Err(absent) => Err(absent),
         }
@@ -242,10 +242,10 @@ impl Plan {
         row_bytes_max(key, value, headers + from, 0)
     }
 
-    /// The memory of the row as it is, rendered for that: bounds of templates and of escaping are far above it.
+    /// The memory of the row, which is rendered for that: bounds of templates and of escaping are far above it.
     ///
     /// # Errors
-    /// As [`Plan::row_bytes_max`].
+    /// Like [`Plan::row_bytes_max`].
     pub(super) fn row_bytes(&self, message: &Message<'_>, scratch: &mut Vec<u8>) -> Result<usize, Absent> {
         scratch.clear();
         let key = self.key.as_ref().is_some_and(|key| key.render(message, scratch).is_ok());
@@ -258,7 +258,7 @@ impl Plan {
         Ok(row_bytes_max(key, value, headers.sum(), 0))
     }
 
-    /// Bytes of the headers that a message's properties become, and of properties that are left out for their name.
+    /// Bytes of the headers for a message's properties, and of properties that are left out for their name.
     fn device_headers_bytes(&self, message: &Message<'_>) -> usize {
         if message.properties.is_empty() {
             return 0;
@@ -286,16 +286,16 @@ impl Plan {
         !self.prefix.is_empty() || message.properties.iter().any(is_like_ours)
     }
 
-    /// The hash that decides a record's partition, where the message has the parts for it.
+    /// The hash that decides a record's partition, if the message has the parts for it.
     pub(super) fn hash(&self, message: &Message<'_>, key: Option<&[u8]>) -> Option<u32> {
         let hashed = if self.by_client { Some(message.client_id.as_bytes()) } else { key.filter(|_| self.by_key) };
         hashed.map(|bytes| murmur2(bytes).cast_unsigned())
     }
 
-    /// The record's value, lent where the message has it already, else made in `scratch`; `None` is Kafka's null.
+    /// The record's value, borrowed if the message has it, else rendered into `scratch`. `None` is Kafka's null.
     ///
     /// # Errors
-    /// What the value asks for and the message does not have.
+    /// The field that the value uses and the message lacks.
     pub(super) fn value<'a>(
         &'a self,
         message: &Message<'a>,
@@ -370,13 +370,13 @@ impl Plan {
         Ranges { configured, from, left_out, expiry, user }
     }
 
-    /// Whether a header of this name is one that the sink or Forebay writes. A client's is left out: consumers could not tell them apart,
+    /// Whether a header of this name is one that the sink or Forebay writes. A client's header of that name is left out: consumers could not tell them apart,
     /// and most take the last one.
     fn is_ours(&self, name: &[u8]) -> bool {
         name == RECEIVED_MS
             || self.headers.iter().any(|(ours, _)| ours.as_bytes() == name)
             || name == HOPS.as_bytes()
-            // What goes on to subscribers goes on to bridges, too.
+            // A property passed on to subscribers is passed on to bridges, too.
             || name == VIA.as_bytes() && self.of_broker.is_none()
             || PROPERTY_HEADERS.iter().any(|ours| ours.as_bytes() == name)
     }
@@ -429,8 +429,8 @@ pub(super) const fn header_bytes(name: usize, value: usize) -> usize {
     varint::len(name as i64) + name + varint::len(value as i64) + value
 }
 
-/// Whether a user property is named as Forebay's own headers are. Such a name gets [`USER_PREFIX`] in front, so that no client has named a
-/// header that begins with `mqtt-` and not with that.
+/// Whether a user property has a name like those of Forebay's own headers. Such a name gets [`USER_PREFIX`] in front, so that no client can name a header
+/// that begins with `mqtt-` and not with that prefix.
 fn is_like_ours(name: &str) -> bool {
     name.starts_with(OUR_PREFIX)
 }
@@ -463,7 +463,7 @@ pub(super) fn plans<'a>(config: &Config, members: impl Fn(usize) -> &'a Members)
     config.sinks.iter().enumerate().map(plan).collect()
 }
 
-/// How sinks write rows that rules feed, by their places in the configuration; `None`: no rule feeds the sink.
+/// The plans for rows that rules feed, by the sinks' indexes in the configuration. `None`: no rule feeds the sink.
 pub(super) fn fed_plans<'a>(config: &Config, members: impl Fn(usize) -> &'a Members) -> Vec<Option<Plan>> {
     let plan = |(index, sink): (usize, &Sink)| {
         let fed = sink.fed.as_deref()?;
@@ -476,17 +476,17 @@ pub(super) fn fed_plans<'a>(config: &Config, members: impl Fn(usize) -> &'a Memb
     config.sinks.iter().enumerate().map(plan).collect()
 }
 
-/// The places of the rendered headers in the scratch.
+/// The ranges of the rendered headers in the scratch.
 pub(super) struct Ranges {
-    /// Those in the order of the configuration; `None`: the message does not have what the header asks for.
+    /// Configured headers, in order. `None`: the message lacks a field that the header uses.
     configured: SmallVec<[Option<(usize, usize)>; 8]>,
-    /// Those of `headers_from`: where a name begins, where its value does, and where that ends.
+    /// Headers of `headers_from`: the offsets where a name begins, where its value does, and where that ends.
     from: SmallVec<[(usize, usize, usize); 4]>,
-    /// How many values of `headers_from` cannot be a header.
+    /// The number of values of `headers_from` that cannot be a header.
     pub(super) left_out: u64,
     /// The Message Expiry Interval in digits.
     expiry: (usize, usize),
-    /// Names of user properties with their prefix, in the order sent; `None`: left out. Empty where none has one.
+    /// Names of user properties with their prefix, in the order sent. `None`: left out. Empty if no property has one.
     user: SmallVec<[Option<(usize, usize)>; 8]>,
 }
 
@@ -528,7 +528,7 @@ mod tests {
         }
     }
 
-    /// The headers of a message's record; checks that the bound holds for it.
+    /// The headers of a message's record. Checks that the bound holds for it.
     fn headers(plan: &Plan, message: &Message<'_>) -> Vec<(String, String)> {
         let mut rendered = Vec::new();
         let ranges = plan.render_headers(message, &mut rendered);
@@ -583,12 +583,12 @@ mod tests {
         let message = message(sent.as_properties());
         let berlin = ("site", "berlin");
         let keys = "headers = { site = 'berlin' }";
-        // Finding W2: names that begin as ours do get a prefix, whether or not we write those.
+        // Finding W2: names that begin like Forebay's get a prefix, whether or not Forebay writes those.
         let ours = [("mqtt-user-mqtt-content-type", "x"), ("mqtt-user-mqtt-received-ms", "x")];
         let want = [berlin, ("unit", "x"), ours[0], ours[1], ("Site", "x"), ("", "x")];
         assert_eq!(headers(&plan(keys), &message), owned(&want));
         assert_eq!(headers(&plan(&format!("{keys}\nproperties = false")), &message), owned(&want));
-        // An operator's prefix does not make a name one of ours either.
+        // An operator's prefix does not make a name one of Forebay's either.
         let forged = "user_property_prefix = 'mqtt-content-'\nproperties = false";
         let mut sent = PropertyBuf::new();
         sent.extend(["type", "other"].map(|name| Property::UserProperty(name, "x")));

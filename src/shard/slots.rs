@@ -1,5 +1,5 @@
-//! The slots of a shard: what their logs hold is taken up, and what a turn writes down goes to them. Slots come and leave while others are served: their
-//! sessions come up, or go without an end, and clients of other slots notice nothing.
+//! The slots of a shard: the contents of their logs are taken up, and the writes of a turn go to them. Slots are acquired and released while others are
+//! served: their sessions are taken up, or dropped without an end, and clients of other slots are not affected.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -26,13 +26,13 @@ use super::spool::{Flushed, Log};
 use super::upstream::Upstream;
 use super::{Core, Ring, settings};
 
-/// How long a slot that is given up waits for what its sessions still have to write down: the log may have no room for it.
+/// The time for which a slot that is given up waits for pending writes of its sessions: the log may have no room for them.
 const WRITES_WITHIN: Duration = Duration::from_secs(2);
-/// How long it waits after that for Kafka to have what was written. Then it goes as with a process that dies: nothing of the rest was answered, and another
-/// instance may reach the log.
+/// The time for which the slot then waits for Kafka to acknowledge the writes. After it the slot ends as when a process dies: the rest was not answered, and
+/// another instance may reach the log.
 const SYNCED_WITHIN: Duration = Duration::from_secs(8);
 
-/// The logs of sessions in Kafka, and what each is written to.
+/// The logs of sessions in Kafka, each with its disk.
 fn in_kafka<'a>(broker: &'a mut Broker, log: &'a mut Log) -> impl Iterator<Item = (&'a mut Buffer, &'a mut KafkaDisk)> {
     let logs = match (&mut broker.outlets.logs.kept, &mut log.kafka) {
         (Kept::OfSlots(buffers), Some(logs)) => Some(buffers.values_mut().zip(logs.disks.values_mut())),
@@ -42,7 +42,7 @@ fn in_kafka<'a>(broker: &'a mut Broker, log: &'a mut Log) -> impl Iterator<Item 
 }
 
 impl Core {
-    /// Takes up what sessions keep in the logs of slots, once all of them are open. `false`: some are not.
+    /// Takes up session state in the logs of slots, once all of them are open. `false`: some are not.
     pub(super) fn take_up_slots(&mut self, io: &mut Ring<'_>) -> bool {
         let (now, index) = (io.now(), self.broker.index);
         let (Some(logs), Kept::OfSlots(buffers)) = (&mut self.log.kafka, &mut self.broker.outlets.logs.kept) else {
@@ -73,7 +73,7 @@ impl Core {
         true
     }
 
-    /// Sends what this turn has written down to the logs of slots. `None`: there are none.
+    /// Sends the writes of this turn to the logs of slots. `None`: there are none.
     pub(super) fn flush_slots(&mut self, io: &mut Ring<'_>) -> Option<Flushed> {
         let (now, wall, rules) = (io.now(), io.wall(), self.broker.around.rules);
         let mut all: Option<Flushed> = None;
@@ -92,7 +92,7 @@ impl Core {
         all
     }
 
-    /// Takes up the slots that have come while others are served, as far as their logs are open.
+    /// Takes up new slots while others are served, as far as their logs are open.
     pub(super) fn take_up_loaded(&mut self, io: &mut Ring<'_>) {
         let now = io.now();
         let (Some(logs), Kept::OfSlots(buffers)) = (&mut self.log.kafka, &mut self.broker.outlets.logs.kept) else {
@@ -139,8 +139,8 @@ impl Core {
         outlets.upstreams[broker.cluster].busy = true;
     }
 
-    /// Begins to give a slot up: its clients are disconnected, and what they and their sessions have said is written down. A slot that is not here is
-    /// given up at once.
+    /// Begins to give a slot up: its clients are disconnected, and the changes of their sessions are written down. A slot that is not here is given up at
+    /// once.
     pub(super) fn release_slot(&mut self, io: &mut Ring<'_>, slot: u16) {
         let until = io.now().after(WRITES_WITHIN);
         let Some(logs) = self.log.kafka.as_mut().filter(|logs| logs.disks.contains_key(&slot)) else {
@@ -166,7 +166,7 @@ impl Core {
         io.go_on();
     }
 
-    /// Gives up the slots that have been left by their clients, once all is durable.
+    /// Gives up the slots that their clients have left, once everything is durable.
     pub(super) fn go_on_releasing(&mut self, io: &mut Ring<'_>) {
         let now = io.now();
         let Some(logs) = self.log.kafka.as_ref().filter(|logs| !logs.leaving.is_empty()) else { return };
@@ -180,7 +180,7 @@ impl Core {
         let mut over: Vec<u16> = leaving.iter().filter(is_due).map(|(slot, _)| *slot).collect();
         let deadlines = leaving.iter().flat_map(|(_, until)| [*until, until.after(SYNCED_WITHIN)]);
         let next = deadlines.filter(|until| *until > now).min();
-        // How far the slot is comes last.
+        // The positions of the slot are written last.
         let is_late = |slot: &u16| leaving.iter().any(|(of, until)| of == slot && *until <= now);
         over.retain(|slot| {
             let is_over = is_late(slot) || !self.broker.write_last_positions(*slot);
@@ -246,7 +246,7 @@ impl Core {
             let copies = self.broker.sessions.let_go(key);
             self.broker.numbers.raise(M::CopiesMoved, copies);
         }
-        // What memory has given up goes on in the log, which may come back here: nothing of it is ended later.
+        // Records that memory has dropped continue in the log, which may return here: none of them is ended later.
         self.broker.write_ends(io.now());
         self.broker.keeping.given.leaves(slot);
         self.broker.members_gone(io.now());
@@ -273,7 +273,7 @@ impl Core {
         }
     }
 
-    /// Notes that this shard serves a slot no more, and who does.
+    /// Notes that this shard no longer serves a slot, and the slot's new owner.
     fn leave_slot(&self, slot: u16) {
         let around = &self.broker.around;
         let to = place_of(slot, &around.peers.table(), &around.peers);

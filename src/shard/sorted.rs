@@ -1,6 +1,6 @@
-//! Records beside rows that a process finds in its log: which are taken up, which are over, and which are lost, because they are damaged or
-//! because what they belong to is lost. The shard sorts them before it takes up anything, and so does everything that looks at a spool
-//! beforehand: `forebay check`, `forebay spool inspect`, a process with another number of shards.
+//! Records other than rows that a process finds in its log: which are taken up, which are over, and which are lost, because they are damaged or because the
+//! record they belong to is lost. The shard sorts them before it takes up anything, and so does every reader of a spool: `forebay check`, `forebay spool
+//! inspect`, a process with another number of shards.
 
 use std::collections::{HashMap, HashSet};
 
@@ -61,7 +61,7 @@ impl Sorted {
 }
 
 impl Sorter {
-    /// Adds a record, and where it stands, if that is known.
+    /// Adds a record, with its place, if that is known.
     pub(crate) fn add(&mut self, number: u64, found: Found<'_>, place: Option<(u64, u64)>) {
         let payload = match found {
             Ok(payload) => payload,
@@ -86,7 +86,7 @@ impl Sorter {
             }
         };
         match taken {
-            // These are counted when all are there.
+            // Waiting messages are counted when all records are there.
             Ok(RecordKind::Queued) => {}
             Ok(kind) => self.sorted.kept.add(kind, u64::from(self.sorted.takes_up(number))),
             Err(why) => {
@@ -117,7 +117,7 @@ impl Sorter {
     fn add_session(&mut self, number: u64, payload: &[u8]) -> Result<RecordKind, &'static str> {
         match session::client_id(payload) {
             Ok(_) => _ = self.sessions.insert(number),
-            // The session was to end with its connection; earlier versions wrote such sessions.
+            // The session ended with its connection; earlier versions wrote such sessions.
             Err(NotASession::Over) => _ = self.sorted.ends.insert(number, false),
             Err(NotASession::Format(_)) => return Err(UNKNOWN),
             Err(NotASession::Damaged) => return Err(SENSELESS),

@@ -1,4 +1,4 @@
-//! Tests of each kind of record: whole, damaged, cut off, of a kind that nobody knows.
+//! Tests of each kind of record: whole, damaged, cut off, of an unknown kind.
 
 use super::super::queues::ForShare;
 use super::*;
@@ -31,7 +31,7 @@ fn exchange(session: u64) -> Vec<u8> {
     [&[0x83, 0, 0][..], &session.to_be_bytes(), &[0, 7]].concat()
 }
 
-/// A session, and one record of each kind that is of it or of nobody.
+/// A session, and one record of each kind that belongs to it or to no session.
 fn records() -> Vec<Vec<u8>> {
     let share = ForShare::example("$share/g/t", None);
     vec![session("client", 9), retained(), message(&[(0, 3)]), queue(0, 2), share, exchange(0)]
@@ -65,7 +65,7 @@ fn whole_records_are_taken_up() {
     assert!(sorted.unread.is_empty() && sorted.ends().next().is_none());
 }
 
-/// Findings D1, L4 and L7: a record of any kind that makes no sense is lost, counted as what it was, and stops no other.
+/// Findings D1, L4 and L7: a malformed record of any kind is lost, counted as its kind, and stops no other.
 #[test]
 fn finding_l4_each_kind_of_record_cut_off_or_damaged_is_lost_alone() {
     for (at, kind) in KINDS.into_iter().enumerate() {

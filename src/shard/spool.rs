@@ -29,16 +29,16 @@ use super::session_log::KafkaLogs;
 use super::sorted::Sorter;
 use super::{Core, Ring, settings};
 
-/// How far a shard is with its logs.
+/// The progress of a shard in taking up its logs.
 #[derive(Default)]
 pub(super) struct Log {
-    /// Whether rows that the log holds are taken up: before that there is nothing but its disk.
+    /// Whether rows in the log are taken up: before that only its disk works.
     pub(super) is_taken_up: bool,
-    /// Whether what sessions keep is taken up.
+    /// Whether session state is taken up.
     pub(super) has_sessions: bool,
-    /// Whether the log has done something since its numbers were read.
+    /// Whether the log has changed since its numbers were read.
     pub(super) has_moved: bool,
-    /// With `[broker]`, what the logs of sessions are written to.
+    /// The disks of the logs of sessions, with `[broker]`.
     pub(super) kafka: Option<Box<KafkaLogs>>,
     /// On the first shard of an instance among others, its part in their group, which gives out the logs.
     pub(super) instances: Option<Box<Instances>>,
@@ -49,7 +49,7 @@ pub(super) fn on_disk<'a>(broker: &'a mut Broker, io: &'a mut Ring<'_>) -> Optio
     Some((broker.outlets.logs.on_disk_mut()?, Files(io.segments()?)))
 }
 
-/// What the end of a turn has left to do for a log.
+/// The work left for a log after the end of a turn.
 #[derive(Default)]
 pub(super) struct Flushed {
     /// Whether a group has begun.
@@ -60,7 +60,7 @@ pub(super) struct Flushed {
 }
 
 impl Flushed {
-    /// Sends a log's group to its disk, if none is under way. `None`: the disk refuses what it is asked, and is not asked again.
+    /// Sends a log's group to its disk, if none is in flight. `None`: the disk refuses requests, and is not asked again.
     pub(super) fn of(
         (buffer, disk): (&mut Buffer, &mut impl Disk),
         rules: &dyn Rules,
@@ -118,9 +118,9 @@ impl Core {
         Ok(())
     }
 
-    /// Takes up the contents of the logs, once they are durable for certain, and reports that the shard has started. Until then the
-    /// last group that was found might vanish with the power: no client is accepted, nothing goes to Kafka. With `[broker]` rows come first:
-    /// what the log of sessions has found is durable when Kafka has its next group.
+    /// Takes up the contents of the logs, once they are certainly durable, and reports that the shard has started. Until then the last group found might
+    /// vanish in a power failure: no client is accepted, nothing goes to Kafka. With `[broker]` rows come first: the contents of the log of sessions are
+    /// durable when Kafka has its next group.
     pub(super) fn take_up(&mut self, io: &mut Ring<'_>) {
         if !self.log.is_taken_up && !self.take_up_rows(io) || self.log.has_sessions {
             return;
@@ -136,7 +136,7 @@ impl Core {
         let _ = self.broker.around.notices.send(Notice::Started(self.broker.index));
     }
 
-    /// Takes up the rows of the spool, and what sessions keep there. `false`: that has to wait.
+    /// Takes up the rows of the spool, and session state there. `false`: that has to wait.
     fn take_up_rows(&mut self, io: &mut Ring<'_>) -> bool {
         let has_broker = self.broker.around.config.broker.is_some();
         if has_broker && self.log.kafka.is_none() {
@@ -162,7 +162,7 @@ impl Core {
         true
     }
 
-    /// Takes up what sessions keep in the spool. Returns the report with what is taken up and what is not.
+    /// Takes up session state in the spool. Returns the report on records taken up and not.
     fn take_up_spool(&mut self, found: &Restored, now: Monotonic) -> Report {
         let mut taken = Vec::new();
         let (report, by_number) = self.take_up_log(found, &mut taken, now);
@@ -171,7 +171,7 @@ impl Core {
         report
     }
 
-    /// Takes up what sessions keep in a log. Returns the report with what is taken up and what is not, and the sessions by their numbers.
+    /// Takes up session state in a log. Returns the report on records taken up and not, and the sessions by their numbers.
     pub(super) fn take_up_log(
         &mut self,
         found: &Restored,
@@ -192,7 +192,7 @@ impl Core {
         (report, by_number)
     }
 
-    /// Ends what sessions have kept in the spool before there was `[broker]`.
+    /// Ends session state in the spool from before there was `[broker]`.
     fn end_sessions_of_spool(&mut self, found: Restored) -> Report {
         let Restored { sessions, lost, report, .. } = found;
         if let Some(rows) = &mut self.broker.outlets.logs.rows {
@@ -241,7 +241,7 @@ impl Core {
         }
     }
 
-    /// Records a failure of the disk. One that goes on is an event every ten seconds, not at every attempt.
+    /// Records a failure of the disk. A lasting failure is an event every ten seconds, not at every attempt.
     fn tell_failed(&mut self, what: &'static str, error: &io::Error, now: Monotonic) {
         let told = &mut self.broker.outlets.full.failure_told;
         if told.is_some_and(|(before, at)| before == what && now.since(at) < FAILED_AGAIN) {
@@ -253,12 +253,12 @@ impl Core {
             .tell(Kind::SpoolFailed, second(now), |event| event.with(Field::Reason, format!("{what}: {error}")));
     }
 
-    /// Has every producer look: cuts may be sent, answers are due, rows may be read or taken.
+    /// Has every producer polled: cuts may be sent, answers are due, rows may be read or taken.
     pub(super) fn busy_clusters(&mut self) {
         self.broker.outlets.upstreams.iter_mut().for_each(|upstream| upstream.busy = true);
     }
 
-    /// Has the spool looked at again by the end of the turn.
+    /// Has the spool checked again by the end of the turn.
     pub(super) fn spool_time(&mut self) {
         self.timers.spool = None;
         self.busy_clusters();
@@ -274,7 +274,7 @@ impl Core {
         self.timers.note = None;
     }
 
-    /// Sends all that this turn has written down to the disk as one group, if none is under way.
+    /// Sends the writes of this turn to the disk as one group, if none is in flight.
     pub(super) fn flush_spool(&mut self, io: &mut Ring<'_>) {
         let (now, wall) = (io.now(), io.wall());
         self.broker.outlets.make_room(now);
@@ -324,7 +324,7 @@ impl Core {
         }
     }
 
-    /// Records damage that was found since the process began, when something was read back: an event for each segment, once a second.
+    /// Records damage that was found in this process when records were read back: an event for each segment, once a second.
     fn tell_unreadable(&mut self, second: u64) {
         let Some(buffer) = self.broker.outlets.logs.on_disk_mut() else { return };
         let found = buffer.take_unreadable();
@@ -401,7 +401,7 @@ impl Core {
         }
     }
 
-    /// `slot`: of the log; `None`: it is on this machine's disk.
+    /// Reports damage. `slot`: that of the log. `None`: the log is on this machine's disk.
     pub(super) fn tell_damaged(&mut self, report: &Report, slot: Option<u16>, io: &Ring<'_>) {
         for (kind, count) in report.lost.iter() {
             self.broker.numbers.raise(lost_metric(kind), count);
@@ -426,7 +426,7 @@ const fn lost_metric(kind: RecordKind) -> M {
     }
 }
 
-/// Adds to an event what is damaged in a folder of segments, and lost.
+/// Adds damage and losses in a folder of segments to an event.
 pub(crate) fn damaged(event: Event, report: &Report, folder: &Path) -> Event {
     let of = |kind| report.lost.of(kind);
     let file = match report.damage.first() {
@@ -440,7 +440,7 @@ pub(crate) fn damaged(event: Event, report: &Report, folder: &Path) -> Event {
     event.with(Field::Reason, report.to_string())
 }
 
-/// Why a shard's part of the spool is not taken up, and the cure. `why`: the system's reason, if it gives one.
+/// The reason why a shard's part of the spool is not taken up, and the remedy. `why`: the system's reason, if it gives one.
 pub(crate) fn refusal(folder: &Path, error: &RecoverError, why: &str) -> String {
     let (path, cure) = (segment_path(folder, error.segment()), error.cure());
     format!(
@@ -462,8 +462,8 @@ impl Core {
     }
 }
 
-/// How often a disk is looked at that refuses what it is asked.
+/// The interval at which a disk that refuses requests is checked.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
 
-/// How often a failure of the disk is reported again.
+/// The interval at which a failure of the disk is reported again.
 const FAILED_AGAIN: Duration = Duration::from_secs(10);

@@ -20,11 +20,11 @@ use super::connection::{AtDoor, Kind, Timer};
 use super::reservation::Wait;
 use super::{Core, Ring};
 
-/// Connections that have gone and may stand in the queues, beside twice as many as wait.
+/// The most closed connections in the queues beyond twice the number waiting.
 const GONE_MAX: usize = 64;
 
-/// Connections at the front of a queue that find no room, in one turn, before the rest is left for the next: the first may need more than
-/// there will be, and later ones may need less.
+/// The number of connections at the front of a queue that find no room in one turn before the rest is left for the next: the first may need more than there
+/// will be, and later ones less.
 const LOOKS_MAX: usize = 64;
 
 /// The thing that is full.
@@ -34,7 +34,7 @@ pub(super) enum Stall {
     Memory(Wait),
     /// The log of a slot, or the memory of its producer.
     Slot(u16),
-    /// The answers that one connection may be owed.
+    /// The answers that one connection may have pending.
     Answers,
     /// The quantum of one connection.
     Quantum,
@@ -51,7 +51,7 @@ pub(super) enum Stall {
 enum Line {
     /// The queue of connections that wait for answers of their own.
     Answers,
-    /// The queue of connections that go on in the next turn.
+    /// The queue of connections that continue in the next turn.
     Quantum,
     /// The queue of a cluster, and of the part of it that is full.
     Memory(usize, Full),
@@ -79,29 +79,29 @@ impl Stall {
     }
 }
 
-/// The queues, each in the order in which connections found no room; with the memory that each needs.
+/// The queues, each in the order in which connections found no room, with the memory that each needs.
 #[derive(Debug, Default)]
 pub(super) struct Stalls {
     lines: BTreeMap<Line, VecDeque<(ConnId, usize)>>,
-    /// Entries in all queues.
+    /// The number of entries in all queues.
     standing: usize,
-    /// Connections that are left unread. The queues may hold more: those that have gone stay in them for a while.
+    /// The number of connections left unread. The queues may hold more: closed ones stay in them for a while.
     waiting: usize,
     /// Connections of users that have used up their rate, by when they are read again.
     rates: BinaryHeap<Reverse<(Monotonic, u32, u32)>>,
-    /// [`super::outlets::Outlets::freed`] when those that wait for memory were last asked.
+    /// [`super::outlets::Outlets::freed`] when connections that wait for memory were last asked.
     asked_at: u64,
-    /// Whether the last look did not come to all of them: the turn was over.
+    /// Whether the last pass did not reach all of them, as the turn was over.
     left_off: bool,
 }
 
 impl Stalls {
-    /// Connections that are left unread now.
+    /// The number of connections left unread now.
     pub(super) fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// Has each waiting connection asked again in this turn: the thing that it waits for may not be there any more.
+    /// Has each waiting connection tried again in this turn, as what it waits for may no longer exist.
     pub(super) fn ask_all_again(&mut self) {
         let all: VecDeque<_> = std::mem::take(&mut self.lines).into_values().flatten().collect();
         if !all.is_empty() {
@@ -123,7 +123,7 @@ impl Stalls {
         }
     }
 
-    /// Whether a connection has just joined the end of a queue; then it goes back to its place.
+    /// Whether a connection has just joined the end of a queue. If so, it goes back to its place.
     fn put_back(&mut self, line: Line, conn: ConnId, at: usize) -> bool {
         let Some(queue) = self.lines.get_mut(&line) else { return false };
         match queue.pop_back_if(|(last, _)| *last == conn) {
@@ -137,7 +137,7 @@ impl Stalls {
 }
 
 impl Core {
-    /// Leaves a connection unread. One that is left unread already goes on when the thing that it waits for has room.
+    /// Leaves a connection unread. A connection that is unread already continues when its first wait is over.
     pub(super) fn stall(&mut self, io: &mut Ring<'_>, conn: ConnId, why: Stall) {
         if let Some(connection) = self.connections.get(conn).filter(|connection| !connection.stalled) {
             connection.stalled = true;
@@ -177,7 +177,7 @@ impl Core {
         self.wait_for_rate(io, conn, until);
     }
 
-    /// Whether a connection that waited for something else is above the rate of its user, too: it goes on waiting, for that.
+    /// Whether a connection that waited for something else exceeds the rate of its user, too, and goes on waiting for that.
     fn owes_rate(&mut self, io: &mut Ring<'_>, conn: ConnId) -> bool {
         let Some(connection) = self.connections.get(conn).filter(|connection| connection.stalled) else { return false };
         let Some(AtDoor::Bounded(share)) = connection.claim.as_deref() else { return false };

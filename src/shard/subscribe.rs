@@ -48,7 +48,7 @@ impl Core {
         let without_place = self.broker.without_place(key, subscribe, &mut outcomes);
         self.broker.write_down(key);
         if outcomes.iter().any(Result::is_ok) && self.broker.sessions.is_unwritten(key) {
-            // There was room a moment ago: less than that is rare. A subscription that is not on the disk is not answered.
+            // Room was found before, so this is rare. A subscription that is not on the disk is not answered.
             return self.violation(io, conn, key, Violation::SPOOL_FULL);
         }
         if let Some(share) = without_place {
@@ -90,7 +90,7 @@ impl Core {
             Some(Begun::Unsubscribe(had)) => had,
             _ => Vec::new(),
         };
-        // As it was asked for with its past, or without.
+        // The filters without a past, as subscribed with or without one.
         let filters = || unsubscribe.filters.iter().map(|(of, _)| topic::split_replay(of).map_or(of, |(_, of)| of));
         for filter in filters().skip(had.len()) {
             if !had.is_empty() && !io.spend(1) {

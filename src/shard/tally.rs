@@ -1,5 +1,5 @@
-//! How many connections there are at a listener and from an address, on all shards together: touched when a connection
-//! is accepted and when it ends, not when it moves.
+//! The number of connections at a listener and from an address, on all shards together: updated when a connection is accepted and when it ends, not when it
+//! moves.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -16,9 +16,9 @@ const STRIPES: usize = 64;
 
 /// The burst that a listener may accept at once, above its rate, as the time in which that many come at the rate.
 const BURST_NS: u64 = 100_000_000;
-/// How often an exceeded pace is reported.
+/// The interval at which an exceeded pace is reported.
 const TELL_EVERY: Duration = Duration::from_secs(60);
-/// How long failures of an address count, and how long it is not accepted then.
+/// The time for which failures of an address count, and for which it is then not accepted.
 pub(super) const FAILURES_IN: Duration = Duration::from_secs(60);
 /// Addresses with counted failures in each stripe, at most.
 const FAILURES_MAX: usize = 1_024;
@@ -33,13 +33,13 @@ fn stripe(address: Address) -> usize {
 pub struct Tally {
     listeners: Box<[AtomicU32]>,
     addresses: [Mutex<HashMap<Address, u32>>; STRIPES],
-    /// The pace of each listener with a rate, and when it was last reported that it was exceeded.
+    /// The pace of each listener with a rate, and the time at which its excess was last reported.
     paces: Box<[(Pace, AtomicU64)]>,
-    /// Failures to log in, and since when they are counted.
+    /// Failures to log in, and the time from which they are counted.
     failures: [Mutex<HashMap<Address, (u32, Monotonic)>>; STRIPES],
 }
 
-/// A connection beyond a listener's rate: when the next may come.
+/// A connection beyond a listener's rate, with the time at which the next is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Paced {
     pub(super) until: Monotonic,
@@ -78,7 +78,7 @@ impl Tally {
         }
     }
 
-    /// Counts one more connection of a listener that may accept `rate` a second, all shards together; `None`: the next may come at once.
+    /// Counts one more connection of a listener that may accept `rate` a second, all shards together. `None`: the next may be accepted at once.
     pub(super) fn pace(&self, listener: ListenerId, rate: u32, now: Monotonic) -> Option<Paced> {
         let (pace, told) = self.paces.get(usize::from(listener.0))?;
         let each = 1_000_000_000 / u64::from(rate.max(1));
@@ -187,7 +187,7 @@ mod tests {
         }
         assert!((500..=510).contains(&accepted), "{accepted} in 10 s at 50 a second");
         assert!(tally.pace(ListenerId(4), 50, now).is_none(), "each listener has its own");
-        // A tenth of a second's worth may come at once after a rest, no more.
+        // A tenth of a second's worth is accepted at once after a rest, no more.
         now = now.after(Duration::from_secs(3600));
         let at_once = (0..100).take_while(|_| tally.pace(listener, 50, now).is_none()).count();
         assert_eq!(at_once, 5);

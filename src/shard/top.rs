@@ -43,12 +43,12 @@ impl Sketches {
 pub(super) struct Top {
     /// Reads of clients.
     pub(super) reads: Sampler,
-    /// Publishes that nobody wants.
+    /// Publishes without a receiver.
     pub(super) unmatched: Sampler,
     topics: Sketches,
     clients: Sketches,
     topics_unmatched: Sketches,
-    /// Since when weights count in full, and for how long those count that were there before.
+    /// The time from which weights count in full, and the time for which earlier ones count.
     since: Monotonic,
     before: Duration,
     /// The memory for the name of a client.
@@ -56,7 +56,7 @@ pub(super) struct Top {
 }
 
 impl Top {
-    /// Notes a sample among the publishes that nobody wants.
+    /// Notes a sample among the publishes without a receiver.
     pub(super) fn nobody_wants(&mut self, topic: &str, bytes: usize, now: Monotonic) {
         self.halve(now);
         self.topics_unmatched.add(topic, (1, bytes as u64), self.unmatched.stands_for());
@@ -75,14 +75,14 @@ impl Top {
             self.before = (self.before + TOP_HALVED_EVERY) / 2;
             over -= TOP_HALVED_EVERY;
             if all.iter().all(|sketches| sketches.messages.is_empty()) {
-                // What is counted from now on is of now.
+                // Later samples count in full.
                 (self.before, over) = (Duration::ZERO, Duration::ZERO);
             }
         }
         self.since = Monotonic(now.0 - u64::try_from(over.as_nanos()).unwrap_or(0));
     }
 
-    /// What the control plane is told.
+    /// The lists for the control plane.
     pub(super) fn shown(&mut self, of: TopOf, by: TopBy, now: Monotonic) -> TopOnShard {
         self.halve(now);
         let (sketches, sampler) = match of {

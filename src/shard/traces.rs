@@ -1,6 +1,6 @@
-//! Traces: the packets of one client, or the messages of clients with topics that one filter matches. Without a trace a read costs one look at an
-//! empty list, and a publish nothing. With one, what was read is decoded once more after it was taken; what a client is sent is copied by the
-//! runtime, for its connection alone, and decoded in the next turn.
+//! Traces: the packets of one client, or the messages of clients with topics that one filter matches. Without a trace a read costs one check of an empty
+//! list, and a publish nothing. With one, packets read are decoded once more after they were taken; packets to a client are copied by the runtime, for its
+//! connection alone, and decoded in the next turn.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -26,10 +26,10 @@ use super::device::Source;
 use super::rule_hooks::Newcomer;
 use super::{Core, Ring};
 
-/// Connections of a traced client of which packets may still come: the present one, and some that have just ended.
+/// The most connections of a traced client with packets yet to come: the present one, and some that have just ended.
 const CONNECTIONS_MAX: usize = 4;
 
-/// One trace, as this shard has it.
+/// This shard's part of a trace.
 struct Trace {
     of: TraceOf,
     until: Monotonic,
@@ -37,7 +37,7 @@ struct Trace {
     connections: SmallVec<[(ConnId, Version); CONNECTIONS_MAX]>,
     waiting: VecDeque<TracedPacket>,
     bytes: usize,
-    /// Packets that were left out since they were last taken.
+    /// The number of packets left out since they were last taken.
     lost: u64,
 }
 
@@ -68,9 +68,9 @@ impl Trace {
 #[derive(Default)]
 pub(super) struct Traces {
     all: Vec<Trace>,
-    /// The turn, and how many packets were noted in it.
+    /// The turn, and the number of packets noted in it.
     turn: (Monotonic, usize),
-    /// Packets that were left out, of all traces there were.
+    /// The number of packets left out, of all traces ever.
     lost: u64,
 }
 
@@ -81,7 +81,7 @@ impl std::fmt::Debug for Traces {
 }
 
 impl Traces {
-    /// Whether there is one.
+    /// Whether there is a trace.
     #[inline]
     pub(super) fn is_any(&self) -> bool {
         !self.all.is_empty()
@@ -120,7 +120,7 @@ impl Traces {
     }
 }
 
-/// What a packet of a trace takes.
+/// The memory of a trace's packet, in bytes.
 fn packet_bytes(packet: &TracedPacket) -> usize {
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let content = packet.content.as_ref().map_or(0, |content| content.payload.len() + content.properties.len());
@@ -129,7 +129,7 @@ fn packet_bytes(packet: &TracedPacket) -> usize {
 }
 
 impl Core {
-    /// Begins a trace. False: its filter is no topic filter, or there are as many traces as may be.
+    /// Begins a trace. False: its filter is no topic filter, or there are too many traces.
     pub(super) fn begin_trace(&mut self, io: &mut Ring<'_>, of: TraceOf) -> bool {
         if self.connections.traces.all.len() >= TRACES_MAX || of.filter.as_ref().is_some_and(|text| !valid_filter(text))
         {
@@ -166,7 +166,7 @@ impl Core {
         true
     }
 
-    /// Notes a CONNECT, and from now on what its connection is sent.
+    /// Notes a CONNECT, and from now on the packets to its connection.
     #[cold]
     pub(super) fn trace_connect(&mut self, io: &mut Ring<'_>, conn: ConnId, of: Newcomer<'_>) {
         self.take_traced(io);
@@ -187,7 +187,7 @@ impl Core {
         traces.note(now, &packet, |trace| trace.is_of(client));
     }
 
-    /// Notes packets that were read of a client, and taken.
+    /// Notes packets of a client that were read and taken.
     #[cold]
     pub(super) fn trace(&mut self, io: &mut Ring<'_>, from: Source, mut packets: &[u8]) {
         self.take_traced(io);
@@ -222,7 +222,7 @@ impl Core {
         }
     }
 
-    /// The same, where the packet after the `used` bytes has ended the connection.
+    /// Notes packets of a client, if the packet after the `used` bytes has ended the connection.
     #[cold]
     pub(super) fn trace_to_the_end(&mut self, io: &mut Ring<'_>, from: Source, bytes: &[u8], used: usize) {
         let last = match frame::next(&bytes[used..], u32::MAX) {
@@ -232,7 +232,7 @@ impl Core {
         self.trace(io, from, &bytes[..used + last]);
     }
 
-    /// Notes what traced connections were sent at the end of earlier turns.
+    /// Notes the packets sent to traced connections at the end of earlier turns.
     #[cold]
     pub(super) fn take_traced(&mut self, io: &mut Ring<'_>) {
         let (now, traces) = (io.now(), &mut self.connections.traces);
@@ -257,7 +257,7 @@ impl Core {
     }
 }
 
-/// A packet of which nothing is said yet.
+/// A packet without details yet.
 fn empty((at, to_client): (WallMs, bool), client: ClientKey<'_>, packet: &'static str) -> TracedPacket {
     TracedPacket {
         at_ms: at.0,
@@ -281,7 +281,7 @@ fn cut(mut text: String) -> String {
     text
 }
 
-/// What a CONNECT says, but for its password and data of AUTH.
+/// The contents of a CONNECT, without its password and data of AUTH.
 fn connect(of: &Newcomer<'_>, username: Option<&str>) -> String {
     let connect = of.connect;
     let mut text = format!("MQTT {}", connect.version.as_str());

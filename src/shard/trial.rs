@@ -24,9 +24,9 @@ use super::sinks::Plan;
 pub struct Trial {
     /// Whether the sink takes the topic.
     pub matches: bool,
-    /// The rule that the record comes of; `None`: it is made of the message itself.
+    /// The rule that makes the record. `None`: it is made of the message itself.
     pub rule: Option<String>,
-    /// The reason why the sink would refuse the message, where it would.
+    /// The reason why the sink would refuse the message, if it would.
     pub refused: Option<String>,
     /// Kafka topic.
     pub topic: Option<String>,
@@ -114,7 +114,7 @@ pub struct Published {
 }
 
 impl<'c> RuleSinks<'c> {
-    /// Those of a rule of a configuration.
+    /// The sinks of a configured rule.
     #[must_use]
     pub fn of(config: &'c Config, rule: &'c Rule) -> Self {
         let named = |name: &String| config.sinks.iter().find(|sink| sink.name == *name && !sink.is_removed);
@@ -128,7 +128,7 @@ impl<'c> RuleSinks<'c> {
         self.sinks.iter().map(|(sink, _)| *sink)
     }
 
-    /// What the rule publishes, in its order.
+    /// The messages that the rule publishes, in its order.
     #[must_use]
     pub const fn republish(&self) -> &'c [Republish] {
         self.republish
@@ -137,7 +137,7 @@ impl<'c> RuleSinks<'c> {
     /// The messages that the rule would publish for an output of this message.
     ///
     /// # Errors
-    /// One cannot be made: the rule fails for the message.
+    /// A message cannot be made: the rule fails for the original message.
     pub fn published(&self, output: &Output<'_>, message: &MessageContext<'_>) -> Result<Vec<Published>, Failure> {
         let row = Row::new(output);
         let of = MessageContext { output: Some(&row), ..*message };
@@ -203,7 +203,7 @@ fn record(sink: &Sink, plan: &Plan, message: &MessageContext<'_>) -> Trial {
     let is_null = |value: &&[u8]| message.output.is_some() && sink.empty_is_null && value.is_empty();
     let value = value.flatten().filter(|value| !is_null(value)).map(<[u8]>::to_vec);
     let key = plan.key.as_ref().and_then(|key| key.value(message, &mut scratch).ok().map(<[u8]>::to_vec));
-    // What a rule makes has no bound before it is made.
+    // The row of a rule has no bound before it is made.
     let bytes = match message.output {
         Some(_) => plan.row_bytes(message, &mut Vec::new()),
         None => plan.row_bytes_max(message),

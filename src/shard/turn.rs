@@ -271,7 +271,7 @@ impl Shard for Core {
         self.set_session_timer(io);
         self.go_on_draining(io);
         if self.broker.delivery.remembered().has_settled() {
-            // Records are over by what was done since the sources had their turn.
+            // Records have ended since the sources had their turn.
             io.go_on();
         }
         if self.broker.has_events() || self.bridges.has_answers() {
@@ -297,7 +297,7 @@ impl Shard for Core {
     }
 }
 
-/// Whether the other end is one that we have connected to.
+/// Whether the other end is one that Forebay has connected to.
 const fn is_outgoing(kind: Kind) -> bool {
     match kind {
         Kind::Link { .. } | Kind::Relay(_) => true,
@@ -315,15 +315,15 @@ impl Core {
         }
     }
 
-    /// Reports why the shard cannot start, and ends it.
+    /// Reports the reason why the shard cannot start, and ends it.
     pub(super) fn cannot_start(&mut self, io: &mut Ring<'_>, why: String) {
         let _ = self.broker.around.notices.send(Notice::Failed { shard: self.broker.index, why });
         io.stop_accepting();
         io.stop();
     }
 
-    /// Sends wills and rows to Kafka, results to sessions, answers to devices. An answer that a device has no word for ends its connection,
-    /// and that may leave another will.
+    /// Sends wills and rows to Kafka, results to sessions, answers to devices. An answer that a device's protocol cannot express ends its connection, which
+    /// may leave another will.
     pub(super) fn outward(&mut self, io: &mut Ring<'_>) {
         loop {
             let are_all_published = self.broker.publish_wills(io);
@@ -377,10 +377,10 @@ impl Core {
         }
     }
 
-    /// Sets the one timer by which all sessions expire and all wills fall due.
+    /// Sets the single timer for all session expiries and due wills.
     fn set_session_timer(&mut self, io: &mut Ring<'_>) {
         if !self.broker.queues.have_all_told() {
-            // Wills that the previous process has left stay with their sessions until then.
+            // Wills left by the previous process stay with their sessions until then.
             return;
         }
         if let Some(at) = self.broker.sessions.next_expiry() {

@@ -1,7 +1,7 @@
-//! One Kafka cluster as a shard holds it: a producer, a wire client, and the carrier of its links.
+//! A Kafka cluster as a shard holds it: a producer, a wire client, and the carrier of its links.
 //!
-//! The producer and the client know nothing of each other. Here rows become requests, requests become bytes on links,
-//! answers become results, and results become answers to devices.
+//! The producer and the client are independent of each other. Here rows become requests, requests become bytes on links, answers become results, and results
+//! become answers to devices.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -32,7 +32,7 @@ use super::owner::Owner;
 use super::slot_rows::Answered;
 use super::{Core, Ring, settings};
 
-/// How often it is looked whether the group of instances has been heard again.
+/// The interval at which contact with the group of instances is checked.
 const LOOK_IF_HEARD: Duration = Duration::from_millis(25);
 
 /// A cluster on this shard.
@@ -45,14 +45,14 @@ pub(super) struct Upstream {
     pub(super) members: Members,
     requests: Vec<ProduceRequest>,
     effects: Vec<Effect>,
-    /// Requests without an answer, and when they were handed over: oldest first.
+    /// Requests without an answer, with the times at which they were handed over, oldest first.
     begun: VecDeque<(u64, Monotonic)>,
     sent: u64,
-    /// The state as reported to people: whether no attempt to connect has failed since the last connection.
+    /// The reported state: whether no attempt to connect has failed since the last connection.
     reachable: bool,
-    /// The state as the producer knows it: whether a connection stands.
+    /// The producer's state: whether a connection stands.
     connected: bool,
-    /// When the last broker was lost.
+    /// The time at which the last broker was lost.
     pub(super) away_since: Option<Monotonic>,
     timer: Option<(Monotonic, TimerId)>,
     /// Whether the upstream is being saved, and sends nothing more.
@@ -135,7 +135,7 @@ impl Upstream {
         self.client.take_effects(&mut self.effects);
     }
 
-    /// Takes out a request that has come to its end. Returns when it began.
+    /// Removes a completed request. Returns the time at which it began.
     fn ended(&mut self, id: u64) -> Option<Monotonic> {
         // The request is mostly the first; there are few.
         let place = self.begun.iter().position(|(begun, _)| *begun == id)?;
@@ -161,9 +161,9 @@ impl Upstream {
             ClientEvent::Metadata(topics) => self.producer.on_metadata(topics, now),
             ClientEvent::ProducerId { token, id, epoch } => self.producer.on_producer_id(*token, *id, *epoch),
             ClientEvent::Asked { token, says } => self.producer.on_asked(*token, *says, now),
-            // Sources take these.
+            // Sources take these events.
             ClientEvent::Fetch { .. } | ClientEvent::Member(_) => {}
-            // These are for people; the producer sees no more of it than that no connection stands.
+            // These events are for operators. The producer only sees that no connection stands.
             ClientEvent::BrokerUnreachable(_) | ClientEvent::Outward(_) => {}
         }
     }
@@ -174,7 +174,7 @@ impl Upstream {
         wanted.map(|(sink, ..)| self.producer.stats(sink).buffered_rows).sum()
     }
 
-    /// Rows that belong in the log and are not there, as it has not taken them.
+    /// The number of rows that belong in the log and are not there, as it has not taken them.
     pub(super) fn unwritten_rows(&self, saved: bool) -> u64 {
         self.outliving(saved).map(|sink| self.producer.unwritten_rows(sink)).sum()
     }
@@ -184,8 +184,7 @@ impl Upstream {
         outliving.map(|(sink, ..)| sink)
     }
 
-    /// Whether it would help to wait for rows that the next process finds: Kafka is there, and still sent some of them (`sending`), or has
-    /// some to answer.
+    /// Whether waiting helps rows that the next process finds: Kafka is reachable, and is still sent some of them (`sending`), or has some to answer.
     pub(super) fn goes_on(&self, sending: bool) -> bool {
         self.client.is_connected()
             && (sending || self.producer.requests_in_flight() > 0)
@@ -199,8 +198,7 @@ impl Upstream {
         self.producer.save(log)
     }
 
-    /// Ends these rows, which were dropped to make room. `owed`: the publishers of the previous process that wait for answers to some of
-    /// them.
+    /// Ends these rows, which were dropped to make room. `owed`: the publishers of the previous process with answers pending for some of them.
     pub(super) fn dropped(&mut self, rows: &RowSet, owed: OwedRows<'_>) {
         self.producer.dropped(rows, owed);
         self.busy |= !rows.is_empty();
@@ -214,7 +212,7 @@ impl Upstream {
         self.busy = true;
     }
 
-    /// Goes on with a cluster that is in the configuration again.
+    /// Resumes a cluster that is in the configuration again.
     pub(super) fn resume(&mut self, now: Monotonic) {
         if std::mem::take(&mut self.retired) {
             self.client.start(now);
@@ -232,7 +230,7 @@ impl Upstream {
 }
 
 impl Core {
-    /// Does everything that a cluster has to do after this turn's events.
+    /// Does the work of a cluster after this turn's events.
     pub(super) fn pump(&mut self, io: &mut Ring<'_>, cluster: usize) {
         let upstream = &mut self.broker.outlets.upstreams[cluster];
         if !std::mem::take(&mut upstream.busy) || upstream.saving || upstream.retired {
@@ -290,14 +288,14 @@ impl Core {
         self.read_stats(cluster, now);
     }
 
-    /// Carries out what a cluster's client wants now.
+    /// Carries out the effects that a cluster's client requests now.
     pub(super) fn carry_effects(&mut self, io: &mut Ring<'_>, cluster: usize) {
         let mut effects = Vec::new();
         self.broker.outlets.upstreams[cluster].client.take_effects(&mut effects);
         effects.into_iter().for_each(|effect| self.effect(io, cluster, effect));
     }
 
-    /// Closes the connections of a cluster that is not in the configuration any more, once its rows have gone.
+    /// Closes the connections of a cluster that is no longer in the configuration, once its rows have gone.
     fn retire_if_removed(&mut self, io: &mut Ring<'_>, cluster: usize) {
         let of = &self.broker.around.config.clusters[cluster];
         let upstream = &mut self.broker.outlets.upstreams[cluster];
@@ -369,7 +367,7 @@ impl Core {
         upstream.client.on_closed(link, &why, io.now());
     }
 
-    /// Gives the results of batches to the sessions that published their messages.
+    /// Passes the results of batches to the sessions that published their messages.
     fn settle(&mut self, cluster: usize, now: Monotonic) {
         let (mut bad_records, mut refused) = (Vec::new(), Vec::new());
         let (sessions, touched, letters) =
@@ -397,7 +395,7 @@ impl Core {
                 }
                 Owner::Letters => return,
             };
-            // A session that has ended is owed nothing.
+            // A session that has ended gets no answers.
             if let Some(session) = sessions.get_mut(key) {
                 let reason = match outcome {
                     Outcome::Delivered => Reason::Success,
@@ -422,7 +420,7 @@ impl Core {
         }
     }
 
-    /// Whether rows for a cluster wait until the group of instances is heard.
+    /// Whether rows for a cluster wait for contact with the group of instances.
     fn holds_rows(&self, io: &Ring<'_>, cluster: usize) -> bool {
         self.is_silent(io) && self.broker.around.config.is_of_broker(cluster)
     }
@@ -449,7 +447,7 @@ impl Core {
         }
     }
 
-    /// Reads the numbers of the sinks that have news: a turn costs what happens in it, however many sinks there are.
+    /// Reads the numbers of the sinks with changes: a turn costs as much as its events, however many sinks there are.
     fn read_sinks(&mut self, cluster: usize, now: Monotonic) {
         let mut changed = SmallVec::<[usize; 8]>::new();
         let Upstream { producer, members, .. } = &mut self.broker.outlets.upstreams[cluster];
@@ -552,7 +550,7 @@ impl Core {
     }
 }
 
-/// The receipt for a publisher: where its row is in Kafka.
+/// The receipt for a publisher: its row's place in Kafka.
 fn receipt(members: &Members, at: Landed<'_>) -> Option<Receipt> {
     let sink = u16::try_from(members.index_of(at.sink)?).ok()?;
     Some(Receipt { sink, topic: Rc::clone(at.topic), partition: at.partition, offset: at.offset })

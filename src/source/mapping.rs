@@ -1,5 +1,5 @@
-//! A record as an MQTT message, by the templates of its source. Nothing is published that MQTT cannot say: a record without a valid topic,
-//! QoS or retain flag, and one that is too large, has a [`Reason`].
+//! A record as an MQTT message, by the templates of its source. Only valid MQTT is published: a record without a valid topic, QoS or retain flag, or one that
+//! is too large, has a [`Reason`].
 
 use std::fmt;
 
@@ -16,21 +16,21 @@ use crate::runtime::seam::WallMs;
 
 /// Bytes of a buffer that are kept from one record to the next.
 const KEPT_BYTES_MAX: usize = 1 << 20;
-/// The most bytes of a PUBLISH beside topic, properties and payload: its first byte, its lengths, and the packet identifier.
+/// The most bytes of a PUBLISH besides topic, properties and payload: its first byte, its lengths, and the packet identifier.
 const PUBLISH_OVERHEAD: usize = 1 + 4 + 2 + 2 + 4;
 
-/// Why a record is no message. Each is counted under its label.
+/// The reason why a record is no message. Each is counted under its label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
     /// The source does not read the record's topic.
     Unmapped,
-    /// The record does not have what the MQTT topic is made of.
+    /// The record lacks a field that the MQTT topic is made of.
     TopicAbsent,
-    /// What was made is no MQTT topic: it is empty, too long, no UTF-8, has a wildcard or U+0000 in it, or begins with `$` of the record's own.
+    /// The result is no MQTT topic: it is empty, too long, no UTF-8, has a wildcard or U+0000 in it, or begins with a `$` from the record.
     TopicInvalid,
-    /// What was made is no QoS.
+    /// The result is no QoS.
     QosInvalid,
-    /// What was made is no retain flag.
+    /// The result is no retain flag.
     RetainInvalid,
     /// The message is larger than `packet_bytes_max`.
     TooLarge,
@@ -38,7 +38,7 @@ pub enum Reason {
     Headers,
     /// The message of the record has expired.
     Expired,
-    /// The record has been made of a record too often: see [`RECORD_HOPS_MAX`].
+    /// The record has gone round too often: see [`RECORD_HOPS_MAX`].
     Loop,
 }
 
@@ -72,7 +72,7 @@ impl Reason {
         }
     }
 
-    /// Whether `on_bad_record` decides about it. What has expired is no fault: it is settled, as MQTT asks for.
+    /// Whether `on_bad_record` decides about it. Expiry is no fault: an expired record is settled, as MQTT asks for.
     #[must_use]
     pub const fn is_bad(self) -> bool {
         !matches!(self, Self::Expired)
@@ -101,7 +101,7 @@ impl fmt::Display for Reason {
 pub struct Message<'a> {
     /// A valid topic name.
     pub topic: &'a str,
-    /// The payload. It is the record's value itself where the template is `${value}`, so that it can be shared and not copied.
+    /// The payload. With the template `${value}` it is the record's value itself, so that it can be shared and not copied.
     pub payload: &'a [u8],
     /// The QoS.
     pub qos: QoS,
@@ -109,13 +109,13 @@ pub struct Message<'a> {
     pub retain: bool,
     /// MQTT 5 properties, those that a PUBLISH may have.
     pub properties: Properties<'a>,
-    /// How often it has been a record before: a row that a sink makes of it carries one more.
+    /// The number of times that the message has been a record: a row that a sink makes of it carries one more.
     pub hops: u8,
-    /// Headers that MQTT cannot say: their name is no text, or name or value is longer than 65,535 bytes.
+    /// The number of headers that MQTT cannot represent: the name is no text, or name or value is longer than 65,535 bytes.
     pub left_out: u32,
 }
 
-/// Memory for what has to be made. One for each shard is enough.
+/// Buffers for generated values. One for each shard is enough.
 #[derive(Debug, Default)]
 pub struct Scratch {
     topic: Vec<u8>,
@@ -130,12 +130,12 @@ pub struct Scratch {
 pub struct Mapping {
     /// Kafka topics, in order, each with the template of its MQTT topic, if it has one.
     routes: Box<[(Box<str>, Option<RecordTemplate>)]>,
-    /// How rules name the source: the topic of records that are no messages.
+    /// The name of the source in rules: the topic of records that are no messages.
     from: Box<str>,
     payload: RecordTemplate,
-    /// Whether the payload asks for the value, or a part of it.
+    /// Whether the payload uses the value, or a part of it.
     reads_value: bool,
-    /// Whether all of the value is in the payload.
+    /// Whether the whole value is in the payload.
     has_value: bool,
     key: Encoding,
     value: Encoding,
@@ -144,7 +144,7 @@ pub struct Mapping {
     pub(super) user_properties: Box<[(Box<str>, RecordTemplate)]>,
     /// Whether headers become properties.
     pub(super) has_properties: bool,
-    /// Headers that say what the message is, and are no properties of it.
+    /// Headers that determine the message, and are not properties of it.
     pub(super) taken: Box<[Box<str>]>,
     /// Whether its messages may become records again.
     feeds_kafka: bool,
@@ -203,7 +203,8 @@ impl Mapping {
         }
     }
 
-    /// The message of a record; without an MQTT topic one for rules alone. `now` is for the Message Expiry Interval, which counts from the record's timestamp.
+    /// The message of a record. Without an MQTT topic it is one for rules alone. `now` is for the Message Expiry Interval, which counts from the record's
+    /// timestamp.
     ///
     /// # Errors
     /// The first reason for which the record is no message.
@@ -281,7 +282,7 @@ impl Mapping {
         }
     }
 
-    /// The payload, in which what the record does not have is empty. A record without a value has none of it.
+    /// The payload. Fields that the record lacks are empty in it; a record without a value has an empty one.
     fn payload_of<'a>(
         &'a self,
         record: &Record<'a>,
@@ -304,7 +305,7 @@ impl Mapping {
 }
 
 impl Scratch {
-    /// Empties the buffers, and gives back those that a large record has made large.
+    /// Empties the buffers, and releases those that a large record has grown.
     fn forget(&mut self) {
         for buffer in [&mut self.topic, &mut self.payload, &mut self.text, &mut self.encoded] {
             buffer.clear();
@@ -316,7 +317,7 @@ impl Scratch {
         self.properties.clear();
     }
 
-    /// What a template makes; `None`: the record does not have what it asks for.
+    /// The result of a template. `None`: the record lacks a field that it uses.
     pub(super) fn made(&mut self, template: &RecordTemplate, of: &Encoded<'_>) -> Option<&[u8]> {
         self.text.clear();
         template.render(of, &mut self.text).ok()?;
@@ -349,7 +350,7 @@ fn names<'a>(fields: impl Iterator<Item = &'a Field>) -> Box<[Box<str>]> {
 }
 
 fn topic_of<'a>(template: &'a RecordTemplate, of: &Encoded<'_>, made: &'a mut Vec<u8>) -> Result<&'a str, Reason> {
-    // The configuration has checked it.
+    // The configuration has checked the template.
     if let Some(topic) = template.as_literal() {
         return Ok(topic);
     }

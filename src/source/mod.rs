@@ -1,4 +1,4 @@
-//! Sources: what becomes of a record of Kafka on its way to MQTT.
+//! Sources: the conversion of Kafka records to MQTT messages.
 
 mod mapping;
 mod properties;

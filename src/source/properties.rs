@@ -1,5 +1,5 @@
-//! A record's headers as MQTT 5 properties: those that Forebay's sinks write become what they were, all others user properties. What is no
-//! text in MQTT's sense is in base64, and the name of its property begins with `mqtt-bin-`.
+//! A record's headers as MQTT 5 properties. Headers that Forebay's sinks write become the original properties again, all others user properties. A value that
+//! is no text in MQTT's sense is in base64, and the name of its property begins with `mqtt-bin-`.
 
 use std::io::Write as _;
 use std::str::FromStr;
@@ -24,13 +24,13 @@ const HOPS: &[u8] = names::HOPS.as_bytes();
 /// The prefix of a user property with a value in base64.
 const BINARY_PREFIX: &str = "mqtt-bin-";
 
-/// How often the record's message has been a record before.
+/// The number of times that the record's message has been a record before.
 pub(super) fn hops(record: &Record<'_>) -> u8 {
-    // What is no number was not written by a sink: it counts as the most there can be.
+    // A value that is no number was not written by a sink: it counts as the highest.
     record.header(HOPS).map_or(0, |value| number(value).unwrap_or(u8::MAX))
 }
 
-/// Pushes all properties of a record's message; returns how many headers MQTT cannot say. `is_value`: the payload is the record's value.
+/// Pushes all properties of a record's message. Returns the number of headers that MQTT cannot represent. `is_value`: the payload is the record's value.
 ///
 /// # Errors
 /// [`Reason::Expired`].
@@ -63,7 +63,7 @@ pub(super) fn write(
             && !std::mem::replace(&mut seen[place], true)
         {
             let property = match property {
-                // They are true of the value, and not of what else the payload is made of.
+                // These properties describe the value, and not a payload made of other parts.
                 Property::ContentType(_) | Property::PayloadFormatIndicator(_) if !is_value => continue,
                 Property::MessageExpiryInterval(s) => Property::MessageExpiryInterval(left(s, of.record, now)?),
                 other => other,
@@ -79,7 +79,7 @@ pub(super) fn write(
             continue;
         }
         let name = plain(name);
-        // One of the source's own has this name.
+        // A user property of the source has this name.
         if !mapping.user_properties.iter().any(|(own, _)| **own == *name) {
             left_out += u32::from(!push_user(name, value, encoded, properties));
         }
@@ -87,7 +87,7 @@ pub(super) fn write(
     Ok(left_out)
 }
 
-/// The property that a sink has written as this header, and its number among them. `None`: no sink has.
+/// The property that a sink has written as this header, and its number among them. `None`: no sink has written it.
 fn property<'a>(name: &[u8], value: &'a [u8]) -> Option<(usize, Property<'a>)> {
     Some(match name {
         CONTENT_TYPE => (0, Property::ContentType(text_of(value)?)),
@@ -99,36 +99,36 @@ fn property<'a>(name: &[u8], value: &'a [u8]) -> Option<(usize, Property<'a>)> {
     })
 }
 
-/// What is left of a Message Expiry Interval, which counts from the time of receipt [MQTT-3.3.2-6]: seconds, rounded up.
+/// The rest of a Message Expiry Interval, which counts from the time of receipt [MQTT-3.3.2-6]: seconds, rounded up.
 fn left(seconds: u32, record: &Record<'_>, now: WallMs) -> Result<u32, Reason> {
     let since = record.header(RECEIVED_MS).and_then(number::<i64>).unwrap_or(record.timestamp);
     // A record without a time, or with one that is ahead of this clock, has no age.
     let age_ms = if since < 0 { 0 } else { now.0.saturating_sub(since).max(0) };
     let left_ms = i64::from(seconds) * 1_000 - age_ms;
-    // A message that was to expire at once does so only when time has passed.
+    // A message that expires at once does so only when time has passed.
     if left_ms < 0 || (left_ms == 0 && age_ms > 0) {
         return Err(Reason::Expired);
     }
     Ok(u32::try_from((left_ms + 999) / 1_000).unwrap_or(seconds))
 }
 
-/// Pushes a user property. `false`: MQTT cannot say it.
+/// Pushes a user property. `false`: MQTT cannot represent it.
 fn push_user(name: &str, value: &[u8], encoded: &mut Vec<u8>, properties: &mut PropertyBuf) -> bool {
     if let Some(value) = text_of(value) {
         return properties.push(Property::UserProperty(name, value));
     }
     encoded.clear();
-    // A Vec takes whatever it is given: this cannot fail.
+    // Writing to a Vec cannot fail.
     let _ = write!(encoded, "{BINARY_PREFIX}{name}");
     let (start, end) = (encoded.len(), encoded.len() + value.len().div_ceil(3) * 4);
     encoded.resize(end, 0);
-    // The room is what the encoding takes.
+    // The buffer has exactly the length of the encoding.
     let len = BASE64.encode_slice(value, &mut encoded[start..]).unwrap_or_default();
     let text = std::str::from_utf8(&encoded[..start + len]).unwrap_or_default();
     properties.push(Property::UserProperty(&text[..start], &text[start..]))
 }
 
-/// The name that a user property had before a sink put a prefix in front: it does that for names that begin like Forebay's own headers.
+/// The name that a user property had before a sink put a prefix in front, as it does for names that begin like Forebay's own headers.
 fn plain(name: &str) -> &str {
     name.strip_prefix(USER_PREFIX).filter(|rest| rest.starts_with(OUR_PREFIX)).unwrap_or(name)
 }

@@ -14,7 +14,7 @@ use crate::runtime::seam::WallMs;
 /// The time of EMQX's example.
 const NOW: i64 = 1_679_665_968_238;
 
-/// A record that owns what it says.
+/// A record that owns its data.
 #[derive(Clone, Debug)]
 struct Owned {
     topic: &'static str,
@@ -39,7 +39,7 @@ impl Owned {
         self
     }
 
-    /// What it becomes, with what a test looks at.
+    /// Passes the record's message to `look`.
     fn through<R>(&self, mapping: &Mapping, look: impl FnOnce(Result<Message<'_>, Reason>) -> R) -> R {
         let headers = self.headers.iter().map(|(name, value)| (&name[..], &value[..]));
         let row = Row { key: None, value: None, headers, timestamp: WallMs(0) };
@@ -70,7 +70,7 @@ impl Owned {
         self.through(mapping, |message| message.err())
     }
 
-    /// Its properties in words, and how many headers were left out.
+    /// The record's properties in words, and the number of headers left out.
     fn properties(&self, mapping: &Mapping) -> (Vec<String>, u32) {
         self.through(mapping, |message| {
             let message = message.expect("a message");
@@ -144,7 +144,7 @@ fn e69_encodings_of_key_and_value() {
     assert_eq!(record.payload(&mapping("value_encoding = 'base64'\npayload = '${value}'")), "dmFsdWU=");
 }
 
-/// What is no text is in base64 in the object even so, and says it.
+/// A value that is no text is in base64 in the object all the same, with a field that names the encoding.
 #[test]
 fn bytes_that_are_no_text_say_so_in_the_object() {
     let mut record = line("").key(b"\xff").header("t", "x").header("b", b"\xfe");
@@ -184,7 +184,7 @@ fn e71_fields_and_e75_dot_notation() {
     assert_eq!(untimed.payload(&mapping("payload = '${ts} ${ts_type}'")), "-1 undefined");
 }
 
-/// Row E76: what a record does not have is an empty string in a payload.
+/// Row E76: a field that a record lacks is an empty string in a payload.
 #[test]
 fn e76_absent_values_are_empty_strings() {
     let record = line("{}");
@@ -264,7 +264,7 @@ fn qos_and_retain_of_the_record() {
 #[test]
 fn what_is_too_large_or_has_too_many_headers() {
     let raw = mapping("payload = '${value}'");
-    // 1 MiB, less what a PUBLISH has beside the topic `t/1`.
+    // 1 MiB, less the bytes of a PUBLISH besides the topic `t/1`.
     let most = (1 << 20) - 13 - 3;
     assert_eq!(line(&"x".repeat(most)).reason(&raw), None);
     assert_eq!(line(&"x".repeat(most + 1)).reason(&raw), Some(Reason::TooLarge));
@@ -277,7 +277,7 @@ fn what_is_too_large_or_has_too_many_headers() {
     assert_eq!(many(257).reason(&raw), Some(Reason::Headers));
 }
 
-/// What sinks write becomes what it was; all else user properties.
+/// Headers of sinks become the original properties; all others become user properties.
 #[test]
 fn headers_become_properties() {
     let raw = mapping("payload = '${value}'");
@@ -302,7 +302,7 @@ fn headers_become_properties() {
     ];
     assert_eq!(record.properties(&raw), (want.map(str::to_owned).to_vec(), 0));
     assert_eq!(record.properties(&mapping("properties = false")), (vec![], 0));
-    // What is true of the value is not true of an object that has the value in it.
+    // Properties of the value do not apply to an object that contains it.
     let whole = record.properties(&mapping("")).0;
     assert_eq!(whole, [&want[..1], &want[3..]].concat());
 }
@@ -398,7 +398,7 @@ fn reasons_have_labels_and_words_of_their_own() {
     assert_eq!((labels.len(), words.len()), (Reason::ALL.len(), Reason::ALL.len()));
 }
 
-/// The value itself is lent where it is the payload.
+/// The payload borrows the value if it is exactly that.
 #[test]
 fn a_payload_that_is_the_value_is_not_copied() {
     let record = line("value");
@@ -442,7 +442,7 @@ fn record() -> impl Strategy<Value = Owned> {
 }
 
 proptest! {
-    /// Whatever a record has in it, its message can be said in MQTT 5, and is read back as it is; or there is a reason.
+    /// The message of any record can be encoded in MQTT 5, and is read back unchanged; or there is a reason.
     #[test]
     fn any_record_is_a_valid_message_or_has_a_reason(record in record(), keys in prop::sample::select(vec![
         "", "payload = '${value}'", "mqtt_topic = 'a/${key}'\npayload = '${value.a}${headers.h}'",
@@ -463,7 +463,7 @@ proptest! {
         })?;
     }
 
-    /// The object says the record, and is JSON whatever is in it.
+    /// The object represents the record, and is JSON for any contents.
     #[test]
     fn the_object_says_the_record(record in record()) {
         let Ok(payload) = record.through(&mapping("properties = false"), |message| message.map(|of| of.payload.to_vec())) else {

@@ -5,7 +5,7 @@ use crate::kafka::model::{Dirty, Identities, Producers, Sent, clean, stored};
 use crate::record::BatchHeader;
 use crate::runtime::seam::Monotonic;
 
-/// A batch as it lies in the log, and when the cleaner was here first.
+/// A batch in the log, and the time at which the cleaner first passed it.
 type Stored = (Vec<u8>, Option<i64>);
 
 /// The partition, and the transactional id's state.

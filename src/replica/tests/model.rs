@@ -1,5 +1,5 @@
-//! Owners of one log, that come, serve, freeze, thaw and die, over a model of its partition. An acknowledgement that an owner gave its clients holds for each
-//! owner after it. Items have versions; each append is a version of an item, and knows the one that it replaces.
+//! Owners of one log that begin, serve, freeze, thaw and die, over a model of its partition. An acknowledgement that an owner gave its clients holds for each
+//! later owner. Items have versions. Each append is a version of an item, and knows the one that it replaces.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -12,20 +12,20 @@ use crate::runtime::seam::Monotonic;
 
 const ITEMS: u32 = 6;
 
-/// What is done wrongly.
+/// The fault of a wrong body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wrong {
     /// The log is read before its earlier owner is fenced, and not again.
     ReadBefore,
-    /// Clients are told when the batch is sent.
+    /// Clients are answered when the batch is sent.
     ToldAtSend,
     /// Another producer id is taken for the one that fences.
     NotClosed,
-    /// A segment is freed before what stays of it is written elsewhere.
+    /// A segment is freed before its remaining items are written elsewhere.
     FreedFirst,
-    /// The offset of a batch is not looked at.
+    /// The offset of a batch is not checked.
     OffsetNotLookedAt,
-    /// Nothing is written while nothing happens.
+    /// An idle owner writes no beat.
     NoBeat,
     /// A clock that stands still while the process is frozen.
     FrozenClock,
@@ -40,14 +40,14 @@ enum Phase {
 struct Owner {
     phase: Phase,
     frozen_at: Option<Monotonic>,
-    /// How long it was frozen.
+    /// The time for which the owner was frozen.
     stood: Duration,
-    /// Batches sent from now on must not be taken for acknowledged: what was acknowledged before is gone.
+    /// The number from which batches must not count as acknowledged: earlier acknowledged ones are gone.
     doomed_from: Option<u64>,
     acknowledged: i64,
 }
 
-/// A batch on its way.
+/// A batch in flight.
 struct Wire {
     owner: usize,
     id: u64,
@@ -69,7 +69,7 @@ pub(super) struct World {
     parents: BTreeMap<u64, u64>,
     next_version: u64,
     last_loaded: Option<(u32, Loaded)>,
-    /// Counts: syncs told, logs taken over, logs lost.
+    /// Counts of syncs reported, logs taken over, logs lost.
     pub(super) told: u64,
     pub(super) taken: u64,
     pub(super) lost: u64,
@@ -101,7 +101,7 @@ impl World {
     }
 
     pub(super) fn run(&mut self, steps: usize) -> Checked {
-        // What a wrong body needs in order to be found happens more often.
+        // The event that exposes a wrong body happens more often.
         let cuts = if self.wrong == Some(Wrong::OffsetNotLookedAt) { 960 } else { 927 };
         let long = if matches!(self.wrong, Some(Wrong::NoBeat | Wrong::FrozenClock)) { 980 } else { 997 };
         for _ in 0..steps {
@@ -165,7 +165,7 @@ impl World {
         }
     }
 
-    /// The coordinator forgets the transactional id after seven days: nobody takes the log over meanwhile.
+    /// The coordinator forgets the transactional ID after seven days: no process takes the log over meanwhile.
     fn forget(&mut self) {
         for owner in &mut self.owners {
             if matches!(owner.phase, Phase::Taking(..)) {
@@ -185,7 +185,7 @@ impl World {
                 _ => {}
             }
         }
-        // Kafka has lost what it had acknowledged: nothing is promised any more, and what was under way may be told.
+        // Kafka has lost acknowledged records: nothing is promised any more, and syncs in progress may be reported.
         for wire in &mut self.wires {
             wire.answer = wire.answer.filter(|(_, offset)| *offset < end);
         }
@@ -194,7 +194,7 @@ impl World {
         self.last_loaded = None;
     }
 
-    /// Time passes in which everybody who runs does what is due.
+    /// Lets time pass in which every running owner does the work that is due.
     fn pass(&mut self, seconds: std::ops::Range<u64>) -> Checked {
         let time = Duration::from_secs(self.random.u64(seconds));
         let end = self.now.after(time);
@@ -228,7 +228,7 @@ impl World {
         self.take(at)
     }
 
-    /// A step of a taking over.
+    /// Does a step of a take-over.
     fn take(&mut self, at: usize) -> Checked {
         let Phase::Taking(taking, _) = &mut self.owners[at].phase else { return Ok(()) };
         let failed = match taking.step() {
@@ -240,7 +240,7 @@ impl World {
             Step::Write(bytes) => {
                 let is_fence = taking.is_fence();
                 if self.random.u8(0..20) == 0 {
-                    // It dies, and its request may come late.
+                    // The owner dies, and its request may arrive late.
                     self.wires.push(Wire { owner: usize::MAX, id: 0, bytes: Rc::new(bytes), answer: None });
                     true
                 } else if self.wrong == Some(Wrong::ReadBefore) && is_fence {
@@ -274,7 +274,7 @@ impl World {
         self.taken += 1;
         // The later term owns the log, whichever of two take-overs is done first.
         let order = taken.term as u32;
-        // One that was replaced before it was done is told so with its first batch.
+        // An owner that was replaced before it was done learns that with its first batch.
         let is_last = self.last_loaded.as_ref().is_none_or(|(last, _)| *last < order);
         if is_last {
             self.look_at(&loaded)?;
@@ -297,7 +297,7 @@ impl World {
         Ok(())
     }
 
-    /// All that clients were told is there, and nothing that is over.
+    /// Checks that everything acknowledged to clients is there, and nothing that is over.
     fn look_at(&self, loaded: &Loaded) -> Checked {
         for (item, versions) in &self.promised {
             for version in versions {
@@ -399,7 +399,7 @@ impl World {
         let at = self.random.usize(..self.wires.len());
         match self.random.u8(0..20) {
             0 => {
-                // The connection is lost: nobody hears of an answer, and the request may come late.
+                // The connection is lost: the answer is lost, and the request may arrive late.
                 let Wire { owner, id, bytes, answer } = self.wires.swap_remove(at);
                 if answer.is_none() && self.random.bool() {
                     self.wires.push(Wire { owner: usize::MAX, id, bytes, answer });
@@ -458,7 +458,7 @@ impl World {
         }
     }
 
-    /// Clients are told.
+    /// Answers clients.
     fn tell(&mut self, at: usize) -> Checked {
         let doomed_from = self.owners[at].doomed_from;
         let Phase::Serving(serving) = &mut self.owners[at].phase else { return Ok(()) };

@@ -42,14 +42,14 @@ impl Store for Memory {
     }
 }
 
-/// What a directory says: the last version of each item with its segment, and the segments with their makers.
+/// The contents of a directory: the last version of each item with its segment, and the segments with their makers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Loaded {
     pub(super) items: BTreeMap<u32, (u64, u64)>,
     pub(super) makers: BTreeMap<u64, u32>,
 }
 
-/// A sync under way: its token, the versions that it covers, and the segments freed before it.
+/// A sync in progress: its token, the versions that it covers, and the segments freed before it.
 type Sync = (u64, Vec<(u32, u64)>, Vec<(u64, u32)>);
 
 /// An owner that serves.
@@ -117,7 +117,7 @@ impl Loaded {
                 let number = |at: usize| u32::from_be_bytes(head[at..at + 4].try_into().unwrap_or_default());
                 let (item, version) = (number(0), u64::from(number(4)) << 32 | u64::from(number(8)));
                 let Some(padding) = after.get(..number(12) as usize) else { break };
-                // The rest of a record that was split may be missing: nobody was told of it.
+                // The rest of a split record may be missing: it was never reported.
                 if padding.iter().any(|byte| *byte != b'x') {
                     break;
                 }

@@ -22,7 +22,7 @@ fn names() -> Names {
     Names { topic: "t".to_owned(), topic_id: 7, partition: 3, instance: "a".to_owned() }
 }
 
-/// Takes a partition over, all in one go.
+/// Takes a partition over in one go.
 fn taken_into(kafka: &mut Partition, memory: &Memory) -> Result<Taken, TakeOverError> {
     let mut taking = TakeOver::new(names(), memory.clone(), 0);
     loop {
@@ -47,7 +47,7 @@ fn taken(kafka: &mut Partition) -> (Replica, Memory) {
     (Replica::new(taken, 1), memory)
 }
 
-/// Sends all that is due, and returns what came of it.
+/// Sends everything that is due, and returns the outcomes.
 fn settle(replica: &mut Replica, kafka: &mut Partition, now: Monotonic) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     while let Some(Batch { id, bytes, .. }) = replica.next_batch(now) {
@@ -96,7 +96,7 @@ fn a_group_of_any_size_is_synced_when_its_last_batch_is_acknowledged_and_comes_b
     assert_eq!(memory.files.borrow()[&4], [&b"head"[..], &large].concat());
     assert_eq!(memory.note.borrow().as_deref(), Some(&b"note"[..]));
     assert_eq!((next.numbers().term, next.held()), (2, (1, 4)));
-    // The one before it has lost the log, and says nothing more.
+    // The earlier owner has lost the log, and reports nothing more.
     replica.append(4, 9_000_000, b"more");
     replica.sync(9);
     assert_eq!(settle(&mut replica, &mut kafka, NOW), [Outcome::Lost(Lost::Fenced(47))]);
@@ -111,7 +111,7 @@ fn a_batch_without_a_good_answer_is_sent_again_as_it_was() {
     replica.append(1, 0, b"x");
     replica.sync(1);
     let first = replica.next_batch(NOW).expect("a batch");
-    // It is in the log, and the answer is lost. Later records must not be in the batch that is sent again.
+    // The batch is in the log, and its answer is lost. Later records must not be in the batch that is sent again.
     kafka.append(&first.bytes, NOW);
     replica.write_note(b"later");
     let Outcome::Retry(at) = replica.answered(first.id, Answer::None, NOW) else { panic!("sent again") };
@@ -146,7 +146,7 @@ fn a_log_that_was_cut_is_lost() {
         assert_eq!(lost(Answer::Produced { error, base_offset: -1 }), Outcome::Lost(Lost::Cut(error)));
     }
     assert_eq!(lost(Answer::Produced { error: 90, base_offset: -1 }), Outcome::Lost(Lost::Fenced(90)));
-    // The fence stood at 0, the term at 1.
+    // The fence was at offset 0, the term at 1.
     let before = Outcome::Lost(Lost::Before { base_offset: 1, acknowledged: 1 });
     assert_eq!(lost(Answer::Produced { error: 0, base_offset: 1 }), before);
     assert_eq!(lost(Answer::Produced { error: 0, base_offset: 2 }), Outcome::Nothing);
@@ -162,14 +162,14 @@ fn something_is_written_each_minute_and_silence_ends_the_ownership() {
     assert!(replica.next_batch(NOW.after(Duration::from_secs(59))).is_none());
     assert_eq!(settle(&mut replica, &mut kafka, due), [Outcome::Nothing]);
     assert_eq!(kafka.end, end + 1);
-    // A batch without an answer for a day: it may have been replaced, and Kafka does not know any more.
+    // After a day without an answer the owner may have been replaced, and Kafka may not know it any more.
     let batch = replica.next_batch(due.after(Duration::from_secs(60))).expect("a beat");
     let late = due.after(Duration::from_secs(21 * 3600));
     replica.answered(batch.id, Answer::None, late);
     assert!(replica.next_batch(late.after(Duration::from_secs(5))).is_none());
     assert_eq!(replica.lost(), Some(Lost::Silent));
 
-    // A process that was frozen hears of a batch that it had sent before.
+    // A frozen process receives the answer of a batch that it had sent before.
     let (mut replica, _) = taken(&mut kafka);
     replica.append(1, 0, b"x");
     replica.sync(1);
@@ -196,7 +196,7 @@ fn a_freed_segment_is_gone_and_half_of_one_too() {
     assert_eq!(memory.files.borrow().keys().copied().collect::<Vec<_>>(), [2]);
     assert_eq!(replica.held().1, 2);
 
-    // Only the first tombstone got there.
+    // Only the first tombstone arrived.
     let mut kafka = Partition::default();
     let (mut replica, _) = taken(&mut kafka);
     replica.append(1, 0, b"head");
@@ -278,7 +278,7 @@ fn another_producer_id_is_closed_before_its_successor_reads() {
     first.sync(1);
     assert_eq!(settle(&mut first, &mut kafka, NOW), [Outcome::Lost(Lost::Fenced(47))]);
     assert_eq!(second.numbers().term, 2);
-    // It is closed once: the next owner has nothing to close.
+    // The producer ID is closed once: the next owner has nothing to close.
     let end = kafka.end;
     taken(&mut kafka);
     assert_eq!(kafka.end, end + 2, "a fence and a term");
@@ -296,7 +296,7 @@ fn a_service_that_does_not_fence_is_refused() {
             }
             Step::Write(bytes) => {
                 let (error, offset) = kafka.append(&bytes, NOW);
-                // It takes everything.
+                // The service takes everything.
                 let error = if error == 47 { 0 } else { error };
                 if let Err(refused) = taking.written(error, offset) {
                     break refused;
@@ -363,7 +363,7 @@ fn a_leader_has_one_request_with_the_batches_of_all_its_logs() {
         .collect();
     assert_eq!(shown, [(5, vec![1, 3]), (6, vec![2])]);
     assert!(requests.iter().all(|request| request.id & REQUEST != 0 && request.acks == -1));
-    // Records that come meanwhile go with the next request.
+    // Records appended meanwhile go with the next request.
     logs[1].append(1, 1, b"y");
     logs[2].append(1, 1, b"y");
     assert!(wire.requests(logs.iter_mut(), NOW).is_empty());
@@ -372,7 +372,7 @@ fn a_leader_has_one_request_with_the_batches_of_all_its_logs() {
     let result = |partition, error| ProduceResult { topic: Rc::from("t"), partition, error, base_offset: 9 };
     let produced = |id, results| ClientEvent::Produced { id, results, throttle_ms: 0 };
     assert!(wire.answers(&produced(5, vec![])).is_none(), "a producer's");
-    // One log's batch has an answer, that of the other is sent again.
+    // One log's batch has an answer, the other log's is sent again.
     let answers = wire.answers(&produced(requests[0].id, vec![result(1, 0)])).expect("its own");
     let outcomes: Vec<Outcome> = answers
         .into_iter()

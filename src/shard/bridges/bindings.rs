@@ -1,7 +1,7 @@
 //! Bridges that are bindings: messages of applications for the remote, and messages of the remote for the application.
 //!
-//! What an application publishes waits here until the remote can be sent it, and is a copy of the session from then on: what has not been sent
-//! can be withdrawn, and what has been sent is answered by PUBACK, PUBREC, or the time that is over.
+//! An application's message waits here until the remote can be sent it, and is a copy of the session from then on. Unsent messages can be withdrawn; sent
+//! ones are answered by PUBACK, PUBREC, or the time-out.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -25,26 +25,26 @@ use super::messages::Became;
 use super::told::tell;
 use super::wanted;
 
-/// What a message counts for beside its bytes.
+/// The bytes that a call counts for besides its message.
 const CALL_BYTES: usize = 256;
-/// What a call with a message counts for.
+/// The bytes that a call with a message counts for.
 fn call_bytes(publish: &Publish<'_>) -> usize {
     publish.topic.len() + publish.payload.len() + CALL_BYTES
 }
 
-/// The name of the `out` of what applications publish.
+/// The name of the `out` for messages of applications.
 const CREATE: &str = "create";
 
-/// What a binding has beyond a bridge.
+/// State of a binding that other bridges do not have.
 #[derive(Default)]
 pub(super) struct Binding {
-    /// Messages for the remote that it could not be sent yet.
+    /// Messages that could not be sent to the remote yet.
     waiting: VecDeque<Create>,
-    /// Those that the session has.
+    /// Messages that the session has.
     sent: Vec<(Rc<Body>, u64, Answer)>,
-    /// Those of QoS 0, with their connection.
+    /// Messages of QoS 0, with their connection.
     written: Vec<(u64, ConnId, Answer)>,
-    /// Bytes of messages that the application is called with, or will be.
+    /// Bytes of the application's pending and queued calls.
     calls: usize,
     /// Messages of the present connection that are not acknowledged for good (`onFailure: keep`).
     kept: usize,
@@ -52,7 +52,7 @@ pub(super) struct Binding {
     pub(super) is_wanted: bool,
 }
 
-/// Kept messages at which a binding is warned of at the latest: mosquitto sends 20 without an acknowledgement.
+/// The most kept messages before a warning about the binding: mosquitto sends 20 without an acknowledgement.
 const KEPT_MAX: usize = 16;
 
 impl Binding {
@@ -102,7 +102,7 @@ impl Core {
     /// Notes that a message is never acknowledged, and warns before there are too many of them.
     fn keeps(&mut self, now: Monotonic, index: usize, ticket: Ticket) {
         let Some(running) = self.bridges.all.get_mut(&index) else { return };
-        // One of an earlier connection is not among those that the remote waits for.
+        // A message of an earlier connection is not among those that the remote waits for.
         let session = self.broker.sessions.get(running.session);
         let (oldest, next) = session.map(Session::owed_numbers).unwrap_or_default();
         if ticket.number.wrapping_sub(oldest) >= next.wrapping_sub(oldest) {
@@ -117,7 +117,7 @@ impl Core {
         }
     }
 
-    /// Sends the remote what it can be sent.
+    /// Sends waiting messages to the remote, as far as it can be sent them.
     fn send_created(&mut self, io: &mut Ring<'_>, index: usize) {
         loop {
             let Some(running) = self.bridges.all.get_mut(&index) else { return };
@@ -173,7 +173,7 @@ impl Core {
                 false => Outcome::Unknown("outcome unknown: the connection to the remote was lost".to_owned()),
             });
         }
-        // The session has let go of what nobody else has: it was dropped.
+        // A body that no other holder has was dropped by the session.
         for place in (0..binding.sent.len()).rev() {
             if Rc::strong_count(&binding.sent[place].0) == 1 {
                 let (_, _, answer) = binding.sent.remove(place);
@@ -209,8 +209,8 @@ impl Core {
         answer.say(Outcome::Unknown(unknown));
     }
 
-    /// Tells an application what the remote says of its message. Returns whether the remote refuses what an application has published: nobody but
-    /// that is told.
+    /// Reports the remote's answer to the application that published the message. Returns whether the remote refuses a message of an application: only the
+    /// application is notified then.
     pub(super) fn is_created_refused(&mut self, session: SessionKey, ack: &Ack<'_>) -> bool {
         let Some((index, running)) = self.bridges.of(session) else { return false };
         let is_binding = self.broker.around.config.bridges[index].binding.is_some();
@@ -257,7 +257,7 @@ impl Core {
         self.send_call(session, publish, (index, number));
     }
 
-    /// `number`: of the message in its session; none has one of QoS 0.
+    /// Sends a call. `number`: that of the message in its session; a message of QoS 0 has none.
     fn send_call(&mut self, session: SessionKey, publish: &Publish<'_>, (index, number): (usize, Option<u32>)) {
         let bridge = &self.broker.around.config.bridges[index];
         let (name, Some(of)) = (bridge.name.clone(), &bridge.binding) else { return };

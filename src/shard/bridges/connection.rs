@@ -19,10 +19,10 @@ use super::super::device::Flow;
 use super::super::{Core, Ring};
 use super::{Bridges, known_as};
 
-/// How long after SUBACK the remote's retained messages may come.
+/// The time after SUBACK within which the remote's retained messages arrive.
 const SETTLING: Duration = Duration::from_secs(1);
 
-/// What goes over the sockets of a bridge: the WebSocket of its URL, if that has one, over `below`.
+/// The layer over a bridge's sockets: the WebSocket of its URL, if there is one, over `below`.
 pub(crate) fn layer(url: &Url, below: Option<Box<dyn Layer>>) -> Option<Box<dyn Layer>> {
     match url.transport.is_web_socket {
         true => Some(ws::outgoing(&url.endpoint().to_string(), &url.path, below)),
@@ -55,7 +55,7 @@ impl Bridges {
         }
     }
 
-    /// Notes that a socket is gone over which no messages went.
+    /// Notes the end of a socket that carried no messages.
     pub(in crate::shard) fn link_closed(&mut self, index: usize, link: LinkId, why: &Closed, now: Monotonic) {
         if let Some(running) = self.all.get_mut(&index) {
             let why = running.carrier.closed(link, why);
@@ -64,7 +64,7 @@ impl Bridges {
         }
     }
 
-    /// Notes that packets of a remote have come.
+    /// Notes packets received from a remote.
     pub(in crate::shard) fn heard(&mut self, session: SessionKey, bytes: usize) {
         if let Some((_, running)) = self.of(session) {
             running.client.heard();
@@ -90,7 +90,7 @@ impl Core {
         if is_device && used < bytes.len() { used + self.device_bytes(io, conn, &bytes[used..]) } else { bytes.len() }
     }
 
-    /// Carries out what a client wants, until it wants nothing more.
+    /// Carries out a client's requests, until it has none.
     pub(super) fn pump_bridge(&mut self, io: &mut Ring<'_>, index: usize) {
         self.bridges.is_shown = false;
         loop {
@@ -131,7 +131,7 @@ impl Core {
         }
     }
 
-    /// Gives the connection to the bridge's session: messages go over it from now on.
+    /// Gives the connection to the bridge's session: it carries messages from now on.
     fn attach(&mut self, io: &mut Ring<'_>, index: usize, link: LinkId, granted: Granted) {
         let config = Arc::clone(&self.broker.around.config);
         let (bridge, now) = (&config.bridges[index], io.now());
@@ -166,14 +166,14 @@ impl Core {
         running.settled_at = Monotonic::NEVER;
         self.tell_bridge_connected(now, index, &granted);
         self.broker.write_notes();
-        // Answers to what is sent may be missed before the remote has the filters.
+        // Answers to sent messages may be missed before the remote has the filters.
         if granted.session_present || bridge.ins.is_empty() {
             self.send_to_remote(io, index, granted);
         }
         self.answer(io, key);
     }
 
-    /// The remote is sent waiting messages, and those that follow.
+    /// Sends waiting messages to the remote, and later ones as they come.
     fn send_to_remote(&mut self, io: &mut Ring<'_>, index: usize, granted: Granted) {
         let Some(running) = self.bridges.all.get(&index) else { return };
         let to = (Arc::clone(&self.broker.around.config), index, granted);
@@ -197,8 +197,8 @@ impl Core {
         }
     }
 
-    /// Frees packet identifiers of QoS 2 that the remote has forgotten, as far as their messages are over. Until then it can send none of
-    /// QoS 2: what has one of them would be taken for a repeat. True: all are free.
+    /// Frees packet identifiers of QoS 2 that the remote has forgotten, as far as their messages are over. Until then it can send no messages of QoS 2: one
+    /// with such an identifier would be taken for a repeat. True: all are free.
     pub(super) fn forget_ids(&mut self, index: usize) -> bool {
         let Some(running) = self.bridges.all.get_mut(&index) else { return true };
         let key = running.session;
@@ -212,7 +212,7 @@ impl Core {
             }
             if let Some(session) = self.broker.sessions.get_mut(key) {
                 let release = Ack { packet_id: *id, reason: ReasonCode::SUCCESS, properties: Properties::EMPTY };
-                // PUBCOMP is for nobody.
+                // PUBCOMP has no receiver.
                 let _ = session.packet(&Packet::PubRel(release), &mut Vec::new());
             }
         }
@@ -223,7 +223,7 @@ impl Core {
         running.forgets.is_empty()
     }
 
-    /// The client has let go of a connection over which messages went.
+    /// Handles the client's release of a connection that carried messages.
     fn detach(&mut self, io: &mut Ring<'_>, index: usize, link: LinkId, why: &str) {
         let Some(running) = self.bridges.all.get_mut(&index) else { return };
         let Some((_, conn)) = running.at.take_if(|(of, _)| *of == link) else { return };
@@ -237,12 +237,12 @@ impl Core {
         self.tell_bridge_lost(io.now(), index, why);
     }
 
-    /// The connection of a session was closed from elsewhere.
+    /// Handles a session's connection that was closed elsewhere.
     pub(in crate::shard) fn remote_closed(&mut self, io: &mut Ring<'_>, session: SessionKey, why: &Closed) {
         let now = io.now();
         let Some((index, running)) = self.bridges.of(session) else { return };
         let Some((link, _)) = running.at else { return };
-        // Before 5.0 a client is not told that another one takes its session over.
+        // Before 5.0 a client is not notified when another one takes its session over.
         let is_mute = running.client.standing().is_some_and(|(granted, _)| granted.version < Version::V5);
         let may_be_taken_over = is_mute && matches!(why, Closed::Peer);
         let why = running.carrier.closed(link, why);
@@ -253,7 +253,7 @@ impl Core {
         }
     }
 
-    /// Says DISCONNECT to a remote, and closes the connection.
+    /// Sends DISCONNECT to a remote, and closes the connection.
     pub(super) fn leave_remote(&mut self, io: &mut Ring<'_>, conn: ConnId, session: SessionKey) {
         let Some(Kind::Device { peer, .. }) = self.connections.get(conn).map(|c| c.kind) else { return };
         self.close_remote(io, (conn, session, peer), End::Administrative);
@@ -266,7 +266,7 @@ impl Core {
         io.close(conn);
     }
 
-    /// Ends the connection to a remote from our side. `why`: where it is not `end`.
+    /// Ends the connection to a remote from this side. `why`: the reason, if it is not that of `end`.
     pub(in crate::shard) fn end_remote(
         &mut self,
         io: &mut Ring<'_>,

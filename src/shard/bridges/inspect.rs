@@ -1,4 +1,4 @@
-//! What the control plane is told of bridges.
+//! Bridges as the control plane reports them.
 
 use crate::bridge::{Client, Failed, Granted, Standing};
 use crate::config::Bridge;
@@ -9,7 +9,7 @@ use super::super::{Core, Ring};
 use super::Running;
 
 impl Running {
-    /// How the bridge stands.
+    /// The state of the bridge.
     pub(super) fn state(&self, bridge: &Bridge) -> BridgeState {
         if bridge.paused {
             return BridgeState::Paused;
@@ -24,7 +24,7 @@ impl Running {
         }
     }
 
-    /// Why it stands so.
+    /// The reason for its state.
     fn reason(&self, state: BridgeState) -> Option<String> {
         match state {
             BridgeState::Connected => None,
@@ -80,7 +80,7 @@ fn grants(of: &Granted) -> RemoteGrants {
 }
 
 impl Core {
-    /// What the shard has of bridges, or of one, with its filters.
+    /// The shard's bridges, or one of them, with its filters.
     pub(in crate::shard) fn inspect_bridges(&self, io: &Ring<'_>, wanted: Option<usize>) -> Vec<BridgeOnShard> {
         let all = self.bridges.all.iter().filter(|(index, _)| wanted.is_none_or(|wanted| wanted == **index));
         all.filter_map(|(index, running)| self.inspect_bridge(io, *index, running, wanted.is_some())).collect()

@@ -1,4 +1,4 @@
-//! What a remote sends: messages, which are taken as a client's are once their topic is the local one, and what only a server sends.
+//! Input from a remote: messages, which are handled as a client's once their topic is the local one, and packets that only a server sends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub(in crate::shard) struct Local {
     pub(in crate::shard) feeds: Feeds,
 }
 
-/// How many messages that were not asked for end the connection within [`FLOOD_TIME`].
+/// The number of unrequested messages within [`FLOOD_TIME`] that ends the connection.
 const FLOOD: u32 = 100;
 const FLOOD_TIME: Duration = Duration::from_secs(60);
 const UNASKED: Violation = Violation {
@@ -33,7 +33,7 @@ const UNASKED: Violation = Violation {
     what: "100 messages within a minute that no filter has asked for",
 };
 
-/// `Flood` counts messages that were not asked for.
+/// `Flood` counts unrequested messages.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Flood {
     since: Monotonic,
@@ -41,7 +41,7 @@ pub(super) struct Flood {
 }
 
 impl Flood {
-    /// Counts one more. Whether they are too many.
+    /// Counts one more. Returns whether they are too many.
     fn is_one(&mut self, now: Monotonic) -> bool {
         if self.count == 0 || now.since(self.since) >= FLOOD_TIME {
             *self = Self { since: now, count: 0 };
@@ -55,14 +55,14 @@ impl Flood {
     }
 }
 
-/// `Became` is what becomes of a message of a remote.
+/// `Became` is the outcome of a remote's message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Became {
-    /// It is published here, or the application is called with it.
+    /// The message is published here, or the application is called with it.
     Taken,
-    /// It is retained, and left out.
+    /// The message is retained, and left out.
     LeftOut,
-    /// It goes no further.
+    /// The message goes no further.
     Unfit(Unfit),
 }
 
@@ -123,7 +123,7 @@ impl Core {
         }
     }
 
-    /// Takes PUBACK or PUBREC of a remote that has a message.
+    /// Takes a remote's PUBACK or PUBREC for a message.
     fn acknowledged_by_remote(&mut self, io: &mut Ring<'_>, from: Source, packet: &Packet<'_>) -> Flow {
         let Some(session) = self.broker.sessions.get_mut(from.session) else { return Flow::Ended };
         let before = self.broker.delivery.remembered().acknowledged();
@@ -140,8 +140,8 @@ impl Core {
         Flow::On
     }
 
-    /// Counts a message of a remote that was published here, and has the application called with it where the bridge is a binding. `publish`: as the
-    /// remote has sent it.
+    /// Counts a message of a remote that was published here, and, if the bridge is a binding, has the application called with it. `publish`: as received from
+    /// the remote.
     #[cold]
     pub(in crate::shard) fn published_of_remote(&mut self, session: SessionKey, publish: &Publish<'_>) {
         let is_new = self.count_of_remote(session, publish.qos, Became::Taken);
@@ -151,10 +151,10 @@ impl Core {
         }
     }
 
-    /// What a message of a remote is here.
+    /// The local form of a remote's message.
     ///
     /// # Errors
-    /// It goes no further, or not now: what follows on it.
+    /// The consequence if the message goes no further, or not now.
     #[cold]
     pub(in crate::shard) fn map_from_remote(
         &mut self,
@@ -167,7 +167,7 @@ impl Core {
             return Err(Flow::Stall(Stall::Answers));
         }
         if publish.topic.is_empty() {
-            // An alias: the session refuses it.
+            // The session refuses the topic alias.
             return Ok(Local { topic: String::new(), retain: publish.retain, feeds: Feeds::NONE });
         }
         let config = Arc::clone(&self.broker.around.config);
@@ -212,7 +212,7 @@ impl Core {
             properties: publish.properties,
             ..MessageContext::default()
         };
-        // Neither QoS nor payload is another one here.
+        // QoS and payload stay the same here.
         match taker.takes.pass(&of, &mut self.bridges.scratch) {
             Ok(passed) => Ok(Local {
                 topic: passed.topic.to_owned(),
@@ -224,7 +224,7 @@ impl Core {
         }
     }
 
-    /// A message that goes no further: it is acknowledged, counted and reported.
+    /// Acknowledges, counts and reports a message that goes no further.
     fn unfit(&mut self, io: &mut Ring<'_>, from: Source, publish: &Publish<'_>, (index, why): (usize, Unfit)) -> Flow {
         let published = self.broker.take_for_nobody(from.session, publish, io.now());
         let is_taken = matches!(published, Published::On { .. });
@@ -247,13 +247,12 @@ impl super::super::Broker {
         self.sessions.get(key).map_or(0, |session| session.owed_numbers().1)
     }
 
-    /// Takes a message that is for nobody: it is answered with success.
+    /// Takes a message without a receiver, which is answered with success.
     fn take_for_nobody(&mut self, key: SessionKey, publish: &Publish<'_>, now: Monotonic) -> Published {
         self.take_for(key, publish, now, 0).0
     }
 
-    /// Takes a message for which this many answers are owed before it is answered with success. Returns its number as well, if it is no
-    /// repeat, and has one.
+    /// Takes a message that is answered with success after this many answers. Returns its number as well, if it has one and is no repeat.
     pub(super) fn take_for(
         &mut self,
         key: SessionKey,
@@ -280,7 +279,7 @@ impl super::super::Broker {
     }
 }
 
-/// Where the messages of an `in` go.
+/// The receivers of the messages of an `in`.
 fn feeds(of: &BridgeIn) -> Feeds {
     let [sinks, rules, subscribers] = [Feed::Sinks, Feed::Rules, Feed::Subscribers].map(|to| of.feeds(to));
     Feeds { sinks, rules, subscribers, route: subscribers, ..Feeds::NONE }

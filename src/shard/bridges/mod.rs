@@ -2,12 +2,12 @@
 //!
 //! | file | |
 //! |---|---|
-//! | `bindings` | those that are Dapr's bindings |
+//! | `bindings` | bridges that are Dapr's bindings |
 //! | `connection` | a connection to a remote, from its first byte to its end |
 //! | `messages` | its input: messages of the remote, and packets that only a server sends |
 //! | `refused` | messages that the remote refuses: sent again, or dead letters |
 //! | `told` | metrics and events |
-//! | `inspect` | what the control plane is told |
+//! | `inspect` | bridges in the control plane |
 //!
 //! A bridge is a [`Client`], which has the way to the remote, and a session, which has the messages of both ways. The session is on the shard
 //! that its name chooses, and is there with a remote or without: it subscribes here to what the bridge's `out` filters say. Once the remote
@@ -42,13 +42,13 @@ use super::{Core, Ring, settings};
 /// The bridges of a shard.
 #[derive(Default)]
 pub(super) struct Bridges {
-    /// Those with their session here, by their place in the configuration.
+    /// Bridges with their session here, by index in the configuration.
     all: BTreeMap<usize, Running>,
-    /// Their places, by session.
+    /// The indexes of bridges, by session.
     places: HashMap<SessionKey, usize>,
-    /// Those that are bindings, by their places.
+    /// The indexes of bridges that are bindings.
     bindings: BTreeSet<usize>,
-    /// Whether their numbers are on the board, and none can have changed since.
+    /// Whether their metrics are on the board, and none can have changed since.
     is_shown: bool,
     scratch: Scratch,
     /// Whether clients are accepted: before that no remote is connected to.
@@ -67,19 +67,19 @@ struct Running {
     session: SessionKey,
     /// The client identifier of the session.
     name: Box<str>,
-    /// The connection over which messages go.
+    /// The connection that carries messages.
     at: Option<(LinkId, ConnId)>,
-    /// Since when it is there, or is not.
+    /// The time since which it is there, or is not.
     since: Monotonic,
-    /// How the remote has answered for the filters.
+    /// The remote's answers for the filters.
     standings: Vec<Standing>,
-    /// Whether it has refused some of them over the present connection.
+    /// Whether the remote has refused some filters over the present connection.
     is_partial: bool,
-    /// When the retained messages of the remote have come.
+    /// The time by which the remote's retained messages have arrived.
     settled_at: Monotonic,
     /// Packet identifiers of QoS 2 that the remote has forgotten, and that are not free here yet.
     forgets: Vec<u16>,
-    /// What the remote has refused.
+    /// Messages that the remote has refused.
     refusals: Refusals,
     /// Whether the client may have something to do.
     busy: bool,
@@ -93,12 +93,12 @@ pub(crate) fn session_name(bridge: &Bridge) -> String {
     format!("bridge/{}", bridge.name)
 }
 
-/// Who the remote is, and what it knows the bridge as.
+/// The remote's address, and the identity that the bridge has there.
 fn known_as(bridge: &Bridge) -> String {
     format!("{}@{}", bridge.client_id, bridge.url.endpoint())
 }
 
-/// What the remote is asked for, each filter once. `is_wanted`: the application wants the messages of a binding.
+/// The filters that are requested from the remote, each once. `is_wanted`: the application wants the messages of a binding.
 fn wanted(bridge: &Bridge, is_wanted: bool) -> Vec<Wanted> {
     let mut wanted: Vec<Wanted> = Vec::new();
     if bridge.binding.is_some() && !is_wanted {
@@ -122,7 +122,7 @@ fn wanted(bridge: &Bridge, is_wanted: bool) -> Vec<Wanted> {
 }
 
 impl Bridges {
-    /// The bridge of a session, by its place in the configuration.
+    /// The bridge of a session, with its index in the configuration.
     fn of(&mut self, session: SessionKey) -> Option<(usize, &mut Running)> {
         let index = *self.places.get(&session)?;
         self.is_shown = false;
@@ -143,7 +143,7 @@ impl Core {
         }
     }
 
-    /// Takes up the sessions of bridges, before anybody can publish. Those of bridges that are in the configuration no more end.
+    /// Takes up the sessions of bridges, before any client can publish. Sessions of bridges that are no longer in the configuration end.
     pub(super) fn take_up_bridges(&mut self, io: &mut Ring<'_>) {
         let config = Arc::clone(&self.broker.around.config);
         let is_known =
@@ -186,7 +186,7 @@ impl Core {
         bridges.iter().enumerate().filter(|(_, bridge)| is_of(bridge)).map(|(index, _)| index).collect()
     }
 
-    /// Takes another configuration. A bridge that differs connects anew; its session stays, with the messages in it.
+    /// Takes another configuration. A changed bridge connects again. Its session stays, with the messages in it.
     pub(super) fn change_bridges(&mut self, io: &mut Ring<'_>, before: &Config, edge_before: &Edge) {
         let config = Arc::clone(&self.broker.around.config);
         self.bridges.is_shown = false;
@@ -231,7 +231,7 @@ impl Core {
         let known_as = known_as(bridge);
         let knows = |session: &Session| session.username().is_none_or(|known| known == known_as);
         if !self.broker.sessions.get(session).is_some_and(knows) {
-            // Another remote, or another client there: what it may know is not of this session.
+            // Another remote, or another client there, knows nothing of this session.
             client.begin_anew();
         }
         if self.bridges.is_open && !bridge.paused {
@@ -243,7 +243,7 @@ impl Core {
             (owed, next) = found.owed_numbers();
             let (open, waiting) = found.undelivered();
             if before.is_none() {
-                // An earlier run has left them.
+                // An earlier process has left these copies.
                 self.broker.delivery.remotes.begins(session, open + waiting);
             }
         }
@@ -273,7 +273,7 @@ impl Core {
         }
     }
 
-    /// Has the session of a bridge subscribed to what its `out` filters say, and to nothing else. The first `out` with a filter has it.
+    /// Subscribes the session of a bridge to its `out` filters, and to nothing else. The first `out` with a filter has it.
     fn subscribe_bridge(&mut self, io: &mut Ring<'_>, key: SessionKey, (index, bridge): (usize, &Bridge)) {
         let mut wanted: Vec<(&str, u32)> = Vec::new();
         for out in &bridge.outs {
@@ -315,7 +315,7 @@ impl Core {
         self.bridges.bindings.remove(&index);
         running.client.stop(io.now());
         if let Some((link, conn)) = at {
-            // The remote is told, before the client aborts the connection.
+            // The remote is sent DISCONNECT before the client aborts the connection.
             running.carrier.let_go(link);
             self.leave_remote(io, conn, session);
         }

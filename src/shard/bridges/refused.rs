@@ -1,5 +1,5 @@
-//! Messages that a remote refuses. One that it has no room for is sent again, a few times; any other becomes a dead letter, or is dropped where
-//! the bridge has none. Its copy keeps its place in the session's window until that is over, so a crash loses none: it is sent again then.
+//! Messages that a remote refuses. A message that the remote has no room for is sent again, a few times; any other becomes a dead letter, or is dropped if
+//! the bridge has none. The copy keeps its place in the session's window until that is over, so a crash loses none: it is sent again then.
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -29,21 +29,21 @@ use super::super::{Core, Ring};
 use super::Bridges;
 use super::told::tell;
 
-/// How often a message is sent again that the remote had no room for.
+/// The number of times that a message is sent again that the remote had no room for.
 const AGAIN_MAX: u8 = 5;
-/// When a dead letter that found no room is tried again.
+/// The delay before a dead letter that found no room is tried again.
 const ROOM_AFTER: Duration = Duration::from_millis(200);
 
-/// What a refused copy waits for.
+/// The next step for a refused copy.
 #[derive(Clone, Copy, Debug)]
 enum Then {
-    /// It is sent again.
+    /// The copy is sent again.
     Again,
-    /// Its dead letter has found no room.
+    /// The dead letter has found no room.
     Letter(ReasonCode),
 }
 
-/// A dead letter on its way.
+/// A dead letter in flight.
 #[derive(Clone, Copy, Debug)]
 struct Letter {
     /// The number of the copy.
@@ -51,15 +51,15 @@ struct Letter {
     reason: ReasonCode,
 }
 
-/// What a bridge's remote has refused, at most as much as may be on its way to it.
+/// The refusals of a bridge's remote, at most as many as messages may be in flight to it.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    /// By when something is done about a copy, and its number.
+    /// The next step for each copy, by due time and copy number.
     due: BTreeMap<(Monotonic, u64), Then>,
     letters: HashMap<u32, Letter>,
-    /// Letters that were answered: `None`, they are safe; or Kafka's error code.
+    /// Answered letters. `None`: the letter is durable; otherwise Kafka's error code.
     answered: Vec<(u32, Option<i16>)>,
-    /// The bridge's file, with the number of its use.
+    /// The number of the file's use, and the bridge's file.
     file: Option<(usize, FileQueue)>,
 }
 
@@ -79,11 +79,11 @@ impl Refusals {
     }
 }
 
-/// Why a dead letter is not on its way.
+/// The reason why a dead letter is not written.
 enum Unwritten {
-    /// There is no room at the moment.
+    /// The place has no room at the moment.
     NoRoom,
-    /// There is no place for it, or that will never take it.
+    /// There is no place for it, or the place will never take it.
     Nowhere,
 }
 
@@ -122,7 +122,7 @@ impl Core {
     /// Takes a refusal of the remote.
     pub(super) fn refused_by_remote(&mut self, io: &mut Ring<'_>, from: Source, (ack, qos): (&Ack<'_>, QoS)) -> Flow {
         let Some(session) = self.broker.sessions.get_mut(from.session) else { return Flow::Ended };
-        // What is not on its way is refused already, or was never sent.
+        // A copy that is not in flight is refused already, or was never sent.
         let Some(RefusedCopy { number, times }) = session.refuse(ack.packet_id, qos) else { return Flow::On };
         let Some((index, running)) = self.bridges.of(from.session) else { return Flow::On };
         running.busy = true;
@@ -135,7 +135,7 @@ impl Core {
         Flow::On
     }
 
-    /// Does what is due about refused messages of all bridges, where something is.
+    /// Does the steps that are due for refused messages of all bridges.
     pub(super) fn settle_refusals(&mut self, io: &mut Ring<'_>) {
         if !std::mem::take(&mut self.bridges.has_answers) {
             return;
@@ -179,7 +179,7 @@ impl Core {
         self.broker.write_down(key);
     }
 
-    /// A message is over that the remote will not take: its dead letter is safe, or there is none.
+    /// Ends a message that the remote will not take: its dead letter is durable, or there is none.
     fn end_refused(&mut self, io: &mut Ring<'_>, key: SessionKey, copy: u64, count: M) {
         let ended = self.broker.sessions.get_mut(key).is_some_and(|session| session.end_refused(copy));
         if ended {
@@ -207,13 +207,13 @@ impl Core {
         self.write_letter(io, index, copy, reason);
     }
 
-    /// The session of a bridge, and a copy there that is refused still.
+    /// The session of a bridge, and a copy there that is still refused.
     fn refused_copy(&self, index: usize, copy: u64) -> Option<(SessionKey, Rc<Body>)> {
         let key = self.bridges.all.get(&index)?.session;
         Some((key, Rc::clone(self.broker.sessions.get(key)?.refused(copy)?)))
     }
 
-    /// Writes the dead letter of a refused message, where there is a place for it.
+    /// Writes the dead letter of a refused message, if there is a place for it.
     fn write_letter(&mut self, io: &mut Ring<'_>, index: usize, copy: u64, reason: ReasonCode) {
         let Some((key, body)) = self.refused_copy(index, copy) else { return };
         let written = match self.letter_to_topic(io, (index, copy), &body, reason) {
@@ -283,7 +283,7 @@ impl Core {
         Ok(())
     }
 
-    /// `topic_refused`: why Kafka does not take the letter.
+    /// Writes a letter to the bridge's file. `topic_refused`: the reason why Kafka does not take it.
     fn letter_to_file(
         &mut self,
         io: &Ring<'_>,
@@ -319,7 +319,7 @@ impl Core {
 
     fn settle_letter(&mut self, io: &mut Ring<'_>, index: usize, number: u32, refusal: Option<i16>) {
         let Some(running) = self.bridges.all.get_mut(&index) else { return };
-        // Of a bridge that was changed since then, it is not known any more.
+        // The letter of a bridge that was changed since then is not known any more.
         let Some(Letter { copy, reason }) = running.refusals.letters.remove(&number) else { return };
         let Some(code) = refusal else {
             running.counts.dead_lettered += 1;
@@ -340,7 +340,7 @@ impl Core {
         self.bridges.has_answers = true;
     }
 
-    /// Notes that the oldest letters of a bridge's file are on the disk. `number`: of the use of the file.
+    /// Notes that the oldest letters of a bridge's file are on the disk. `number`: that of the file's use.
     pub(in crate::shard) fn letters_of_bridge_written(&mut self, index: usize, number: usize, count: u32) {
         let Some(running) = self.bridges.all.get_mut(&index) else { return };
         let Some((_, file)) = running.refusals.file.as_mut().filter(|(used, _)| *used == number) else { return };
@@ -361,13 +361,13 @@ impl Bridges {
     }
 }
 
-/// When a message came, in milliseconds since 1970.
+/// The time at which a message was received, in milliseconds since 1970.
 fn received(io: &Ring<'_>, body: &Body) -> i64 {
     let WallMs(wall) = io.wall();
     wall - i64::try_from(io.now().since(body.since()).as_millis()).unwrap_or(0)
 }
 
-/// User properties as headers; names of our own headers are ours: nobody can forge them.
+/// User properties as headers. Names of Forebay's headers are left out: nobody can forge them.
 fn user_properties<'a>(
     properties: &crate::mqtt::property::Properties<'a>,
 ) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone {

@@ -15,7 +15,7 @@ use super::super::{Broker, Core};
 use super::inspect::refused;
 use super::messages::Flood;
 
-/// What a bridge has done since the start.
+/// The counters of a bridge in this process.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
     /// Connections that the remote has accepted.
@@ -24,21 +24,21 @@ pub(super) struct Counts {
     pub(super) received_bytes: u64,
     /// Messages of the remote that were taken.
     pub(super) received: u64,
-    /// Messages of the remote at QoS 0, whatever became of them.
+    /// Messages of the remote at QoS 0, with any outcome.
     pub(super) received_qos_0: u64,
     /// The number of the next message of QoS 1 or 2.
     pub(super) numbered: u32,
-    /// The number of the oldest message that was not answered when this was last looked at.
+    /// The number of the oldest unanswered message at the last check.
     pub(super) owed: u32,
-    /// Those of QoS 1 and 2 that are over: answered, or their connection is gone.
+    /// Messages of QoS 1 and 2 that are over: answered, or their connection is gone.
     pub(super) settled: u64,
     /// Messages of the remote that no filter of the bridge matches.
     pub(super) unasked: u64,
-    /// How many of those came of late.
+    /// The recent ones among those.
     pub(super) flood: Flood,
     /// Messages of the remote that have come through this instance before.
     pub(super) looped: u64,
-    /// Messages of the remote of which the bridge can make nothing.
+    /// Messages of the remote that the bridge cannot convert.
     pub(super) unfit: u64,
     /// Messages sent again that the remote had no room for.
     pub(super) sent_again: u64,
@@ -46,11 +46,11 @@ pub(super) struct Counts {
     pub(super) dead_lettered: u64,
     /// Retained messages of the remote that are not wanted.
     pub(super) retained: u64,
-    /// When the remote has last given the session to another client, as it seems.
+    /// The time at which the remote last seems to have given the session to another client.
     pub(super) taken_over: Option<Monotonic>,
 }
 
-/// Within this time of the last one an end that looks like a takeover is reported.
+/// The time after a takeover within which an end that looks like another one is reported.
 const TAKEOVERS_WITHIN: Duration = Duration::from_secs(60);
 
 impl Counts {
@@ -64,7 +64,7 @@ impl Counts {
     }
 }
 
-/// Tells an event of a bridge.
+/// Reports an event of a bridge.
 pub(super) fn tell(broker: &mut Broker, kind: Kind, now: Monotonic, index: usize, with: impl FnOnce(Event) -> Event) {
     let bridge = &broker.around.config.bridges[index];
     broker.teller.tell(kind, second(now), |event| {
@@ -93,7 +93,7 @@ impl Core {
         tell(&mut self.broker, Kind::BridgeLost, now, index, |event| event.with(Field::Reason, why));
     }
 
-    /// Reports that the remote gives the session to another client again and again. `why`: what it has said, if it could say it.
+    /// Reports that the remote gives the session to another client again and again. `why`: its reason, if it could report one.
     pub(super) fn note_taken_over(&mut self, now: Monotonic, index: usize, why: &str) {
         let Some(running) = self.bridges.all.get_mut(&index) else { return };
         let last = running.counts.taken_over.replace(now);
@@ -141,7 +141,7 @@ impl Core {
         });
     }
 
-    /// Sets the numbers of the bridges. They are set again once one of them can have changed: messages that are open may be answered or sent at any time.
+    /// Sets the metrics of the bridges, again once one of them can have changed: pending messages may be answered or sent at any time.
     pub(super) fn set_bridge_numbers(&mut self) {
         self.bridges.is_shown = true;
         for (index, running) in &mut self.bridges.all {

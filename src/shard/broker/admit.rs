@@ -1,5 +1,5 @@
-//! Everybody is asked for room for a message first ([`ask`]); then all of them get it, or none. This is the way of a message that no client is
-//! sending now: a will, a value of the service, a record of a source. On a client's way, `publish`, its session numbers the message in between.
+//! Admission of a message that no client is sending now: a will, a value of the service, a record of a source. All receivers are asked for room first
+//! ([`ask`]); then all of them get the message, or none. A client's message goes through `publish`, where its session numbers it in between.
 
 use smallvec::SmallVec;
 
@@ -25,14 +25,14 @@ use super::sinks::Message;
 use super::stalls::Stall;
 use super::{Broker, Ring};
 
-/// What publishes a message.
+/// The publisher of a message.
 #[derive(Debug)]
 pub(in crate::shard) enum Publisher<'a> {
-    /// A client that has left a will, and its session, if it has one by now.
+    /// The will of a client, and the client's session, if it has one by now.
     Will(RetainedBy, Option<SessionKey>),
     /// The service itself.
     Service,
-    /// A source, of this record, which a client with this identifier has published, if it is one of `[broker]`.
+    /// A source: its record, and the identifier of the client that published it, if the source is one of `[broker]`.
     Source(Claimed, Option<&'a str>),
 }
 
@@ -57,12 +57,12 @@ impl Feeds {
     pub(in crate::shard) const NONE: Self =
         Self { sinks: false, rules: false, subscribers: false, route: false, retained: false };
 
-    /// The same with a `[broker]`: subscribers get the message from its topics.
+    /// The same destinations with a `[broker]`: subscribers get the message from its topics.
     pub(in crate::shard) const fn by_route(self) -> Self {
         Self { subscribers: false, route: self.subscribers, ..self }
     }
 
-    /// Whether all that matches a topic gets the message.
+    /// Whether every sink, rule and subscriber that matches a topic gets the message.
     pub(in crate::shard) const fn takes_all_matching(self) -> bool {
         self.sinks && self.rules && self.route
     }
@@ -78,28 +78,28 @@ pub(in crate::shard) struct Publication<'a> {
     /// The time of the message, as sinks write it.
     pub(in crate::shard) time: WallMs,
     pub(in crate::shard) feeds: Feeds,
-    /// How often the message has been a record of Kafka; 0: it was made of none.
+    /// The number of times that the message has been a Kafka record. 0: it was not made of one.
     pub(in crate::shard) hops: u8,
-    /// Rules for the record that it was made of.
+    /// Rules for the record that the message was made of.
     pub(in crate::shard) beside: Option<&'a Beside<'a>>,
 }
 
-/// What became of a message for which there was room.
+/// The outcome of a message for which there was room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::shard) struct Admitted {
     route: Route,
-    /// How many answers sinks owe.
+    /// The number of answers pending from sinks.
     owed: u16,
     /// A sink has refused the message for all destinations.
     pub(in crate::shard) is_refused: bool,
-    /// A sink has taken the message, or somebody what rules have made of it.
+    /// A sink has taken the message, or a receiver a message that rules have made of it.
     is_matched: bool,
     /// Rules have made messages of it.
     has_republished: bool,
 }
 
 impl Admitted {
-    /// Whether there is anybody for the message: a sink, a subscriber, the home of a retained message.
+    /// Whether the message has a receiver: a sink, a subscriber, the home of a retained message.
     pub(in crate::shard) fn is_any(self) -> bool {
         self.is_matched || self.is_refused || self.route.is_any()
     }
@@ -117,14 +117,14 @@ pub(super) struct Takers<'a, 'b> {
 pub(super) struct Asked<'b> {
     pub(super) route: Route,
     pub(super) reserved: Result<Reservation<'b>, Unreserved>,
-    /// The reason for the message to wait: then nobody has kept room for it.
+    /// The stall that the message waits for, if any: no receiver has then reserved room for it.
     pub(super) waits_for: Option<Stall>,
-    /// What finding its subscribers has cost, in packets.
+    /// The cost of finding the message's subscribers, in packets.
     pub(super) cost: u32,
 }
 
-/// Asks subscribers, the home of a retained message, sinks, and the takers of what rules make of a message for room, for every kind of publisher.
-/// Nobody has got anything yet: a session numbers the message before its rows are written. `origin`: the message's exchange.
+/// Asks subscribers, the home of a retained message, sinks, and the receivers of messages that rules make of this one for room, for every kind of publisher.
+/// No receiver gets anything yet: a session numbers the message before its rows are written. `origin`: the message's exchange.
 #[inline]
 pub(super) fn ask<'b>(
     takers: Takers<'_, 'b>,
@@ -169,16 +169,16 @@ pub(super) fn ask<'b>(
 }
 
 impl Broker {
-    /// Where a message goes that is to go there: with a `[broker]` to subscribers by way of its topics.
+    /// The destinations of a message for `to`: with a `[broker]`, subscribers get it through its topics.
     pub(in crate::shard) fn feeds(&self, to: Feeds) -> Feeds {
         if self.retained.is_in_kafka() { to.by_route() } else { to }
     }
 
-    /// Asks for room for a message everywhere, and writes the rows of its sinks. The rest is up to [`Broker::hand_on`]. `answer`: who is owed
-    /// the sinks' answers.
+    /// Asks all receivers for room for a message, and writes the rows of its sinks. [`Broker::hand_on`] does the rest. `answer`: the receiver of the sinks'
+    /// answers.
     ///
     /// # Errors
-    /// What the message waits for: nobody has got it.
+    /// The stall that the message waits for: no receiver has got it.
     pub(in crate::shard) fn admit(
         &mut self,
         io: &mut Ring<'_>,
@@ -208,7 +208,7 @@ impl Broker {
             return Ok(admitted);
         }
         admitted.has_republished = reserved.as_ref().is_ok_and(Reservation::has_republished);
-        // Moved: it ends here, whatever it is.
+        // The reservation is moved here, so that it ends here whatever its outcome.
         let routed = match std::convert::identity(reserved) {
             Ok(reservation) => {
                 (admitted.is_matched, admitted.is_refused) = (reservation.is_any(), reservation.is_refused());
@@ -232,7 +232,7 @@ impl Broker {
         if feeds.sinks {
             self.numbers.count_routed(None, routed, 1);
         }
-        // A record may be what a rule has made of such an event.
+        // Only a message that was no record raises an event: a record may be what a rule has made of such an event.
         let may_be_told = hops == 0 && !is_of_service(publish.topic);
         if may_be_told && matches!(routed, Routed::Unmatched) && self.outlets.events.wants(Event::MessageDropped) {
             let raised = unwanted(io, (None, client, username), publish, time);
@@ -247,7 +247,7 @@ impl Broker {
         Ok(admitted)
     }
 
-    /// Sends a message that was taken to its subscribers and to its home. Returns how many answers are owed for it, by sinks and shards.
+    /// Sends a message that was taken to its subscribers and to its home. Returns the number of answers pending from sinks and shards.
     pub(in crate::shard) fn hand_on(
         &mut self,
         io: &mut Ring<'_>,
@@ -283,15 +283,15 @@ impl Broker {
         u32::from(owed) + awaited
     }
 
-    /// How many answers are owed for the messages that rules have made of the one at hand, beside those of sinks.
+    /// The number of answers pending for messages that rules have made of the one at hand, without those of sinks.
     pub(in crate::shard) fn republished_awaits(&mut self) -> u16 {
         let made = self.outlets.republished().iter().map(|made| made.publish().qos).collect::<SmallVec<[_; 4]>>();
         let all = self.delivery.republished().zip(made);
         all.map(|((route, shards), qos)| self.answers_of(route, shards, qos)).sum()
     }
 
-    /// Sends the messages that rules have made of the one at hand to their subscribers and homes. `claimed`: the record that it all comes from.
-    /// They are nobody's own, and rules may publish everything.
+    /// Sends the messages that rules have made of the one at hand to their subscribers and homes. `claimed`: the record that all of them come from. They have
+    /// no publisher, and rules may publish to every topic.
     #[cold]
     pub(in crate::shard) fn deliver_republished(
         &mut self,

@@ -1,5 +1,4 @@
-//! Answers that wait for the disk of some shard: messages go to it in order, and it reports how many of them are durable. Only that number
-//! has to travel.
+//! Answers that wait for the disk of a shard. Messages go to a shard in order, and it reports how many of them are durable: only that number has to travel.
 
 use std::collections::VecDeque;
 
@@ -13,7 +12,7 @@ use super::logs::Groups;
 use super::mail::Mail;
 use super::owner::Owner;
 
-/// Group of a message that has none yet.
+/// The group of a message that has none yet.
 const PLACE: u64 = u64::MAX;
 
 /// Messages of one shard's publishers that are durable with the same group.
@@ -34,7 +33,7 @@ pub(in crate::shard) struct Confirmations<T = Ticket> {
     /// Messages of this shard's publishers that each shard has not reported durable, oldest first, each with the answer that waits for it,
     /// if any.
     there: Vec<VecDeque<Option<T>>>,
-    /// How many messages each shard has reported durable.
+    /// The number of messages that each shard has reported durable.
     confirmed: Vec<u64>,
 }
 
@@ -45,7 +44,7 @@ impl<T> Confirmations<T> {
         Self { here: VecDeque::new(), durable: vec![0; shards], there, confirmed: vec![0; shards] }
     }
 
-    /// Notes one more message of that shard, which is durable with these groups once all before it are.
+    /// Notes one more message of shard `from`, which is durable with these groups once all before it are.
     pub(in crate::shard) fn wait_for(&mut self, from: usize, groups: &Groups) {
         let mut all = groups.iter();
         let last = all.next_back().unwrap_or(0);
@@ -53,7 +52,7 @@ impl<T> Confirmations<T> {
         self.wait(from, last);
     }
 
-    /// As [`Self::wait_for`], with one group.
+    /// Like [`Self::wait_for`], with one group.
     pub(in crate::shard) fn wait(&mut self, from: usize, group: u64) {
         match self.here.back_mut() {
             Some(last) if (last.from, last.group) == (from, group) => last.count += 1,
@@ -61,12 +60,12 @@ impl<T> Confirmations<T> {
         }
     }
 
-    /// Keeps the place of one more message of that shard: later ones become durable after it. [`Self::take_place`] says with which group.
+    /// Keeps the place of one more message of shard `from`: later ones become durable after it. [`Self::take_place`] gives it its groups.
     pub(in crate::shard) fn keep_place(&mut self, from: usize) {
         self.here.push_back(Run { group: PLACE, from, count: 1 });
     }
 
-    /// Gives the oldest message of that shard that has a kept place its groups.
+    /// Gives the oldest message of shard `from` that has a kept place its groups.
     pub(in crate::shard) fn take_place(&mut self, from: usize, groups: &Groups) {
         let kept = self.here.iter().position(|run| run.group == PLACE);
         debug_assert!(kept.is_some_and(|at| self.here[at].from == from), "places are taken in their order");
@@ -81,7 +80,7 @@ impl<T> Confirmations<T> {
         self.here.iter_mut().filter(|run| run.group == from).for_each(|run| run.group = to);
     }
 
-    /// How many shards there are.
+    /// The number of shards.
     pub(in crate::shard) fn shards(&self) -> usize {
         self.there.len()
     }
@@ -98,18 +97,18 @@ impl<T> Confirmations<T> {
         }
     }
 
-    /// Takes out how many messages are durable, by the shard to report that to.
+    /// Takes the numbers of durable messages, each with the shard that it is reported to.
     fn take_durable(&mut self) -> impl Iterator<Item = (usize, u64)> + '_ {
         let counts = self.durable.iter_mut().map(std::mem::take).enumerate();
         counts.filter(|(_, count)| *count > 0)
     }
 
-    /// Notes a message that has gone to a shard, which will report when it is durable. `waits`: the answer that waits for that.
+    /// Notes a message that was sent to shard `by`, which reports when it is durable. `waits`: the answer that waits for that.
     pub(in crate::shard) fn expect(&mut self, by: usize, waits: Option<T>) {
         self.there[by].push_back(waits);
     }
 
-    /// How many messages a shard has reported durable, and how many it will have reported once that holds for all that it was sent.
+    /// The number of messages that a shard has reported durable, and that number once it has reported all that it was sent.
     pub(in crate::shard) fn told_by(&self, shard: usize) -> (u64, u64) {
         let told = self.confirmed[shard];
         (told, told + self.there[shard].len() as u64)
@@ -125,7 +124,7 @@ impl<T> Confirmations<T> {
         self.there.iter().map(VecDeque::len).sum()
     }
 
-    /// Notes that `count` messages, the oldest first, are durable there. Returns the answers that waited for them.
+    /// Notes that the `count` oldest messages are durable on shard `by`. Returns the answers that waited for them.
     pub(in crate::shard) fn confirmed(&mut self, by: usize, count: u64) -> impl Iterator<Item = T> + '_ {
         self.confirmed[by] += count;
         let there = &mut self.there[by];
@@ -135,8 +134,7 @@ impl<T> Confirmations<T> {
 }
 
 impl Broker {
-    /// Reports to each shard how many of its messages of this kind are durable here by now: to others by this letter. True: some are of
-    /// this shard.
+    /// Reports to each shard how many of its messages of this kind are durable here by now, to other shards by this letter. True: some are of this shard.
     pub(in crate::shard) fn tell_durable<T>(
         &mut self,
         of: fn(&mut Self) -> &mut Confirmations<T>,
@@ -173,12 +171,12 @@ impl Broker {
         }
     }
 
-    /// Notes that `count` messages of this shard's publishers are durable there; `of` says of which kind.
+    /// Notes that `count` messages of this shard's publishers are durable on shard `by`. `of`: the kind of messages.
     pub(in crate::shard) fn confirm(&mut self, by: usize, count: u64, of: fn(&mut Self) -> &mut Confirmations) {
         let tickets: Vec<Ticket> = of(self).confirmed(by, count).collect();
         for ticket in tickets {
             match Owner::of(ticket.session) {
-                // That the disk of a shard has all copies does not say that there are some.
+                // The disk of a shard may have all copies when there are none.
                 Owner::Reader(reader) => self.settle_record(reader, ticket.number, false),
                 Owner::Session(_) | Owner::Letters | Owner::BadRecord(_) | Owner::Refused(_) => {
                     self.answered(ticket, Reason::Success)
@@ -197,13 +195,13 @@ impl Broker {
     pub(in crate::shard) fn answered(&mut self, ticket: Ticket, reason: Reason) {
         match Owner::of(ticket.session) {
             Owner::Session(key) => {
-                // A session that has ended is owed nothing.
+                // A session that has ended gets no answers.
                 let Some(session) = self.sessions.get_mut(key) else { return };
                 session.complete(ticket.number, 1, reason);
                 self.touch(key);
             }
             Owner::Reader(reader) => self.settle_record(reader, ticket.number, true),
-            // Dead letters are answered by producers alone.
+            // Only producers answer dead letters.
             Owner::Letters | Owner::BadRecord(_) | Owner::Refused(_) => {}
         }
     }

@@ -1,8 +1,8 @@
-//! Bytes that devices are not sent yet, as they wait for records of their sessions to be on the disk.
+//! Bytes held back from devices until records of their sessions are on the disk.
 //!
-//! A connection with something to wait for keeps all later bytes for its device, in order, in parts that each wait for a group of the log.
-//! A line for each log holds the connections, in the order in which they began to wait: groups of a log become durable one after the other. Bytes that are
-//! still held when the connection ends are dropped, as if they had been lost on the way: the device asks again.
+//! A waiting connection holds all later bytes for its device, in order, in parts that each wait for a group of the log. A line for each log has the
+//! connections in the order in which they began to wait: groups of a log become durable one after the other. Bytes still held when the connection ends are
+//! dropped, as if they had been lost on the network: the device asks again.
 
 use std::collections::HashMap;
 
@@ -19,17 +19,17 @@ const SPARE_MAX: usize = 64;
 /// The largest buffer that is kept.
 const SPARE_BYTES_MAX: usize = 4096;
 
-/// One connection that waits.
+/// A waiting connection.
 #[derive(Debug)]
 struct Held {
     bytes: Vec<u8>,
-    /// Groups, rising in each log, and where in `bytes` the part that waits for each begins. Never empty.
+    /// Groups, rising in each log, each with the index in `bytes` where the part that waits for it begins. Never empty.
     parts: SmallVec<[(u64, usize); 2]>,
-    /// Until when CONNACK may wait; `None`: the device has had it.
+    /// The time until which CONNACK may wait. `None`: it was sent to the device.
     greeting_due: Option<Monotonic>,
 }
 
-/// All connections of a shard that wait.
+/// The waiting connections of a shard.
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Holds {
     held: HashMap<ConnId, Held>,
@@ -44,7 +44,7 @@ impl Holds {
         self.held.is_empty()
     }
 
-    /// Bytes that wait.
+    /// The number of bytes held.
     pub(in crate::shard) const fn bytes(&self) -> usize {
         self.bytes
     }
@@ -61,7 +61,8 @@ impl Holds {
         }
     }
 
-    /// Holds the bytes of [`Holds::out`] from `from` on until this group is durable. `greeting_due`: until when, if CONNACK is the first of them.
+    /// Holds the bytes of [`Holds::out`] from `from` on until this group is durable. `greeting_due`: the time until which CONNACK may wait, if it is the
+    /// first of them.
     pub(in crate::shard) fn hold(
         &mut self,
         io: &mut Ring<'_>,
@@ -104,14 +105,14 @@ impl Holds {
         io.unsent(conn) + self.held.get(&conn).map_or(0, |held| held.bytes.len())
     }
 
-    /// Sends the bytes that waited for groups that are durable by now.
+    /// Sends the bytes held for groups that are durable by now.
     pub(in crate::shard) fn release(&mut self, io: &mut Ring<'_>, kept: &Kept) {
         let is_durable = |group: u64| group <= kept.durable(group);
         while let Some(conn) = self.lines.pop(is_durable) {
             let Some(held) = self.held.get_mut(&conn) else { continue };
             let over = held.parts.iter().take_while(|(group, _)| is_durable(*group)).count();
             if over == 0 {
-                // A part before it waits for another log, and goes first.
+                // An earlier part waits for another log, and goes first.
                 continue;
             }
             let end = held.parts.get(over).map_or(held.bytes.len(), |(_, from)| *from);
@@ -139,7 +140,7 @@ impl Holds {
         deadline.into_iter().chain(greeting_due).min()
     }
 
-    /// Until when a device's CONNACK may wait; `None`: it has had it.
+    /// The time until which a device's CONNACK may wait. `None`: it was sent.
     pub(in crate::shard) fn greeting_due(&self, conn: ConnId) -> Option<Monotonic> {
         self.held.get(&conn)?.greeting_due
     }

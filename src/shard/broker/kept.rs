@@ -18,22 +18,22 @@ use super::retained::is_retained;
 use super::sorted::Sorted;
 use super::{Broker, Ring};
 
-/// What sessions are allowed, and what a shard with a spool keeps of them.
+/// The limits of sessions, and the state that a shard with a spool keeps for them.
 #[derive(Debug)]
 pub(in crate::shard) struct Keeping {
     pub(in crate::shard) settings: Settings,
     pub(in crate::shard) holds: Holds,
-    /// The groups that hold the youngest end of a session, of each log. A client that comes next may be that session's, and hears nothing before the
-    /// group is durable: told that there is no session, it must find none after a crash either.
+    /// The groups that hold the newest end of a session, of each log. A client that connects next may be that session's: it gets no CONNACK before the group
+    /// is durable, as a session reported absent must be absent after a crash, too.
     ended: Groups,
     /// [`crate::buffer::Buffer::freed`] when records that found no room were last tried again.
     tried: u64,
     /// The count of freed room when waiting wills were last offered again.
     pub(in crate::shard) wills_offered_at: u64,
     payload: Vec<u8>,
-    /// How many sessions have a record.
+    /// The number of sessions with a record.
     stored: u64,
-    /// How far the sessions of each slot have been given the partitions of routes.
+    /// The positions of each slot's sessions in the partitions of routes.
     pub(in crate::shard) given: Given,
 }
 
@@ -53,8 +53,7 @@ impl Keeping {
 }
 
 impl Broker {
-    /// Writes down the changes of a session after a packet of its client or answers to it, and those of all others that have changed
-    /// meanwhile.
+    /// Writes down the changes of a session after a packet of its client or answers to it, and the changes of all other sessions since the last call.
     #[inline]
     pub(in crate::shard) fn write_down(&mut self, key: SessionKey) {
         if self.outlets.logs.kept.is_there() {
@@ -63,7 +62,7 @@ impl Broker {
         }
     }
 
-    /// Sessions that survive a restart.
+    /// The number of sessions that survive a restart.
     pub(in crate::shard) const fn stored_sessions(&self) -> u64 {
         self.keeping.stored
     }
@@ -108,7 +107,7 @@ impl Broker {
         }
     }
 
-    /// Sends held bytes that are durable and tries again to write what found no room; once a turn, before anything else.
+    /// Sends held bytes with durable records, and tries again to write records that found no room. Called once a turn, before anything else.
     pub(in crate::shard) fn release_held(&mut self, io: &mut Ring<'_>) {
         let kept = &self.outlets.logs.kept;
         if !kept.is_there() {
@@ -124,7 +123,7 @@ impl Broker {
         self.write_notes();
     }
 
-    /// Holds what was written to the out-buffer from `from` on, to the client of this session, until the session's records are durable.
+    /// Holds the bytes in the out-buffer from `from` on, for the client of this session, until the session's records are durable.
     #[inline]
     pub(in crate::shard) fn hold(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, from: usize) {
         let kept = &self.outlets.logs.kept;
@@ -139,9 +138,8 @@ impl Broker {
         }
     }
 
-    /// Holds a CONNACK until the session's records and the ends of sessions are durable. In Kafka the log may be another process's by now: what CONNACK
-    /// says of a session that was there (`asks_for_kept`), or was not, waits for a group that is written after CONNECT came, and for `connect_timeout` at
-    /// most.
+    /// Holds a CONNACK until the session's records and the ends of sessions are durable. A log in Kafka may be another process's by now: a CONNACK that
+    /// reports a session present (`asks_for_kept`) or absent waits for a group that is written after CONNECT was received, for at most `connect_timeout`.
     pub(in crate::shard) fn hold_connack(
         &mut self,
         io: &mut Ring<'_>,
@@ -165,13 +163,13 @@ impl Broker {
         }
     }
 
-    /// Measures the room for what a session asks for.
+    /// Measures the room for a session's requests.
     pub(in crate::shard) fn measure_room_of(&mut self, key: SessionKey) {
         self.write_notes();
         self.set_session_room(self.sessions.get(key).and_then(|session| self.log_of(session.client_id())));
     }
 
-    /// Measures the room for the session of a CONNECT of this client, before that.
+    /// Measures the room for the session of this client's CONNECT, before that is handled.
     pub(in crate::shard) fn measure_session_room(&mut self, client_id: &str) {
         self.write_notes();
         self.set_session_room(self.log_of(client_id));
@@ -186,8 +184,8 @@ impl Broker {
         }
     }
 
-    /// Takes up the kept sessions that a log has of the previous process, and what is kept like them, before their clients are accepted. What cannot be taken up
-    /// ends. The sessions are in `taken`, and by their numbers in the log. [`Broker::sessions_restored`] follows.
+    /// Takes up the kept sessions and their messages that the previous process left in a log, before their clients are accepted. Records that cannot be taken
+    /// up end. The sessions are in `taken`, and by their numbers in the log. [`Broker::sessions_restored`] follows.
     pub(in crate::shard) fn restore_sessions(
         &mut self,
         (found, sorted): (&[RestoredSession], &Sorted),
@@ -227,7 +225,7 @@ impl Broker {
             let settings = &self.keeping.settings;
             let restored =
                 self.sessions.restore(*number, payload, &open, settings, now, |id, row| owed.push((id, row)));
-            // A record that is no session was sorted out before.
+            // Records that are no session were sorted out before.
             let Ok(key) = restored else { continue };
             taken.push(key);
             self.keeping.stored += 1;

@@ -8,9 +8,9 @@
 //! | `queues`, `confirm` | messages that kept sessions get through a crash, and publishers that are answered when they are durable |
 //! | `given` | how far the slots of `[broker]` have been given the partitions of routes |
 //! | `kept`, `holds` | sessions that survive a crash, and bytes held until they are on the disk |
-//! | `publish`, `run`, `admit` | a message that a client sends, those like it in the same read, and one that nobody is sending now: to all of its receivers or to none |
+//! | `publish`, `run`, `admit` | a client's message, those like it in the same read, and one that no client sends now: to all receivers or to none |
 //! | `wills`, `sys_topics` | wills that are due, and topics of the service's own |
-//! | `past` | what of the past a subscription asks for |
+//! | `past` | the past that a subscription asks for |
 //! | `remotes` | copies for the remotes of bridges |
 //! | `stored` | times of what is in the log |
 
@@ -47,8 +47,8 @@ use super::{
     router, rule_hooks, sinks, slot_rows, sorted, sources, stalls,
 };
 
-/// Sessions, and what takes their messages: subscribers, shares, retained messages, sinks, and the log that all of these write to. Its methods
-/// stand with what they are about: `delivery`, `shares`, `queues`, `retained`, `confirm`, `kept`, `subscribe`.
+/// Sessions, and the receivers of their messages: subscribers, shares, retained messages, sinks, and the log that all of these write to. The methods are in
+/// the modules of their subjects: `delivery`, `shares`, `queues`, `retained`, `confirm`, `kept`, `subscribe`.
 pub(in crate::shard) struct Broker {
     pub(in crate::shard) index: usize,
     pub(in crate::shard) around: Surroundings,
@@ -60,7 +60,7 @@ pub(in crate::shard) struct Broker {
     pub(in crate::shard) queues: Queues,
     /// Mail to other shards that is sent at the end of the turn.
     pub(in crate::shard) letters: Letters,
-    /// Sessions that may owe answers after this turn's completions.
+    /// Sessions that may have answers pending after this turn's completions.
     pub(in crate::shard) touched: Vec<SessionKey>,
     pub(in crate::shard) numbers: Numbers,
     pub(in crate::shard) teller: Teller,

@@ -1,4 +1,4 @@
-//! What of the past a subscription asks for: where its messages begin, and which topics of `[broker]` may have some.
+//! The past that a subscription asks for: where its messages begin, and which topics of `[broker]` may have some.
 
 use crate::config::{Broker, Config, OffsetReset, place_in_log};
 use crate::kafka::consumer::{Place, Start};
@@ -12,16 +12,16 @@ use super::delivery::gates::Topics;
 /// A part of the past.
 #[derive(Debug)]
 pub(in crate::shard) struct Past {
-    /// Where each partition begins.
+    /// The offset or time from which each partition is read.
     pub(in crate::shard) start: Start,
     /// Topics of `[broker]`, by their indexes among those of its source.
     pub(in crate::shard) topics: Topics,
 }
 
-/// The past that a client asks for with a filter, and these words.
+/// The past that a client asks for with a filter and these words.
 ///
 /// # Errors
-/// Why there is none.
+/// The reason why there is none.
 pub(in crate::shard) fn past(
     config: &Config,
     filter: &str,
@@ -32,7 +32,7 @@ pub(in crate::shard) fn past(
     if topic::is_shared(filter) {
         return Err(SubscriptionRefused::REPLAY_SHARED);
     }
-    // Two places in one filter.
+    // A filter with two places is refused.
     let start = start(from, now).filter(|_| topic::split_replay(filter).is_none());
     Ok(Past { start: start.ok_or(SubscriptionRefused::REPLAY_FROM)?, topics: topics(broker, filter) })
 }
@@ -49,12 +49,12 @@ fn start(from: &str, now: WallMs) -> Option<Start> {
         OffsetReset::Ago(age) => {
             Place::Time(now.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)).max(0))
         }
-        // That is a subscription without a past.
+        // `latest` is a subscription without a past.
         OffsetReset::Latest => return None,
     }))
 }
 
-/// The topics that may have messages which a filter matches. Where a route makes MQTT topics of its own, that cannot be said.
+/// The topics that may have messages that a filter matches. A route that makes its own MQTT topics may have any.
 pub(in crate::shard) fn topics(broker: &Broker, wanted: &str) -> Topics {
     let may_have = |filters: &[String]| filters.iter().any(|filter| filter::overlap(filter, wanted));
     let is_taken =
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn topics_that_cannot_have_any_of_it_are_not_read() {
         let config = broker();
-        // The second one may have anything, as its messages get topics of their own.
+        // The second topic may have any message, as its messages get topics of their own.
         for (filter, topics) in [
             ("#", &[0, 1, 2][..]),
             ("place/#", &[0, 1, 2]),

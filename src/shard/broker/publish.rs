@@ -1,4 +1,4 @@
-//! The path of a PUBLISH: all receivers are asked for room first, then the session numbers it, then each of them gets it.
+//! The path of a PUBLISH: all receivers are asked for room first, then the session numbers the message, then each receiver gets it.
 
 use crate::auth::acl::{Action, Wanted};
 use crate::config::Config;
@@ -26,10 +26,10 @@ use super::slot_rows::ForSlot;
 use super::stalls::Stall;
 use super::{Broker, Ring, sys_topics};
 
-/// Where the messages of a run go.
+/// The receivers of the messages of a run.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::shard) struct RunTo {
-    /// Sinks, at the places of the message before it.
+    /// Sinks, at the places of the previous message.
     pub(super) sinks: bool,
     /// Subscribers of this shard.
     pub(super) subscribers: Option<Route>,
@@ -37,10 +37,10 @@ pub(in crate::shard) struct RunTo {
 
 /// The outcome of a PUBLISH.
 pub(in crate::shard) enum Published {
-    /// The message is done with. `begins_run`: what was found out about it holds for others of its client, topic, QoS and flags, without
-    /// properties ([`Broker::publish_run`]), which go there.
+    /// The message is done with. `begins_run`: the receivers, which hold for other messages of the same client, topic, QoS and flags, without properties
+    /// ([`Broker::publish_run`]).
     On { begins_run: Option<RunTo> },
-    /// The message is to come again when this stall is over.
+    /// The message has to be offered again when this stall is over.
     Stall(Stall),
     /// The message's session has ended.
     Ended,
@@ -48,28 +48,28 @@ pub(in crate::shard) enum Published {
     Violation(Violation),
 }
 
-/// What a message of QoS 2 is to its session and to the log of its slot. The default is a message that is none.
+/// The state of a QoS 2 message in its session and in the log of its slot. The default is a message of another QoS.
 #[derive(Default)]
 struct Exchange<'a> {
     feeds: Feeds,
     is_granted: bool,
     /// Sinks that have had the message since before a crash.
     taken_by: &'a [u16],
-    /// Whether a sink or a subscriber has had it, or the log of its slot gets it.
+    /// Whether a sink or a subscriber has had the message, or the log of its slot gets it.
     was_taken: bool,
     /// The number of the session, if it is kept.
     of_kept: Option<u64>,
-    /// The row of the log of its slot; `None` where it goes past that log, too.
+    /// The row of the log of its slot. `None`: the message goes past that log, too.
     by_log: Option<ForSlot>,
     /// Whether a log gets the packet identifier.
     is_logged: bool,
 }
 
 impl<'a> Exchange<'a> {
-    /// Looks at a message of QoS 2 before anybody is asked for room but the log of its slot.
+    /// Examines a message of QoS 2 before any receiver but the log of its slot is asked for room.
     ///
     /// # Errors
-    /// What the message waits for.
+    /// The stall that the message waits for.
     #[inline(never)]
     fn look(
         (queues, outlets, shard): (&Queues, &mut Outlets, usize),
@@ -83,7 +83,7 @@ impl<'a> Exchange<'a> {
         }
         let of_kept = session.number();
         if of_kept.is_some() && !queues.have_all_told() {
-            // Other shards may have had it before a crash.
+            // Other shards may have had the message before a crash.
             return Err(Stall::Subscribers(shard));
         }
         let topic = session.topic_of(publish);
@@ -140,8 +140,8 @@ fn write_down(
 }
 
 impl Broker {
-    /// The hot path: match, ask sinks and subscribers' shards for room, let the session number the message, write the rows, send the
-    /// copies. `feeds`: where it may go. `listener`: where it is counted. `sample`: the message for which the time to its answer is measured.
+    /// Publishes a message, on the hot path: match, ask sinks and subscribers' shards for room, let the session number the message, write the rows, send the
+    /// copies. `feeds`: its receivers. `listener`: the one it is counted for. `sample`: the message for which the time to its answer is measured.
     pub(in crate::shard) fn publish(
         &mut self,
         io: &mut Ring<'_>,
@@ -179,7 +179,7 @@ impl Broker {
             message(topic.unwrap_or_default(), session.client_id(), session.username(), publish, wall);
         let (delivery, outlets) = (&mut self.delivery, &mut self.outlets);
         let takers = Takers { delivery, retained: &self.retained, queues: &self.queues, outlets };
-        // Shards that have it since before a crash pass over it (`queues`); whether it was retained is not known.
+        // Shards that have had the message since before a crash pass over it (`queues`). Whether it was retained is not known.
         let exchange = || of_kept.map(|session| Origin { session, packet_id: publish.packet_id });
         let of = (publish, &message_at_hand);
         let Asked { route, mut reserved, waits_for, cost } = ask(takers, io, of, &asking, exchange);
@@ -223,7 +223,7 @@ impl Broker {
         };
         let is_settled = reserved.as_ref().is_ok_and(Reservation::is_settled);
         let has_no_sink = matches!(reserved, Err(Unreserved::Unmatched)) && !was_taken;
-        // Moved: it ends here, whatever it is.
+        // The reservation is moved here, so that it ends here whatever its outcome.
         let (owed, reason) = match std::convert::identity(reserved) {
             Ok(reservation) => {
                 let routed = if is_taken { Routed::Matched } else { Routed::Refused };
@@ -239,7 +239,7 @@ impl Broker {
                 (reservation.take(&message, ticket, origin, now, wall), Reason::Success)
             }
             Err(why) => {
-                // Some are for subscribers alone, or all that match have had them since before a crash.
+                // The message is for subscribers alone, or all matching sinks have had it since before a crash.
                 let routed = why.counts_as(was_taken || is_routed);
                 self.numbers.count_routed(listener, routed, 1);
                 (0, reason_of((&mut self.numbers, &self.sessions), why, routed, (key, peer)))
@@ -297,7 +297,7 @@ impl Broker {
         publish.properties.is_empty() && self.delivery.is_own(route) && !self.awaits_copies(publish.qos)
     }
 
-    /// Notes that nobody wanted a message of a session.
+    /// Notes that a session's message had no receiver.
     #[cold]
     #[inline(never)]
     fn nobody_wants(&mut self, io: &Ring<'_>, (conn, key): (ConnId, SessionKey), publish: &Publish<'_>) {
@@ -343,7 +343,7 @@ impl Broker {
     }
 }
 
-/// What the publisher of a message hears of which nothing was reserved, and counts that.
+/// The reason code for the publisher of a message for which nothing was reserved. Counts the outcome.
 fn reason_of(
     (numbers, sessions): (&mut Numbers, &Sessions),
     why: Unreserved,
@@ -358,7 +358,7 @@ fn reason_of(
         Unreserved::RuleFailed => Reason::RuleFailed,
         Unreserved::Denied => {
             numbers.count(M::PublishesDenied);
-            // Before 5.0 it is closed, or acknowledged [3.1.1 MQTT-3.3.5-2].
+            // Before 5.0 the connection is closed, or the message acknowledged [3.1.1 MQTT-3.3.5-2].
             let is_acknowledged = sessions.get(key).is_some_and(Session::is_denial_acknowledged);
             let is_told = peer.version == Version::V5 || !is_acknowledged;
             if is_told { Reason::Denied } else { Reason::Success }

@@ -1,5 +1,5 @@
-//! Copies for the remotes of bridges. What a remote is sent is made when it is sent, by the configuration in force and by what the remote has
-//! granted; so its copies wait in the queue of its session first, and no two remotes share bytes.
+//! Copies for the remotes of bridges. A remote's packet is made when it is sent, by the configuration in force and by what the remote has granted. So its
+//! copies wait in the queue of its session first, and no two remotes share bytes.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -19,15 +19,15 @@ use crate::session::{Body, Copy, Handed, Passes, QueueBounds, SessionKey, proper
 use super::delivery::{By, Message, Whose};
 use super::{Broker, Ring};
 
-/// What the sessions of bridges have beyond others.
+/// State of bridges' sessions that other sessions do not have.
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Remotes {
     of: HashMap<SessionKey, Side>,
-    /// Whether something was counted since this was last asked.
+    /// Whether something was counted since [`Remotes::take_counted`] was last called.
     has_counted: bool,
 }
 
-/// Copies for a remote, and what became of them.
+/// Numbers of copies for a remote, by outcome.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::shard) struct OutCounts {
     pub(in crate::shard) begun: u64,
@@ -36,23 +36,23 @@ pub(in crate::shard) struct OutCounts {
     pub(in crate::shard) dropped: u64,
 }
 
-/// A configuration, a bridge there, and what its remote has granted.
+/// A configuration, the index of a bridge there, and what its remote has granted.
 type Passed = (Arc<Config>, usize, Granted);
 
 /// Copies sent for the first time, by the number of their `out`.
 type Sent = Rc<RefCell<BTreeMap<u32, u64>>>;
 
-/// What one has.
+/// The state of one bridge's session.
 #[derive(Debug)]
 struct Side {
     bounds: QueueBounds,
-    /// What its remote is sent; `None`: it has not answered for its filters.
+    /// The rules by which messages are passed to its remote. `None`: the remote has not answered for its filters.
     passes: Option<Rc<Passing>>,
     counts: OutCounts,
     sent: Sent,
 }
 
-/// `Passing` makes what a remote is sent of a message.
+/// `Passing` makes the message that a remote is sent.
 #[derive(Debug)]
 pub(in crate::shard) struct Passing {
     config: Arc<Config>,
@@ -74,8 +74,8 @@ impl Passing {
 }
 
 impl Passing {
-    /// The properties with this instance among those that the message came through; with none of them where the bridge does not tell. `None`: they
-    /// are as they have to be.
+    /// The properties with this instance added to those that the message came through, or with none of them if the bridge does not tell. `None`: they need no
+    /// change.
     fn via(&self, properties: Properties<'_>) -> Option<PropertyBuf> {
         let bridge = &self.config.bridges[self.bridge];
         let is_via = |property: &Property<'_>| matches!(property, Property::UserProperty(VIA, _));
@@ -104,7 +104,7 @@ impl Passes for Passing {
             ..MessageContext::default()
         };
         let scratch = &mut *self.scratch.borrow_mut();
-        // It comes round: the remote has had it, on whichever way it returned.
+        // The message goes in a circle: the remote has had it, whichever way it returned.
         let bridge = &self.config.bridges[self.bridge];
         let own = if self.rules.may_come_round() { "" } else { &bridge.instance };
         if bridge.via && is_looped(copy.properties, own) {
@@ -122,7 +122,7 @@ impl Passes for Passing {
 }
 
 impl Remotes {
-    /// Notes a session of a bridge, and what may wait for its remote.
+    /// Notes a session of a bridge, and the bounds of its queue.
     pub(in crate::shard) fn insert(&mut self, key: SessionKey, bounds: QueueBounds) {
         self.of.entry(key).and_modify(|side| side.bounds = bounds).or_insert(Side {
             bounds,
@@ -132,14 +132,14 @@ impl Remotes {
         });
     }
 
-    /// Notes what the remote of a session is sent from now on.
+    /// Sets what the remote of a session is sent from now on.
     pub(in crate::shard) fn set_passes(&mut self, key: SessionKey, to: Option<Passed>, rules: &'static dyn Rules) {
         if let Some(side) = self.of.get_mut(&key) {
             side.passes = to.map(|to| Rc::new(Passing::new(to, rules, Rc::clone(&side.sent))));
         }
     }
 
-    /// Counts copies for a remote that begin, or that are over.
+    /// Counts new copies for a remote.
     pub(in crate::shard) fn begins(&mut self, key: SessionKey, copies: usize) {
         self.count(key, |counts| counts.begun += copies as u64);
     }
@@ -151,7 +151,7 @@ impl Remotes {
         }
     }
 
-    /// Whether something was counted since this was last asked.
+    /// Whether something was counted since [`Remotes::take_counted`] was last called.
     pub(in crate::shard) fn take_counted(&mut self) -> bool {
         std::mem::take(&mut self.has_counted)
     }
@@ -160,7 +160,7 @@ impl Remotes {
         self.count(key, |counts| counts.delivered += copies);
     }
 
-    /// Of a session of a client, nothing.
+    /// Counts dropped copies for a remote. Does nothing for a client's session.
     pub(in crate::shard) fn drops(&mut self, key: SessionKey, copies: u64) {
         self.count(key, |counts| counts.dropped += copies);
     }
@@ -169,7 +169,7 @@ impl Remotes {
         self.of.get(&key).map(|side| side.counts).unwrap_or_default()
     }
 
-    /// How many copies were sent for the first time by the `out` with this number.
+    /// The number of copies sent for the first time by the `out` with this number.
     pub(in crate::shard) fn sent(&self, key: SessionKey, out: u32) -> u64 {
         self.of.get(&key).and_then(|side| side.sent.borrow().get(&out).copied()).unwrap_or_default()
     }
@@ -184,22 +184,22 @@ impl Remotes {
         self.of.keys().copied()
     }
 
-    /// What the remote of a session is sent.
+    /// The rules by which messages are passed to a session's remote.
     pub(in crate::shard) fn passes(&self, key: SessionKey) -> Option<Rc<Passing>> {
         self.of.get(&key)?.passes.clone()
     }
 }
 
 impl Broker {
-    /// What may wait for a session.
+    /// The bounds of a session's queue.
     pub(in crate::shard) fn queue_bounds(&self, key: SessionKey) -> QueueBounds {
         self.delivery.remotes.of.get(&key).map_or(self.keeping.settings.queue, |side| side.bounds)
     }
 
-    /// A copy for a remote. At QoS 0 it is sent now or never.
+    /// Makes a copy for a remote. At QoS 0 it is sent now or never.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The reason why there is none.
     #[cold]
     pub(in crate::shard) fn copy_to_remote(
         &mut self,
@@ -222,18 +222,18 @@ impl Broker {
             Handed::Dropped => return Err(M::CopiesQueueFull),
         }
         self.delivery.remotes.begins(key, 1);
-        // What the log is to have is sent when it has it.
+        // A copy that has to be in the log is sent when the log has it.
         if !self.queues.is_pending(key) {
             self.pump_session(io, key);
         }
         Ok(())
     }
 
-    /// Gives the remote of a session a message that is for it alone, by the `out` of this number. Returns what the session has of it; `None`:
-    /// it is of QoS 0, and was written.
+    /// Gives a message to the remote of one session, by the `out` of this number. Returns the session's copy. `None`: the message is of QoS 0, and was
+    /// written.
     ///
     /// # Errors
-    /// Why it goes no further.
+    /// The reason why the message goes no further.
     pub(in crate::shard) fn give_to_remote(
         &mut self,
         io: &mut Ring<'_>,

@@ -1,5 +1,5 @@
-//! A run: messages of a client that come after one of theirs in the same read, and have its first byte and topic and no properties. What was found
-//! out about the first one holds for all, as nothing else happens on the shard in between; what is asked for each is room.
+//! A run: messages of a client that follow one of its own in the same read, with the same first byte and topic and no properties. The receivers found for the
+//! first one hold for all, as nothing else happens on the shard in between. Only room is asked for each.
 
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::decode::Again;
@@ -13,8 +13,8 @@ use super::publish::{RunTo, message};
 use super::{Broker, Ring};
 
 impl Broker {
-    /// Takes the messages at the front of `bytes` that go on with the run that `publish` has begun ([`super::publish::Published::On`]), `first` its
-    /// first byte, up to one that needs a closer look: another packet, a malformed one, one that there is no room for.
+    /// Takes the messages at the front of `bytes` that continue the run begun by `publish` ([`super::publish::Published::On`]), `first` its first byte, up to
+    /// one that needs a closer look: another packet, a malformed one, one without room.
     #[inline]
     pub(in crate::shard) fn publish_run(
         &mut self,

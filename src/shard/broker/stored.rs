@@ -1,4 +1,4 @@
-//! Parts that all messages in the log have in common.
+//! The parts common to all messages in the log.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::mqtt::{decode, frame};
 use crate::runtime::seam::Monotonic;
 use crate::session::properties;
 
-/// The message that a log has as a PUBLISH packet of 5.0. `None`: these bytes are none, or more than one.
+/// The message that a log has as a PUBLISH packet of 5.0. `None`: the bytes are not exactly one packet.
 pub(in crate::shard) fn stored_publish(packet: &[u8]) -> Option<Publish<'_>> {
     let frame = frame::next(packet, u32::MAX).ok().flatten().filter(|frame| frame.len == packet.len())?;
     let is_publish = frame.first >> 4 == PUBLISH;
@@ -17,7 +17,7 @@ pub(in crate::shard) fn stored_publish(packet: &[u8]) -> Option<Publish<'_>> {
 /// The first four bits of a PUBLISH.
 const PUBLISH: u8 = 3;
 
-/// Until when a message may be sent, as [`crate::buffer::Buffer::deadline`] says it; `None`: it does not expire.
+/// The time until which a message may be sent, in the form of [`crate::buffer::Buffer::deadline`]. `None`: it does not expire.
 pub(in crate::shard) type Deadline = Option<(i64, u64)>;
 
 /// Appends a deadline: on the wall clock i64 (ms), how long from then u64 (ms), both big-endian, and 0 where there is none.
@@ -35,8 +35,8 @@ pub(in crate::shard) fn take_deadline(bytes: &[u8]) -> Option<(Deadline, &[u8])>
     Some(((wall_ms != 0 || left_ms != 0).then_some((wall_ms, left_ms)), rest))
 }
 
-/// Calls back with a message of the previous process: the time left of its Message Expiry Interval, and from when that counts. The interval is rounded up to a
-/// second and counts from before now by as much, so that the message ends when it would have.
+/// Calls back with a message of the previous process: the time left of its Message Expiry Interval, and the time from which that counts. The interval is
+/// rounded up to a second and counts from that much earlier than now, so that the message ends when it would have.
 pub(in crate::shard) fn with_time_left<T>(
     publish: &Publish<'_>,
     until: Option<Monotonic>,

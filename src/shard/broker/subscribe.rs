@@ -1,4 +1,4 @@
-//! Subscriptions: checked, and entered where publishes look for them. One that asks for the past has a gate ([`super::delivery::gates`]).
+//! Subscriptions: checked, and entered in the lookup for publishes. A subscription to the past has a gate ([`super::delivery::gates`]).
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub(in crate::shard) type Outcomes = SmallVec<[Result<SubscriptionOptions, Subsc
 
 impl Broker {
     /// # Errors
-    /// Why the filter is refused.
+    /// The reason why the filter is refused.
     pub(in crate::shard) fn subscribe_to(
         &mut self,
         io: &Ring<'_>,
@@ -67,7 +67,7 @@ impl Broker {
         let conn = session.conn();
         let subscription = Subscription { filter, options, identifier: wish.identifier };
         if let (Some(Past { start, topics }), Some(conn)) = (past, conn) {
-            // The past has what is retained, too.
+            // The past has retained messages, too.
             self.retained.leave_replay(key, &subscription.filter);
             let subscription = subscription.clone();
             self.delivery.gates.close(Asked { gate, session: key, conn, subscription, start, topics });
@@ -82,7 +82,7 @@ impl Broker {
     /// Whether a session may be sent the past of a filter, and which part of it that is.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason why not.
     fn may_replay(
         &mut self,
         io: &Ring<'_>,
@@ -100,7 +100,7 @@ impl Broker {
         Ok(past)
     }
 
-    /// Counts and reports a filter that the access control list denies. `matched`: its part that topics are compared with.
+    /// Counts and reports a filter that the access control list denies. `matched`: the part of it that topics are compared with.
     fn deny(
         &mut self,
         key: SessionKey,
@@ -114,8 +114,8 @@ impl Broker {
         denied(&mut self.teller, second(now), word, session.client(), session.username(), filter, rule);
     }
 
-    /// Whether a session may add this filter. It may have few filters that have to be compared with every message, or as texts, and a shard
-    /// has not many that are compared with the same messages. Existing ones stay, also after a restart.
+    /// Checks whether a session may add this filter. A session may have only a few filters that have to be compared with every message, or as texts, and a
+    /// shard has not many that are compared with the same messages. Existing ones stay, also after a restart.
     fn may_enter(&mut self, key: SessionKey, filter: &str) -> Result<(), SubscriptionRefused> {
         let shared = topic::split_shared(filter);
         let matched = shared.map_or(filter, |(_, matched)| matched);
@@ -146,8 +146,7 @@ impl Broker {
         has_room.then_some(()).ok_or(refused)
     }
 
-    /// Ends the subscriptions of sessions that have ended, as many as a turn has time for: until then their copies find no session. False:
-    /// some are left.
+    /// Ends the subscriptions of sessions that have ended, as many as fit in the turn: until then their copies find no session. False: some are left.
     pub(in crate::shard) fn forget_subscriptions(&mut self, io: &mut Ring<'_>) -> bool {
         while let Some(ended) = self.sessions.next_ended() {
             self.delivery.forget(ended);
@@ -187,7 +186,7 @@ impl Broker {
         let is_checked = granted == acl::Subscription::Checked;
         let subscriber = Subscriber { session, options, identifier, is_checked, gate };
         if topic::is_shared(filter) {
-            // What it would get is each instance's own.
+            // Messages under `$` are each instance's own.
             let is_own = topic::split_shared(filter).is_some_and(|(_, matched)| matched.starts_with('$'));
             if is_own && self.delivery.shares.are_by_groups() {
                 return Err(SubscriptionRefused::NO_SHARES);
@@ -212,8 +211,8 @@ impl Broker {
         self.sessions.unsubscribed(key, filter)
     }
 
-    /// Enters the subscriptions of a session again: it was restored, its client is back, or other rules hold. Those that its client may not
-    /// read any more end, and waiting copies of theirs are not sent.
+    /// Enters the subscriptions of a session again: the session was restored, its client reconnected, or the rules changed. Subscriptions that its client may
+    /// no longer read end, and their waiting copies are not sent.
     pub(in crate::shard) fn enter_again(&mut self, key: SessionKey, now: Monotonic) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.check_what_waits();

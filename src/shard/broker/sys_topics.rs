@@ -1,4 +1,4 @@
-//! `$SYS/…`: topics that the service publishes about itself. Retained, in memory only; clients may not publish there.
+//! `$SYS/…`: topics that the service publishes about itself. The messages are retained, in memory only. Clients may not publish there.
 
 use crate::mqtt::packet::{Publish, QoS};
 use crate::mqtt::property::Properties;
@@ -7,10 +7,10 @@ use crate::session::ClientKey;
 use super::admit::{Feeds, Publication, Publisher};
 use super::{Broker, Ring};
 
-/// The rule that keeps clients from publishing to these topics, as the event of a denial names it.
+/// The rule that keeps clients from publishing to these topics, as denial events name it.
 pub(super) const RULE: &str = "topics that begin with $SYS/ are the service's own";
 
-/// Whether only the service itself may publish to a topic. Bridges of other brokers say under `connection` whether they are up.
+/// Whether only the service itself may publish to a topic. Bridges of other brokers report under `connection` whether they are up.
 pub(in crate::shard) fn is_own(topic: &str) -> bool {
     topic.strip_prefix("$SYS/").is_some_and(|rest| !rest.starts_with("broker/connection/"))
 }

@@ -1,5 +1,5 @@
-//! Wills that are due, published to sinks and subscribers as any message is. No answer is owed, and there is no socket to leave
-//! one in: a will that finds no room waits in [`crate::session::Sessions`], within the bytes that all sessions may hold.
+//! Wills that are due, published to sinks and subscribers like any message. No answer is pending for a will, and it has no socket to be left in: a will that
+//! finds no room waits in [`crate::session::Sessions`], within the bytes that all sessions may hold.
 
 use crate::auth::Owner;
 use crate::auth::acl::{Action, Client, Wanted};
@@ -14,12 +14,12 @@ use super::numbers::Routed;
 use super::retained::Publisher as RetainedBy;
 use super::{Broker, Ring, sys_topics};
 
-/// Wills admitted again at a time, each time that room has come free: the others have their turn the next time.
+/// The most wills admitted again each time that room has become free. The others have their turn the next time.
 const OFFERED_AGAIN_MAX: usize = 64;
 
 impl Broker {
-    /// Publishes due wills, and those that waited if there may be room for them now. In a new process wills wait until each shard has
-    /// reported what it knows: by then all have their sessions and retained messages. False: some are left for the next turn.
+    /// Publishes due wills, and those that waited if there may be room for them now. In a new process wills wait until each shard has reported what it knows:
+    /// all have their sessions and retained messages by then. False: some are left for the next turn.
     pub(in crate::shard) fn publish_wills(&mut self, io: &mut Ring<'_>) -> bool {
         if !self.queues.have_all_told() {
             return true;
@@ -30,7 +30,7 @@ impl Broker {
                 self.sessions.offer_wills_again(OFFERED_AGAIN_MAX);
             }
         }
-        // A client that has left a will is no subscriber and no member of a share any more.
+        // The client of a due will is no longer a subscriber or a member of a share.
         if self.sessions.has_due_wills() && !self.are_gone(io) {
             return false;
         }
@@ -61,15 +61,15 @@ impl Broker {
         }
     }
 
-    /// Ends the subscriptions of sessions that have ended, and passes over members without a connection. False: the turn has no time for all.
+    /// Ends the subscriptions of sessions that have ended, and passes over members without a connection. False: the turn is too short for all.
     fn are_gone(&mut self, io: &mut Ring<'_>) -> bool {
         let are_forgotten = self.forget_subscriptions(io);
         self.members_gone(io.now());
         are_forgotten
     }
 
-    /// The reason why the client that left a will may not publish it now, as the event names it. `None`: the client would be admitted,
-    /// and the rules allow the publish.
+    /// The reason why the client of a will may not publish it now, as the event names it. `None`: the client would be admitted, and the rules allow the
+    /// publish.
     fn why_denied(&self, due: &DueWill) -> Option<String> {
         let (publish, username) = (due.publish(), due.username.as_deref());
         if sys_topics::is_own(publish.topic) {
@@ -85,7 +85,7 @@ impl Broker {
         if policy.allows(grants, client, wanted) { None } else { Some(policy.decides(grants, client, wanted)) }
     }
 
-    /// Ends a will that was published or refused: it goes from the log with this turn.
+    /// Ends a will that was published or refused: the log drops it in this turn.
     fn will_is_over(&mut self, session: Option<SessionKey>) {
         if let Some(key) = session.filter(|_| self.around.rules.ends_will()) {
             self.sessions.will_is_over(key);
@@ -123,9 +123,9 @@ impl Broker {
         let Ok(admitted) = self.admit(io, &of, None) else { return self.sessions.keep_will(due) };
         self.numbers.count(M::Wills);
         self.charge_will(&due, packet_bytes(publish.topic, &publish), now);
-        // The end is in one group with what this shard writes down of the will.
+        // The end is in one group with this shard's records of the will.
         self.will_is_over(due.session);
-        // The client may be back, and may want nothing of its own [MQTT-3.8.3-3].
+        // The client may be connected again, and may have set No Local [MQTT-3.8.3-3].
         let by = Publisher::Will(RetainedBy::of_will(&due), self.sessions.find(due.client()));
         let _nobody_waits = self.hand_on(io, &publish, admitted, by);
     }

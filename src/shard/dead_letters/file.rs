@@ -1,4 +1,4 @@
-//! The queue of one sink or bridge to its dead-letter file: letters that the file's thread has been given and that are not on the disk yet.
+//! The queue of one sink or bridge to its dead-letter file: letters passed to the file's thread that are not on the disk yet.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::Sender;
@@ -30,7 +30,7 @@ impl FileQueue {
     /// Sends a letter, after [`FileQueue::has_room`].
     pub(in crate::shard) fn send(&mut self, letter: u32, line: Vec<u8>) {
         let bytes = line.len();
-        // The thread ends with the process; then no answer goes out any more.
+        // The thread ends with the process, when no answer goes out any more.
         if self.to.send(Letter { shard: self.shard, sink: self.sink, line }).is_ok() {
             self.bytes += bytes;
             self.waiting.push_back((letter, bytes));

@@ -1,12 +1,12 @@
 //! Headers of a dead letter in the topic, and fields in the file. `docs/DEAD_LETTERS.md` has them all.
 
-/// The beginning of the names of these headers. They are ours: a device's own header of such a name is left out of a letter.
+/// The prefix of these headers' names. They are Forebay's: a device's own header of such a name is left out of a letter.
 pub(in crate::shard) const HEADER_PREFIX: &str = "dead-letter-";
 /// The sink that could not deliver the record.
 pub(in crate::shard) const SINK_HEADER: &str = "dead-letter-sink";
 /// The rule that has failed for the message.
 pub(in crate::shard) const RULE_HEADER: &str = "dead-letter-rule";
-/// The reason: a name of [`reason`], or of what was known before the sink took the message.
+/// The reason: a name of [`reason`], or one known before the sink took the message.
 pub(in crate::shard) const REASON_HEADER: &str = "dead-letter-reason";
 /// Kafka's error code.
 pub(in crate::shard) const CODE_HEADER: &str = "dead-letter-kafka-code";
@@ -20,9 +20,9 @@ pub(in crate::shard) const SOURCE_HEADER: &str = "dead-letter-source";
 pub(in crate::shard) const BRIDGE_HEADER: &str = "dead-letter-bridge";
 /// The offset of that record in its partition.
 pub(in crate::shard) const OFFSET_HEADER: &str = "dead-letter-kafka-offset";
-/// When the message was received, milliseconds since 1970.
+/// The time at which the message was received, in milliseconds since 1970.
 pub(in crate::shard) const RECEIVED_HEADER: &str = "dead-letter-received-ms";
-/// Bytes of the whole value, where only its beginning is in the letter.
+/// Bytes of the whole value, if the letter has only its beginning.
 pub(in crate::shard) const CUT_HEADER: &str = "dead-letter-value-bytes";
 /// The MQTT topic of a message that no sink took.
 pub(in crate::shard) const MQTT_TOPIC_HEADER: &str = "dead-letter-mqtt-topic";
@@ -31,9 +31,9 @@ pub(in crate::shard) const CLIENT_ID_HEADER: &str = "dead-letter-client-id";
 /// The message's quality of service.
 pub(in crate::shard) const QOS_HEADER: &str = "dead-letter-qos";
 
-/// How much of a value that was too large remains, in the topic.
+/// Bytes of a too large value that remain in the topic.
 pub(in crate::shard) const CUT_VALUE_BYTES: usize = 16 * 1024;
-/// The most that the headers of a row that Kafka refused add to it: seven names, a topic, a sink's name, digits.
+/// The most bytes that headers add to a row that Kafka refused: seven names, a topic, a sink's name, digits.
 pub(crate) const HEADERS_BYTES_MAX: usize = 2 * 1024;
 
 /// Kafka's name of an error code that is final. docs/DEAD_LETTERS.md has them all.
@@ -61,7 +61,7 @@ pub(crate) const fn reason(code: i16) -> &'static str {
     }
 }
 
-/// Whether a dead-letter topic is likely to give the same answer.
+/// Whether a dead-letter topic is likely to refuse the record for the same reason.
 pub(in crate::shard) const fn is_about_size(code: i16) -> bool {
     matches!(code, 10 | 18)
 }
@@ -75,7 +75,7 @@ mod tests {
     fn finding_k7_every_code_that_is_final_has_a_documented_name() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/DEAD_LETTERS.md");
         let document = std::fs::read_to_string(path).expect("docs/DEAD_LETTERS.md");
-        // These are refused by the producer: for a verdict of Kafka, or for what metadata says of a topic.
+        // Codes with which the producer refuses rows: for a verdict of Kafka, or for a topic's metadata.
         let codes = [2, 3, 10, 17, 18, 21, 29, 31, 32, 35, 37, 42, 43, 44, 53, 76, 87];
         for code in codes {
             let name = reason(code);

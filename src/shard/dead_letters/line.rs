@@ -1,4 +1,4 @@
-//! One dead letter as a line of JSON. `docs/DEAD_LETTERS.md` has the fields.
+//! A dead letter as a line of JSON. `docs/DEAD_LETTERS.md` has the fields.
 
 pub(crate) use crate::metrics::time::rfc3339;
 use std::io::Write as _;
@@ -16,16 +16,16 @@ use crate::runtime::seam::WallMs;
 /// The fields of a letter; `None` is null.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::shard) struct Line<'a> {
-    /// When the message became a letter, milliseconds since 1970.
+    /// The time at which the message became a letter, in milliseconds since 1970.
     pub(in crate::shard) time_ms: i64,
     pub(in crate::shard) sink: &'a str,
-    /// In the place of a sink.
+    /// The bridge, instead of a sink.
     pub(in crate::shard) bridge: Option<&'a str>,
     pub(in crate::shard) reason: &'a str,
     /// The rule that has failed for the message.
     pub(in crate::shard) rule: Option<&'a str>,
     pub(in crate::shard) kafka_code: Option<i64>,
-    /// Why the dead-letter topic did not take it.
+    /// The reason why the dead-letter topic did not take the letter.
     pub(in crate::shard) topic_refused: Option<&'a str>,
     pub(in crate::shard) mqtt_topic: Option<&'a str>,
     pub(in crate::shard) client_id: Option<&'a str>,

@@ -1,5 +1,5 @@
-//! Messages that a sink will never take, of publishers that cannot be told so (MQTT 3.x, QoS 0, wills): where the sink has dead letters
-//! they become one there. The message's other sinks take it as usual.
+//! Messages that a sink will never take, of publishers that cannot be notified (MQTT 3.x, QoS 0, wills): if the sink has dead letters, they become one there.
+//! The message's other sinks take it as usual.
 
 use crate::config::{self, Sink};
 use crate::kafka::producer::{Full, Producer, Row};
@@ -31,9 +31,9 @@ pub(in crate::shard) struct DeadPlan {
 /// The place of a message that its sink will never take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::shard) enum Place {
-    /// The topic gets it, with its value or the beginning of that; `bytes` of memory.
+    /// The topic, with the value or the beginning of it; `bytes` of memory.
     Topic { hidden: SinkId, bytes: usize, cut: bool },
-    /// The file gets it.
+    /// The file.
     File,
 }
 
@@ -49,7 +49,7 @@ impl DeadPlan {
 }
 
 impl Plan {
-    /// The place for a message; `None`: there are no dead letters that could take it.
+    /// The place for a message. `None`: there are no dead letters that could take it.
     pub(in crate::shard) fn place(&self, message: &Message<'_>) -> Option<Place> {
         let dead = self.dead.as_ref()?;
         if let Some((hidden, _)) = &dead.topic {
@@ -90,8 +90,7 @@ impl Place {
 }
 
 impl Outlets {
-    /// Writes the message to the dead letters of a sink that will never take it, where room was found for it. Returns how many answers that
-    /// owes.
+    /// Writes the message to the dead letters of a sink that will never take it, if room was found for it. Returns the number of answers pending for it.
     pub(in crate::shard) fn write_off(
         &mut self,
         (index, objection, place): (u16, Objection, Place),
@@ -106,7 +105,7 @@ impl Outlets {
         upstream.busy = true;
         scratch.headers.clear();
         let topic = topic(plan, message, &mut name).ok();
-        // A value that cannot be rendered is here as it came.
+        // A value that cannot be rendered is written as received.
         let value = plan.value(message, &mut scratch.value).unwrap_or(Some(message.payload));
         let bytes = value.map_or(0, <[u8]>::len);
         let key = plan.key.as_ref().and_then(|template| template.value(message, &mut key).ok());

@@ -1,4 +1,4 @@
-//! Dead letters: what Kafka will never take from a sink, kept in a topic or a file with the reason.
+//! Dead letters: records that Kafka will never take from a sink, kept in a topic or a file with the reason.
 //!
 //! | | |
 //! |---|---|
@@ -50,14 +50,14 @@ use super::events::{clipped, second};
 use super::members::{Members, Role};
 use super::owner::Owner;
 
-/// How often an event announces new dead letters of a sink.
+/// The interval at which an event announces new dead letters of a sink.
 const ANNOUNCED_EVERY: Duration = Duration::from_secs(1);
 
-/// When new dead letters of each sink were last announced, and how many there were.
+/// The time at which new dead letters of each sink were last announced, and their number.
 #[derive(Debug)]
 pub(super) struct Announced {
     last: Vec<(u64, Option<Monotonic>)>,
-    /// Sinks with new letters that have not been announced; one may stand here more than once.
+    /// Sinks with new letters that have not been announced, possibly more than once.
     waiting: Vec<usize>,
 }
 
@@ -90,7 +90,7 @@ pub(super) fn routes<'a>(config: &Config, members: impl Iterator<Item = &'a Memb
             let sink = config.sinks[index].name.clone();
             Some(Route { index, sink, topic: None, file: true, of_letters: true })
         }
-        // The source or bridge is told what becomes of its letters.
+        // The source or bridge gets the outcome of its letters.
         Role::BadRecords(_) | Role::Refused(_) => None,
     };
     members.map(|members| members.roles().map(|role| route(members, role)).collect()).collect()

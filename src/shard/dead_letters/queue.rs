@@ -26,7 +26,7 @@ use crate::runtime::seam::{Monotonic, WallMs};
 use crate::service::dead_letters::Letter as Line;
 use crate::shard::owner::Owner;
 
-/// Writes the line of a row for the file; the last argument is who is owed the row's answer.
+/// Writes the line of a row for the file. The last argument is the owner of the row's answer.
 pub(crate) type LineOf<'a> = dyn FnMut(&Route, &RejectedRow<'_>, Option<Ticket>) -> Vec<u8> + 'a;
 
 /// The route of the letters of one sink of a producer.
@@ -59,7 +59,7 @@ struct Letter {
     source: Source,
     /// The sink's place in the configuration.
     index: usize,
-    /// The ticket of the answer that is owed; possibly that of another letter.
+    /// The ticket of the pending answer; possibly that of another letter.
     ticket: Option<Ticket>,
     in_file: bool,
 }
@@ -79,13 +79,13 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
-    /// Messages that are nowhere but in letters on their way.
+    /// Messages that are only in letters in flight.
     pub(crate) const fn messages_in_flight(&self) -> u64 {
         self.messages - self.messages_safe - self.messages_refused
     }
 }
 
-/// One of a sink's letters, as an example for people.
+/// An example of a sink's letters for operators.
 #[derive(Clone, Debug)]
 pub(super) struct Example {
     /// The reason in the letter.
@@ -103,12 +103,12 @@ pub(crate) struct DeadLetterQueue {
     /// Rejected batches with rows that have not become letters, by cluster.
     rejected: Vec<VecDeque<Rejected>>,
     letters: HashMap<u32, Letter, RandomState>,
-    /// Letters begun; wraps, long after the first has gone.
+    /// The number of letters begun. It wraps, long after the first has ended.
     begun: u32,
     /// The queues to files, by the sink's place in the configuration.
     files: Vec<Option<FileQueue>>,
     totals: Vec<Totals>,
-    /// Sinks with totals that have changed since they were last taken out; one may stand here more than once.
+    /// Sinks with totals that have changed since they were last taken out, possibly more than once.
     changed: Vec<usize>,
     /// Letters that have ended and have not been settled.
     ended: VecDeque<(u32, Outcome)>,
@@ -380,7 +380,7 @@ impl DeadLetterQueue {
         }
     }
 
-    /// The ticket of the answer that is owed at the end of letters of letters.
+    /// The ticket of the answer pending at the end of letters of letters.
     fn owner(&self, ticket: Option<Ticket>) -> Option<Ticket> {
         let mut ticket = ticket?;
         while Owner::of(ticket.session) == Owner::Letters {

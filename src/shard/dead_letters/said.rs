@@ -1,4 +1,4 @@
-//! A letter in a topic, read back: what its headers say, and whether its record can be sent again.
+//! A letter in a topic, read back: its headers, and whether its record can be sent again.
 
 use super::header::{
     BRIDGE_HEADER, CLIENT_ID_HEADER, CODE_HEADER, CUT_HEADER, HEADER_PREFIX, MQTT_TOPIC_HEADER, OFFSET_HEADER,
@@ -9,10 +9,10 @@ use super::header::{
 /// Header of a record that was sent again: how many times, as digits. A letter keeps it, so that a second failure is seen.
 pub(crate) const SENT_AGAIN_HEADER: &str = "forebay-sent-again";
 
-/// Reasons of a sink that did not take a message which it had made a record of: the letter has that record.
+/// Reasons of a sink that refused a message after it had made a record of it: the letter has that record.
 const OF_RECORDS: [&str; 5] = ["TOO_LARGE", "TOPIC_UNKNOWN", "TOPIC_FORBIDDEN", "TOO_MANY_TOPICS", "SPOOL_FULL"];
 
-/// Who has written a letter.
+/// The writer of a letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Writer {
     /// A sink, for a record or message on its way to Kafka.
@@ -23,7 +23,7 @@ pub(crate) enum Writer {
     Bridge,
 }
 
-/// What the headers of a letter say.
+/// The headers of a letter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Said {
     /// The writer and its name.
@@ -36,14 +36,14 @@ pub(crate) struct Said {
     pub(crate) kafka_topic: Option<String>,
     pub(crate) kafka_partition: Option<i32>,
     pub(crate) kafka_offset: Option<i64>,
-    /// When the message was received, or the time of a source's record, milliseconds since 1970.
+    /// The time at which the message was received, or that of a source's record, in milliseconds since 1970.
     pub(crate) received_ms: Option<i64>,
     pub(crate) mqtt_topic: Option<String>,
     pub(crate) client_id: Option<String>,
     pub(crate) qos: Option<u8>,
     /// Bytes of the whole value, where the letter has only its beginning.
     pub(crate) whole_bytes: Option<u64>,
-    /// How often the record had been sent again before it became this letter.
+    /// The number of times that the record had been sent again before it became this letter.
     pub(crate) sent_again: u32,
 }
 
@@ -76,10 +76,10 @@ impl Said {
         said
     }
 
-    /// Who wrote the letter, its name, and the Kafka topic that its record can be sent to again.
+    /// The writer of the letter, its name, and the Kafka topic that the record can be sent to again.
     ///
     /// # Errors
-    /// Why it cannot be, in words.
+    /// The reason why it cannot be sent again, in words.
     pub(crate) fn destination(&self) -> Result<(Writer, &str, &str), String> {
         let Some((writer, name)) = &self.by else {
             return Err("it does not say which sink or source it is of".to_owned());

@@ -136,7 +136,7 @@ fn of_letters(of: &SinkSettings) -> SinkSettings {
     }
 }
 
-/// One sink with a dead-letter topic, and as little memory as there can be.
+/// One sink with a dead-letter topic, and the least memory possible.
 fn with_topic(compression: Codec) -> (Settings, Vec<Option<Route>>) {
     let sink = SinkSettings { compression, keep_rejected: true, ..settings().sinks.remove(0) };
     let sinks = vec![sink.clone(), of_letters(&sink)];

@@ -1,5 +1,5 @@
-//! At the front: a CONNECT of a client that another instance serves, or nobody. It waits until an owner has answered it, for as long as a
-//! CONNECT may take. Until then its bytes are kept, so that another owner can get them: that of before may have lost the slot meanwhile.
+//! The front: a CONNECT of a client that another instance, or none, serves waits until an owner has answered it, for at most the CONNECT time-out. Until then
+//! its bytes are kept for another owner, as the previous one may lose the slot meanwhile.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -25,11 +25,11 @@ use super::super::{Core, Ring};
 use super::{To, Waiting};
 use crate::outward::Ended;
 
-/// How often the table of slots is looked at for clients that wait.
+/// The interval at which the table of slots is checked for waiting clients.
 const LOOK: Duration = Duration::from_millis(25);
-/// How often it is looked whether relayed clients still belong where they are.
+/// The interval at which relayed clients' owners are checked.
 const LOOK_FOR_MOVED: Duration = Duration::from_millis(500);
-/// How long after a failed attempt the next one may be made.
+/// The delay between a failed attempt and the next one.
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// The violation of a client for which no owner was found in time.
@@ -38,7 +38,7 @@ const NO_OWNER: Violation = Violation {
     clause: "section 4.13",
     what: "no instance serves this client for now",
 };
-/// The violation of a client of which too much would have to be said.
+/// The violation of a client with a header that would be too long.
 const TOO_LONG: Violation = Violation {
     reason: ReasonCode::QUOTA_EXCEEDED,
     clause: "section 4.13",
@@ -46,7 +46,7 @@ const TOO_LONG: Violation = Violation {
 };
 
 impl Core {
-    /// Tells a client of 5.0 to connect to the owner of its slot, if it is to. True: that was done, and the connection is closed.
+    /// Redirects a client of 5.0 to the owner of its slot, if it should be. True: the client was redirected, and the connection is closed.
     pub(in crate::shard) fn redirects(
         &mut self,
         io: &mut Ring<'_>,
@@ -60,7 +60,7 @@ impl Core {
         let server = table.instance(instance).map(|owner| &owner.server);
         let Some(server) = server.filter(|server| !server.is_empty()) else { return false };
         let peer = Peer::of(of.connect);
-        // A redirection that the client would not understand, or that is too long for it, does not count as one.
+        // A redirection counts only if the client understands it, and it is not too long for the client.
         if !redirect(peer, server, &mut Vec::new()) || !peers.redirect(of.client_id, io.now()) {
             return false;
         }
@@ -93,7 +93,7 @@ impl Core {
         self.look_for_moved(io);
     }
 
-    /// Connects to an instance for a client that waits, and sends it what the client has sent.
+    /// Connects to an instance for a waiting client, and sends it the client's bytes.
     fn reach(&mut self, io: &mut Ring<'_>, conn: ConnId, instance: u16) {
         let (around, shard) = (&self.broker.around, self.broker.index);
         let table = around.peers.table();
@@ -144,7 +144,7 @@ impl Core {
         let (slot, to) = (waiting.slot, waiting.link.take().map(|(_, to)| to));
         self.broker.numbers.count(M::RelaysFailed);
         self.tell_if_gone(to, why);
-        // An instance without the slot closes the connection without a word; the table soon names the right one.
+        // An instance without the slot closes the connection without an answer; the table soon names the right one.
         if !matches!(why, Closed::Peer) {
             self.tell_link_failed(io.now(), slot, why);
         }
@@ -172,7 +172,7 @@ impl Core {
         });
     }
 
-    /// Has the table of slots looked at soon, if there are clients without a connection to an owner.
+    /// Has the table of slots checked soon, if there are clients without a connection to an owner.
     pub(super) fn look_for_owners_soon(&mut self, io: &mut Ring<'_>) {
         let relays = &mut self.doors.relays;
         if relays.waiting.values().any(|waiting| waiting.link.is_none()) {
@@ -180,8 +180,8 @@ impl Core {
         }
     }
 
-    /// Closes clients that are relayed to an instance which does not have their slot any more: it is gone without a word, or does not go on.
-    /// A CONNECT that it has not answered goes to the next one.
+    /// Closes clients that are relayed to an instance which no longer has their slot, as it is gone or does not respond. A CONNECT that it has not answered
+    /// goes to the next owner.
     fn close_moved(&mut self, io: &mut Ring<'_>) {
         let (table, rules) = (self.broker.around.peers.table(), self.broker.around.rules);
         let relays = &mut self.doors.relays;
@@ -208,7 +208,7 @@ impl Core {
         self.look_for_moved(io);
     }
 
-    /// Has it looked soon whether clients still belong where they are relayed to.
+    /// Has the owners of relayed clients checked soon.
     pub(super) fn look_for_moved(&mut self, io: &mut Ring<'_>) {
         let relays = &mut self.doors.relays;
         if !relays.relayed.is_empty() || !relays.waiting.is_empty() {
@@ -216,7 +216,7 @@ impl Core {
         }
     }
 
-    /// Looks for the owners of clients that wait.
+    /// Finds the owners of waiting clients.
     pub(in crate::shard) fn relays_time(&mut self, io: &mut Ring<'_>) {
         self.doors.relays.timer = None;
         self.close_moved(io);
@@ -244,7 +244,7 @@ impl Core {
         self.look_for_owners_soon(io);
     }
 
-    /// Looks at a CONNECT that waits, from its beginning.
+    /// Processes a waiting CONNECT from its beginning.
     fn look_for_owner(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         let Some(connection) = self.connections.get(conn) else { return };
         let Kind::Waiting(deadline) = connection.kind else { return };

@@ -1,8 +1,8 @@
-//! Clients of slots that another instance has. Their front relays their connections to the owner of the slot, over a connection for each, or
-//! tells them where to connect ([`front`]); the owner takes such a connection as one that another of its shards has handed over ([`owner`]).
+//! Clients of slots that another instance has. Their front relays each connection to the owner of the slot, over a connection of its own, or redirects the
+//! client ([`front`]). The owner takes such a connection like one handed over by another of its shards ([`owner`]).
 //!
-//! Bytes go both ways as they are ([`pipe`]). The end of one direction is passed on after all bytes before it, so that a DISCONNECT is never
-//! overtaken by the end of its connection.
+//! Bytes go both ways unchanged ([`pipe`]). The end of one direction is passed on after all bytes before it, so that a DISCONNECT is never overtaken by the
+//! end of its connection.
 
 mod front;
 mod owner;
@@ -23,7 +23,7 @@ use super::carrier::deliver;
 use super::mail::Mail;
 use super::{Core, Ring, Surroundings};
 
-/// How long an address of a name is used.
+/// The time for which a resolved address is used.
 const NAME_FOR: Duration = Duration::from_secs(5);
 
 /// The connections of a shard that are relayed, or wait for that.
@@ -31,28 +31,28 @@ const NAME_FOR: Duration = Duration::from_secs(5);
 pub(super) struct Relays {
     /// CONNECTs that wait for an owner, or for its answer.
     waiting: BTreeMap<ConnId, Waiting>,
-    /// Clients that are relayed, and where to.
+    /// Relayed clients, and their owners.
     relayed: BTreeMap<ConnId, To>,
-    /// The table by which it was last looked whether they still belong there.
+    /// The table at the last check of relayed clients' owners.
     seen: Arc<Table>,
     timer: Option<(Monotonic, TimerId)>,
-    /// The fronts of connections that came over a link, by slot of the connection.
+    /// The fronts of connections received over a link, by slot of the connection.
     fronts: HashMap<u32, Front>,
     /// Addresses of links that are known by a name.
     names: HashMap<Arc<str>, Name>,
     tickets: u64,
 }
 
-/// A CONNECT that waits.
+/// A waiting CONNECT.
 #[derive(Debug)]
 struct Waiting {
-    /// The client's slot; `None`: it is not known how many there are.
+    /// The client's slot. `None`: the number of slots is not known.
     slot: Option<u16>,
-    /// The connection to the owner that has been sent it, and that owner.
+    /// The connection to the owner that was sent the CONNECT, and that owner.
     link: Option<(ConnId, To)>,
-    /// How many bytes of the client that was sent.
+    /// The number of the client's bytes sent to that owner.
     sent: usize,
-    /// When the next attempt may be made.
+    /// The time of the next attempt.
     again: Monotonic,
 }
 
@@ -61,11 +61,11 @@ struct Waiting {
 struct To {
     slot: u16,
     name: Arc<str>,
-    /// The process that the table named.
+    /// The incarnation that the table named.
     named: u128,
-    /// The process that has answered: the table may name an earlier one in the place of which it came.
+    /// The incarnation that has answered: the table may still name its predecessor.
     answered: u128,
-    /// How many bytes of its answer have come. From the first one on, the client is that process's.
+    /// The number of received bytes of its answer. From the first one on, the client is that process's.
     heard: usize,
 }
 
@@ -73,26 +73,26 @@ struct To {
 #[derive(Debug)]
 struct Front {
     name: Arc<str>,
-    /// Whether it was told that its client is served here.
+    /// Whether the front was notified that its client is served here.
     is_answered: bool,
 }
 
 /// The addresses of a name.
 #[derive(Debug, Default)]
 struct Name {
-    /// The ticket of the question that is under way.
+    /// The ticket of the pending question.
     asked: Option<u64>,
     found: Vec<SocketAddr>,
     until: Monotonic,
 }
 
 impl Relays {
-    /// The front of a connection; `None`: its client has connected here.
+    /// The front of a connection. `None`: its client has connected to this instance.
     pub(super) fn front(&self, conn: ConnId) -> Option<&Arc<str>> {
         self.fronts.get(&conn.slot).map(|front| &front.name)
     }
 
-    /// The address of a peer's link; `None`: it has none, or its name is being looked up.
+    /// The address of a peer's link. `None`: it has none, or its name is being looked up.
     fn address_of(&mut self, around: &Surroundings, shard: usize, now: Monotonic, of: &Instance) -> Option<SocketAddr> {
         if let Some(address) = link::address(of) {
             return Some(address);
@@ -111,7 +111,7 @@ impl Relays {
         name.found.first().copied()
     }
 
-    /// Takes the addresses of a name. Those that are known stay where it could not be looked up.
+    /// Takes the addresses of a name. Known addresses stay if the lookup failed.
     fn resolved(&mut self, ticket: u64, found: Result<Vec<SocketAddr>, String>, now: Monotonic) {
         let Some(name) = self.names.values_mut().find(|name| name.asked == Some(ticket)) else { return };
         (name.asked, name.until) = (None, now.after(NAME_FOR));
@@ -126,20 +126,20 @@ impl Core {
         self.look_for_owners(io);
     }
 
-    /// Notes the front of a connection, which came over a link.
+    /// Notes the front of a connection received over a link.
     pub(super) fn came_by(&mut self, conn: ConnId, name: Arc<str>) {
         self.doors.relays.fronts.insert(conn.slot, Front { name, is_answered: false });
         self.broker.numbers.raise(M::RelayedHere, 1);
     }
 
-    /// Forgets the front of a connection. Whether there is one.
+    /// Forgets the front of a connection. Returns whether there was one.
     pub(super) fn forget_front(&mut self, conn: ConnId) -> bool {
         let has_front = self.doors.relays.fronts.remove(&conn.slot).is_some();
         self.broker.numbers.lower(M::RelayedHere, u64::from(has_front));
         has_front
     }
 
-    /// Notes how many CONNECTs wait.
+    /// Publishes the number of waiting CONNECTs.
     fn count_waiting(&mut self) {
         self.broker.numbers.set(M::RelaysWaiting, self.doors.relays.waiting.len() as u64);
     }

@@ -1,5 +1,5 @@
-//! At the owner: connections that other instances make for their clients. The header says who the client is; then the connection is one that
-//! another shard of this instance has handed over.
+//! The owner: connections that other instances make for their clients. The header identifies the client. After it the connection is like one that another
+//! shard of this instance has handed over.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ impl Core {
         self.bound_door(io);
     }
 
-    /// Looks at the first bytes of a connection at the link's port: the length of its header once that is whole. `None`: it is not, or the
+    /// Processes the first bytes of a connection at the link's port. Returns the length of its header once that is whole. `None`: it is not, or the
     /// connection has been refused.
     pub(in crate::shard) fn link_header(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) -> Option<usize> {
         let refused = match Header::read(bytes) {
@@ -65,7 +65,7 @@ impl Core {
         None
     }
 
-    /// Takes what a front says of a client.
+    /// Takes a front's header of a client.
     fn came_from(&mut self, io: &mut Ring<'_>, conn: ConnId, header: Header) -> Result<(), &'static str> {
         let around = &self.broker.around;
         if around.peers.table().index(&header.front).is_none() {
@@ -87,7 +87,7 @@ impl Core {
         Ok(())
     }
 
-    /// The listener with the settings that hold for a client: one with the same `auth`, or none; with the same address, if there is one.
+    /// The listener with the settings for a client: one with the same `auth`, or none; with the same address, if there is one.
     fn listener_like(&self, header: &Header) -> Option<ListenerId> {
         let around = &self.broker.around;
         let auth = header.client.as_ref().map(|client| &*client.auth);
@@ -98,7 +98,7 @@ impl Core {
         alike.min_by_key(|(_, listener)| listener.bind.to_string() != *header.listener).map(|(id, _)| id)
     }
 
-    /// The listener of a client, and its admission as its front has it, if the files here would admit it. Its CONNECT is refused otherwise.
+    /// The listener of a client, and its admission by its front, if the files here would admit it. Its CONNECT is refused otherwise.
     fn claim_of(&self, io: &Ring<'_>, header: &Header) -> (ListenerId, Option<Box<AtDoor>>) {
         let edge = &self.broker.around.edge;
         let Some(listener) = self.listener_like(header) else {
@@ -117,8 +117,8 @@ impl Core {
         (listener, Some(Box::new(AtDoor::Admitted(admission, ends))))
     }
 
-    /// Tells the front of a connection, if it came over a link, that its client is served here, and by which process. It goes ahead of all that is said to the
-    /// client, and is said once.
+    /// Notifies the front of a connection received over a link that its client is served here, and by which process. The answer precedes all bytes for the
+    /// client, and is sent once.
     pub(in crate::shard) fn answer_front(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         let front = self.doors.relays.fronts.get_mut(&conn.slot);
         if front.is_some_and(|front| !std::mem::replace(&mut front.is_answered, true)) {
@@ -126,7 +126,7 @@ impl Core {
         }
     }
 
-    /// Closes a connection of a front for a client that is not served here: one hop, and no more. The front asks again where it goes.
+    /// Closes a front's connection for a client that is not served here: one hop, and no more. The front looks up the owner again.
     pub(in crate::shard) fn turn_back_to_front(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         self.broker.numbers.count(M::LinksMisrouted);
         self.forget(io, conn);

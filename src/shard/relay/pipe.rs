@@ -1,5 +1,5 @@
-//! The bytes of a relayed client, both ways: from the ring's buffer to the out-buffer of the other connection, and nothing between. A side
-//! that does not take what it is sent has the other one left unread.
+//! The bytes of a relayed client, both ways: from the ring's buffer to the out-buffer of the other connection, without a copy between. If a side does not
+//! take its bytes, the other one is left unread.
 
 use crate::limits::SENT_AHEAD_BYTES_MAX;
 use crate::link::ANSWER_LEN;
@@ -10,7 +10,7 @@ use super::super::connection::Kind;
 use super::super::{Core, Ring};
 
 impl Core {
-    /// Passes bytes on. `from` is read again when `to` has taken most of what it is sent.
+    /// Passes bytes on. `from` is read again when `to` has taken most of its bytes.
     pub(in crate::shard) fn pass_on(&mut self, io: &mut Ring<'_>, from: ConnId, to: ConnId, bytes: &[u8]) {
         io.out(to).extend_from_slice(bytes);
         if io.unsent(to) > SENT_AHEAD_BYTES_MAX {
@@ -28,7 +28,7 @@ impl Core {
         }
     }
 
-    /// Takes the first bytes of an owner: which process it is, and that it has taken the client.
+    /// Takes the first bytes of an owner: its incarnation, which confirms that it has taken the client.
     fn owner_answers(&mut self, io: &mut Ring<'_>, link: ConnId, client: ConnId, bytes: &[u8]) {
         let waiting = self.doors.relays.waiting.get_mut(&client);
         let Some((_, to)) = waiting.and_then(|waiting| waiting.link.as_mut()).filter(|(of, _)| *of == link) else {
@@ -43,7 +43,8 @@ impl Core {
         }
     }
 
-    /// The owner has taken a client: from now on its bytes are passed on as they come, and no other owner gets its CONNECT, as this one may have made its session.
+    /// Notes that the owner has taken a client. Its bytes are passed on from now on, and no other owner gets its CONNECT, as this one may have created its
+    /// session.
     fn answered(&mut self, io: &mut Ring<'_>, link: ConnId, client: ConnId) {
         let Some(waiting) = self.doors.relays.waiting.remove(&client) else { return };
         self.count_waiting();
@@ -69,7 +70,7 @@ impl Core {
         io.resume(client);
     }
 
-    /// Handles the end of a connection to an owner: what it has sent goes to the client, and then the end of the client's connection.
+    /// Handles the end of a connection to an owner: received bytes go to the client, and then the end of the client's connection.
     pub(in crate::shard) fn owner_gone(&mut self, io: &mut Ring<'_>, link: ConnId, client: ConnId, why: &Closed) {
         let waiting = self.doors.relays.waiting.get(&client);
         let is_taken = waiting.and_then(|of| of.link.as_ref()).is_some_and(|(of, to)| *of == link && to.heard > 0);
@@ -84,7 +85,7 @@ impl Core {
         }
     }
 
-    /// Handles the end of a client's connection, of this kind: what it has sent goes to the owner, and then the end of that connection.
+    /// Handles the end of a client's connection, of this kind: received bytes go to the owner, and then the end of that connection.
     pub(in crate::shard) fn end_relay(&mut self, io: &mut Ring<'_>, conn: ConnId, kind: Kind) {
         let link = match kind {
             Kind::Relayed(link) => {

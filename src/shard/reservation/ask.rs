@@ -1,4 +1,4 @@
-//! Questions to one sink after the other about a message: where its row goes, the memory that takes, and whether there is room.
+//! Requests to one sink after the other for a message: the destination of its row, the row's memory, and whether there is room.
 
 use crate::buffer::SpoolFull;
 use crate::config::{OnRefuse, WhenFull};
@@ -16,7 +16,7 @@ use super::{Asked, Asking, Fed, Reservation, Reserved, Text, To, Told, Unreserve
 
 /// The handling of a message that a sink will never take.
 enum Fate {
-    /// No destination takes the message, and its publisher is told if it can be.
+    /// No destination takes the message, and its publisher is notified if possible.
     Rejected,
     /// The message becomes a dead letter. `alone`: no other destination takes it.
     Letter { place: Place, alone: bool },
@@ -60,8 +60,8 @@ impl Reservation<'_> {
         waits.map_or(Ok(()), |wait| Err(Unreserved::Full(wait)))
     }
 
-    /// Adds a sink's part, with its memory. A part that refuses the message for all destinations takes the place of all others. `need`: the room
-    /// that it waits for, if it does.
+    /// Adds a sink's part, with its memory. A part that refuses the message for all destinations replaces all others. `need`: the room that it waits for, if
+    /// it does.
     #[inline]
     pub(super) fn push(&mut self, reserved: Reserved, need: usize, room: Result<(), Full>, waits: &mut Option<Wait>) {
         if self.is_refused {
@@ -77,7 +77,7 @@ impl Reservation<'_> {
         work.sinks.push(reserved);
     }
 
-    /// Takes back what all destinations of the message that is asked about would have got, and what rules have made of it.
+    /// Takes back the parts of all destinations of the message being asked about, and the messages and rows that rules have made of it.
     #[cold]
     pub(super) fn take_back(&mut self, waits: &mut Option<Wait>) {
         let work = &mut self.outlets.workspace;
@@ -97,8 +97,8 @@ impl Reservation<'_> {
         work.republished.truncate(usize::from(before));
     }
 
-    /// Asks one sink: where its row goes, the memory that takes, and whether there is room. `before`: what the message's rows before it take.
-    /// `made`: the row of a rule.
+    /// Asks one sink: the destination of its row, the row's memory, and whether there is room. `before`: the memory of the message's earlier rows. `made`:
+    /// the row of a rule.
     pub(super) fn ask(
         &mut self,
         sink: u16,
@@ -113,7 +113,7 @@ impl Reservation<'_> {
         let upstream = &mut outlets.upstreams[plan.cluster];
         let check = |topic: &str, bytes| {
             let checked = upstream.producer.check(plan.sink, topic, bytes);
-            // The end of this turn looks for topics to forget.
+            // The end of this turn finds topics to forget.
             upstream.busy |= checked == Err(Refusal::TooManyTopics);
             checked
         };
@@ -133,12 +133,12 @@ impl Reservation<'_> {
                 SpoolFull::Whole | SpoolFull::Turn => Full::Spool,
                 SpoolFull::Sink => Full::SpoolShare(plan.sink),
             });
-            // The next group has room, or the oldest make some.
+            // The next group has room, or dropping the oldest rows makes some.
             passes = room == Err(SpoolFull::Turn) || room.is_err() && outlets.when_full == WhenFull::DropOldest;
             if let Err(full @ (SpoolFull::Whole | SpoolFull::Sink)) = room {
                 outlets.full.note(full, usize::from(sink), *bytes, outlets.when_full);
                 if outlets.when_full == WhenFull::Refuse && !self.is_repeat {
-                    // Nobody has to wait: the message is refused, as if it could never be taken. A repeat waits: others have it.
+                    // The message is refused without a wait, as if it could never be taken. A repeat waits: other sinks have it.
                     asked = Err(Objection::SpoolFull);
                 }
             }
@@ -165,7 +165,7 @@ impl Reservation<'_> {
                 Ok((To::Topic { asked, key, hash, is_spooled, made: row }, bytes, room))
             }
             Err(objection) => {
-                // A letter has the message as it came, by the sink's own templates.
+                // A letter has the original message, by the sink's own templates.
                 let (plan, message) = (&outlets.plans[usize::from(sink)], &Message { output: None, ..*message });
                 let told = if objection.is_lack_of_room() { self.told } else { told };
                 let (place, alone) = match fate(plan, objection, message, (told, self.is_repeat)) {
@@ -186,8 +186,8 @@ impl Reservation<'_> {
         }
     }
 
-    /// Leaves out the rows of sinks that have had all of theirs since before a crash. A sink that has had only some of its rows, as the disk had
-    /// not taken the others, gets all of them again: none may be missing. Dead letters are written again; whether they were safe is not known.
+    /// Leaves out the rows of sinks that have had all of theirs since before a crash. A sink that has had only some of its rows, as the disk had not taken
+    /// the others, gets all of them again, so that none is missing. Dead letters are written again; whether they were durable is not known.
     pub(super) fn leave_out(&mut self, already_taken_by: &[u16]) {
         let guarantees = self.outlets.rules.as_ref().map_or(&KEPT as &dyn Guarantees, |rules| rules.guarantees);
         let work = &mut self.outlets.workspace;
@@ -214,7 +214,7 @@ fn fate(plan: &Plan, objection: Objection, message: &Message<'_>, (told, is_repe
     if is_repeat && plan.on_refuse != OnRefuse::Drop {
         return letter(false).unwrap_or(Fate::Rejected);
     }
-    // A publisher that is told sends the message again when there is room: nobody may have had it by then.
+    // A notified publisher sends the message again when there is room: no destination may have it by then.
     if objection.is_lack_of_room() && told != Told::Not {
         return Fate::Rejected;
     }
@@ -228,7 +228,7 @@ fn fate(plan: &Plan, objection: Objection, message: &Message<'_>, (told, is_repe
     }
 }
 
-/// The bound of a sink's row of a message, and its topic, looked up; or why the sink will never take it.
+/// The bound of a sink's row of a message, and its topic, looked up; or the reason why the sink will never take it.
 fn asked(
     plan: &Plan,
     message: &Message<'_>,
@@ -251,7 +251,7 @@ fn asked(
     Ok(Asked { bytes, topic, known })
 }
 
-/// The topic of a row that a rule has made, looked up; or why the sink will never take it.
+/// The topic of a row that a rule has made, looked up; or the reason why the sink will never take it.
 fn asked_of_row(
     plan: &Plan,
     message: &Message<'_>,

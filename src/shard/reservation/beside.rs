@@ -1,11 +1,11 @@
-//! Rules for something else than the message in hand: the record that it was made of, or an event. They are evaluated after those of the
-//! message, and their rows have room with its rows or not at all.
+//! Rules that do not apply to the message at hand, but to the record that it was made of, or to an event. They are evaluated after those of the message, and
+//! their rows have room with its rows or not at all.
 
 use crate::rule::column::Defaults;
 use crate::rule::facts::{Facts, Subject};
 use crate::rule::program::Input;
 
-/// Rules, and what they are evaluated for.
+/// Rules, and the defaults of their rows.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::shard) struct Beside<'a> {
     /// Their numbers for the router.
@@ -15,11 +15,11 @@ pub(in crate::shard) struct Beside<'a> {
     pub(in crate::shard) defaults: Defaults<'a>,
 }
 
-/// The rules of a message, one after the other, and which of them are for something else.
+/// The rules of a message, one after the other, with the index of the first that does not apply to the message itself.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Turns<'a> {
     beside: Option<&'a Beside<'a>>,
-    /// The place of the first of these among the rules.
+    /// The index of the first of these among the rules.
     first: usize,
 }
 
@@ -28,7 +28,7 @@ impl<'a> Turns<'a> {
         Self { beside, first: rules - beside.map_or(0, |beside| beside.rules.len()).min(rules) }
     }
 
-    /// Prepares for the rule of this place. The key and time of its rows, if they are not the message's.
+    /// Prepares for the rule of this index. Returns the key and time of its rows, if they are not the message's.
     pub(super) fn begin(self, place: usize, input: &mut Input<'a>) -> Option<Defaults<'a>> {
         let beside = self.beside.filter(|_| place >= self.first)?;
         if place == self.first {

@@ -1,5 +1,5 @@
-//! Room for a message in all of its sinks, or in none: first it is asked for, then the rows are written. Between the two the session
-//! numbers the message. Nothing is taken before [`Reservation::take`]; a dropped reservation has no effect.
+//! Room for a message in all of its sinks, or in none: first it is asked for, then the rows are written. In between the session numbers the message. Nothing
+//! is taken before [`Reservation::take`]; a dropped reservation has no effect.
 
 use std::net::SocketAddr;
 
@@ -34,7 +34,7 @@ use self::made::Made;
 pub(in crate::shard) use self::republished::Republished;
 use self::rows::Sum;
 
-/// Memory for what is rendered of a message that is kept for the next one.
+/// The most memory for rendered data that is kept for the next message. Bytes.
 const RENDERED_KEPT: usize = 1 << 20;
 
 /// Room for one message in all of its sinks.
@@ -44,22 +44,22 @@ pub(super) struct Reservation<'a> {
     is_refused: bool,
     /// Whether other sinks have had the message since before a crash: a sink that refuses it now does so for itself alone, if it can keep it.
     is_repeat: bool,
-    /// How the publisher learns that there is no room, for what rules have made of the message, too.
+    /// The way in which the publisher is notified that there is no room, also for messages that rules have made.
     told: Told,
-    /// The message that is asked about: 0, or the number of the republished one.
+    /// The message being asked about: 0, or the number of the republished one.
     of: u16,
-    /// How many republished messages there were when it was its turn.
+    /// The number of republished messages when its turn came.
     before: u16,
 }
 
-/// How the publisher of a message learns that a sink refuses it.
+/// The way in which the publisher of a message is notified that a sink refuses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Told {
     /// The publisher gets a reason code: 5.0 at QoS 1 and 2.
     Code,
     /// The publisher's connection ends: 3.x at QoS 1 and 2.
     End,
-    /// The publisher learns nothing: QoS 0, wills, remotes of bridges.
+    /// The publisher is not notified: QoS 0, wills, remotes of bridges.
     Not,
 }
 
@@ -74,14 +74,14 @@ impl Told {
     }
 }
 
-/// Why there is no reservation.
+/// The reason why there is no reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unreserved {
     /// No filter matches.
     Unmatched,
     /// The client may not publish to the topic.
     Denied,
-    /// Some memory is full: leave the packet unread.
+    /// A memory bound is reached: leave the packet unread.
     Full(Wait),
     /// This sink refuses the message for all destinations.
     Rejected(u16, Objection),
@@ -90,7 +90,7 @@ pub(super) enum Unreserved {
 }
 
 impl Unreserved {
-    /// How a message counts of which nothing was reserved. `is_taken`: subscribers get it, or all that match have had it since before a crash.
+    /// The result that a message without a reservation counts as. `is_taken`: subscribers get it, or all matching sinks have had it since before a crash.
     #[inline]
     pub(super) const fn counts_as(self, is_taken: bool) -> Routed {
         match self {
@@ -101,14 +101,14 @@ impl Unreserved {
     }
 }
 
-/// How a message is asked about.
+/// The circumstances in which room for a message is asked for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asking<'a> {
     pub(super) told: Told,
-    /// Sinks that have had it since before a crash, and are not asked.
+    /// Sinks that have had the message since before a crash, and are not asked.
     pub(super) already_taken_by: &'a [u16],
     pub(super) feeds: Feeds,
-    /// The address of its publisher, where there are rules and it has one.
+    /// The address of its publisher, if there are rules and it has one.
     pub(super) peer: Option<SocketAddr>,
     pub(super) wall: WallMs,
     /// Rules that are not for the message itself.
@@ -129,7 +129,7 @@ impl Asking<'_> {
 pub(super) struct Wait {
     pub(super) cluster: usize,
     pub(super) full: Full,
-    /// The room that the message needs there.
+    /// The bytes that the message needs there.
     pub(super) bytes: usize,
 }
 
@@ -149,15 +149,15 @@ pub(super) struct Workspace {
     rows: Vec<Made>,
     /// Headers of these rows: where a name begins, where its value does, and where that ends.
     made_headers: Vec<(u32, u32, u32)>,
-    /// What these rows take of each sink.
+    /// The room that these rows take of each sink.
     sums: SmallVec<[Sum; 4]>,
     /// The cost of its rules, in packets.
     cost: u32,
     /// Whether rules were evaluated for it: rows may be theirs.
     is_ruled: bool,
-    /// What the rules have made of the message.
+    /// The outcomes of the rules for the message.
     pub(in crate::shard) outcomes: Outcomes,
-    /// Messages that they have made of it, and of one another; each has its place and one as its number.
+    /// Messages that rules have made of it, and of one another. The number of each is its index plus one.
     pub(in crate::shard) republished: Vec<Republished>,
     /// Rules of which one was dropped, as too many rules had come before.
     pub(in crate::shard) looped: SmallVec<[u16; 2]>,
@@ -165,11 +165,11 @@ pub(super) struct Workspace {
     pub(in crate::shard) headers: Vec<u8>,
 }
 
-/// A row of a rule that is asked about.
+/// A row of a rule for which room is asked.
 struct Fed<'a> {
-    /// How the sink writes such rows.
+    /// The sink's plan for such rows.
     plan: &'a Plan,
-    /// The row's memory, its topic, and its place in [`Workspace::rows`]; or why the sink never takes it.
+    /// The row's memory, its topic, and its index in [`Workspace::rows`]; or the reason why the sink never takes it.
     row: Result<(usize, Text, u32), Objection>,
 }
 
@@ -228,7 +228,7 @@ impl Text {
         }
         let from = rendered.len();
         template.render(message, rendered)?;
-        // These are a few names of at most 64 KiB each.
+        // The rendered data are a few names of at most 64 KiB each.
         Ok(Self::Rendered(from as u32, rendered.len() as u32))
     }
 
@@ -242,8 +242,8 @@ impl Text {
 }
 
 impl Outlets {
-    /// Matches the message and finds room in every sink that it matched. A message that a sink will never take is that sink's own affair,
-    /// but for [`OnRefuse::Reject`]: then no sink has a row, and [`Reservation::is_refused`] tells whether it becomes a dead letter.
+    /// Matches the message and finds room in every matching sink. A message that a sink will never take affects that sink alone, except with
+    /// [`OnRefuse::Reject`]: then no sink has a row, and [`Reservation::is_refused`] reports whether it becomes a dead letter.
     ///
     /// # Errors
     /// The reason why nothing was reserved.
@@ -265,7 +265,7 @@ impl Outlets {
         work.is_settled = false;
         self.router.matches(message.topic, &mut work.matched);
         if !already_taken_by.is_empty() {
-            // Of a sink that rules feed it is known only when they are evaluated how many rows it has to have.
+            // The number of rows of a sink that rules feed is known only when the rules are evaluated.
             let is_fed = |sink: u16| self.rules.as_ref().is_some_and(|rules| rules.republish || rules.feed(sink));
             work.matched.retain(|of| *of & RULE != 0 || is_fed(*of) || !already_taken_by.contains(of));
         }
@@ -292,7 +292,7 @@ impl Outlets {
             Ok(()) => Ok(reservation),
             Err(why) => {
                 if matches!(why, Unreserved::Full(_)) {
-                    // The message comes again, and the rules are evaluated again.
+                    // The message is asked about again, and the rules are evaluated again.
                     reservation.outlets.forget_outcomes();
                 }
                 reservation.outlets.workspace.republished.clear();
@@ -302,7 +302,7 @@ impl Outlets {
     }
 }
 
-/// Leaves out what the message is not to feed, and adds the sink of retained messages, which no filter matches.
+/// Leaves out sinks and rules that the message does not feed, and adds the sink of retained messages, which no filter matches.
 #[cold]
 fn leave_out(feeds: &Feeds, plans: &[Plan], matched: &mut SmallVec<[u16; 4]>) {
     let of_broker = |sink: u16| plans.get(usize::from(sink)).and_then(|plan| plan.of_broker);
@@ -364,7 +364,7 @@ impl Reservation<'_> {
         false
     }
 
-    /// Whether a sink matches, or gets what a rule has made: rules may filter all of it.
+    /// Whether a sink matches, or gets rows or messages of a rule: rules may filter everything.
     pub(super) fn is_any(&self) -> bool {
         !self.outlets.workspace.sinks.is_empty()
     }
@@ -374,7 +374,7 @@ impl Reservation<'_> {
         self.is_refused
     }
 
-    /// Whether another message that differs in nothing that the places of the rows are made of may be taken by [`Outlets::take_again`].
+    /// Whether [`Outlets::take_again`] may take another message with the same inputs for the places of the rows.
     pub(super) const fn is_settled(&self) -> bool {
         !self.is_refused && self.outlets.workspace.is_settled
     }

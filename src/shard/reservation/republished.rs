@@ -1,5 +1,5 @@
-//! Messages that rules publish of their outputs. They stand in a list after the message that they are made of, in the order in which they go out:
-//! each is asked about as a message of its own, and its rules may make more of them. Nothing is taken before there is room for all.
+//! Messages that rules publish of their outputs. They are in a list after the original message, in the order in which they go out. Room is asked for each as
+//! for a message of its own, and its rules may make more of them. Nothing is taken before there is room for all.
 
 use smallvec::SmallVec;
 
@@ -34,9 +34,9 @@ pub(in crate::shard) struct Republished {
     properties: PropertyBuf,
     pub(super) qos: QoS,
     retain: bool,
-    /// Whether neither sinks nor rules see it.
+    /// Whether the message goes to neither sinks nor rules.
     is_direct: bool,
-    /// The rules that it comes from, the one that has made it last.
+    /// The rules that it comes from, the latest one last.
     ancestry: SmallVec<[u16; 4]>,
     /// Whether sinks or rules match it.
     pub(in crate::shard) is_matched: bool,
@@ -45,7 +45,7 @@ pub(in crate::shard) struct Republished {
 }
 
 impl Republished {
-    /// The message for sinks and rules: of the client that has sent the one that it comes from.
+    /// The message for sinks and rules, with the client of the original message.
     fn message<'a>(&'a self, of: &Message<'a>) -> Message<'a> {
         Message {
             topic: &self.topic,
@@ -89,7 +89,7 @@ impl Republished {
         output: &Output<'_, '_>,
     ) -> Result<Self, Failure> {
         let rendered = Self::of_templates(made, of);
-        // What the output could not write is why.
+        // A value that the output could not write is the reason.
         output.failure().map_or(rendered, Err)
     }
 
@@ -128,7 +128,7 @@ impl Republished {
                         pushed(name, value)
                     }
                 });
-                // Where the message has come through does not depend on what a rule selects.
+                // The instances that the message has come through do not depend on a rule's selection.
                 of.properties
                     .user_properties()
                     .filter(|(name, _)| *name == VIA)
@@ -186,7 +186,7 @@ impl Reservation<'_> {
         &mut self.outlets.workspace.republished
     }
 
-    /// Leaves uncounted what rules have made of a message that comes again: they are evaluated again.
+    /// Drops the outcomes of rules for a message that is asked about again: they are evaluated again.
     pub(in crate::shard) fn give_up(&mut self) {
         self.outlets.forget_outcomes();
     }
@@ -211,7 +211,7 @@ impl Reservation<'_> {
         if work.rendered_bytes() + made.bytes() > RENDERED_MAX {
             return Err(Stop::Failed(TOO_MUCH_RENDERED));
         }
-        // To route it costs what a packet costs.
+        // Routing it costs as much as a packet.
         work.cost += 1;
         made.ancestry = given.ancestry.iter().copied().chain([rule]).collect();
         work.republished.push(Republished::default());
@@ -224,7 +224,7 @@ impl Reservation<'_> {
         asked
     }
 
-    /// Asks the sinks that match a message of a rule. One that refuses it for all destinations takes it from all of them, and from nobody else.
+    /// Asks the sinks that match a message of a rule. A sink that refuses it for all destinations affects no other message.
     fn ask_sinks(
         &mut self,
         made: &mut Republished,
@@ -263,7 +263,7 @@ impl Reservation<'_> {
         Ok(())
     }
 
-    /// Whether the publisher of the message that it all began with is told: there is no room, and it sends that one again.
+    /// Whether the publisher of the original message is notified: there is no room, and it sends that one again.
     fn is_told_of(&self, why: &Unreserved) -> bool {
         self.told != Told::Not && matches!(why, Unreserved::Rejected(_, objection) if objection.is_lack_of_room())
     }
@@ -277,8 +277,8 @@ impl Reservation<'_> {
         }
     }
 
-    /// Evaluates the rules that match messages of rules, in the order of the list, which grows meanwhile. A rule is not evaluated for what
-    /// comes from it.
+    /// Evaluates the rules that match messages of rules, in the order of the list, which grows meanwhile. A rule is not evaluated for messages that come from
+    /// it.
     pub(super) fn ask_republished(
         &mut self,
         rules: &mut Rules,
@@ -286,7 +286,7 @@ impl Reservation<'_> {
         asking: &Asking<'_>,
         waits: &mut Option<Wait>,
     ) -> Result<(), Unreserved> {
-        // Nobody can be told: the publisher knows nothing of it.
+        // The publisher cannot be notified, as it does not know of the message.
         let asking = Asking { told: Told::Not, ..*asking };
         let mut matched = Matched::new();
         let mut at = 0;

@@ -1,5 +1,5 @@
-//! Rows that rules feed. A rule is evaluated while room is asked for, and each of its outputs is rendered at once, into the reservation's memory:
-//! nothing is left of it when the rows are written.
+//! Rows that rules feed. A rule is evaluated while room is asked for, and each of its outputs is rendered at once into the reservation's memory, as the
+//! output is gone when the rows are written.
 
 use smallvec::SmallVec;
 
@@ -21,14 +21,14 @@ use super::{Asking, Fed, RENDERED_KEPT, Republished, Reservation, Reserved, To, 
 
 /// The most rows that the rules of one message may make.
 const ROWS_MAX: usize = 1_024;
-/// Steps of a rule that cost what a packet costs.
+/// The number of steps of a rule that cost as much as a packet.
 const STEPS_A_PACKET: u64 = 64;
-/// The most data that the rules of one message may render, headers of the device among it.
+/// The most bytes that the rules of one message may render, including headers of the device.
 pub(super) const RENDERED_MAX: usize = 8 << 20;
 /// The most rows of one message of QoS 2 in a sink that keeps its packet identifier with each.
 const ROWS_OF_EXCHANGE_MAX: usize = 64;
 
-/// What the rows that rules have made of a message take of one sink.
+/// The room that the rows of rules for a message take of one sink.
 #[derive(Clone, Copy)]
 pub(super) struct Sum {
     sink: u16,
@@ -36,16 +36,16 @@ pub(super) struct Sum {
     is_spooled: bool,
     rows: usize,
     bytes: usize,
-    /// The message of which the sink has refused one, and which it keeps as a dead letter.
+    /// The message with a row that the sink has refused, and which it keeps as a dead letter.
     letter_of: Option<u16>,
 }
 
-/// What the rows before another one take.
+/// The room that the rows before another one take.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Before {
-    /// Of the sink's share of the memory.
+    /// Bytes of the sink's share of the memory.
     pub(super) share: usize,
-    /// Of the disk buffer.
+    /// Bytes of the disk buffer.
     pub(super) spool: usize,
 }
 
@@ -64,16 +64,16 @@ pub(super) struct Given<'a> {
 /// Numbers of rules that match a message.
 pub(super) type Matched = SmallVec<[u16; 4]>;
 
-/// What the rows of a message may take together.
+/// The most room that the rows of a message may take together.
 pub(super) struct Most<'a> {
     /// Memory, by cluster.
     memory: &'a [usize],
-    /// Of the disk buffer.
+    /// Bytes of the disk buffer.
     spool: usize,
     guarantees: &'static dyn Guarantees,
 }
 
-/// Why an output is not asked about any further.
+/// The reason why no more room is asked for an output.
 pub(super) enum Stop {
     /// The rule fails for the message.
     Failed(Failure),
@@ -82,8 +82,8 @@ pub(super) enum Stop {
 }
 
 impl Reservation<'_> {
-    /// Evaluates the rules that match the message, from a place among what matched, and those that match what they make of it; and asks for
-    /// room for what they yield. `waits`: what the message waits for already.
+    /// Evaluates the rules that match the message, from an index in the matches on, and those that match messages made by them; and asks for room for their
+    /// results. `waits`: the room that the message waits for already.
     #[inline(never)]
     pub(super) fn ask_rules(
         &mut self,
@@ -104,7 +104,7 @@ impl Reservation<'_> {
         asked
     }
 
-    /// Evaluates the rules that match a message, and asks for room for what they yield.
+    /// Evaluates the rules that match a message, and asks for room for their results.
     pub(super) fn evaluate(
         &mut self,
         rules: &mut Rules,
@@ -132,7 +132,7 @@ impl Reservation<'_> {
             Input::of_republished(&of, &around, arena)
         };
         let (mut mixed, mut steps) = (input.mixed_comparisons(), input.steps());
-        // Those beside the message are not for what rules make of it.
+        // Rules beside the message do not apply to messages that rules make of it.
         let turns = Turns::new(asking.beside.filter(|_| given.ancestry.is_empty()), given.matched.len());
         for (place, number) in given.matched.iter().enumerate() {
             let number = number & !RULE;
@@ -173,7 +173,7 @@ impl Reservation<'_> {
                     Outcome::Failed(failure)
                 }
             };
-            // A rule counts as a packet, and each of its rows as another, also where that ends the message's way here.
+            // A rule counts as a packet, and each of its rows as another, even if that ends the message's way here.
             let taken = input.steps();
             let cost = (taken - std::mem::replace(&mut steps, taken)) / STEPS_A_PACKET;
             self.outlets.workspace.cost += 1 + cost as u32 + outputs * rule.sinks.len() as u32;
@@ -222,7 +222,7 @@ impl Reservation<'_> {
         let has_letter = sum.letter_of == Some(number);
         self.add_row(at, bytes, most, is_exchange && plan.keeps_packet_ids)?;
         if has_letter && row.is_err() {
-            // One letter has the message whole.
+            // A single letter has the whole message.
             return Ok(());
         }
         let asked = self.ask(sink, of, told, before, Some(Fed { plan, row }));
@@ -239,7 +239,7 @@ impl Reservation<'_> {
         if self.is_refused { Err(Stop::Ended(Ok(()))) } else { Ok(()) }
     }
 
-    /// The place of what the message takes of a sink, and what that is.
+    /// The index of the sum for a sink, and the room that the message takes of it so far.
     pub(super) fn sum_of(&mut self, (sink, cluster, number): (u16, usize, SinkId)) -> (usize, Before) {
         let is_spooled = self.outlets.logs.rows().is_some_and(|buffer| buffer.keeps(cluster, number));
         let work = &mut self.outlets.workspace;
@@ -252,7 +252,7 @@ impl Reservation<'_> {
         (at, Before { share: work.sums[at].memory(), spool: work.spooled() })
     }
 
-    /// Adds a row to what the message takes of a sink. `keeps_packet_id`: it has the packet identifier of the message.
+    /// Adds a row to the room that the message takes of a sink. `keeps_packet_id`: the row has the packet identifier of the message.
     pub(super) fn add_row(
         &mut self,
         at: usize,
@@ -297,7 +297,7 @@ impl Reservation<'_> {
             OnError::DeadLetter | OnError::Skip => false,
         };
         let Some(sink) = rule.letters else {
-            // Without letters `"dead-letter"` is not to be had; nobody else goes without the message for that.
+            // Without dead letters `"dead-letter"` is impossible; no other destination goes without the message for that.
             return if alone { Err(Unreserved::RuleFailed) } else { Ok(()) };
         };
         let outlets = &mut *self.outlets;
@@ -333,7 +333,7 @@ impl Sum {
     }
 }
 
-/// What a reservation held before a rule was evaluated.
+/// The contents of a reservation before a rule was evaluated.
 struct Mark {
     sinks: usize,
     rows: usize,
@@ -361,7 +361,7 @@ impl Mark {
         }
     }
 
-    /// Takes back what came after it: outputs of a rule that has failed do not count.
+    /// Takes back later additions: outputs of a rule that has failed do not count.
     fn restore(self, work: &mut Workspace) -> Option<Wait> {
         work.sinks.truncate(self.sinks);
         work.rows.truncate(self.rows);
@@ -377,7 +377,7 @@ impl Mark {
     }
 }
 
-/// Ends an evaluation; it is no failure of the rule.
+/// The end of an evaluation, which is no failure of the rule.
 const ENDED: Failure = limit("ended");
 /// A change of the configuration has taken a sink and left the rule, which does not happen.
 const NO_SINK: Failure = limit("a sink of the rule is not there");
@@ -394,7 +394,7 @@ pub(super) const fn limit(what: &'static str) -> Failure {
 }
 
 impl Workspace {
-    /// Begins with another message than one that rules were evaluated for.
+    /// Begins with a message other than the last one that rules were evaluated for.
     pub(super) fn forget_rows(&mut self) {
         if self.rendered.capacity() > RENDERED_KEPT {
             self.rendered.shrink_to(RENDERED_KEPT);
@@ -426,7 +426,7 @@ impl Workspace {
 }
 
 impl Outlets {
-    /// Whether there are outcomes of rules, which nobody has counted.
+    /// Whether there are uncounted outcomes of rules.
     pub(in crate::shard) fn has_outcomes(&self) -> bool {
         !self.workspace.outcomes.is_empty()
     }

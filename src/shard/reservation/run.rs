@@ -1,4 +1,4 @@
-//! Another message of the run that the last message has begun: it goes to the places that this one's rows went to, if there is room.
+//! Another message of the run that the last message has begun: its rows go to the same places, if there is room.
 
 use crate::kafka::types::Ticket;
 use crate::runtime::seam::{Monotonic, WallMs};

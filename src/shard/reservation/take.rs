@@ -1,4 +1,4 @@
-//! Rows of a message for which there is room, as they are written.
+//! The writing of a message's rows, after room was reserved.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -15,8 +15,8 @@ use super::made::span;
 use super::{Reservation, Reserved, To};
 
 impl Reservation<'_> {
-    /// Writes the message's rows, and those of what rules have made of it. Returns how many sinks owe an answer for it. `origin`: the publisher
-    /// and its open packet id, which the rows in the spool carry.
+    /// Writes the message's rows, and those of rules for it. Returns the number of answers pending from sinks. `origin`: the publisher and its open packet
+    /// identifier, which the rows in the spool carry.
     #[inline]
     pub(in crate::shard) fn take(
         mut self,
@@ -71,7 +71,7 @@ impl Reservation<'_> {
             let key = plan.key.as_ref().and_then(|of| key.bytes(of, message, &work.rendered));
             let (value, time) = match made {
                 Some(made) => (made.value.map(|value| span(&work.rendered, value)), made.time),
-                // The message was asked about: it can be rendered.
+                // Room was asked for the message: it can be rendered.
                 None => {
                     let time = plan.time(message).ok().flatten();
                     (plan.value(message, &mut work.value).unwrap_or(Some(&[])), time)
@@ -115,7 +115,7 @@ impl Reservation<'_> {
         if has_letters { owed + self.write_off(places, message, ticket, (now, wall)) } else { owed }
     }
 
-    /// Writes the message to the dead letters of the sinks that will never take it. Returns how many answers that owes.
+    /// Writes the message to the dead letters of the sinks that will never take it. Returns the number of answers pending for them.
     #[cold]
     fn write_off(
         &mut self,

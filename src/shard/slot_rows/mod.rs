@@ -1,8 +1,8 @@
-//! `SlotRows` are what clients publish at QoS 2 into the routes of `[broker]`: a message is a row of the log of its client's slot before PUBREC is sent, and
-//! goes from there to the route's topic. Each slot has a producer of its own, with identities of its own: what a process leaves is sent again by the next owner
-//! of the slot, under the identity that the log has, as the spool does it (decision 0321).
+//! `SlotRows` are messages that clients publish at QoS 2 into the routes of `[broker]`: a message is a row of the log of its client's slot before PUBREC is
+//! sent, and goes from there to the route's topic. Each slot has a producer of its own, with identities of its own: rows left by a process are sent again by
+//! the next owner of the slot, under the identity in the log, as with the spool (decision 0321).
 //!
-//! `take` has the way of a message into a log, `send` the way from there to Kafka.
+//! `take` writes a message into a log, `send` sends it from there to Kafka.
 
 mod send;
 mod take;
@@ -25,7 +25,7 @@ pub(super) use self::take::ForSlot;
 /// The producer of a slot.
 struct Sender {
     producer: Producer,
-    /// Its number in the ids of requests and questions: never used twice.
+    /// The producer's number in the IDs of requests and questions: never used twice.
     number: u64,
     is_busy: bool,
     is_connected: bool,
@@ -37,12 +37,12 @@ struct Sender {
 pub(super) struct SlotRows {
     /// The cluster of the routes.
     cluster: usize,
-    /// The sink of each route, by its place in the configuration. The place here is the route's number in producers and logs.
+    /// The sink of each route, by its index in the configuration. The index here is the route's number in producers and logs.
     routes: Vec<u16>,
     senders: BTreeMap<u16, Sender>,
-    /// Producers that there have been.
+    /// The number of producers created.
     made: u64,
-    /// The cluster's id; `None`: Kafka has not said it.
+    /// The cluster's ID. `None`: Kafka has not reported it.
     cluster_id: Option<Rc<str>>,
     /// Counters of slots that have left, by route, and rows that went along with them.
     left: Vec<(SinkStats, u64)>,
@@ -73,7 +73,7 @@ impl SlotRows {
         }
     }
 
-    /// Begins with a slot that was taken over, and what its log has of earlier owners: that is sent before anything else of its partitions.
+    /// Begins with a slot that was taken over, and with the rows of earlier owners in its log, which are sent before anything else of its partitions.
     pub(super) fn begin(&mut self, slot: u16, settings: Settings, found: Vec<RestoredCluster>, now: Monotonic) {
         let mut producer = Producer::new(settings);
         for of in found {
@@ -90,7 +90,7 @@ impl SlotRows {
         self.changed.extend(self.routes.iter().copied().map(usize::from));
     }
 
-    /// Lets go of a slot: its rows are the next owner's, and answers that still come are nobody's.
+    /// Ends a slot: its rows are the next owner's, and later answers are dropped.
     pub(super) fn end(&mut self, slot: u16) {
         let Some(sender) = self.senders.remove(&slot) else { return };
         for (route, (left, moved)) in self.left.iter_mut().enumerate() {
@@ -135,17 +135,17 @@ impl SlotRows {
         self.senders.values().map(|sender| sender.producer.buffered_rows()).sum()
     }
 
-    /// Whether requests are under way.
+    /// Whether requests are in flight.
     pub(super) fn awaits_answers(&self) -> bool {
         self.senders.values().any(|sender| sender.producer.requests_in_flight() > 0)
     }
 
-    /// For the way out: nothing more is cut.
+    /// Stops cutting batches, before the process ends.
     pub(super) fn cut_no_more(&mut self) {
         self.senders.values_mut().for_each(|sender| sender.producer.cut_no_more());
     }
 
-    /// When the producer of some slot has to be looked at.
+    /// The time at which the producer of a slot has to be polled.
     pub(super) fn next_deadline(&self, cluster: usize) -> Monotonic {
         let due = |sender: &Sender| if sender.is_busy { Monotonic(0) } else { sender.producer.next_deadline() };
         if self.cluster != cluster {
@@ -154,7 +154,7 @@ impl SlotRows {
         self.senders.values().map(due).min().unwrap_or(Monotonic::NEVER)
     }
 
-    /// Has the producer of a slot looked at, if it ever had rows: its log has done something. Returns whether it is.
+    /// Has the producer of a slot polled after an event of its log, if it ever had rows. Returns whether it is.
     pub(super) fn log_has_moved(&mut self, slot: u16) -> bool {
         let Some(sender) = self.senders.get_mut(&slot) else { return false };
         let had_rows = |route| {
@@ -165,7 +165,7 @@ impl SlotRows {
         sender.is_busy
     }
 
-    /// A number that changes whenever memory has come free, or rows have ended.
+    /// A number that changes whenever memory was freed, or rows have ended.
     fn freed(&self) -> u64 {
         let ended = |sender: &Sender| {
             let of = |route| {

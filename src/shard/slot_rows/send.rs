@@ -1,5 +1,5 @@
-//! Rows of slots on their way to Kafka: the producers of slots write to the logs of their slots and share the cluster's connections. Ids of their requests and
-//! questions say which one they are of.
+//! The sending of slots' rows to Kafka: the producers of slots write to the logs of their slots and share the cluster's connections. IDs of their requests
+//! and questions identify the producer.
 
 use std::collections::BTreeMap;
 
@@ -16,19 +16,19 @@ use super::super::numbers::Numbers;
 use super::super::owner::Owner;
 use super::{Sender, SlotRows};
 
-/// The highest bits of ids of these producers; those of logs of sessions have the highest one, others none of the two.
+/// The highest bits of IDs of these producers. Those of logs of sessions have the highest bit, others neither.
 const OURS: u64 = 1 << 62;
 /// The bits of an id below the number of its producer.
 const ID_BITS: u32 = 40;
-/// Numbers of producers begin anew after as many.
+/// The count after which numbers of producers wrap.
 const NUMBERS: u64 = 1 << (62 - ID_BITS);
 
-/// An id as others see it.
+/// The ID of a request outside of its producer.
 const fn outside(sender: u64, id: u64) -> u64 {
     OURS | ((sender % NUMBERS) << ID_BITS) | (id & ((1 << ID_BITS) - 1))
 }
 
-/// The number of the producer of an id, and the producer's own id. `None`: the id is of no such producer.
+/// The number of the producer of an ID, and the producer's own ID. `None`: the ID is of no such producer.
 const fn inside(id: u64) -> Option<(u64, u64)> {
     if id >> 62 == 1 { Some(((id >> ID_BITS) & (NUMBERS - 1), id & ((1 << ID_BITS) - 1))) } else { None }
 }
@@ -36,19 +36,19 @@ const fn inside(id: u64) -> Option<(u64, u64)> {
 /// The sessions that answers are for.
 pub(in crate::shard) struct Answered<'a> {
     pub(in crate::shard) sessions: &'a mut Sessions,
-    /// Sessions that may owe their clients something.
+    /// Sessions that may have answers for their clients.
     pub(in crate::shard) touched: &'a mut Vec<SessionKey>,
 }
 
 impl Sender {
-    /// Hands over what the producer wants. Returns whether there was anything.
+    /// Passes the producer's requests to the client. Returns whether there were any.
     fn hand_over(&mut self, client: &mut Client, now: Monotonic) -> bool {
         let (number, mut any) = (self.number, false);
         self.producer.drain_wants(|want| {
             any = true;
             match want {
                 Want::Metadata(topic) => client.want_metadata(&topic, now),
-                // Others write there.
+                // Other producers write there.
                 Want::Forget(_) => {}
                 Want::ProducerId(token) => client.want_producer_id(outside(number, token), now),
                 Want::Refresh => client.refresh_metadata(now),
@@ -80,7 +80,7 @@ impl Sender {
 }
 
 impl SlotRows {
-    /// Gives something to the producer of this number, if it is still there.
+    /// Calls `give` with the producer of this number, if it still exists.
     fn with(&mut self, number: u64, give: impl FnOnce(&mut Sender)) {
         if let Some(sender) = self.senders.values_mut().find(|sender| sender.number % NUMBERS == number) {
             sender.is_busy = true;
@@ -144,8 +144,8 @@ impl SlotRows {
 }
 
 impl Logs {
-    /// Does everything that the producers of slots have to do: rows go into the logs of their slots, and those with a batch that is durable to the cluster.
-    /// `number_of`: the number of a sink of the configuration in the cluster's producer. Returns whether the client was asked for anything.
+    /// Does the work of the slots' producers: rows go into the logs of their slots, and those with a durable batch to the cluster. `number_of`: the number of
+    /// a sink of the configuration in the cluster's producer. Returns whether the client has new requests.
     pub(in crate::shard) fn send_rows(
         &mut self,
         (disks, client): (&mut BTreeMap<u16, KafkaDisk>, &mut Client),

@@ -14,16 +14,16 @@ use super::super::sinks::{Message, Plan};
 use super::super::stalls::Stall;
 use super::{Sender, SlotRows};
 
-/// Where the message of an exchange goes that matches a route.
+/// The destination of an exchange's message that matches a route.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::shard) enum ForSlot {
-    /// Into the log of its slot, which has room.
+    /// The log of its slot, which has room.
     Row(SlotRow),
-    /// Past the log, which never takes one that large: to the route's sink, as at QoS 1.
+    /// The route's sink, as at QoS 1, past the log, which never takes a message that large.
     TooLarge,
-    /// There is no log, or no route: as any other message.
+    /// That of any other message: there is no log, or no route.
     Elsewhere,
-    /// It waits, and nobody has got it.
+    /// The message waits, and no receiver has got it.
     Waits(Stall),
 }
 
@@ -32,7 +32,7 @@ pub(in crate::shard) enum ForSlot {
 pub(in crate::shard) struct SlotRow {
     slot: u16,
     route: u16,
-    /// A bound of its bytes.
+    /// The upper bound of its bytes.
     bytes: usize,
     known: Option<TopicId>,
 }
@@ -78,11 +78,11 @@ impl Outlets {
         }
         let waits_for_rows = sender.has_rows();
         let known = match known {
-            // The route refuses it, or its topic: the publisher is told.
+            // The route, or its topic, refuses the message: the publisher is notified.
             Err(Refusal::TooLarge) if !self.upstreams[*cluster].producer.may_take(plan.sink, bytes) => {
                 return ForSlot::Elsewhere;
             }
-            // It would overtake the rows of its client.
+            // The message would overtake the rows of its client.
             Err(Refusal::TooLarge) if waits_for_rows => {
                 sender.drains = true;
                 return ForSlot::Waits(Stall::Slot(slot));
@@ -129,7 +129,7 @@ impl Outlets {
         let (plan, sink) = (&self.plans[index], SinkId(row.route));
         let (mut key_made, mut value_made) = (Vec::new(), Vec::new());
         let key = key(plan, message, &mut key_made);
-        // The message was asked about: it can be rendered.
+        // Room was asked for the message: it can be rendered.
         let value = plan.value(message, &mut value_made).unwrap_or(Some(&[]));
         headers.clear();
         let ranges = plan.render_headers(message, headers);

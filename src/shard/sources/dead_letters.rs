@@ -1,5 +1,5 @@
-//! Dead letters of records that cannot be a message (`on_bad_record = "dead-letter"`). Such a record stays open in its window until all in-sync
-//! replicas of the dead-letter topic have its letter; one that Kafka will never take stops its partition: the offset stays before it.
+//! Dead letters of records that cannot be a message (`on_bad_record = "dead-letter"`). A bad record stays open in its window until all in-sync replicas of
+//! the dead-letter topic have its letter. A letter that Kafka will never take stops the partition: the committed offset stays before the record.
 
 use std::sync::Arc;
 
@@ -23,19 +23,19 @@ use crate::shard::members::Role;
 use crate::shard::owner::Owner;
 use crate::source::{Reason, Record};
 
-/// Why a bad record is not settled.
+/// The reason why a bad record is not settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Unwritten {
-    /// There is no room for its letter at the moment.
+    /// The letter has no room at the moment.
     NoRoom,
-    /// Its partition stops; the reason in words.
+    /// The partition stops, with the reason in words.
     Stops(String),
 }
 
-/// Writes the letter of a bad record, for which it waits from now on.
+/// Writes the letter of a bad record. The record waits for the letter from now on.
 ///
 /// # Errors
-/// There is no room for it now, or it will never be taken.
+/// The letter has no room now, or will never be taken.
 pub(super) fn write(
     outlets: &mut Outlets,
     config: &Config,
@@ -61,7 +61,7 @@ pub(super) fn write(
         (RECEIVED_HEADER, &time),
     ];
     let why = why.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-    // Names of our own headers are ours: the record's producer cannot forge them.
+    // The names of Forebay's headers are left out: the record's producer cannot forge them.
     let own = record.headers.clone().filter(|(name, _)| !name.starts_with(HEADER_PREFIX.as_bytes()));
     let own = own.map(|(name, value)| (name, value.unwrap_or_default()));
     let letter = Row { key: record.key, value: record.value, headers: own.chain(why), timestamp };
@@ -86,7 +86,7 @@ pub(super) fn write(
 }
 
 impl Sources {
-    /// Takes Kafka's answer for the dead letter of a record, which is over with it; or its partition stops there.
+    /// Takes Kafka's answer for the dead letter of a record, which ends the record or stops its partition there.
     pub(in crate::shard) fn dead_letter_answered(
         &mut self,
         broker: &mut Broker,
@@ -94,7 +94,7 @@ impl Sources {
         outcome: Outcome,
         now: Monotonic,
     ) {
-        // A partition that is read no more is committed no more.
+        // A partition that is no longer read commits nothing more.
         let Some(reader) = self.readers.get_mut(&id) else { return };
         let Outcome::Refused(code) = outcome else {
             broker.numbers.count_source(reader.source, M::DeadLettered, 1);
@@ -105,11 +105,11 @@ impl Sources {
             return self.show_soon(now);
         };
         broker.numbers.count_source(reader.source, M::DeadLettersRefused, 1);
-        // Somebody has moved the partition past it already.
+        // An operator has moved the partition past the record already.
         let Some(offset) = reader.window.as_mut().and_then(|window| window.dead_letter_is_refused(number)) else {
             return;
         };
-        // The first that is refused says why.
+        // The first refused letter gives the reason.
         if reader.pause == Some(Pause::Bad) {
             return;
         }

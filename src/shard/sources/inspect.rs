@@ -1,4 +1,4 @@
-//! What the control plane is told of sources.
+//! Sources as the control plane reports them.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::kafka::group::Lost;
 use crate::metrics::inspect::{self, LOOKED_AT_MAX, SourceOnShard, SourcePartition};
 use crate::shard::Core;
 
-/// What is wrong with a membership.
+/// The trouble of a membership, if any.
 #[derive(Debug, Default)]
 pub(super) struct Troubles {
     group: Option<String>,
@@ -21,7 +21,7 @@ pub(super) struct Troubles {
 }
 
 impl Troubles {
-    /// Takes note of what has happened.
+    /// Notes an event of the membership.
     pub(super) fn hear(&mut self, told: &Told) {
         match told {
             Told::Trouble(why) => self.group = Some(why.clone()),
@@ -40,7 +40,7 @@ impl Troubles {
 }
 
 impl Membership {
-    /// With the places of at most `limit` partitions.
+    /// The membership as reported, with the places of at most `limit` partitions.
     fn shown(&self, limit: usize) -> inspect::Membership {
         let place = |(at, held): (&TopicPartition, &Held)| {
             (at.topic.to_string(), at.partition, held.committed.map(|place| place.offset))
@@ -53,7 +53,7 @@ impl Membership {
 }
 
 impl Sources {
-    /// What a partition is at, and why it is not read, if it is not.
+    /// The state of a partition, and the reason if it is not read.
     fn state(&self, id: u32, reader: &Reader) -> (&'static str, Option<String>) {
         if reader.is_stopping() {
             return (
@@ -92,7 +92,7 @@ impl Sources {
         let consumer = &self.consumers[reader.cluster];
         let (state, reason) = self.state(id, reader);
         let window = reader.window.as_ref();
-        // Before reading has begun the consumer does not know where that is.
+        // The consumer does not know the place before reading has begun.
         let position = window.and_then(|_| consumer.position(id)).map(|position| position.offset);
         SourcePartition {
             topic: reader.topic.to_string(),
@@ -108,7 +108,7 @@ impl Sources {
 }
 
 impl Core {
-    /// What the shard has of sources, or of one: at most `limit` partitions of each.
+    /// The shard's part of all sources, or of one: at most `limit` partitions of each.
     pub(in crate::shard) fn inspect_sources(&self, source: Option<usize>, limit: usize) -> Vec<SourceOnShard> {
         let (sources, limit) = (&self.sources, limit.min(LOOKED_AT_MAX));
         let is_wanted = |index: usize| source.is_none_or(|source| source == index);

@@ -1,4 +1,4 @@
-//! What the shards of a source write to each other.
+//! Letters between the shards of a source.
 
 use std::sync::Arc;
 
@@ -10,27 +10,27 @@ use crate::session::{RecordPlace, Settled};
 /// A letter of a source.
 #[derive(Debug)]
 pub enum SourceLetter {
-    /// These partitions are read by the shard that gets this, from now on.
+    /// Partitions that the receiving shard reads from now on.
     Read {
         /// Index of the source.
         source: usize,
-        /// The number that the membership has given to this assignment; grows.
+        /// The number that the membership has given to this assignment. It grows.
         generation: u64,
-        /// Index of the cluster that the group is on: the shard may know another one by now.
+        /// Index of the group's cluster: the shard may have another one in force by now.
         cluster: usize,
         /// The partitions.
         partitions: Vec<Given>,
     },
-    /// The partitions of an assignment are read no more.
+    /// The partitions of an assignment are no longer read.
     Stop {
         /// Index of the source.
         source: usize,
         /// The assignment.
         generation: u64,
-        /// Others may read them already: nothing of them can be committed.
+        /// Whether other instances may read them already: nothing of them can be committed then.
         is_lost: bool,
     },
-    /// Partitions of an assignment are read from another place on.
+    /// Partitions of an assignment are read from another place.
     Seek {
         /// Index of the source.
         source: usize,
@@ -41,25 +41,25 @@ pub enum SourceLetter {
         /// The place.
         to: SeekTo,
     },
-    /// How far reading is, to the shard of the membership.
+    /// The progress of reading, for the shard of the membership.
     Progress(Progress),
-    /// Answers that keep records of the shard open that gets this.
+    /// Answers that records of the receiving shard wait for.
     Settled(Vec<Settled>),
-    /// Slots have come to a shard. Their sessions have been given all records of `[broker]` below these places.
+    /// A shard has new slots. Their sessions have been given all records of `[broker]` below these places.
     Needs {
         /// The shard.
         by: usize,
         /// One place for each partition that the logs name.
         needs: Arc<[RecordPlace]>,
     },
-    /// A share of several instances has other members than before, to its home.
+    /// The members of a share of several instances have changed; for its home.
     Share {
         /// The share.
         share: Arc<Share>,
-        /// Members wait until it has a place.
+        /// Whether members wait until it has a place.
         asks: bool,
     },
-    /// Messages of a share that wait for members are other instances'.
+    /// Messages of a share that wait for members are other instances' now.
     ShareStopped {
         /// The share.
         share: ShareNumber,
@@ -68,7 +68,7 @@ pub enum SourceLetter {
         /// The home's numbers for the partitions of their records.
         readers: Arc<[u32]>,
     },
-    /// A share has its place.
+    /// A share has its place now.
     SharePlaced,
 }
 
@@ -77,11 +77,11 @@ pub enum SourceLetter {
 pub struct Given {
     pub(super) topic: Arc<str>,
     pub(super) partition: i32,
-    /// What the group has committed there.
+    /// The place that the group has committed there.
     pub(super) committed: Option<Place>,
 }
 
-/// How far some partitions of an assignment are.
+/// The progress of some partitions of an assignment.
 #[derive(Debug)]
 pub struct Progress {
     pub(super) source: usize,
@@ -89,13 +89,13 @@ pub struct Progress {
     pub(super) places: Vec<Reached>,
 }
 
-/// How far a partition is.
+/// The progress of a partition.
 #[derive(Clone, Debug)]
 pub(super) struct Reached {
     pub(super) topic: Arc<str>,
     pub(super) partition: i32,
-    /// All before it is over; `None`: nothing has been read yet.
+    /// The place before which all records are over. `None`: nothing has been read yet.
     pub(super) at: Option<Place>,
-    /// The partition is read no more.
+    /// Whether the partition is no longer read.
     pub(super) is_stopped: bool,
 }

@@ -1,4 +1,4 @@
-//! A source on the shard that its name chooses: its place in the group, the shards that read its partitions, and what is committed.
+//! A source on the shard that its name chooses: its membership in the group, the shards that read its partitions, and the commits.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -18,7 +18,7 @@ use super::window::Place;
 use super::{STOPPING, reads};
 use crate::shard::mail::{Letters, Mail};
 
-/// What a membership was begun with, and its partitions are read with: another one begins where this changes.
+/// The settings with which a membership began, and its partitions are read. A new membership begins when they change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Terms {
     cluster: usize,
@@ -55,29 +55,29 @@ pub(super) fn number(source: usize) -> u32 {
     u32::try_from(source).unwrap_or(u32::MAX)
 }
 
-/// How a source gets its partitions.
+/// The way in which a source gets its partitions.
 enum By {
-    /// A group gives them.
+    /// A group assigns them.
     Group(Box<Member>),
-    /// The source reads all there are, and commits nothing.
+    /// The source reads all partitions, and commits nothing.
     All {
-        /// How many partitions each topic has.
+        /// The number of partitions of each topic.
         counts: BTreeMap<Rc<str>, usize>,
         /// Topics that the client was not asked to watch yet.
         unwatched: Vec<Rc<str>>,
     },
 }
 
-/// What a membership is at.
+/// The stage of a membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Its partitions are read, if it has any.
+    /// The partitions are read, if there are any.
     Reading,
-    /// Its partitions are stopped, and it waits for the shards' last words until then.
+    /// The partitions are stopped. Last reports of their shards are awaited until this time.
     Stopping(Monotonic),
-    /// All are stopped and committed, and the member leaves.
+    /// All partitions are stopped and committed, and the member leaves.
     Leaving,
-    /// It is over.
+    /// The membership is over.
     Over,
 }
 
@@ -94,23 +94,23 @@ pub(super) struct Held {
 pub(super) struct Membership {
     source: usize,
     pub(super) cluster: usize,
-    /// The shard of the membership, and how many there are.
+    /// The shard of the membership, out of `shards`.
     home: usize,
     shards: usize,
     terms: Terms,
     by: By,
     stage: Stage,
-    /// Whether it ends when its partitions are stopped; the process ends, too: a static member keeps its place.
+    /// The reason why the membership ends when its partitions are stopped, if it does. At the end of the process a static member keeps its place.
     ends: Option<End>,
     pub(super) generation: u64,
     pub(super) held: BTreeMap<TopicPartition, Held>,
     commit_at: Monotonic,
-    /// News of the member that are not told yet.
+    /// News of the member that are not reported yet.
     pub(super) news: Vec<Told>,
     pub(super) troubles: Troubles,
 }
 
-/// Why a membership ends.
+/// The reason why a membership ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     /// The source was removed, paused or changed.
@@ -119,20 +119,20 @@ enum End {
     Process,
 }
 
-/// What has happened to a membership, for metrics and events.
+/// An event of a membership, for metrics and events.
 #[derive(Debug)]
 pub(super) enum Told {
     /// The source has this many partitions.
     Assigned(usize),
-    /// It has lost them.
+    /// The source has lost its partitions.
     Lost(Lost),
-    /// So many places were committed.
+    /// This many places were committed.
     Committed(u64),
     /// Kafka refuses to take a commit.
     CommitFailed(String),
     /// The group cannot be joined.
     Trouble(String),
-    /// That is over.
+    /// The trouble is over.
     TroubleOver,
 }
 
@@ -151,7 +151,7 @@ impl Membership {
                 number: number(source),
                 group: terms.group.as_str().into(),
                 instance: terms.instance.as_deref().map(Into::into),
-                // The logs of sessions say which process goes on, and one that stood still may join once more before it learns of that.
+                // The logs of sessions decide which process continues. A process that stalled may join once more before it learns of that.
                 comes_back: of.is_of_broker,
                 topics: terms.topics.clone(),
                 ..group::Settings::default()
@@ -175,22 +175,22 @@ impl Membership {
         }
     }
 
-    /// Whether it was begun with these terms.
+    /// Whether the membership began with these terms.
     pub(super) fn has(&self, terms: &Terms) -> bool {
         self.terms == *terms
     }
 
-    /// Whether it is over: another one may begin.
+    /// Whether the membership is over: another one may begin.
     pub(super) fn is_over(&self) -> bool {
         self.stage == Stage::Over
     }
 
-    /// How many partitions it has.
+    /// The number of its partitions.
     pub(super) fn partitions(&self) -> usize {
         self.held.len()
     }
 
-    /// Hands the client of its cluster what it asks. True: there was something.
+    /// Passes its requests to the client of its cluster. True: there were some.
     pub(super) fn ask(&mut self, client: &mut Client, now: Monotonic) -> bool {
         let mut any = false;
         match &mut self.by {
@@ -226,7 +226,7 @@ impl Membership {
         }
     }
 
-    /// When its member has something to ask.
+    /// The time of the member's next request.
     pub(super) fn next_request(&self) -> Monotonic {
         match &self.by {
             By::Group(member) => member.next_deadline(),
@@ -234,7 +234,7 @@ impl Membership {
         }
     }
 
-    /// When [`Membership::step`] has something to do.
+    /// The time at which [`Membership::step`] has something to do.
     pub(super) fn next_step(&self) -> Monotonic {
         let commit = if self.has_uncommitted() { self.commit_at } else { Monotonic::NEVER };
         match self.stage {
@@ -247,7 +247,7 @@ impl Membership {
         matches!(self.by, By::Group(_)) && self.held.values().any(|held| held.at != held.committed)
     }
 
-    /// Ends it: its partitions are stopped and committed, then it leaves. `is_change`: the process goes on.
+    /// Ends the membership: its partitions are stopped and committed, then the member leaves. `is_change`: the process continues.
     pub(super) fn end(&mut self, is_change: bool, now: Monotonic, letters: &mut Letters) {
         if self.ends.is_some() || self.is_over() {
             return;
@@ -256,7 +256,7 @@ impl Membership {
         self.stop(now, letters);
     }
 
-    /// Takes what its shards report.
+    /// Takes a report of one of its shards.
     pub(super) fn progress(&mut self, progress: Progress, now: Monotonic) {
         if progress.generation != self.generation {
             return;
@@ -273,7 +273,7 @@ impl Membership {
         }
     }
 
-    /// Does what is due: takes the member's news, tells the shards, commits. True: the member may have something to ask.
+    /// Takes the member's news, notifies the shards, and commits, as far as due. True: the member may have a request.
     pub(super) fn step(&mut self, now: Monotonic, letters: &mut Letters) -> bool {
         let before = (self.stage, self.generation);
         self.take_news(now, letters);
@@ -318,7 +318,7 @@ impl Membership {
             let By::Group(member) = &mut self.by else { return };
             let Some(news) = member.take_news() else { return };
             match news {
-                // It leaves: they are not read any more.
+                // The member leaves: new partitions are not read any more.
                 News::Assigned(_) if self.ends.is_some() => {}
                 News::Assigned(assigned) => {
                     self.news.push(Told::Assigned(assigned.len()));
@@ -352,7 +352,7 @@ impl Membership {
         }
     }
 
-    /// Tells the shards to read these partitions.
+    /// Has the shards read these partitions.
     fn give(&mut self, given: Vec<(TopicPartition, Option<Place>)>, letters: &mut Letters) {
         self.generation += 1;
         self.held.clear();
@@ -392,14 +392,14 @@ impl Membership {
         }
     }
 
-    /// Stops all partitions, and waits for the last words of their shards.
+    /// Stops all partitions, and waits for the last reports of their shards.
     fn stop(&mut self, now: Monotonic, letters: &mut Letters) {
         self.tell_to_stop(false, letters);
-        // The shards take their time; a letter may take a turn more.
+        // The shards have [`STOPPING`]; a letter may take a turn more.
         self.stage = Stage::Stopping(now.after(STOPPING + Duration::from_secs(1)));
     }
 
-    /// Stops all partitions at once: they are others'.
+    /// Stops all partitions at once: they are other instances' now.
     fn drop_all(&mut self, letters: &mut Letters) {
         self.tell_to_stop(true, letters);
         self.held.clear();
@@ -441,7 +441,7 @@ mod tests {
         Terms::of(&crate::config::parse(&text, "test").expect("a configuration").sources[0])
     }
 
-    /// A reload applies at once what partitions are read with, and what is committed when.
+    /// A reload applies at once the settings of reading and committing.
     #[test]
     fn what_partitions_are_read_with_begins_another_membership() {
         let of_membership =
@@ -449,7 +449,7 @@ mod tests {
         for line in of_membership {
             assert_ne!(terms(line), terms(""), "{line}");
         }
-        // What is looked up for each record needs none.
+        // Settings that are looked up for each record need no new membership.
         for line in ["payload = '${key}'", "no_subscriber = 'wait'", "window_messages = 7", "release_after = '1h'"] {
             assert_eq!(terms(line), terms(""), "{line}");
         }

@@ -2,25 +2,25 @@
 //!
 //! | file | |
 //! |---|---|
-//! | `membership` | a source on the shard that its name chooses: its place in the group, who reads which partition, what is committed |
-//! | `reader` | a partition on the shard that reads it: its window, and what it waits for |
+//! | `membership` | a source on the shard that its name chooses: its membership in the group, the shard that reads each partition, the commits |
+//! | `reader` | a partition on the shard that reads it: its window, and the reason why it waits |
 //! | `dead_letters` | records that cannot be a message, on their way to a topic |
 //! | `records` | a record becomes a message, or is counted with the reason why it does not |
 //! | `window` | the open records of a partition |
 //! | `ruled` | rules that name the source |
-//! | `seek` | reading goes on at another place, as an operator wants it |
-//! | `positions` | partitions of `[broker]`: reading goes back for slots that have come |
-//! | `letters` | what the shards of a source write to each other |
+//! | `seek` | reading continues at another place, at an operator's request |
+//! | `positions` | partitions of `[broker]`: reading goes back for new slots |
+//! | `letters` | letters between the shards of a source |
 //! | `told` | metrics and events |
-//! | `inspect` | what the API shows |
+//! | `inspect` | sources in the API |
 //! | `trial` | the message that would be made of a record |
 //! | `replay` | records of the past for one subscription |
 //! | `shares` | shared subscriptions of several instances |
-//! | `retained` | retained messages of the topic of `[broker]`, for a start |
+//! | `retained` | retained messages of the topic of `[broker]`, when the process begins |
 //! | `past` | records of any topic as messages, for trials of rules |
 //!
-//! Partition i is read by the shard that lies i after that of the membership. A record is open until each shard with sessions that may need it
-//! has reported that they have it ([`crate::session::Claim`]), and its sinks have answered; the lowest open record is what is committed.
+//! Partition i is read by the shard i places after that of the membership. A record is open until each shard with sessions that may need it has reported that
+//! they have it ([`crate::session::Claim`]), and its sinks have answered. The committed offset is that of the lowest open record.
 
 mod dead_letters;
 mod inspect;
@@ -68,43 +68,43 @@ use super::connection::Timer;
 use super::mail::{Mail, Notice};
 use super::{Core, Ring, router, settings};
 
-/// How long partitions that are given back wait for their open records.
+/// The time for which revoked partitions wait for their open records.
 const STOPPING: Duration = Duration::from_secs(5);
 
-/// How often the board is written.
+/// The interval at which the board is written.
 const BOARD_EVERY: Duration = Duration::from_millis(250);
 
 /// The sources of a shard.
 pub(super) struct Sources {
     /// The consumer of each cluster.
     consumers: Vec<Consumer>,
-    /// What becomes of a record, by source.
+    /// The mapping of each source.
     mappings: Vec<Mapping>,
     scratch: Scratch,
-    /// What rules see of a record.
+    /// The fields of a record for rules.
     facts: record_fields::Scratch,
-    /// The partitions that are read here, by a number that is given once.
+    /// The partitions read here, by a number that is never used again.
     readers: BTreeMap<u32, Reader>,
     begun: u32,
-    /// What their windows hold, as of this turn.
+    /// The memory of their windows, as of this turn.
     memory: Memory,
     /// Memberships of this shard, by index of the source.
     memberships: BTreeMap<usize, Membership>,
     replays: Replays,
     shares: GroupShares,
-    /// When clients were accepted first; before that nothing is read.
+    /// The time at which clients were first accepted. Nothing is read before that.
     opened_at: Option<Monotonic>,
-    /// Whether the service stops: nothing is read any more.
+    /// Whether the service stops: nothing is read then.
     is_ending: bool,
-    /// Counts the turns in which records were read: who is first changes.
+    /// The number of turns in which records were read, by which the first to be read changes.
     turn: usize,
-    /// What there was when waiting records, and those without anybody, were tried last.
+    /// The numbers of [`Tried`] when waiting records, and those without receivers, were last tried.
     tried: Tried,
-    /// When a reader has something to report, at the latest.
+    /// The latest time at which a reader has something to report.
     report_at: Monotonic,
-    /// When the board is written next: soon after a letter, an answer of a cluster, a record, or the end of a partition.
+    /// The time at which the board is written next: soon after a letter, an answer of a cluster, a record, or the end of a partition.
     board_at: Option<Monotonic>,
-    /// Sources of messages that nobody has after all, to be counted.
+    /// Sources of messages that had no receiver in the end, for counting.
     unmet: Vec<usize>,
     /// The places from which the partitions of `[broker]` are read.
     needs: Needs,
@@ -160,24 +160,24 @@ impl Sources {
         }
     }
 
-    /// Takes what a start has read of the topic of retained messages.
+    /// Takes what the process has read of the topic of retained messages at its beginning.
     pub(super) fn take_copied(&mut self, copied: Copied) {
         self.copied = copied;
     }
 
-    /// Whether nothing of a cluster is read, and no group on it has a member here.
+    /// Whether no partition of a cluster is read, and no group on it has a member here.
     pub(super) fn are_off(&self, cluster: usize) -> bool {
         self.readers.values().all(|reader| reader.cluster != cluster)
             && self.memberships.values().all(|membership| membership.cluster != cluster)
             && !self.shares.are_of(cluster)
     }
 
-    /// Whether nothing is read any more, and no group has a member here.
+    /// Whether no partition is read any more, and no group has a member here.
     fn are_over(&self) -> bool {
         self.readers.is_empty() && self.memberships.is_empty() && self.shares.are_none()
     }
 
-    /// Hands a cluster's client what consumer and members ask. True: there was something.
+    /// Passes the requests of consumer and members to a cluster's client. True: there were some.
     pub(super) fn ask(&mut self, cluster: usize, client: &mut Client, now: Monotonic) -> bool {
         let mut any = ask(&mut self.consumers[cluster], client, now, |client, topic| client.unwatch_topic(topic));
         for membership in self.memberships.values_mut().filter(|membership| membership.cluster == cluster) {
@@ -192,7 +192,7 @@ impl Sources {
         any
     }
 
-    /// Has the board written soon: what it shows of sources may be different now.
+    /// Has the board written soon, as the state of sources may have changed.
     fn show_soon(&mut self, now: Monotonic) {
         self.board_at.get_or_insert(now.after(BOARD_EVERY));
     }
@@ -240,7 +240,7 @@ impl Sources {
         }
     }
 
-    /// When something is due at a cluster.
+    /// The time at which something is due at a cluster.
     pub(super) fn next_deadline(&self, cluster: usize) -> Monotonic {
         let memberships = self.memberships.values().filter(|membership| membership.cluster == cluster);
         let members = memberships.map(Membership::next_request).min().unwrap_or(Monotonic::NEVER);
@@ -254,7 +254,7 @@ fn mappings(config: &Config) -> Vec<Mapping> {
     config.sources.iter().map(|source| Mapping::new(config, source)).collect()
 }
 
-/// Hands a client what a consumer asks. `forgets` is called for each topic that the consumer reads no more. True: there was something.
+/// Passes a consumer's requests to a client. `forgets` is called for each topic that the consumer no longer reads. True: there were some.
 fn ask(consumer: &mut Consumer, client: &mut Client, now: Monotonic, forgets: impl Fn(&mut Client, &str)) -> bool {
     let mut any = false;
     while let Some(want) = consumer.take_want() {
@@ -291,12 +291,12 @@ impl Core {
             }
         }
         sources.mappings = mappings(&config);
-        // A window may have room now, and what nobody wanted may have a receiver.
+        // A window may have room now, and messages without a receiver may have one.
         sources.tried = Tried::default();
         self.set_memberships(io.now());
     }
 
-    /// Begins the memberships that this shard should have, and ends those that it should not have, or not so.
+    /// Begins the memberships that this shard should have, and ends those that it should not have, or not with these terms.
     fn set_memberships(&mut self, now: Monotonic) {
         let config = Arc::clone(&self.broker.around.config);
         let (here, shards) = (self.broker.index, config.service.shards);
@@ -320,14 +320,14 @@ impl Core {
         self.busy_clusters();
     }
 
-    /// Ends all sources, as the service stops. [`Notice::SourcesOver`] tells when they are.
+    /// Ends all sources, as the service stops. [`Notice::SourcesOver`] reports when they are over.
     pub(super) fn end_sources(&mut self, io: &mut Ring<'_>) {
         self.sources.is_ending = true;
         self.set_memberships(io.now());
     }
 
-    /// Does what sources have to do in a turn: answers settle records, records become messages, and shards learn how far it is. True: there
-    /// may be rows for sinks, or requests.
+    /// Does the work of sources in a turn: answers settle records, records become messages, and shards get progress reports. True: there may be rows for
+    /// sinks, or requests.
     pub(super) fn work_on_sources(&mut self, io: &mut Ring<'_>) -> bool {
         let mut any = self.settle_records() | self.replay_records(io) | self.work_on_shares(io);
         if !self.sources.are_over() || !self.sources.replays.are_none() || self.sources.board_at.is_some() {
@@ -348,7 +348,7 @@ impl Core {
         any
     }
 
-    /// Reports, once, that nothing is read any more. Nothing begins again after that.
+    /// Reports, once, that no partition is read any more. No reading begins again after that.
     fn report_end(&mut self) {
         if self.sources.is_ending && self.sources.are_over() {
             (self.sources.is_ending, self.sources.opened_at) = (false, None);
@@ -357,7 +357,7 @@ impl Core {
         }
     }
 
-    /// Does what is due at memberships. True: they may have something to ask.
+    /// Steps the memberships that are due. True: they may have requests.
     fn step_memberships(&mut self, now: Monotonic) -> bool {
         let config = Arc::clone(&self.broker.around.config);
         let mut any = false;
@@ -386,7 +386,7 @@ impl Core {
         any
     }
 
-    /// Has clusters asked again: all that was fetched of a partition is taken up, or it is read again. True: there is something to ask.
+    /// Has clusters asked again: everything fetched of a partition is taken up, or the partition is read again. True: there is something to ask.
     fn busy_consumers(&mut self, now: Monotonic) -> bool {
         let mut any = false;
         for (consumer, upstream) in self.sources.consumers.iter().zip(&mut self.broker.outlets.upstreams) {
@@ -397,7 +397,7 @@ impl Core {
         any
     }
 
-    /// Gives the answers for records to the shards that read them. True: there were some.
+    /// Passes the answers for records to the shards that read them. True: there were some.
     fn settle_records(&mut self) -> bool {
         let (settled, rules) = (self.broker.delivery.remembered().take_settled(), self.broker.around.rules);
         let mut others: BTreeMap<usize, Vec<Settled>> = BTreeMap::new();
@@ -426,7 +426,7 @@ impl Core {
                 self.sources.count_unmet(&mut self.broker.numbers);
             }
             SourceLetter::Read { source, generation, cluster, partitions } => {
-                // Of a source that is elsewhere by now the membership has been told, too: it ends.
+                // The membership of a source that has moved to another cluster was notified, too: it ends.
                 let is_there = self.broker.around.config.sources.get(source).is_some_and(|of| of.cluster == cluster);
                 for given in partitions.into_iter().filter(|_| is_there) {
                     self.begin_reading(source, generation, given, (now, wall));
@@ -441,7 +441,7 @@ impl Core {
             SourceLetter::Needs { by, needs } => self.slots_need(by, &needs, now),
             SourceLetter::Share { share, asks } => self.share_heard(share, asks, now),
             SourceLetter::ShareStopped { share, home, readers } => self.share_stopped(share, home, &readers),
-            // The turn looks at the packets that wait.
+            // The turn handles the waiting packets.
             SourceLetter::SharePlaced => {}
             SourceLetter::Progress(progress) => {
                 if let Some(membership) = self.sources.memberships.get_mut(&progress.source) {
@@ -461,7 +461,7 @@ impl Core {
         self.sources.assign(&config, id, wall);
     }
 
-    /// Sets the timer for what the turn's end has not done.
+    /// Sets the timer for work left at the end of the turn.
     fn set_sources_timer(&mut self, io: &mut Ring<'_>) {
         let memberships = self.sources.memberships.values().map(Membership::next_step).min();
         let readers = self.sources.next_look(&self.broker.around.config);
@@ -472,7 +472,7 @@ impl Core {
         Timer::Sources.fires_by(at, &mut self.sources.timer, io);
     }
 
-    /// Takes the turn that the timer was set for.
+    /// Notes that the timer has expired.
     pub(super) fn sources_time(&mut self) {
         self.sources.timer = None;
     }

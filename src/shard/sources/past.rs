@@ -1,4 +1,4 @@
-//! Records of any topic as the messages that they may once have been, or as records of a source: rules are tried on them.
+//! Records of any topic, as the messages that they may once have been, or as records of a source, for trials of rules.
 
 use super::records::mapped_record;
 use crate::config::Config;
@@ -20,7 +20,7 @@ pub struct PastMessages {
 }
 
 impl PastMessages {
-    /// For the records of a Kafka topic; `mqtt_topic` makes the MQTT topic of each.
+    /// Messages for the records of a Kafka topic. `mqtt_topic` makes the MQTT topic of each.
     #[must_use]
     pub fn new(config: &Config, topic: &str, mqtt_topic: RecordTemplate) -> Self {
         Self {
@@ -31,7 +31,7 @@ impl PastMessages {
         }
     }
 
-    /// Gives the record to `each` as rules see it that name a source. `key`, `value`: how that source has them encoded.
+    /// Passes the record to `each` as rules that name a source see it. `key`, `value`: their encodings in that source.
     pub fn with_facts<R>(
         &mut self,
         (partition, record): (i32, &consumer::Record<'_>),
@@ -43,10 +43,10 @@ impl PastMessages {
         with_fields(&Encoded { record: &record, key, value }, around, &mut self.facts, each)
     }
 
-    /// The message of a record, at the time of the record: none has expired. It has no client.
+    /// The message of a record, at the time of the record, so that none has expired. It has no client.
     ///
     /// # Errors
-    /// Why the record cannot be a message.
+    /// The reason why the record cannot be a message.
     pub fn message<'a>(
         &'a mut self,
         partition: i32,

@@ -1,4 +1,4 @@
-//! Partitions of `[broker]`'s routes and the slots of the shards: reading goes back to the positions of slots that have come, and shards learn how a partition is
+//! Partitions of `[broker]`'s routes and the slots of the shards. Reading goes back to the positions of new slots, and shards are notified how a partition is
 //! read from a place ([`crate::shard::broker::given`]).
 
 use std::collections::BTreeMap;
@@ -18,28 +18,28 @@ use crate::shard::Core;
 use crate::shard::broker::Broker;
 use crate::shard::broker::given::{AtHand, Reads};
 
-/// How often shards are told how far a partition is read, at most.
+/// The shortest interval between reports to shards on the progress of a partition.
 const TELLS_EVERY: Duration = BOARD_EVERY.saturating_mul(2);
 
-/// What a partition of a route has beside those of other sources.
+/// State of a route's partition that other sources' partitions do not have.
 #[derive(Debug)]
 pub(super) struct OfRoute {
     key: PartitionKey,
     /// The topic, by its index among those of the source.
     topic: u16,
-    /// Records below this one were read before: they are for slots that have come.
+    /// The offset below which records were read before: they are only for new slots.
     again_below: i64,
-    /// Retained messages of records below this one are in Kafka.
+    /// The offset below which retained messages of records are in Kafka.
     retained_below: i64,
-    /// The place that shards were told last.
+    /// The offset last reported to shards.
     told: i64,
     tell_at: Monotonic,
-    /// `is_anew` has the partition read again, for all slots.
+    /// Whether the partition is read anew, for all slots.
     is_anew: bool,
 }
 
 impl OfRoute {
-    /// What the broker is to know of a record of the partition.
+    /// The description of a record for the broker.
     pub(super) fn at_hand(&self, offset: i64) -> AtHand {
         let (is_again, is_retained) = (offset < self.again_below, offset < self.retained_below);
         AtHand { place: self.place(offset), topic: self.topic, is_again, is_retained }
@@ -49,7 +49,7 @@ impl OfRoute {
         RecordPlace { of: self.key, offset }
     }
 
-    /// Notes that the log has other records at the next place than it had, or that an operator wants them sent again.
+    /// Notes that the log has other records at the next place than before, or that an operator wants them sent again.
     pub(super) fn is_wanted_anew(&mut self) {
         self.is_anew = true;
     }
@@ -58,18 +58,18 @@ impl OfRoute {
 /// The places from which partitions of routes are read.
 #[derive(Debug, Default)]
 pub(super) struct Needs {
-    /// Where slots that have come need them, of this shard and of others, until they are read from there. There are as many as positions in the logs.
+    /// The offset that new slots of any shard need in each partition, until it is read from there. There are at most as many as positions in the logs.
     all: BTreeMap<PartitionKey, i64>,
-    /// Some have come since the last look.
+    /// Whether some were added since they were last handled.
     are_new: bool,
-    /// Shards that have said what they need, as bits: before all have done so nothing is read.
+    /// Shards that have reported their needs, as bits. Nothing is read before all have done so.
     shards: u64,
-    /// Where readers were that have stopped. The group may be further on: a process that stood still had the partition, and committed what it had nobody for.
+    /// The offsets of stopped readers. The group's may be higher: a stalled process had the partition, and committed records for which it had no sessions.
     left: BTreeMap<PartitionKey, i64>,
 }
 
 impl Needs {
-    /// Notes where a reader stops. For one that is on its way to another place, that place counts.
+    /// Notes the offset at which a reader stops, or the target of a pending move.
     pub(super) fn leaves(&mut self, reader: &Reader) {
         if let (Some(of), Some(next)) = (reader.of_route.as_ref().filter(|_| !reader.is_sought), reader.next()) {
             self.left.insert(of.key, next);
@@ -90,14 +90,15 @@ fn topic_key(name: &str, id: u128) -> u64 {
 }
 
 impl Reader {
-    /// The next record that is taken up.
+    /// The offset of the next record to take up.
     fn next(&self) -> Option<i64> {
         self.window.as_ref().map(Window::next_offset)
     }
 }
 
 impl Sources {
-    /// When shards are told next how far a partition is read. One that cannot be told now, as its place is being found or it stops, is told in a later turn.
+    /// The time of the next progress report to shards. A reader that cannot report now, because its place is being found or it stops, does so in a later
+    /// turn.
     pub(super) fn next_tell(&self, now: Monotonic) -> Monotonic {
         let of_routes = self.readers.values().filter_map(|reader| Some((reader.of_route.as_ref()?, reader.next()?)));
         of_routes
@@ -107,7 +108,7 @@ impl Sources {
             .unwrap_or(Monotonic::NEVER)
     }
 
-    /// Begins partitions of routes, has those read again that slots need, and tells shards how far the others are.
+    /// Begins partitions of routes, has those read again that slots need, and reports the progress of the others to shards.
     pub(super) fn step_routes(&mut self, broker: &mut Broker, config: &Config, now: Monotonic) {
         let rules = broker.around.rules;
         let Self { readers, consumers, needs, copied, report_at, .. } = self;
@@ -140,7 +141,7 @@ impl Sources {
                     copied.remove(&key);
                 }
                 if consumer.has_read_all(*id) {
-                    // A copy of a later record is of one that the log has lost.
+                    // A copy of a later record stems from a record that the log has lost.
                     copied.remove(&key);
                 } else {
                     copied.forget(&key, next);
@@ -185,7 +186,7 @@ impl Sources {
 }
 
 impl Core {
-    /// Slots have come to a shard, and need these places read: partitions that are further on go back.
+    /// Takes the places that a shard's new slots need: partitions that are further on go back.
     pub(super) fn slots_need(&mut self, by: usize, needed: &[RecordPlace], now: Monotonic) {
         let config = Arc::clone(&self.broker.around.config);
         for RecordPlace { of, offset } in needed {

@@ -15,18 +15,18 @@ use crate::session::Settled;
 use crate::shard::mail::Mail;
 use crate::shard::{Core, Ring};
 
-/// Why a partition is not read for the moment.
+/// The reason why a partition is paused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pause {
-    /// Its window is full.
+    /// The window is full.
     Window,
-    /// Its next record finds no room with its receivers.
+    /// The next record finds no room with its receivers.
     Room,
     /// A bad record, and `on_bad_record = "stop"`; or Kafka refuses its dead letter for good.
     Bad,
-    /// It is one of `[broker]`'s, and not all shards have said what their slots need.
+    /// The partition is one of `[broker]`'s, and not all shards have reported their slots' needs.
     Start,
-    /// Another source still reads it, and has not been told here that it is to stop: a topic has moved between sources in a reload.
+    /// Another source still reads the partition and has not been stopped here yet: a topic has moved between sources in a reload.
     Taken,
 }
 
@@ -40,31 +40,31 @@ pub(super) struct Reader {
     pub(super) partition: i32,
     /// The topic's index among those of `[broker]`, if it is one.
     pub(super) of_broker: Option<u16>,
-    /// The window; `None`: no record has been read yet, and where reading begins is not known.
+    /// The window. `None`: no record has been read yet, and the first offset is not known.
     pub(super) window: Option<Window>,
     pub(super) pause: Option<Pause>,
-    /// The parked record that is tried next, while all are tried again: until then nothing is read that may overtake one.
+    /// The parked record that is tried next, while all are tried again. Nothing that may overtake one is read until then.
     pub(super) trying: Option<u32>,
-    /// All are tried once more after that.
+    /// Whether all are tried once more after that.
     pub(super) again: bool,
-    /// A message was reported as unwanted since the last try; how many subscriptions had come when it was offered.
+    /// The count of subscriptions when a message was offered that was reported as unwanted since the last try.
     pub(super) unmet: Option<u64>,
-    /// Reading goes on elsewhere, and where that is is being found.
+    /// Whether reading continues at a place that is being found.
     pub(super) is_sought: bool,
-    /// Why it is not read, or not for now.
+    /// The reason why the partition is not read, or not for now.
     pub(super) trouble: Option<String>,
-    /// What the membership was told last.
+    /// The place last reported to the membership.
     reported: Option<Place>,
-    /// When it is told the next place.
+    /// The time of the next report to the membership.
     pub(super) report_at: Monotonic,
-    /// Reading has stopped, and open records are waited for until then.
+    /// The time until which open records are waited for, if reading has stopped.
     stopping: Option<Monotonic>,
-    /// The partition is one of `[broker]`'s, and how it is read was said to the shards.
+    /// The state for partitions of `[broker]`, once the shards were notified how the partition is read.
     pub(super) of_route: Option<OfRoute>,
 }
 
-/// The memory for open records of all windows of a shard: once `fetch_memory` is in use each has an equal part of it, so that full ones do not
-/// keep the others from being read. All together hold at most twice as much, and a record each.
+/// The memory for open records of all windows of a shard. Once `fetch_memory` is in use, each window has an equal part of it, so that full ones do not keep
+/// the others from being read. All together hold at most twice as much, and one record each.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Memory {
     /// Bytes that windows hold.
@@ -111,7 +111,7 @@ fn assignment(of: &Source, reader: &Reader, wall: WallMs) -> Assignment {
     assigned(of, ((&*reader.topic).into(), reader.partition), (start, reset))
 }
 
-/// A partition of a source for a consumer: where it begins, and where it goes on when that is not in the log.
+/// A source's partition for a consumer: the place where it begins, and the one where it continues if the first is not in the log.
 pub(super) fn assigned(
     of: &Source,
     (topic, partition): (Rc<str>, i32),
@@ -184,7 +184,7 @@ impl Reader {
         self.stopping.is_some()
     }
 
-    /// The place to be reported, if it is another one than before.
+    /// The place to report, if it has changed.
     fn news(&self, rules: &dyn Rules) -> Option<Place> {
         let low = self.window.as_ref().map(|window| window.low(rules));
         low.filter(|low| Some(*low) != self.reported)
@@ -195,7 +195,7 @@ impl Reader {
         Reached { topic: Arc::clone(&self.topic), partition: self.partition, at, is_stopped }
     }
 
-    /// Whether nothing that is read no more is waited for any longer.
+    /// Whether a stopped partition waits for nothing more.
     fn is_done(&self, now: Monotonic) -> bool {
         let is_over = !self.is_sought && self.window.as_ref().is_none_or(Window::waits_for_nothing);
         self.stopping.is_some_and(|until| is_over || now >= until)
@@ -203,7 +203,7 @@ impl Reader {
 }
 
 impl Sources {
-    /// Has the consumer read a partition; where another source still does, this is done again when that one stops.
+    /// Has the consumer read a partition. If another source still reads it, the call is repeated when that source stops.
     pub(super) fn assign(&mut self, config: &Config, id: u32, wall: WallMs) {
         let Some(reader) = self.readers.get_mut(&id) else { return };
         let assignment = assignment(&config.sources[reader.source], reader, wall);
@@ -214,16 +214,16 @@ impl Sources {
         }
     }
 
-    /// One of the answers that a record waits for has come.
+    /// Takes one of the answers that a record waits for.
     pub(super) fn settle(&mut self, settled: Settled, rules: &dyn Rules) {
         let Settled { record, is_met } = settled;
-        // A partition that is read no more is committed no more.
+        // A partition that is no longer read commits nothing more.
         let Some(reader) = self.readers.get_mut(&record.reader) else { return self.shares.settle(settled, rules) };
         if let Some(window) = &mut reader.window {
             let settled = window.settle(record.number, is_met, rules);
             self.report_at = self.report_at.min(reader.report_at);
             match settled {
-                // It is parked.
+                // The record is parked.
                 Answered::Unmet(Some(grown)) => reader.unmet = Some(grown),
                 Answered::Unmet(None) => self.unmet.push(reader.source),
                 Answered::Met | Answered::Open => {}
@@ -231,8 +231,8 @@ impl Sources {
         }
     }
 
-    /// Reads partitions again with windows that have room again, and where something came free (`is_freed`) those that found no room with
-    /// the receivers of their next record.
+    /// Resumes partitions with windows that have room again, and, after room was freed (`is_freed`), those that found none with the receivers of their next
+    /// record.
     pub(super) fn resume_with_room(&mut self, config: &Config, is_freed: bool) {
         let windows = self.readers.values().filter_map(|reader| reader.window.as_ref());
         let used = windows.map(Window::bytes).sum();
@@ -251,10 +251,10 @@ impl Sources {
         }
     }
 
-    /// When a reader has to be looked at though nothing has happened: it stops, or it releases what was not acknowledged in time.
+    /// The time at which a reader has to be checked even if nothing happens, to stop, or to release records that were not acknowledged in time.
     pub(super) fn next_look(&self, config: &Config) -> Monotonic {
         let look = |reader: &Reader| {
-            // Nothing of it is released or dropped any more.
+            // A stopping partition releases and drops nothing any more.
             if let Some(until) = reader.stopping {
                 return until;
             }
@@ -264,14 +264,14 @@ impl Sources {
             let grace = self
                 .grace_over(config, reader)
                 .filter(|_| reader.is_parking())
-                // Those that are tried already wait for room, which comes with a turn of its own.
+                // Records being tried already wait for room, which comes with a turn of its own.
                 .filter(|_| reader.trying.is_none());
             release.min(grace.unwrap_or(Monotonic::NEVER))
         };
         self.readers.values().map(look).min().unwrap_or(Monotonic::NEVER)
     }
 
-    /// From when on a reader's records may be dropped for want of a subscriber; `None`: never.
+    /// The time from which on a reader's records may be dropped for want of a subscriber. `None`: never.
     pub(super) fn grace_over(&self, config: &Config, reader: &Reader) -> Option<Monotonic> {
         let of = &config.sources[reader.source];
         let opened_at = self.opened_at.filter(|_| of.no_subscriber == NoSubscriber::Drop)?;
@@ -280,7 +280,7 @@ impl Sources {
 }
 
 impl Core {
-    /// Stops the partitions of an assignment; sources that wait for them begin.
+    /// Stops the partitions of an assignment. Sources that wait for them begin.
     pub(super) fn stop_reading(
         &mut self,
         (source, generation): (usize, u64),
@@ -295,7 +295,7 @@ impl Core {
                 sources.needs.leaves(reader);
             }
             let consumer = &mut sources.consumers[reader.cluster];
-            // Somebody wants it read from another place: that is found, and committed, before it stops.
+            // A requested place is found, and committed, before the partition stops.
             if reader.is_sought && !is_lost {
                 consumer.pause(*id)
             } else {
@@ -312,7 +312,7 @@ impl Core {
         sources.report_at = now;
     }
 
-    /// Tells memberships how far their partitions are.
+    /// Reports the progress of partitions to their memberships.
     pub(super) fn report_progress(&mut self, io: &mut Ring<'_>) {
         let now = io.now();
         let config = Arc::clone(&self.broker.around.config);
@@ -326,7 +326,7 @@ impl Core {
         let mut reached: Vec<(usize, u64, Reached)> = Vec::new();
         for (id, reader) in &mut sources.readers {
             let is_done = reader.is_done(now);
-            // What lies between here and there is no record: of aborted transactions, or compacted.
+            // Offsets in between have no records: they were of aborted transactions, or compacted.
             if let (Some(window), Some(position)) =
                 (&mut reader.window, sources.consumers[reader.cluster].position(*id))
             {

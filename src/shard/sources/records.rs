@@ -1,4 +1,4 @@
-//! Records become messages: one after the other, as long as the turn has time, and their receivers have room.
+//! Conversion of records to messages, one after the other, as long as the turn has time and their receivers have room.
 
 use std::sync::Arc;
 
@@ -25,28 +25,28 @@ use crate::shard::stalls::Stall;
 use crate::shard::{Core, Ring};
 use crate::source::{Message, Reason, Record, TimestampType};
 
-/// What became of a message.
+/// The outcome of offering a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Offered {
-    /// It has receivers, and this many answers are owed for it.
+    /// The message has receivers, and this many answers are pending for it.
     Taken(u32),
-    /// A sink has refused it for all, and this many answers are owed for the letter that it became.
+    /// A sink has refused the message for all, and this many answers are pending for its dead letter.
     Refused(u32),
-    /// There is nobody for it.
+    /// The message has no receiver.
     Nobody,
 }
 
-/// When a message is parked.
+/// The cases in which a message is parked.
 #[derive(Clone, Copy)]
 struct Parks {
-    /// Nobody has subscribed to it.
+    /// The message has no subscriber.
     if_nobody: bool,
-    /// It had receivers, and none of them has it in the end.
+    /// The message had receivers, and none of them has it in the end.
     if_unmet: bool,
 }
 
 impl Offered {
-    /// Counts what became of a message, and has its record wait for the answers that are owed, or parks it.
+    /// Counts the outcome of a message, and has its record wait for the pending answers, or parks it.
     fn enter(
         self,
         (numbers, source): (&mut Numbers, usize),
@@ -77,7 +77,7 @@ impl Core {
         let mut count = self.try_parked(io, &config);
         let Self { broker, sources, .. } = self;
         let clusters = sources.consumers.len();
-        // Each cluster is the first in its turn; however little time there is, a few records are read.
+        // Each cluster is the first in its turn. A few records are read however little time there is.
         sources.turn = sources.turn.wrapping_add(1);
         for place in 0..clusters {
             let cluster = (sources.turn + place) % clusters;
@@ -96,7 +96,7 @@ impl Core {
         count > 0
     }
 
-    /// Reads partitions again that waited for room, and has what nobody wanted tried again, where there may be some now.
+    /// Resumes partitions that waited for room, and has messages without receivers tried again, if some may have one now.
     fn try_again(&mut self, config: &Config) {
         let (broker, sources) = (&self.broker, &mut self.sources);
         let freed = broker.outlets.freed().wrapping_add(broker.delivery.freed());
@@ -109,7 +109,7 @@ impl Core {
             let has_grown = before.grown != now.grown || unmet.is_some();
             if has_grown && reader.is_parking() && !reader.is_stopping() {
                 match reader.trying {
-                    // Those before the one that is next may be wanted, too: once more when all have been tried.
+                    // Records before the next one may have a receiver, too: all are tried once more after this round.
                     Some(_) => reader.again = true,
                     None => reader.trying = reader.window.as_ref().map(Window::first),
                 }
@@ -117,11 +117,11 @@ impl Core {
         }
     }
 
-    /// Tries parked messages again as far as the turn has time, and drops them where `start_grace` is over. How many.
+    /// Tries parked messages again as far as the turn has time, and drops them when `start_grace` is over. Returns how many were handled.
     fn try_parked(&mut self, io: &mut Ring<'_>, config: &Config) -> usize {
         let Self { broker, sources, .. } = self;
         let now = io.now();
-        // Most have nothing parked: a turn costs those that have.
+        // Most readers have no parked messages: a turn costs only those that have.
         let may_have_work = |reader: &Reader| {
             let releases = config.sources[reader.source].release_after.is_some();
             reader.trying.is_some() || reader.is_parking() || releases
@@ -167,7 +167,7 @@ impl Core {
                     sources.report_at = sources.report_at.min(reader.report_at);
                     continue;
                 };
-                // Subscribers to come get a retained message anyway.
+                // Later subscribers get a retained message anyway.
                 let if_unmet = broker.around.rules.parks(of.no_subscriber == NoSubscriber::Wait) && !publish.retain;
                 let parks = Parks { if_nobody: !is_over, if_unmet };
                 match offer(io, broker, of, &publish, (WallMs(parked.time_ms), parked.hops, None), (claimed, None)) {
@@ -198,7 +198,7 @@ impl Core {
 }
 
 impl Sources {
-    /// Takes up the next record of a cluster, if there is one and room for it. False: there is not.
+    /// Takes up the next record of a cluster. False: there is none, or no room for it.
     fn read_record(&mut self, io: &mut Ring<'_>, broker: &mut Broker, config: &Config, cluster: usize) -> bool {
         let (now, wall) = (io.now(), io.wall());
         let Self { consumers, readers, mappings, scratch, facts, opened_at, report_at, tried, memory, copied, .. } =
@@ -211,7 +211,7 @@ impl Sources {
             return true;
         };
         if reader.trying.is_some() || reader.is_parking() && broker.delivery.grown() != tried.grown {
-            // What nobody wanted goes first, to those who have just subscribed, too.
+            // Parked messages go first, also to new subscribers.
             reader.pauses(consumer, id, Pause::Room);
             if reader.trying.is_none() {
                 reader.trying = reader.window.as_ref().map(Window::first);
@@ -221,7 +221,7 @@ impl Sources {
         }
         let source = &config.sources[reader.source];
         let rules = broker.around.rules;
-        // What is for rules alone waits for no subscriber.
+        // A record for rules alone waits for no subscriber.
         let is_message = source.has_mqtt_topic();
         let parks = rules.parks(source.no_subscriber == NoSubscriber::Wait) && is_message;
         let at = Place { offset: record.offset, leader_epoch: record.leader_epoch };
@@ -265,14 +265,14 @@ impl Sources {
                         };
                         let in_grace = is_message && opened_at.is_none_or(|at| now < at.after(source.start_grace));
                         let parks = Parks { if_nobody: parks || in_grace, if_unmet: parks && !message.retain };
-                        // Everybody but slots that have come has had it.
+                        // All receivers except new slots have had the record.
                         let offered = if is_again && offered == Offered::Nobody { Offered::Taken(0) } else { offered };
                         offered.enter((&mut broker.numbers, reader.source), (window, number), parks, parked);
                         broker.numbers.count_source(reader.source, M::HeadersLeftOut, message.left_out.into());
                     }
                 }
             }
-            // The topic was taken out of the source a moment ago: the partition's end is on its way.
+            // The topic was just removed from the source: the partition will end soon.
             Err(Reason::Unmapped) => {
                 reader.pauses(consumer, id, Pause::Room);
                 return true;
@@ -325,7 +325,7 @@ impl Sources {
     }
 }
 
-/// A record of the consumer, as templates see it.
+/// A consumer's record in the form for templates.
 pub(super) fn mapped_record<'a>(topic: &'a str, partition: i32, record: &consumer::Record<'a>) -> Record<'a> {
     Record {
         topic,
@@ -347,7 +347,7 @@ pub(super) fn publish<'a>(message: &Message<'a>) -> Publish<'a> {
     Publish { dup: false, qos, retain, topic, packet_id: u16::from(qos > QoS::AtMostOnce), properties, payload }
 }
 
-/// Offers a message to sinks and subscribers, which know its source by its name, and its record to the rules that name the source.
+/// Offers a message to sinks and subscribers, with the source's name as its publisher, and its record to the rules that name the source.
 fn offer(
     io: &mut Ring<'_>,
     broker: &mut Broker,
@@ -369,13 +369,13 @@ fn offer(
         }
         true => broker.feeds(feeds),
     };
-    // The publisher of a record of `[broker]` is who it was; of any other one it is the source.
+    // A record of `[broker]` keeps its publisher. The publisher of any other record is the source.
     let client = ClientKey { auth: None, client_id: publisher.unwrap_or(&source.name) };
     let hops = hops + 1;
     let publication = Publication { publish, client, username: None, time, feeds, hops, beside };
     let admitted = broker.admit(io, &publication, Some(ticket_of(claimed)))?;
     if !admitted.is_any() {
-        // Rules have filtered what is for them alone.
+        // Rules have filtered records that are for them alone.
         return Ok(if is_message { Offered::Nobody } else { Offered::Taken(0) });
     }
     let answers = broker.hand_on(io, publish, admitted, Publisher::Source(claimed, publisher));

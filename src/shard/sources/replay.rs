@@ -1,9 +1,9 @@
-//! Replays: records of the past of the topics of `[broker]`, for one subscription, on the shard of its session. Each has a consumer of its own,
-//! which reads all partitions of the topics that the filter may match, as far as the client takes what is in them. Where a partition has been
-//! read up to the live records, these come by themselves ([`crate::shard::delivery::gates`]); where all have, the replay is over.
+//! Replays: records of the past of the topics of `[broker]`, for one subscription, on the shard of its session. Each replay has a consumer of its own, which
+//! reads all partitions of the topics that the filter may match, as far as the client takes their messages. When a partition has been read up to the live
+//! records, these are delivered live ([`crate::shard::delivery::gates`]). When all have, the replay is over.
 //!
-//! A replay that does not get on, as its client takes nothing or Kafka gives nothing, makes room for one that waits, and goes on in its turn:
-//! it keeps the offsets, and no records.
+//! A replay without progress, as its client takes nothing or Kafka sends nothing, gives its place to a waiting one, and continues in its turn: it keeps the
+//! offsets, and no records.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -34,31 +34,31 @@ use crate::shard::events::{clipped, of_client, second};
 use crate::shard::{Core, Ring};
 use crate::source::{Mapping, Scratch};
 
-/// Bits of a request's number that a consumer has for itself. Those above are its own number.
+/// The number of low bits of a request's number that a consumer chooses. The bits above are the consumer's own number.
 const REQUEST_BITS: u32 = 40;
 
-/// How long a replay keeps its place while others wait, and one that does not get on.
+/// The time for which a replay keeps its place while others wait, and also one without progress.
 const TURN: Duration = Duration::from_secs(10);
 const GIVES_WAY: Duration = Duration::from_secs(1);
 
 /// The replays of a shard.
 #[derive(Debug, Default)]
 pub(super) struct Replays {
-    /// By the number of their gate.
+    /// The replays by gate number.
     all: BTreeMap<u32, Replay>,
     /// Replays that wait for a place.
     line: VecDeque<u32>,
-    /// Replays that have a place, in turn.
+    /// Replays that have a place, in order of their turns.
     running: VecDeque<u32>,
     /// The cluster of `[broker]`.
     cluster: usize,
-    /// Consumers that were made.
+    /// The number of consumers created.
     consumers: u32,
-    /// What was shown last: running, waiting, and bytes.
+    /// The gauges as last shown: running, waiting, and bytes.
     shown: [u64; 3],
 }
 
-/// One of them.
+/// The replay of one subscription.
 #[derive(Debug)]
 struct Replay {
     asked: Asked,
@@ -66,7 +66,7 @@ struct Replay {
     topics: Vec<Topic>,
     parts: Vec<Part>,
     reading: Option<Reading>,
-    /// When it got on last.
+    /// The time of its last progress.
     moved_at: Monotonic,
 }
 
@@ -75,14 +75,14 @@ struct Topic {
     /// The index among the topics of the source.
     index: u16,
     name: Rc<str>,
-    /// Partitions; 0: not known yet, and the first one is read.
+    /// The number of partitions. 0: not known yet, and the first one is read.
     partitions: usize,
 }
 
-/// A partition.
+/// A partition of a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Part {
-    /// The place in [`Replay::topics`].
+    /// The index in [`Replay::topics`].
     topic: usize,
     partition: i32,
     stage: Stage,
@@ -90,11 +90,11 @@ struct Part {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Where it begins is not known yet.
+    /// The first offset is not known yet.
     Begins,
-    /// The partition is read; this is its next record.
+    /// The partition is read, and this is its next record.
     Read(Position),
-    /// It is read no more: its messages come live.
+    /// The partition is no longer read: its messages are delivered live.
     Live,
 }
 
@@ -102,33 +102,33 @@ enum Stage {
 #[derive(Debug)]
 struct Reading {
     consumer: Consumer,
-    /// The line of its connections.
+    /// The channel of its connections.
     line: u8,
-    /// Whether Kafka has answered since the last look.
+    /// Whether Kafka has answered since the replay was last run.
     is_told: bool,
     begun_at: Monotonic,
 }
 
-/// What makes messages of records.
+/// The state for making messages of records.
 struct Making<'a> {
     mapping: &'a Mapping,
     scratch: &'a mut Scratch,
 }
 
-/// What becomes of a replay after a step.
+/// The state of a replay after a step.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
-    /// It has used up the turn.
+    /// The replay has used up the turn.
     Spent,
-    /// It waits for Kafka, or for its client.
+    /// The replay waits for Kafka, or for its client.
     Waits,
-    /// All of it comes live.
+    /// All partitions are delivered live.
     Over,
-    /// It cannot go on: the topic and partition, and why.
+    /// The replay cannot continue: the topic and partition, and the reason.
     Aborted(usize, &'static str),
 }
 
-/// Why a replay cannot go on.
+/// The reason why a replay cannot continue.
 const OTHER_LOG: &str = "the topic was recreated, or has lost records (an unclean election)";
 const STOPPED: &str = "the topic is gone, or has a batch that cannot be read or is larger than 8 MiB";
 
@@ -145,23 +145,23 @@ impl Replays {
         Some(inspect::Replay { reads: replay.reading.is_some(), partitions: replay.parts.len(), live })
     }
 
-    /// When something is due, if nothing happens before.
+    /// The time at which something is due, if nothing happens before.
     pub(super) fn next_look(&self) -> Monotonic {
         let running = self.running.iter().filter_map(|gate| self.all.get(gate)).filter(|_| !self.line.is_empty());
         running.map(Replay::gives_way_at).min().unwrap_or(Monotonic::NEVER)
     }
 
-    /// Whether they read from this cluster.
+    /// Whether replays read from this cluster.
     pub(super) fn are_of(&self, cluster: usize) -> bool {
         !self.are_none() && self.cluster == cluster
     }
 
-    /// When a consumer has something to ask.
+    /// The time of a consumer's next request.
     pub(super) fn next_deadline(&self) -> Monotonic {
         self.readings().map(|reading| reading.consumer.next_deadline()).min().unwrap_or(Monotonic::NEVER)
     }
 
-    /// Hands the client of the cluster what consumers ask. True: there was something.
+    /// Passes the consumers' requests to the client of the cluster. True: there were some.
     pub(super) fn ask(&mut self, client: &mut Client, now: Monotonic) -> bool {
         // Other readers need the topics of `[broker]`, too: they stay.
         let forgets = |_: &mut Client, _: &str| {};
@@ -224,7 +224,7 @@ impl Replays {
             let in_use = |line: u8| self.readings().any(|reading| reading.line == line);
             let line = (1..).find(|line| !in_use(*line)).unwrap_or(u8::MAX);
             self.consumers = self.consumers.wrapping_add(1).max(1);
-            // There are as many numbers of consumers as have room above the bits of requests.
+            // The numbers of consumers have as many values as fit above the bits of requests.
             let number = u64::from(self.consumers) % (1 << (64 - REQUEST_BITS));
             let first_request = number.max(1) << REQUEST_BITS;
             let fetch_memory = RECORD_REPLAY_FETCH_BYTES;
@@ -237,7 +237,7 @@ impl Replays {
         }
     }
 
-    /// Takes their places from replays that do not get on, or have had their turn, for those that wait.
+    /// Takes their places from replays without progress, or that have had their turn, for those that wait.
     fn give_way(&mut self, now: Monotonic) {
         let all = &mut self.all;
         let goes_on = |gate: &u32| all.get(gate).is_some_and(|replay| now < replay.gives_way_at());
@@ -274,13 +274,13 @@ impl Replays {
 }
 
 impl Replay {
-    /// When it gives its place to one that waits.
+    /// The time at which the replay gives its place to a waiting one.
     fn gives_way_at(&self) -> Monotonic {
         let turn = self.reading.as_ref().map_or(Monotonic::NEVER, |reading| reading.begun_at.after(TURN));
         self.moved_at.after(GIVES_WAY).min(turn)
     }
 
-    /// Has the consumer read a partition, from where it is.
+    /// Has the consumer read a partition, from its current place.
     fn assign(&mut self, part: usize, source: &Source) {
         let (Some(reading), Some(Part { topic, partition, stage })) = (&mut self.reading, self.parts.get(part)) else {
             return;
@@ -288,10 +288,10 @@ impl Replay {
         let start = match *stage {
             Stage::Begins => self.asked.start,
             Stage::Read(Position { offset, leader_epoch }) => Start::Offset { offset, leader_epoch },
-            // It is there for the number of partitions, which may grow.
+            // The partition is only read for the number of partitions, which may grow.
             Stage::Live => Start::At(Place::Latest),
         };
-        // What Kafka does not have any more is left out, and the rest is read.
+        // Records that Kafka no longer has are left out, and the rest is read.
         let (name, places) = (Rc::clone(&self.topics[*topic].name), (start, Place::Earliest));
         reading.consumer.assign(id_of(part), assigned(source, (name, *partition), places));
         if *stage == Stage::Live {
@@ -299,13 +299,13 @@ impl Replay {
         }
     }
 
-    /// The partition as gates know it.
+    /// The partition in the form that gates use.
     fn place(&self, part: usize) -> (u16, i32) {
         let Part { topic, partition, .. } = self.parts[part];
         (self.topics[topic].index, partition)
     }
 
-    /// Stops reading a partition: its messages come live.
+    /// Stops reading a partition: its messages are delivered live.
     fn is_live(&mut self, part: usize, now: Monotonic) {
         (self.parts[part].stage, self.moved_at) = (Stage::Live, now);
         if let Some(reading) = &mut self.reading {
@@ -313,7 +313,7 @@ impl Replay {
         }
     }
 
-    /// Whether all partitions there are come live.
+    /// Whether all partitions are delivered live.
     fn is_over(&self) -> bool {
         self.topics.iter().all(|topic| topic.partitions > 0) && self.parts.iter().all(|part| part.stage == Stage::Live)
     }
@@ -321,7 +321,7 @@ impl Replay {
     /// Takes the news of its consumer.
     ///
     /// # Errors
-    /// The partition with which it cannot go on, and why.
+    /// The partition with which the replay cannot continue, and the reason.
     fn take_news(&mut self, broker: &mut Broker, source: &Source, now: Monotonic) -> Result<(), (usize, &'static str)> {
         while let Some(news) = self.reading.as_mut().and_then(|reading| reading.consumer.take_news()) {
             match news {
@@ -342,7 +342,7 @@ impl Replay {
                 News::Reset { id, from, to, why: WhyReset::OutOfRange } => {
                     let at = Position { offset: to, leader_epoch: -1 };
                     match self.parts[id as usize].stage {
-                        // The log begins later than was asked for, or ends earlier.
+                        // The log begins later than the requested offset, or ends earlier.
                         Stage::Begins if to >= from => self.parts[id as usize].stage = Stage::Read(at),
                         Stage::Begins => self.begins_at_end(id as usize, broker, now),
                         Stage::Read(_) if to >= from => {
@@ -364,7 +364,7 @@ impl Replay {
         Ok(())
     }
 
-    /// Handles a partition without records of the time asked for: its messages come live, beginning with the first one since the SUBSCRIBE.
+    /// Handles a partition without records of the requested time: its messages are delivered live, from the first one after the SUBSCRIBE.
     fn begins_at_end(&mut self, part: usize, broker: &mut Broker, now: Monotonic) {
         let (gate, place) = (self.asked.gate, self.place(part));
         match broker.delivery.gates.first_passed_over(gate, place) {
@@ -381,7 +381,7 @@ impl Replay {
         }
     }
 
-    /// Sends what is there, as far as the client takes it and the turn has time. Returns what becomes of the replay.
+    /// Sends fetched records, as far as the client takes them and the turn has time. Returns the state of the replay.
     fn run(
         &mut self,
         io: &mut Ring<'_>,
@@ -408,7 +408,7 @@ impl Replay {
         while let Some(record) = consumer.peek() {
             let part = &mut parts[record.id as usize];
             let record_of = mapped_record(&topics[part.topic].name, part.partition, &record);
-            // What cannot be a message has been counted when it came live.
+            // Records that cannot be a message were counted when they were read live.
             if let Ok(message) = of.mapping.message(&record_of, io.wall(), of.scratch)
                 && filter::matches(&subscription.filter, message.topic)
                 && let Some(session) = broker.sessions.get(session)
@@ -439,7 +439,7 @@ impl Replay {
         if self.is_over() { Step::Over } else { step }
     }
 
-    /// Has partitions come live that were read up to the live records.
+    /// Switches partitions that were read up to the live records to live delivery.
     fn come_live(&mut self, broker: &mut Broker, now: Monotonic) {
         for part in 0..self.parts.len() {
             let Some(Reading { consumer, .. }) = &self.reading else { return };
@@ -455,7 +455,7 @@ impl Replay {
         }
     }
 
-    /// Records that Kafka has deleted records before they were replayed.
+    /// Reports that Kafka has deleted records before they were replayed.
     fn tell_gap(&self, broker: &mut Broker, part: usize, (from, to): (i64, i64), now: Monotonic) {
         let (topic, partition) = self.names(part);
         let number = |offset| u64::try_from(offset).unwrap_or(0);
@@ -467,7 +467,7 @@ impl Replay {
         });
     }
 
-    /// Records that the replay cannot go on.
+    /// Reports that the replay cannot continue.
     fn tell_aborted(&self, broker: &mut Broker, part: usize, why: &'static str, now: Monotonic) {
         let (topic, partition) = self.names(part);
         let client = broker.sessions.get(self.asked.session).map(Session::client);
@@ -483,7 +483,7 @@ impl Replay {
     }
 }
 
-/// The id of a partition at the consumer: its place among the parts.
+/// The ID of a partition at the consumer: its index among the parts.
 fn id_of(part: usize) -> u32 {
     u32::try_from(part).unwrap_or(u32::MAX)
 }

@@ -1,4 +1,4 @@
-//! Retained messages as the topic of `[broker]` has them, for the shards that retain them.
+//! Retained messages in the topic of `[broker]`, for the shards that retain them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,16 +14,16 @@ use crate::shard::broker::delivery::put_packet;
 use crate::shard::router;
 use crate::source::{Mapping, Scratch};
 
-/// `RetainedOfShard` is what a shard learns of the topic at a start.
+/// `RetainedOfShard` is a shard's part of the topic, read when the process begins.
 #[derive(Debug, Default)]
 pub struct RetainedOfShard {
-    /// The messages that it retains, as packets.
+    /// The messages that the shard retains, as packets.
     pub(in crate::shard) packets: Vec<u8>,
     pub(in crate::shard) copied: Copied,
 }
 
-/// `Copied` names the newest record of each MQTT topic that has a copy, by partition, for the shard that reads the partition: a record that is no newer is
-/// not retained again. Nothing is kept of records before the place from which the partition is read; the rest goes as reading passes it.
+/// `Copied` names the newest record of each MQTT topic that has a copy, by partition, for the shard that reads the partition: a record that is not newer is
+/// not retained again. Records before the place from which the partition is read are left out; the rest are removed as reading passes them.
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Copied(BTreeMap<PartitionKey, HashMap<String, i64>>);
 
@@ -56,7 +56,7 @@ pub struct RetainedMessages {
     topic: String,
     mapping: Mapping,
     scratch: Scratch,
-    /// The newest record that each MQTT topic has a copy of.
+    /// The newest record of each MQTT topic that has a copy.
     newest: HashMap<String, RecordPlace>,
     /// The shard of the membership that reads the routes.
     home: usize,
@@ -64,7 +64,7 @@ pub struct RetainedMessages {
 }
 
 impl RetainedMessages {
-    /// For the records of the broker's topic.
+    /// An empty set for the records of the broker's topic.
     #[must_use]
     pub fn new(config: &Config, broker: &Broker) -> Self {
         Self {
@@ -81,8 +81,8 @@ impl RetainedMessages {
         }
     }
 
-    /// Takes a record. One that cannot be a message, or has expired, is passed over, and so is the copy of an older record than the newest one
-    /// that the MQTT topic has a copy of: an instance that was behind has made it.
+    /// Takes a record. Records that cannot be a message, or have expired, are passed over, and so are copies of records older than the newest copied one of
+    /// the MQTT topic: an instance that lagged has made them.
     pub fn take(&mut self, partition: i32, record: &consumer::Record<'_>) {
         let mapped = mapped_record(&self.topic, partition, record);
         let place = mapped.header(COPY_OF.as_bytes()).and_then(RecordPlace::of_text);
@@ -99,7 +99,7 @@ impl RetainedMessages {
         }
     }
 
-    /// What each shard learns, for [`crate::shard::mail::Mail::TakeRetained`].
+    /// The part of each shard, for [`crate::shard::mail::Mail::TakeRetained`].
     #[must_use]
     pub fn of_shards(self) -> Vec<RetainedOfShard> {
         let Self { newest, home, mut shards, .. } = self;
@@ -122,7 +122,7 @@ mod tests {
 
     const BROKER: &str = "[service]\nshards = 1\n[kafka.main]\nbootstrap = \"127.0.0.1:1\"\n[broker]\n";
 
-    /// The payloads that the retained messages of these copies have, by what each is a copy of.
+    /// The payloads of the retained messages after these copies, each with the record that it is a copy of.
     fn kept(copies: &[(Option<(u32, i64)>, &str)]) -> Vec<String> {
         let config = config::parse(BROKER, "test").expect("a configuration");
         let mut retained = RetainedMessages::new(&config, config.broker.as_ref().expect("a broker"));
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn the_copy_of_an_older_record_does_not_count() {
         assert_eq!(kept(&[(Some((0, 3)), "3"), (Some((0, 5)), "5"), (Some((0, 4)), "4")]), ["3", "5"]);
-        // Another partition, and one without a name: the last one counts.
+        // For a copy from another partition, or one without a name, the last one counts.
         assert_eq!(kept(&[(Some((0, 5)), "5"), (Some((1, 2)), "2")]), ["5", "2"]);
         assert_eq!(kept(&[(Some((0, 5)), "5"), (None, "x")]), ["5", "x"]);
     }

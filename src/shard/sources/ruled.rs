@@ -1,4 +1,4 @@
-//! Rules that name a source: they are for the record itself, whatever message it becomes.
+//! Rules that name a source apply to the record itself, whatever message it becomes.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::runtime::seam::WallMs;
 use crate::shard::broker::Broker;
 use crate::shard::reservation::Beside;
 
-/// Gives the rules that name a source to `each`, with a record of it; nothing, if there are none.
+/// Passes the rules that name a source to `each`, with a record of it; nothing, if there are none.
 pub(super) fn with_rules<R>(
     broker: &mut Broker,
     source: usize,

@@ -1,5 +1,5 @@
-//! Reading goes on at another place, as an operator wants it: the shard of the membership tells those that read the partitions. What is open
-//! there is given up, and the place is committed like any other. A partition that has stopped is read again.
+//! Seeks: reading continues at another place, at an operator's request. The shard of the membership notifies those that read the partitions. Open records
+//! there are given up, and the place is committed like any other. A partition that has stopped is read again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::runtime::seam::Monotonic;
 use crate::shard::Core;
 use crate::shard::mail::Mail;
 
-/// Where the consumer begins.
+/// The place where the consumer begins.
 const fn start(to: SeekTo) -> Start {
     match to {
         SeekTo::Earliest => Start::At(consumer::Place::Earliest),
@@ -26,13 +26,13 @@ const fn start(to: SeekTo) -> Start {
 }
 
 impl Reader {
-    /// Reading goes on here, in the same log.
+    /// Continues reading here, in the same log.
     pub(super) fn goes_to(&mut self, at: Place) {
         self.is_sought = true;
         self.starts_at(at);
     }
 
-    /// Reading begins here, unless it has begun and nobody has wanted another place.
+    /// Begins reading here, unless reading has begun and no other place was requested.
     pub(super) fn starts_at(&mut self, at: Place) {
         match &mut self.window {
             Some(window) if std::mem::take(&mut self.is_sought) => window.restart(at),
@@ -46,7 +46,7 @@ impl Reader {
 }
 
 impl Sources {
-    /// Reads partitions of an assignment from another place on; they are in order.
+    /// Reads partitions of an assignment, given in order, from another place.
     pub(super) fn seek(
         &mut self,
         (source, generation): (usize, u64),
@@ -78,8 +78,7 @@ impl Sources {
 }
 
 impl Core {
-    /// Tells the shards that read partitions of a source to go on elsewhere. Returns how many partitions there are; `None`: the source reads
-    /// nothing.
+    /// Has the shards that read partitions of a source continue elsewhere. Returns the number of partitions. `None`: the source reads nothing.
     pub(in crate::shard) fn seek_source(&mut self, seek: &Seek) -> Option<usize> {
         let Seek { source, topic, partition, to } = seek;
         let membership = self.sources.memberships.get(source)?;

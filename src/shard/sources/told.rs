@@ -16,11 +16,11 @@ use crate::shard::events::second;
 use crate::shard::numbers::Numbers;
 use crate::source::Reason;
 
-/// Why a membership is over that another process has ended.
+/// The reason why a membership is over that another process has ended.
 pub(super) const FENCED: &str = "another process has joined with the same `group_instance`, and this one reads no more: give each process a name of its own, \
      then pause the source and resume it, or restart";
 
-/// A partition that something is told of: its source, topic and number.
+/// The partition of a report: its source, topic and number.
 pub(super) type About<'a> = (usize, &'a str, i32);
 
 /// An event about a partition.
@@ -82,7 +82,7 @@ impl Sources {
             let about: About<'_> = (reader.source, &reader.topic, reader.partition);
             match news {
                 News::Started { offset, .. } => {
-                    // What is not committed would be looked for again by the next process: at the newest record, for example.
+                    // The next process would look for an uncommitted place again: at the newest record, for example.
                     reader.starts_at(Place { offset, leader_epoch: -1 });
                     self.report_at = now;
                 }
@@ -99,7 +99,7 @@ impl Sources {
                     if to < from || why == WhyReset::Recreated {
                         reader.of_route.iter_mut().for_each(OfRoute::is_wanted_anew);
                     }
-                    // As with a start: the group may have no place any more, or one of another log.
+                    // The place is reported as at the beginning: the group may have no place any more, or one of another log.
                     (reader.report_at, self.report_at) = (now, now);
                     teller.tell_of(Kind::SourceReset, second, id, |event| {
                         let event = of_partition(event, config, about).with(Field::Offset, number(from));
@@ -138,7 +138,7 @@ impl Sources {
         }
     }
 
-    /// Counts a record that is no message. Whether `on_bad_record` decides about it.
+    /// Counts a record that is no message. Returns whether `on_bad_record` decides about it.
     pub(super) fn count_bad(numbers: &mut Numbers, source: usize, reason: Reason) -> bool {
         let metric = match reason {
             Reason::Expired => {
@@ -159,7 +159,7 @@ impl Sources {
         true
     }
 
-    /// Reports a record that is no message, and that its partition is read on.
+    /// Reports a record that is no message and does not stop its partition.
     pub(super) fn tell_bad(
         broker: &mut Broker,
         config: &Config,
@@ -187,7 +187,7 @@ impl Sources {
         });
     }
 
-    /// Reports a partition with a window full of messages that nobody has subscribed to.
+    /// Reports a partition with a window full of messages without subscribers.
     pub(super) fn tell_waiting(
         broker: &mut Broker,
         config: &Config,
@@ -199,7 +199,7 @@ impl Sources {
         });
     }
 
-    /// Tells what has happened to a membership.
+    /// Reports an event of a membership.
     pub(super) fn tell_membership(broker: &mut Broker, config: &Config, source: usize, told: Told, now: Monotonic) {
         let (numbers, teller, second) = (&mut broker.numbers, &mut broker.teller, second(now));
         let of = &config.sources[source];
@@ -236,7 +236,7 @@ impl Sources {
         }
     }
 
-    /// Counts messages that nobody has after all.
+    /// Counts messages that had no receiver in the end.
     pub(super) fn count_unmet(&mut self, numbers: &mut Numbers) {
         self.unmet.drain(..).for_each(|source| numbers.count_source(source, M::Lost, 1));
     }

@@ -12,9 +12,9 @@ const SHOWN_BYTES_MAX: usize = 4 << 10;
 /// A record that was not published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordTrial {
-    /// Its offset.
+    /// The record's offset.
     pub offset: i64,
-    /// The message, or why it is none.
+    /// The message, or the reason why there is none.
     pub message: Result<MessageTrial, Reason>,
 }
 
@@ -35,7 +35,7 @@ pub struct MessageTrial {
     pub user_properties: Vec<(String, String)>,
 }
 
-/// Tries the newest `limit` records of some batches, and says why the rest cannot be read, if that is so.
+/// Tries the newest `limit` records of some batches, and gives the reason if the rest cannot be read.
 #[must_use]
 pub fn try_records(
     (config, source): (&Config, &Source),

@@ -1,5 +1,5 @@
-//! The window of a partition: records that were taken up and are not over yet, in the order of their offsets. What is committed is the lowest
-//! of them (F6 of the design): a crash repeats the records of the window, and no others.
+//! The window of a partition: records that were taken up and are not over yet, in the order of their offsets. The committed offset is that of the lowest of
+//! them (F6 of the design): a crash repeats the records of the window, and no others.
 
 use std::collections::VecDeque;
 
@@ -16,48 +16,48 @@ struct Record {
     state: State,
 }
 
-/// What a record waits for.
+/// The state of a record.
 #[derive(Debug)]
 enum State {
-    /// `answers` is how many are missing, of sinks and of shards that have sessions which may need the record. `message` is parked if nobody
-    /// has it after all.
+    /// `answers` is the number of pending answers of sinks, and of shards that have sessions which may need the record. `message` is parked if it has no
+    /// receiver in the end.
     Owed { answers: u32, is_met: bool, message: Option<Box<Parked>> },
-    /// There is nobody for it, and it is kept until there is.
+    /// The record has no receiver, and is kept until it has one.
     Parked(Box<Parked>),
-    /// It cannot be a message, and its dead letter is on its way; or was refused for good (`is_refused`), and the record stays open.
+    /// The record cannot be a message, and its dead letter is in flight, or was refused for good (`is_refused`), and the record stays open.
     DeadLetter { is_refused: bool },
-    /// It is over.
+    /// The record is over.
     Over,
 }
 
 impl State {
-    /// Whether `release_after` holds for it: it waits for subscribers. A dead letter is the record's only copy outside its partition.
+    /// Whether `release_after` applies to the record: it waits for subscribers. A dead letter is the record's only copy outside its partition.
     fn may_be_released(&self) -> bool {
         matches!(self, Self::Owed { .. } | Self::Parked(_))
     }
 }
 
-/// What an answer has done to a record.
+/// The effect of an answer on a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answered {
     /// The record waits for more answers, or there is none of this number.
     Open,
-    /// It is over: somebody has it.
+    /// The record is over: a receiver has it.
     Met,
-    /// Nobody has it: it is over, or parked, with [`Parked::grown`].
+    /// No receiver has the record: it is over, or parked, with [`Parked::grown`].
     Unmet(Option<u64>),
 }
 
-/// `Parked` is a message that nobody has subscribed to yet.
+/// `Parked` is a message without subscribers yet.
 #[derive(Debug)]
 pub(super) struct Parked {
     /// The message as a PUBLISH packet of 5.0.
     pub(super) packet: Vec<u8>,
     /// The record's time, as sinks write it.
     pub(super) time_ms: i64,
-    /// How often the record has been one before.
+    /// The number of times that the message has been a record before.
     pub(super) hops: u8,
-    /// How many subscriptions had come when the message was offered last.
+    /// The count of subscriptions when the message was last offered.
     pub(super) grown: u64,
 }
 
@@ -72,13 +72,13 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) struct Window {
     records: VecDeque<Record>,
-    /// The number of the first of them; numbers are consecutive, and wrap.
+    /// The number of the first record. Numbers are consecutive, and wrap.
     first: u32,
     bytes: usize,
     parked: usize,
-    /// Where reading goes on after the last of them, with the epoch of the last record that was taken up.
+    /// The place after the last record, with the epoch of the last one taken up.
     next: Place,
-    /// The epoch of the last record that is over with all before it; -1: none is.
+    /// The epoch of the last record that is over with all before it. −1: none is.
     epoch_before: i32,
 }
 
@@ -89,7 +89,7 @@ impl Window {
         Self { records: VecDeque::new(), first: 0, bytes: 0, parked: 0, next: at, epoch_before: leader_epoch }
     }
 
-    /// Records that are not over, and those after the first of them that are.
+    /// The number of records from the first that is not over on.
     pub(super) fn len(&self) -> usize {
         self.records.len()
     }
@@ -99,7 +99,7 @@ impl Window {
         self.bytes
     }
 
-    /// How many of them have nobody yet.
+    /// The number of records without a receiver yet.
     pub(super) fn parked(&self) -> usize {
         self.parked
     }
@@ -110,14 +110,14 @@ impl Window {
         self.records.is_empty()
     }
 
-    /// Whether no record is left that waits for an answer: those that are open have nobody, or a dead letter that was refused.
+    /// Whether no record waits for an answer: open ones have no receiver, or a dead letter that was refused.
     pub(super) fn waits_for_nothing(&self) -> bool {
         let waits =
             |record: &Record| matches!(record.state, State::Owed { .. } | State::DeadLetter { is_refused: false });
         !self.records.iter().any(waits)
     }
 
-    /// When the oldest record that may be released was taken up.
+    /// The time at which the oldest record that may be released was taken up.
     pub(super) fn oldest(&self) -> Option<Monotonic> {
         self.records.iter().find(|record| record.state.may_be_released()).map(|record| record.since)
     }
@@ -127,12 +127,12 @@ impl Window {
         self.first
     }
 
-    /// The number of the next record that is taken up.
+    /// The number of the next record to take up.
     pub(super) fn next_number(&self) -> u32 {
         self.first.wrapping_add(u32::try_from(self.records.len()).unwrap_or(u32::MAX))
     }
 
-    /// Takes up a record, which is over until it is said to wait for something.
+    /// Takes up a record, which is over unless it is then set to wait.
     pub(super) fn take_up(&mut self, at: Place, bytes: usize, now: Monotonic) {
         let Place { offset, leader_epoch } = at;
         self.records.push_back(Record { offset, leader_epoch, bytes, since: now, state: State::Over });
@@ -140,17 +140,17 @@ impl Window {
         self.next = Place { offset: offset + 1, leader_epoch };
     }
 
-    /// The offset after the last record that was taken up, or where reading begins.
+    /// The offset after the last record taken up, or the first one to read.
     pub(super) fn next_offset(&self) -> i64 {
         self.next.offset
     }
 
-    /// Reading goes on at this offset: what lies before it holds no record.
+    /// Continues at this offset: the offsets before it have no record.
     pub(super) fn passes_to(&mut self, offset: i64) {
         self.next.offset = self.next.offset.max(offset);
     }
 
-    /// Reading goes back: the log has lost the records from there on. Those before stay open.
+    /// Goes back: the log has lost the records from there on. Earlier ones stay open.
     pub(super) fn goes_back(&mut self, at: Place) {
         for record in self.records.iter_mut().filter(|record| record.offset >= at.offset) {
             self.parked -= usize::from(matches!(record.state, State::Parked(_)));
@@ -163,7 +163,7 @@ impl Window {
         }
     }
 
-    /// Reading goes on elsewhere, in a log that has none of the records.
+    /// Continues elsewhere, in a log that has none of the records.
     pub(super) fn restart(&mut self, at: Place) {
         self.first = self.next_number();
         self.records.clear();
@@ -171,8 +171,8 @@ impl Window {
         (self.next, self.epoch_before) = (at, at.leader_epoch);
     }
 
-    /// Sets how many answers a record waits for, and what is parked if nobody has it after all. Without any it is over, as all those before
-    /// it may be.
+    /// Sets the number of answers that a record waits for, and the message to park if it has no receiver in the end. Without pending answers the record is
+    /// over, and so may all those before it be.
     pub(super) fn owes(&mut self, number: u32, answers: u32, message: Option<Box<Parked>>) {
         if let Some(record) = self.get(number).filter(|_| answers > 0) {
             record.state = State::Owed { answers, is_met: false, message };
@@ -188,7 +188,7 @@ impl Window {
         }
     }
 
-    /// Takes out the message of a parked record, with the time at which the record was taken up.
+    /// Takes the message of a parked record, with the time at which the record was taken up.
     pub(super) fn unpark(&mut self, number: u32) -> Option<(Box<Parked>, Monotonic)> {
         let record = self.get(number)?;
         let since = record.since;
@@ -204,17 +204,17 @@ impl Window {
         }
     }
 
-    /// Numbers of the parked records from this one on, oldest first.
+    /// The number of the oldest parked record from this one on.
     pub(super) fn parked_from(&self, from: u32) -> Option<u32> {
         let skip = from.wrapping_sub(self.first) as usize;
-        // A number before the first one is of a record that is over.
+        // A number before the first one belongs to a record that is over.
         let skip = if skip > self.records.len() { 0 } else { skip };
         let is_parked = |record: &Record| matches!(record.state, State::Parked(_));
         let at = self.records.iter().skip(skip).position(is_parked)?;
         Some(self.first.wrapping_add(u32::try_from(skip + at).unwrap_or(u32::MAX)))
     }
 
-    /// Takes one of the answers that a record waits for. `is_met`: somebody has the record.
+    /// Takes one of the answers that a record waits for. `is_met`: a receiver has the record.
     pub(super) fn settle(&mut self, number: u32, is_met: bool, rules: &dyn Rules) -> Answered {
         let Some(record) = self.get(number) else { return Answered::Open };
         let State::Owed { answers, is_met: was_met, message } = &mut record.state else { return Answered::Open };
@@ -232,7 +232,7 @@ impl Window {
         if was_met { Answered::Met } else { Answered::Unmet(grown) }
     }
 
-    /// Gives up the records that were taken up at `before` or earlier, oldest first. Returns how many of them were open.
+    /// Gives up the records taken up at `before` or earlier, oldest first. Returns how many of them were open.
     pub(super) fn release(&mut self, before: Monotonic, rules: &dyn Rules) -> u64 {
         let mut released = 0;
         for record in self.records.iter_mut().take_while(|record| rules.may_release(record.since.0, before.0)) {
@@ -247,14 +247,14 @@ impl Window {
         released
     }
 
-    /// The record's dead letter is on its way.
+    /// Notes that the record's dead letter is in flight.
     pub(super) fn becomes_dead_letter(&mut self, number: u32) {
         if let Some(record) = self.get(number) {
             record.state = State::DeadLetter { is_refused: false };
         }
     }
 
-    /// Ends a record with its dead letter, which is safe.
+    /// Ends a record with a dead letter that is durable.
     pub(super) fn dead_letter_is_safe(&mut self, number: u32) {
         if let Some(record) = self.get(number).filter(|record| matches!(record.state, State::DeadLetter { .. })) {
             record.state = State::Over;
@@ -262,14 +262,14 @@ impl Window {
         self.drop_over();
     }
 
-    /// The record stays open, as its dead letter was refused for good. Its offset.
+    /// Keeps the record open, as its dead letter was refused for good. Returns its offset.
     pub(super) fn dead_letter_is_refused(&mut self, number: u32) -> Option<i64> {
         let record = self.get(number).filter(|record| matches!(record.state, State::DeadLetter { .. }))?;
         record.state = State::DeadLetter { is_refused: true };
         Some(record.offset)
     }
 
-    /// The place up to which all records are over: what a group may commit.
+    /// The place below which all records are over, up to which a group may commit.
     pub(super) fn low(&self, rules: &dyn Rules) -> Place {
         let lowest_open = self.records.front().map(|record| record.offset);
         Place { offset: rules.commits(lowest_open, self.next.offset), leader_epoch: self.epoch_before }
@@ -328,10 +328,10 @@ mod tests {
         assert_eq!(window.low(&KEPT), Place { offset: 17, leader_epoch: 3 });
         window.passes_to(30);
         assert_eq!((window.low(&KEPT).offset, window.bytes(), window.is_empty()), (30, 0, true));
-        // An answer for a record that is over says nothing.
+        // An answer for a record that is over has no effect.
         window.settle(numbers[1], true, &KEPT);
         window.settle(numbers[3].wrapping_add(1), true, &KEPT);
-        // Nor does one for a record of another log.
+        // An answer for a record of another log has none either.
         let old = open(&mut window, 30, 1);
         window.restart(at(0));
         let new = open(&mut window, 0, 1);

@@ -38,12 +38,12 @@ pub(super) struct Form {
 }
 
 impl Form {
-    /// What is sent of the topic.
+    /// The topic as it is sent.
     fn topic<'a>(&self, topic: &'a str) -> &'a str {
         self.alias.map_or(topic, |alias| alias.topic(topic))
     }
 
-    /// Appends the packet in this form. Appends nothing if the packet would be larger than any may be.
+    /// Appends the packet in this form, or nothing if the packet would be larger than the protocol allows.
     pub(super) fn put(&self, publish: &Publish<'_>, waited_s: u32, out: &mut Vec<u8>) {
         let mut properties = properties(publish, self.version, waited_s, &self.identifiers);
         properties.extend(self.alias.map(|alias| Property::TopicAlias(alias.number())));
@@ -77,17 +77,17 @@ pub(in crate::shard) struct Copies {
     identified: Option<(Form, Range<usize>)>,
     since: Monotonic,
     hasher: foldhash::quality::RandomState,
-    /// A hash of the message's topic, if that was needed.
+    /// The hash of the message's topic, if it was needed.
     topic_hash: Option<u64>,
-    /// The message for sessions that have it in the log, or have it for as long as this process lasts.
+    /// The message for sessions that have it in the log, or only in memory.
     body: Option<Rc<Body>>,
-    /// Parts of that message, one for the sessions of each slot.
+    /// Parts of `body`, one for the sessions of each slot.
     parts: SmallVec<[(u16, Rc<Body>); 1]>,
     /// The message for sessions that must have it before its record's offset may be committed.
     claiming: Option<Rc<Body>>,
-    /// The same for kept sessions of slots of which the log has no room: it holds the positions of the log.
+    /// Like `claiming`, for kept sessions of slots with a full log: the log's positions stay below the record.
     holding: Option<Rc<Body>>,
-    /// Where the record of `[broker]` stands that the message at hand was made of.
+    /// The place of the record of `[broker]` that the message at hand was made of.
     pub(in crate::shard) place: Option<RecordPlace>,
     remembered: Rc<Remembered>,
     /// The run that the message at hand begins.
@@ -95,7 +95,7 @@ pub(in crate::shard) struct Copies {
 }
 
 impl Copies {
-    /// Begins with another message, which came at `since`.
+    /// Begins with another message, received at `since`.
     pub(in crate::shard) fn begin(&mut self, since: Monotonic) {
         self.bytes.clear();
         self.forms.clear();
@@ -110,7 +110,7 @@ impl Copies {
         self.body = Some(Rc::clone(body));
     }
 
-    /// Ends with the message at hand: the sessions that have to remember it do.
+    /// Ends with the message at hand: sessions that have to remember it do so.
     pub(in crate::shard) fn end(&mut self) {
         (self.body, self.claiming, self.holding) = (None, None, None);
         self.parts.clear();
@@ -126,7 +126,7 @@ impl Copies {
         self.body.clone()
     }
 
-    /// The range of the packet, and where in it the identifier has to be filled in. Empty: the packet would be larger than any may be.
+    /// The range of the packet, and the position of the identifier in it. An empty range: the packet would be larger than the protocol allows.
     fn encode(&mut self, publish: &Publish<'_>, form: &Form, waited_s: u32) -> (Range<usize>, usize) {
         let known = self.forms.iter().chain(&self.identified).find(|(known, _)| known == form);
         let topic_bytes = form.topic(publish.topic).len();
@@ -151,7 +151,7 @@ impl Copies {
         *self.topic_hash.get_or_insert_with(|| self.hasher.hash_one(topic))
     }
 
-    /// The message at hand, for who has to remember it. `key`: for members of shares. `claim`: of who has it nowhere else.
+    /// The message at hand for sessions that have to remember it. `key`: for members of shares. `claim`: of sessions that have the message nowhere else.
     pub(in crate::shard) fn body(&mut self, publish: &Publish<'_>, key: u32, claim: Option<&Rc<Claim>>) -> Rc<Body> {
         let (since, remembered) = (self.since, &self.remembered);
         let packet = || {
@@ -191,7 +191,7 @@ impl Copies {
         part
     }
 
-    /// A message of another shard, which came there then.
+    /// Takes a message of another shard, with the time at which that shard received it.
     pub(in crate::shard) fn adopt(
         &self,
         packet: Vec<u8>,
@@ -210,7 +210,7 @@ impl Copies {
 /// found.
 ///
 /// # Errors
-/// Why not.
+/// The reason why not.
 pub(super) fn check(
     session: &Session,
     publish: &Publish<'_>,
@@ -229,7 +229,7 @@ pub(super) fn check(
 }
 
 impl Broker {
-    /// One copy, for the matching subscriptions of one session. `is_stale`: some may have ended since they were found.
+    /// Makes one copy, for the matching subscriptions of one session. `is_stale`: some may have ended since they were found.
     pub(super) fn copy(
         &mut self,
         io: &mut Ring<'_>,
@@ -251,7 +251,7 @@ impl Broker {
     }
 
     /// # Errors
-    /// Why there is none. For a member of a share that has no room nothing is dropped.
+    /// The reason why there is no copy. A share's member without room drops nothing.
     pub(in crate::shard) fn try_copy(
         &mut self,
         io: &mut Ring<'_>,
@@ -326,7 +326,7 @@ impl Broker {
                     self.await_room(io, key, unsent);
                     self.take_dropped(io.now(), key, M::CopiesQueueFull);
                     self.retained.note_dropped(key);
-                    // Others may still get them: that they are over for this one is written down.
+                    // Other sessions may still get the copies: their end for this session is written down.
                     self.note_queue_later(io.now(), key);
                     return Ok(());
                 }
@@ -337,7 +337,7 @@ impl Broker {
             self.numbers.count(M::CopiesSentQos0);
             self.skip_in_replay(key, message);
         }
-        // Sent to one that does not get it through a crash, it must not go to another one after that.
+        // A message of a share that was sent to a member that does not get it through a crash must not go to another member after the crash.
         let ends_for_share = share.is_some() && qos != QoS::AtLeastOnce;
         let body = self.delivery.body_at_hand().filter(|_| ends_for_share);
         let group = body.and_then(|body| self.end_for_share(&body)).unwrap_or(0);
@@ -353,18 +353,18 @@ impl Broker {
         Ok(())
     }
 
-    /// A session gets a message live, now or when it is its turn: what was retained before it does not follow.
+    /// Notes that a session gets a message live, now or in its turn: the message retained before it does not follow.
     fn skip_in_replay(&mut self, key: SessionKey, message: Message<'_>) {
         if message.publish.retain && message.by == By::Subscription {
             self.retained.skip_in_replay(key, message.publish.topic, message.pass);
         }
     }
 
-    /// Hands a session its copy of the message at hand, at QoS 1 or 2, its client connected or not [MQTT-4.5.0-1], and has it
-    /// stored where it is to survive a crash. What a member of a share gets at QoS 1 is stored for whichever member gets it.
+    /// Hands a session its copy of the message at hand, at QoS 1 or 2, with its client connected or not [MQTT-4.5.0-1], and stores the copy if it must
+    /// survive a crash. A share's copy at QoS 1 is stored for whichever member gets it.
     ///
     /// # Errors
-    /// There is no room for what it would have to remember.
+    /// The session has no room for what it would have to remember.
     pub(in crate::shard) fn hand(
         &mut self,
         key: SessionKey,
@@ -374,11 +374,12 @@ impl Broker {
     ) -> Result<Handed, M> {
         let (bytes, bounds) = (super::packet_bytes(message.publish.topic, message.publish), self.queue_bounds(key));
         let session = self.sessions.get(key).ok_or(M::CopiesSessionEnded)?;
-        // What the bounds of a client's queue leave no room for holds back its partition, while the client is there.
+        // A record that does not fit the bounds of a connected client's queue holds back its partition.
         let is_full = message.claim.is_some() && session.is_queue_full(bytes, bounds);
         let is_there = session.conn().is_some();
         let is_windowed = is_there && is_full;
-        // One of a record of `[broker]` is in the log all the same, while that is not half full: a crash must not give it out a second time.
+        // A copy of a record of `[broker]` is written to the log all the same while the log is less than half full: a crash must not give it out a second
+        // time.
         let is_of_slot = message.claim.is_some()
             && copy.share.is_none()
             && session.number().is_some()
@@ -390,7 +391,7 @@ impl Broker {
         } else {
             self.stores_copy(key, bytes)
         };
-        // Kafka has it, and its record stays open until the log has room. A client that is there gets it at QoS 2 after that.
+        // Kafka has the message, and its record stays open until the log has room. A connected client gets it at QoS 2 after that.
         let is_exact = copy.qos == QoS::ExactlyOnce;
         let may_wait = || if is_there { is_exact } else { self.may_wait_for_log(bytes, is_full, bounds) };
         let waits = is_of_slot && stored.is_err() && may_wait();
@@ -401,15 +402,16 @@ impl Broker {
         let session = self.sessions.get_mut(key).ok_or(M::CopiesSessionEnded)?;
         // A remote gets its waiting messages in the same turn.
         let sends_at_once = session.sends_at_once(unsent) || session.is_remote() && session.conn().is_some();
-        // A record does not stay open for what the log has, nor for a client that is away and may never come back, but for what a slot's log is to get.
+        // A record does not stay open for a copy that the log has, nor for a client that is offline and may never return, but for a copy that a slot's log
+        // has yet to get.
         let is_stored = is_in_log || matches!(stored, Ok(Some(_)));
         let keeps_open = is_windowed && is_stored || self.around.rules.keeps_open(is_stored);
         let claim = message.claim.filter(|_| keeps_open && (is_there || waits));
-        // Where the log has no room, a client that is there gets at QoS 1 what it would have got without a log, and all that it has asked for again.
+        // With a full log, a connected client gets at QoS 1 what it would get without a log, and everything that it has asked for again.
         let is_past = matches!(message.by, By::Replay | By::Past);
         let is_lost = stored.is_err() && (is_exact && !is_past || !sends_at_once);
         let is_remembered = copy.share.is_some() || session.expiry_s() > 0 || !sends_at_once;
-        // What a window bounds is never without room: its partition is not read on.
+        // Messages bounded by a window never lack room: their partition is not read further.
         if claim.is_none() && (is_lost || is_remembered && !has_room) {
             return Err(M::CopiesQueueFull);
         }
@@ -458,7 +460,7 @@ impl Broker {
         Ok(handed)
     }
 
-    /// `id`: where the packet has its identifier, and which. `group`: it is sent when this one is durable.
+    /// Writes a copy. `id`: the position and value of the packet identifier. `group`: the copy is sent when this group is durable.
     fn write_copy(
         &mut self,
         io: &mut Ring<'_>,
@@ -483,7 +485,8 @@ impl Broker {
         }
     }
 
-    /// Sends a session its waiting messages, as far as its client may be sent them. Those that wait for the log are written there first, while it has room.
+    /// Sends a session its waiting messages, as far as its client may be sent them. Messages that wait for the log are written there first, while it has
+    /// room.
     pub(in crate::shard) fn pump_session(&mut self, io: &mut Ring<'_>, key: SessionKey) {
         if self.pump_logged(io, key) {
             self.note_unlogged(key);
@@ -518,7 +521,7 @@ impl Broker {
         let pumped = session.pump(now, unsent, out, passes.as_deref().map(|passes| passes as &dyn Passes));
         let has_more = session.has_waiting();
         if is_remote {
-            // Those that went at QoS 0 after all.
+            // Copies that were sent at QoS 0 after all.
             let over = self.delivery.remembered().acknowledged() - before;
             self.delivery.remotes.delivers(key, over);
         }
@@ -544,7 +547,7 @@ impl Broker {
         self.dropped_later(now, M::CopiesUnfit, Whose::Session(key), &pumped.unfit);
     }
 
-    /// A session has dropped copies for others, or its client has refused them.
+    /// Takes the copies that a session has dropped for newer ones, or that its client has refused.
     pub(in crate::shard) fn take_dropped(&mut self, now: Monotonic, key: SessionKey, why: M) {
         let gone = self.sessions.get_mut(key).map(|session| session.take_dropped()).unwrap_or_default();
         self.dropped_later(now, why, Whose::Session(key), &gone);

@@ -21,7 +21,7 @@ use super::super::{Broker, Ring};
 pub(in crate::shard) enum Whose<'a> {
     /// A session held it.
     Session(SessionKey),
-    /// A client with a session that is over held it.
+    /// A client held it, and its session has ended.
     Client(ClientKey<'a>),
     /// A share held it for any member: `$share/NAME/FILTER`.
     Share(&'a str),
@@ -48,7 +48,7 @@ const fn words(why: M, is_share: bool) -> &'static str {
     }
 }
 
-/// The reason as events of rules have it: EMQX's word where it has one.
+/// The reason in events of rules: EMQX's word where it has one.
 const fn reason(why: M) -> &'static str {
     match why {
         M::CopiesAway => "qos0_msg",
@@ -74,7 +74,7 @@ impl Broker {
             self.delivery.remotes.begins(key, 1);
         }
         self.drops_of(whose, 1);
-        // A session that is gone has nobody who could miss it: it has ended, or another instance has it, and gets the message there.
+        // A session that is gone has no client to miss the copy: it has ended, or another instance has it and delivers the message.
         if !matches!(why, M::CopiesAway | M::CopiesDenied | M::CopiesSessionEnded) {
             self.tell_dropped(now, words(why, matches!(whose, Whose::Share(_))), whose, Some(publish.topic));
         }
@@ -85,7 +85,7 @@ impl Broker {
         self.dropped_as(now, (why, words(why, matches!(whose, Whose::Share(_)))), whose, gone);
     }
 
-    /// Counts copies of a long queue, dropped because there is no room for more: `what` says where.
+    /// Counts copies of a long queue that are dropped because there is no room for more: `what` names the place.
     pub(in crate::shard) fn dropped_for_room(&mut self, now: Monotonic, whose: Whose<'_>, (gone, what): (&Gone, &str)) {
         self.dropped_as(now, (M::CopiesQueueFull, what), whose, gone);
     }
@@ -117,7 +117,7 @@ impl Broker {
         self.dropped_of_share(now, why, text.as_deref().unwrap_or(""), body);
     }
 
-    /// Notes dropped copies for rules, if one names them. The messages of most are not known any more: these events are dropped.
+    /// Notes dropped copies for rules, if one names them. Only the first dropped message is still known: the others raise no event.
     fn raise_dropped(&mut self, why: M, whose: Whose<'_>, (count, first): (u64, Option<&Publish<'_>>)) {
         if !self.outlets.events.wants(Event::DeliveryDropped) {
             return;
@@ -150,8 +150,8 @@ impl Broker {
         });
     }
 
-    /// Counts copies at the end of a turn, before its numbers are published: those that ended with their sessions as dropped, and where all others are that are
-    /// not over.
+    /// Counts copies at the end of a turn, before its numbers are published: as dropped those that ended with their sessions, and by place those that are
+    /// pending.
     pub(in crate::shard) fn count_copies(&mut self, io: &Ring<'_>) {
         for (client, gone) in self.sessions.take_discarded() {
             self.dropped_later(io.now(), M::CopiesSessionEnded, Whose::Client(client.key()), &gone);

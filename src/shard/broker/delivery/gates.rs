@@ -1,10 +1,10 @@
 //! Gates between the live messages of topics of `[broker]` and subscriptions that are sent records of the past (`shard::sources::replay`).
 //!
-//! While a replay has not reached the live records of a partition, these are passed over for its subscription: the replay brings them. It has
-//! reached them when it has read all that Kafka had, and the last one that was passed over: live messages come from that offset. Each
-//! partition is settled by itself, so its order stays.
+//! While a replay has not reached the live records of a partition, these are passed over for its subscription: the replay brings them. A replay has reached
+//! them when it has read all that Kafka had, and the last record that was passed over: live messages are delivered from that offset. Each partition is
+//! settled by itself, so its order stays.
 //!
-//! Where live messages are behind the replay, those that it has sent are passed over after it, too, up to its end.
+//! Live messages that a replay has already sent are passed over after the replay, too, up to its end.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -19,25 +19,25 @@ use crate::session::{Placed, SessionKey, Subscription, SubscriptionRefused};
 /// The topics that a replay reads, by their indexes among those of the broker's source.
 pub(in crate::shard) type Topics = SmallVec<[u16; 4]>;
 
-/// A replay that has been asked for.
+/// A replay that was requested.
 #[derive(Debug)]
 pub(in crate::shard) struct Asked {
     pub(in crate::shard) gate: u32,
     pub(in crate::shard) session: SessionKey,
-    /// The connection that has asked: the replay ends with it.
+    /// The connection that requested it: the replay ends with it.
     pub(in crate::shard) conn: ConnId,
     pub(in crate::shard) subscription: Subscription,
-    /// Where each partition begins.
+    /// The offset or time from which each partition is read.
     pub(in crate::shard) start: Start,
     pub(in crate::shard) topics: Topics,
 }
 
-/// What is known of a partition at a gate.
+/// The state of a partition at a gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    /// Live messages are passed over: the first of them that was, and the last.
+    /// Live messages are passed over: the first offset that was, and the last.
     Closed { first: i64, last: i64 },
-    /// Live messages come from this offset; the replay has brought those below it.
+    /// Live messages are delivered from this offset. The replay has brought those below it.
     From(i64),
 }
 
@@ -46,17 +46,17 @@ enum Place {
 struct Gate {
     session: SessionKey,
     filter: Arc<str>,
-    /// Topics that are being replayed: a partition of them without a place is closed. None: the replay is over.
+    /// Topics that are being replayed: a partition of them without a place is closed. Empty: the replay is over.
     topics: Topics,
     places: BTreeMap<(u16, i32), Place>,
 }
 
-/// The gates of a shard, by number; a number is given once.
+/// The gates of a shard, by number. A number is never used again.
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Gates {
     all: HashMap<u32, Gate>,
     of: HashMap<SessionKey, SmallVec<[u32; 2]>>,
-    /// Replays that have been asked for since the last look.
+    /// Replays requested since [`Gates::take_asked`] was last called.
     asked: Vec<Asked>,
     /// Gates of replays that are over, oldest first.
     over: VecDeque<u32>,
@@ -70,7 +70,7 @@ impl Gate {
 }
 
 impl Gates {
-    /// Whether all live messages come.
+    /// Whether all live messages are delivered.
     #[inline]
     pub(super) fn are_none(&self) -> bool {
         self.all.is_empty()
@@ -79,7 +79,7 @@ impl Gates {
     /// Whether there is room for another replay, and for one more of this session.
     ///
     /// # Errors
-    /// There is none.
+    /// The refusal, if there is no room.
     pub(in crate::shard) fn have_room(&self, session: SessionKey) -> Result<(), SubscriptionRefused> {
         let open = |gate: &&Gate| !gate.is_over();
         let of_session = self.of.get(&session).into_iter().flatten().filter_map(|number| self.all.get(number));
@@ -94,31 +94,31 @@ impl Gates {
         self.last
     }
 
-    /// Closes a gate for the subscription, in the place of an earlier one.
+    /// Closes a gate for the subscription, which replaces an earlier one.
     pub(in crate::shard) fn close(&mut self, asked: Asked) {
         let (session, filter) = (asked.session, Arc::clone(&asked.subscription.filter));
         self.leave(session, &filter);
         let gate = Gate { session, filter, topics: asked.topics.clone(), places: BTreeMap::new() };
         self.all.insert(asked.gate, gate);
         self.of.entry(session).or_default().push(asked.gate);
-        // It may be over, if there is nothing to be read.
+        // The replay is over at once if there is nothing to read.
         self.drop_if_done(asked.gate);
         self.asked.push(asked);
     }
 
-    /// Replays that have been asked for since the last call.
+    /// Takes the replays requested since the last call.
     pub(in crate::shard) fn take_asked(&mut self) -> Vec<Asked> {
         std::mem::take(&mut self.asked)
     }
 
-    /// The number of the gate of a subscription; 0: it has none.
+    /// The number of a subscription's gate. 0: none.
     pub(in crate::shard) fn number_of(&self, session: SessionKey, filter: &str) -> u32 {
         let numbers = self.of.get(&session).into_iter().flatten();
         let is_it = |number: &&u32| self.all.get(number).is_some_and(|gate| *gate.filter == *filter);
         numbers.copied().find(|number| is_it(&number)).unwrap_or(0)
     }
 
-    /// Whether a live message comes to the subscription with this gate. One that does not is noted: its replay brings it.
+    /// Whether a live message is delivered to the subscription with this gate. If not, its offset is noted: the replay brings it.
     pub(super) fn passes(&mut self, number: u32, Placed { topic, place: at, .. }: Placed) -> bool {
         let Some(gate) = self.all.get_mut(&number) else { return true };
         let place = (topic, at.of.partition.cast_signed());
@@ -143,7 +143,7 @@ impl Gates {
         }
     }
 
-    /// Whether the replay of a gate is to go on.
+    /// Whether the replay of a gate continues.
     pub(in crate::shard) fn is_replayed(&self, number: u32) -> bool {
         self.all.get(&number).is_some_and(|gate| !gate.is_over())
     }
@@ -156,13 +156,13 @@ impl Gates {
         }
     }
 
-    /// The replay has read all of a partition that Kafka had a moment ago, up to this offset. Returns whether live messages come from there: none was passed
-    /// over that lies beyond it.
+    /// Notes that the replay has read a partition up to this offset, the end that Kafka last reported. Returns whether live messages are delivered from
+    /// there: no message beyond it was passed over.
     pub(in crate::shard) fn reached(&mut self, number: u32, place: (u16, i32), offset: i64) -> bool {
         let Some(gate) = self.all.get_mut(&number) else { return true };
         let from = match gate.places.get(&place) {
             Some(Place::Closed { last, .. }) if *last >= offset => return false,
-            // The next one that comes lies beyond it.
+            // The next live message lies beyond the offset.
             Some(Place::Closed { last, .. }) if last + 1 == offset => 0,
             Some(Place::Closed { .. } | Place::From(_)) | None => offset,
         };
@@ -177,7 +177,7 @@ impl Gates {
         }
     }
 
-    /// Ends a replay: all live messages come, but for those that it has brought.
+    /// Ends a replay: all live messages are delivered, except those that it has brought.
     pub(in crate::shard) fn end(&mut self, number: u32) {
         let Some(gate) = self.all.get_mut(&number) else { return };
         gate.topics.clear();
@@ -228,7 +228,7 @@ impl Gates {
         is_done
     }
 
-    /// Subscriptions for which it is known what replays that are over have brought.
+    /// The number of subscriptions with a finished replay that still pass over live messages that it has sent.
     pub(super) fn settling(&self) -> usize {
         self.over.len()
     }

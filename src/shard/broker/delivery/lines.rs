@@ -1,8 +1,8 @@
 //! Messages that wait on a shard until copies of them are made.
 //!
-//! There are two lines. A message with more than [`Wide::recipients`] recipients waits in the `wide` one, of which a turn makes
-//! [`Wide::copies`] copies, after everything else that it does. Others wait in the `narrow` one, and pass wide ones, unless they have
-//! the same topic: then they join them, as they must not overtake [MQTT-4.6.0-5] [MQTT-4.6.0-6].
+//! There are two lines. A message with more than [`Wide::recipients`] recipients waits in the `wide` one, of which a turn makes [`Wide::copies`] copies,
+//! after everything else that it does. Other messages wait in the `narrow` one, and pass wide ones, except those with the same topic: these join the wide
+//! line, as they must not overtake [MQTT-4.6.0-5] [MQTT-4.6.0-6].
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher as _;
@@ -30,10 +30,10 @@ use super::{By, Delivery, Message, Stored, packet_bytes, publish_of, put_packet,
 /// needlessly.
 const TOPICS: usize = 256;
 
-/// How long a shard's clients must have published only wide messages before these count as alone.
+/// The time for which a shard's clients must have published only wide messages before these count as alone.
 const ALONE_AFTER: Duration = Duration::from_millis(100);
 
-/// A message that waits, or one of which some copies are left; or a [run](super::run) of messages.
+/// A message that waits, or has copies left to make; or a [run](super::run) of messages.
 #[derive(Debug)]
 struct Job {
     /// The message as a PUBLISH packet of 5.0, and the others of its run.
@@ -53,7 +53,7 @@ struct Job {
 }
 
 impl Job {
-    /// Whether no copy of the message has been written down for anybody yet.
+    /// Whether no copy of the message has been written down yet.
     fn is_whole(&self) -> bool {
         self.left.is_none() && self.stored.groups.is_empty()
     }
@@ -75,8 +75,8 @@ impl Job {
 #[derive(Debug)]
 pub(super) struct Left {
     pub(super) to: Vec<Subscriber<SessionKey>>,
-    /// [`Subscriptions::changes`](crate::route::subscriptions::Subscriptions::changes) when they were found: after that each is asked
-    /// whether it still is one.
+    /// [`Subscriptions::changes`](crate::route::subscriptions::Subscriptions::changes) when the subscribers were found. After a change, each is checked again
+    /// before it gets a copy.
     pub(super) found_at: u64,
 }
 
@@ -101,7 +101,7 @@ impl Line {
         self.waiting.is_empty()
     }
 
-    /// Whether a publisher that found no room may find some.
+    /// Whether a publisher that found no room may try again.
     pub(super) fn has_room(&self) -> bool {
         self.bytes < DELIVERY_LINE_BYTES_MAX / 2
     }
@@ -115,7 +115,7 @@ impl Line {
         self.waiting.push_back(Waiting::Message(job));
     }
 
-    /// Adds a message to the run at the end of the line. False: it does not go on with it.
+    /// Adds a message to the run at the end of the line. False: the message does not belong to that run.
     fn join_run(&mut self, message: Message<'_>) -> bool {
         let Some(Waiting::Message(last)) = self.waiting.back_mut() else { return false };
         let goes_on = last.is_run_of(message);
@@ -146,7 +146,7 @@ impl Line {
 pub(super) struct Lines {
     pub(super) narrow: Line,
     pub(super) wide: Line,
-    /// How many messages in `wide` have a topic with this hash.
+    /// The number of messages in `wide`, by topic hash.
     topics: Box<[u32; TOPICS]>,
     hasher: foldhash::quality::RandomState,
     bounds: Wide,
@@ -154,7 +154,7 @@ pub(super) struct Lines {
     joined: u64,
     /// Messages that this shard's clients had published at the last look.
     published: u64,
-    /// When messages other than those in `wide` were last found among them.
+    /// The last time at which messages outside of `wide` were found among the published ones.
     others_at: Monotonic,
     /// Only wide messages have been published for [`ALONE_AFTER`] or longer.
     pub(super) is_alone: bool,
@@ -204,7 +204,7 @@ impl Lines {
         self.hasher.hash_one(topic) as usize % TOPICS
     }
 
-    /// Puts the end of a pass ([`Broker::pass_over`]) in the wide line, to be reached when all before it is delivered. False: that line is
+    /// Puts the end of a pass ([`Broker::pass_over`]) in the wide line, where it is reached after everything before it is delivered. False: the line is
     /// empty.
     pub(super) fn pass_waits(&mut self) -> bool {
         let waits = !self.wide.is_empty();
@@ -215,12 +215,12 @@ impl Lines {
     }
 }
 
-/// What a message takes beside the turn's share of copies: the share before it, and the share while its copies are made.
+/// The copies that a message may take beyond the turn's share: the share before it, and the share while its copies are made.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Beside(Option<(usize, usize)>);
 
 impl Delivery {
-    /// Says when a connection's copies go out, and takes what they cost from the budget. `unsent`: bytes that wait before them; `bytes`: theirs.
+    /// Decides when a connection's copies are sent, and charges their cost to the budget. `unsent`: bytes queued before them. `bytes`: their own bytes.
     #[inline]
     pub(super) fn pace(&mut self, io: &mut Ring<'_>, conn: ConnId, unsent: usize, bytes: usize) {
         let mut more = bytes / COPY_BYTES;
@@ -245,7 +245,7 @@ impl Delivery {
         self.beside(self.budget.max(all))
     }
 
-    /// Allows `all` copies of one message from here on.
+    /// Allows `all` copies of one message from now on.
     pub(super) fn beside(&mut self, all: usize) -> Beside {
         Beside(Some((std::mem::replace(&mut self.budget, all), all)))
     }
@@ -260,7 +260,7 @@ impl Delivery {
     /// Whether there is room here for a message of `bytes` bytes. Its filters are in `matched`.
     ///
     /// # Errors
-    /// What its publisher has to wait for.
+    /// The stall that the publisher has to wait for.
     pub(super) fn ask_lines(&self, topic: &str, bytes: usize) -> Result<(), Stall> {
         if !self.lines.narrow.has_room_for(bytes) {
             return Err(Stall::Subscribers(self.shard));
@@ -275,8 +275,8 @@ impl Delivery {
     }
 }
 
-/// A message that has to wait. `shares`: the shares that it goes to. `left`: the other subscribers without it, if some have it. `stored`:
-/// what is written down for those that have it.
+/// The job of a message that has to wait. `shares`: shares that it goes to. `left`: the other subscribers without it, if some have it. `stored`: what is
+/// written down for those that have it.
 fn job(message: Message<'_>, shares: &[ToShare], (left, stored): (Option<Left>, Stored)) -> Box<Job> {
     let mut packets = Vec::new();
     put_packet(message.publish, &mut packets);
@@ -286,8 +286,7 @@ fn job(message: Message<'_>, shares: &[ToShare], (left, stored): (Option<Left>, 
 }
 
 impl Broker {
-    /// Sends a message to the subscribers of this shard, or puts it in line: those of the filters in `matched`, and a member of each of these
-    /// shares.
+    /// Sends a message to the subscribers of this shard, or queues it: for subscribers of the filters in `matched`, and for a member of each of these shares.
     pub(super) fn deliver_here(&mut self, io: &mut Ring<'_>, message: Message<'_>, shares: &[ToShare]) {
         let topic = message.publish.topic;
         let delivery = &mut self.delivery;
@@ -431,8 +430,8 @@ impl Broker {
         }
     }
 
-    /// Makes copies of a message that has waited and has been [found](Self::find). Returns whether all are made.
-    /// `packets`: the message, and the others of its run.
+    /// Makes copies of a message that has waited and was [found](Self::find). Returns whether all copies are made. `packets`: the message, and the others of
+    /// its run.
     fn run_job(&mut self, io: &mut Ring<'_>, of: (&Publish<'_>, &[u8]), job: &mut Job) -> bool {
         let mut beside = Beside::default();
         let is_done = self.run_as_whole(io, of, job, &mut beside);
@@ -440,7 +439,7 @@ impl Broker {
         is_done
     }
 
-    /// Makes these copies. `beside`: what the message may take beside the turn's share, if nobody has got it yet.
+    /// Makes copies. `beside`: the copies that the message may take beyond the turn's share, if no subscriber has got it yet.
     fn run_as_whole(
         &mut self,
         io: &mut Ring<'_>,

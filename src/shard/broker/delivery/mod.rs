@@ -1,10 +1,9 @@
 //! Delivery of a message to its subscribers, on every shard.
 //!
-//! The publisher's shard asks which shards are concerned (`route`), and whether each has room, before anything is taken. Then
-//! the message goes to its own subscribers, and into a parcel for each other shard (`parcels`). A turn makes a bounded number of copies;
-//! the rest, and messages that come meanwhile, wait in `lines`, in order [MQTT-4.6.0-5] [MQTT-4.6.0-6]. A subscriber that does not read
-//! loses messages of QoS 0 and nothing else: publishers and neighbours notice nothing. A subscription that is sent records of the past gets live ones from
-//! where that ends (`gates`).
+//! The publisher's shard finds the shards concerned (`route`), and asks each for room, before anything is taken. Then the message goes to its own
+//! subscribers, and into a parcel for each other shard (`parcels`). A turn makes a bounded number of copies. The rest, and messages received meanwhile, wait
+//! in `lines`, in order [MQTT-4.6.0-5] [MQTT-4.6.0-6]. A subscriber that does not read loses messages of QoS 0 and nothing else: publishers and other
+//! subscribers are not affected. A subscription that is sent records of the past gets live ones from where the past ends (`gates`).
 
 mod copies;
 mod dropped;
@@ -58,13 +57,13 @@ use super::shares::{Chosen, Shares};
 use super::stalls::Stall;
 use super::{Broker, Ring};
 
-/// Filters and shares that are compared with a topic, or match it, and cost as much as a packet.
+/// The number of filters and shares, compared with a topic or matching it, that cost as much as one packet.
 const LOOKS_A_PACKET: usize = 16;
 
-/// When a letter that found a full mailbox is sent again, if nothing else happens.
+/// The delay before a letter that found a full mailbox is sent again, if nothing else happens.
 const MAILBOX_AGAIN: Duration = Duration::from_millis(1);
 
-/// Where a message goes, besides sinks.
+/// The receivers of a message other than sinks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::shard) struct Route {
     /// Other shards, as bits.
@@ -73,7 +72,7 @@ pub(in crate::shard) struct Route {
     has_own: bool,
     /// The shard that retains the message, if it is retained.
     home: Option<usize>,
-    /// Shares match the topic: [`Shares::chosen`] says where each is served.
+    /// Whether shares match the topic. [`Shares::chosen`] has the shard that serves each.
     has_shares: bool,
 }
 
@@ -89,7 +88,7 @@ impl Route {
     }
 }
 
-/// What is found out about a message before it is delivered, where others are asked about in between.
+/// The route of a message before delivery, kept while the routes of others are found.
 #[derive(Debug)]
 struct Found {
     route: Route,
@@ -98,7 +97,7 @@ struct Found {
     chosen: Chosen,
 }
 
-/// Why a client gets a message.
+/// The reason why a client gets a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::shard) enum By {
     /// The client has subscribed.
@@ -124,11 +123,11 @@ pub(in crate::shard) struct PublishedBy<'a> {
     pub(in crate::shard) session: Option<SessionKey>,
     /// The publisher's client identifier, if its session may be on any shard.
     pub(in crate::shard) client: Option<&'a str>,
-    /// The message's exchange, if other shards are to know that.
+    /// The message's exchange, if other shards need it.
     pub(in crate::shard) origin: Option<Origin>,
-    /// The publisher as the shard that retains the message is to know it.
+    /// The publisher for the shard that retains the message.
     pub(in crate::shard) publisher: Publisher,
-    /// The record that the message was made of, which stays open for as long as some shard has a claim on it.
+    /// The record that the message was made of. The record stays open while any shard has a claim on it.
     pub(in crate::shard) claimed: Option<Claimed>,
 }
 
@@ -138,21 +137,21 @@ pub(in crate::shard) struct Message<'a> {
     pub(in crate::shard) publish: &'a Publish<'a>,
     /// The shard of its publisher.
     pub(in crate::shard) from: usize,
-    /// The session that published the message, if it is of this shard.
+    /// The session that published the message, if this shard has it.
     pub(in crate::shard) publisher: Option<SessionKey>,
     /// The message's exchange, if it is of QoS 2 and its publisher repeats it after a crash ([`super::queues`]).
     pub(in crate::shard) origin: Option<Origin>,
-    /// When the message came here, and how long it has waited since.
+    /// The time at which this shard received the message, and from which its waiting time counts.
     pub(in crate::shard) since: Monotonic,
     pub(in crate::shard) waited_s: u32,
-    /// How many passes its shard had been asked for when the message was taken ([`super::retained`]).
+    /// The number of passes that its shard had been asked for when the message was taken ([`super::retained`]).
     pub(in crate::shard) pass: u64,
     /// The claim on the record that the message was made of.
     pub(in crate::shard) claim: Option<&'a Rc<Claim>>,
     pub(in crate::shard) by: By,
 }
 
-/// What is written down of a message for the sessions that have got it.
+/// The groups and marks under which a message is written down for the sessions that have got it.
 #[derive(Clone, Debug, Default)]
 pub(in crate::shard) struct Stored {
     /// The groups in which the message is durable.
@@ -168,7 +167,7 @@ impl Stored {
     }
 }
 
-/// What a shard needs to deliver messages: subscriptions, shares, lines, parcels and the budget of a turn.
+/// The state with which a shard delivers messages: subscriptions, shares, lines, parcels and the budget of a turn.
 #[derive(Debug)]
 pub(in crate::shard) struct Delivery {
     shard: usize,
@@ -176,7 +175,7 @@ pub(in crate::shard) struct Delivery {
     pub(in crate::shard) shares: Shares,
     /// Filters that match the message at hand.
     matched: SmallVec<[FilterId; 4]>,
-    /// What the last look for filters and shares has cost.
+    /// The number of filters and shares compared in the last lookup.
     looks: usize,
     to: Vec<Subscriber<SessionKey>>,
     pub(in crate::shard) copies: Copies,
@@ -184,28 +183,28 @@ pub(in crate::shard) struct Delivery {
     packet: Vec<u8>,
     lines: Lines,
     writable: Writable,
-    /// What the sessions of bridges have beyond other subscribers.
+    /// State of bridges' sessions that other subscribers do not have.
     pub(in crate::shard) remotes: Remotes,
     unread: Unread,
     pub(in crate::shard) gates: Gates,
-    /// Copies that this turn may still make.
+    /// The number of copies that this turn may still make.
     pub(in crate::shard) budget: usize,
     peers: Peers,
     received: VecDeque<Received>,
-    /// Counts up when there is room again where there was none.
+    /// A counter that grows when there is room again after a shortage.
     freed: u64,
-    /// The time of the turn that was asked for.
+    /// The time of the requested turn.
     wanted_at: Option<Monotonic>,
-    /// The message at hand has many recipients.
+    /// Whether the message at hand has many recipients.
     is_late: bool,
-    /// The message at hand and those that rules have made of it, if there are any.
+    /// The message at hand and those that rules have made of it, if any.
     found: Vec<Found>,
     /// The record of `[broker]` that the message at hand was made of.
     pub(in crate::shard) at_hand: Option<AtHand>,
 }
 
 impl Delivery {
-    /// A delivery without subscribers, on the shard of this index.
+    /// A delivery without subscribers, for the shard of this index.
     pub(in crate::shard) fn new(
         (shard, shards): (usize, usize),
         interest: Arc<Interest>,
@@ -237,18 +236,18 @@ impl Delivery {
         }
     }
 
-    /// A number that changes when a message for which there was nobody may find somebody.
+    /// A number that changes when a message without a receiver may find one.
     pub(in crate::shard) fn grown(&self) -> u64 {
         self.index.interest().grown()
     }
 
-    /// A number that changes when a publisher that found no room may find some.
+    /// A number that changes when a publisher that found no room may try again.
     pub(in crate::shard) fn freed(&self) -> u64 {
         self.freed
     }
 
-    /// Finds the receivers of a topic. The filters of this shard stay in `matched` until the next call, and the shares in
-    /// [`Shares::chosen`]. `publisher`: its client identifier and exchange, which only shares need.
+    /// Finds the receivers of a topic. The filters of this shard stay in `matched` until the next call, and the shares in [`Shares::chosen`]. `publisher`:
+    /// the client identifier and exchange, for shares alone.
     #[inline]
     fn route<'a>(&mut self, topic: &str, publisher: impl FnOnce() -> (&'a str, Option<Origin>)) -> Route {
         if self.index.interest().is_empty() && self.shares.are_none() {
@@ -258,7 +257,7 @@ impl Delivery {
         if self.shares.are_none() { route } else { self.route_shares(topic, publisher(), route) }
     }
 
-    /// Whether the message at hand is for kept sessions of slots that have come, and has been with everybody else.
+    /// Whether the message at hand is only for kept sessions of new slots: all other receivers have it.
     fn is_again(&self) -> bool {
         self.at_hand.is_some_and(|at_hand| at_hand.is_again)
     }
@@ -273,7 +272,8 @@ impl Delivery {
         Route { peers: route.peers | shards & !(1 << self.shard), has_shares: true, ..route }
     }
 
-    /// Finds the subscribers of a message that has come here. `shares`: that it goes to; with several instances it is for nobody else then.
+    /// Finds the subscribers of a message received from another shard. `shares`: the shares that it goes to. With several instances a message with shares has
+    /// no other subscribers.
     fn look_up_beside(&mut self, topic: &str, shares: &[ToShare]) -> Route {
         if !shares.is_empty() && self.shares.are_by_groups() {
             self.matched.clear();
@@ -282,7 +282,7 @@ impl Delivery {
         self.look_up(topic)
     }
 
-    /// The way of a record to a member of this share, for which its shard is chosen. `None`: no member is online.
+    /// The route of a record to a member of this share, on the shard chosen for it. `None`: no member is online.
     pub(in crate::shard) fn route_to_share(&mut self, share: &Share, topic: &str, publisher: &str) -> Option<Route> {
         let shard = self.shares.choose_for(share, topic, publisher)?;
         self.matched.clear();
@@ -302,10 +302,10 @@ impl Delivery {
         Route { peers: shards & !own, has_own: !self.matched.is_empty(), ..Route::default() }
     }
 
-    /// The receivers of a message and the shard that retains it, if there is room in all of them. `topic` is its name, alias or not.
+    /// The receivers of a message and the shard that retains it, if all of them have room. `topic`: the topic name, aliased or not.
     ///
     /// # Errors
-    /// What it has to wait for.
+    /// The stall that the message waits for.
     #[inline]
     pub(in crate::shard) fn find_room<'a>(
         &mut self,
@@ -324,11 +324,11 @@ impl Delivery {
         Ok(route)
     }
 
-    /// Finds the receivers of messages that rules have made of the one at hand, and asks for room for all of them together. `first`: the
-    /// receivers of the one at hand. Those in `made` that are refused have none.
+    /// Finds the receivers of messages that rules have made of the one at hand, and asks for room for all of them together. `first`: the receivers of the one
+    /// at hand. Refused messages in `made` have none.
     ///
     /// # Errors
-    /// What they have to wait for.
+    /// The stall that they wait for.
     #[cold]
     pub(in crate::shard) fn find_room_for_republished(
         &mut self,
@@ -368,7 +368,7 @@ impl Delivery {
         self.found.push(Found { route, shards, chosen });
     }
 
-    /// Goes back to a message that [`Delivery::find_room_for_republished`] has found the receivers of: 0 is the first. Returns them.
+    /// Returns to a message with receivers found by [`Delivery::find_room_for_republished`], by index: 0 is the first. Returns the receivers.
     pub(in crate::shard) fn find_again(&mut self, at: usize, topic: &str) -> Route {
         let Some(Found { route, chosen, .. }) = self.found.get_mut(at) else { return Route::default() };
         let (route, chosen) = (*route, std::mem::take(chosen));
@@ -379,28 +379,28 @@ impl Delivery {
         route
     }
 
-    /// Where each of the messages that rules have made goes, and the shards that are sent it.
+    /// The route of each message that rules have made, and the shards that it is sent to.
     pub(in crate::shard) fn republished(&self) -> impl Iterator<Item = (Route, u64)> {
         self.found.iter().skip(1).map(|found| (found.route, found.shards))
     }
 
-    /// The cost of the last look, in packets: above 0 if many filters or shares were compared with the topic, or match it.
+    /// Takes the cost of the last lookup, in packets: above 0 if many filters or shares were compared with the topic, or match it.
     pub(in crate::shard) fn take_cost(&mut self) -> u32 {
         u32::try_from(std::mem::take(&mut self.looks) / LOOKS_A_PACKET).unwrap_or(u32::MAX)
     }
 
-    /// A route that goes to the home of a retained message besides.
+    /// `route` with the home of a retained message added.
     fn also(&self, route: Route, home: usize) -> Route {
         let peers = if home == self.shard { route.peers } else { route.peers | 1 << home };
         Route { peers, home: Some(home), ..route }
     }
 
-    /// Marks what is gathered for a shard: messages after the mark were taken after that shard has asked for a pass.
+    /// Marks the messages gathered for a shard: those after the mark were taken after the shard has asked for a pass.
     pub(in crate::shard) fn mark(&mut self, shard: usize) {
         self.peers.mark(shard);
     }
 
-    /// What is gathered for other shards now.
+    /// The messages gathered for other shards now.
     pub(in crate::shard) fn gathered(&self) -> Gathered {
         self.peers.gathered()
     }
@@ -416,17 +416,17 @@ impl Delivery {
         self.want_turn(io);
     }
 
-    /// Whether all messages that have come are delivered.
+    /// Whether all received messages are delivered.
     pub(in crate::shard) fn is_idle(&self) -> bool {
         self.lines.are_empty() && self.received.is_empty()
     }
 
-    /// Whether the delivery is idle, and other shards have all that was gathered for them.
+    /// Whether the delivery is idle, and all messages gathered for other shards are sent.
     pub(in crate::shard) fn has_sent_all(&self) -> bool {
         self.is_idle() && self.peers.are_empty()
     }
 
-    /// Notes that publishers that found no room may find some.
+    /// Notes that publishers that found no room may try again.
     pub(in crate::shard) fn has_freed(&mut self) {
         self.freed += 1;
     }
@@ -441,19 +441,19 @@ impl Delivery {
         self.copies.body_at_hand()
     }
 
-    /// Asks for another turn.
+    /// Requests another turn.
     pub(in crate::shard) fn want_turn(&mut self, io: &mut Ring<'_>) {
         let now = io.now();
         self.want_turn_at(io, now);
     }
 
-    /// Asks for a turn in which a full mailbox may have room.
+    /// Requests a turn in which a full mailbox may have room.
     pub(in crate::shard) fn want_mailbox(&mut self, io: &mut Ring<'_>) {
         let soon = io.now().after(MAILBOX_AGAIN);
         self.want_turn_at(io, soon);
     }
 
-    /// Asks for a turn at `at` or earlier.
+    /// Requests a turn at `at` or earlier.
     pub(in crate::shard) fn want_turn_at(&mut self, io: &mut Ring<'_>, at: Monotonic) {
         if self.wanted_at.is_none_or(|wanted| at < wanted) {
             self.wanted_at = Some(at);
@@ -461,10 +461,10 @@ impl Delivery {
         }
     }
 
-    /// Whether there is room for a message of `bytes` bytes wherever it goes, after `before` others.
+    /// Asks all receivers for room for a message of `bytes` bytes, after `before` others.
     ///
     /// # Errors
-    /// What it has to wait for.
+    /// The stall that the message waits for.
     fn ask(
         &self,
         (retained, queues): (&Retained, &Queues),
@@ -487,10 +487,10 @@ impl Delivery {
         route == Route { has_own: true, ..Route::default() }
     }
 
-    /// Asks for room for another message of the topic that was looked up last.
+    /// Asks for room for another message of the topic in the last lookup.
     ///
     /// # Errors
-    /// What it has to wait for.
+    /// The stall that the message waits for.
     pub(in crate::shard) fn find_room_again(
         &self,
         (retained, queues): (&Retained, &Queues),
@@ -505,7 +505,7 @@ impl Delivery {
         route.has_own || self.has_shares_here(route)
     }
 
-    /// The shards that are sent a message of this one's publishers: this shard, too, if it has subscribers.
+    /// The shards that a message of this shard's publishers is sent to, including this shard if it has subscribers.
     fn served_by(&self, route: Route) -> impl Iterator<Item = usize> + use<> {
         bits(self.shards_of(route))
     }
@@ -529,12 +529,12 @@ impl Delivery {
         route.has_shares && self.shares.chosen().iter().any(|(_, shard)| *shard == self.shard)
     }
 
-    /// How many subscribers the filters in `matched` have.
+    /// The number of subscribers of the filters in `matched`.
     fn recipients(&self) -> usize {
         self.matched.iter().map(|filter| self.index.subscribers(*filter).len()).sum()
     }
 
-    /// Subscribers of the filters in `matched`, in `to`; those of one session are adjacent.
+    /// Gathers the subscribers of the filters in `matched` in `to`. Those of one session are adjacent.
     fn gather(&mut self) {
         self.to.clear();
         for filter in &self.matched {
@@ -547,9 +547,9 @@ impl Delivery {
 }
 
 impl Broker {
-    /// Sends a message to the subscribers that [`Delivery::route`] has found, and for which [`Delivery::ask`] has found room. Its topic is
-    /// not an alias. `answer`: waits until the message is on the disk of the shard that retains it, and of those with kept sessions that
-    /// get it: as often as [`Broker::answers_awaited`] says.
+    /// Sends a message to the subscribers that [`Delivery::route`] has found and [`Delivery::ask`] has found room for. Its topic is not an alias. `answer`:
+    /// pending until the message is on the disk of the shard that retains it, and of each shard with kept sessions that get it, [`Broker::answers_awaited`]
+    /// in number.
     pub(in crate::shard) fn deliver(
         &mut self,
         io: &mut Ring<'_>,
@@ -594,13 +594,13 @@ impl Broker {
         }
     }
 
-    /// How many answers are owed for a message beside those of sinks: one by the shard that retains it, and one by each shard that may have
-    /// kept sessions that get it.
+    /// The number of answers pending for a message without those of sinks: one from the shard that retains it, and one from each shard that may have kept
+    /// sessions that get it.
     pub(in crate::shard) fn answers_awaited(&self, route: Route, qos: QoS) -> u16 {
         self.answers_of(route, self.delivery.shards_of(route), qos)
     }
 
-    /// As of [`Broker::answers_awaited`], for a message that these shards are sent.
+    /// Like [`Broker::answers_awaited`], for a message that is sent to these shards.
     pub(in crate::shard) fn answers_of(&self, route: Route, shards: u64, qos: QoS) -> u16 {
         if !self.waits_for_disk() {
             return 0;
@@ -609,8 +609,7 @@ impl Broker {
         u16::from(route.is_retained()) + subscribed
     }
 
-    /// Sends a message of the past for a new subscription, if its client may have it. `since`: the time from which its Message Expiry Interval
-    /// counts.
+    /// Sends a message of the past to a new subscription, if its client may have it. `since`: the time from which the Message Expiry Interval counts.
     pub(in crate::shard) fn copy_past(
         &mut self,
         io: &mut Ring<'_>,
@@ -628,8 +627,7 @@ impl Broker {
         self.delivery.copies.end();
     }
 
-    /// Passes over a repeat, except for shares that were served by another shard at first and did not get it. `had`: marks of the shares
-    /// that did.
+    /// Passes over a repeat, except for shares that another shard served at first and that did not get it. `had`: marks of the shares that did.
     fn pass_over_repeat(
         &mut self,
         io: &mut Ring<'_>,
@@ -647,7 +645,7 @@ impl Broker {
         self.delivered(message, stored, has_place);
     }
 
-    /// Tells all shards how a partition of `[broker]` is read from this record.
+    /// Reports to all shards how a partition of `[broker]` is read from this record.
     pub(in crate::shard) fn read_partition(&mut self, at: RecordPlace, how: Reads) {
         self.keeping.given.reads(at, how);
         self.delivery.peers.read(self.index, at, how);
@@ -676,8 +674,8 @@ impl Broker {
         }
     }
 
-    /// Makes copies until the turn's share of them is used up. Returns how many of `to` are done, and the groups in which those are durable.
-    /// `packets`: of the message and the others of its run, if it has waited. `is_stale`: some of `to` may have ended.
+    /// Makes copies until the turn's share of them is used up. Returns how many subscribers in `to` are done, and the groups in which their copies are
+    /// durable. `packets`: those of the message and the others of its run, if it has waited. `is_stale`: some subscriptions in `to` may have ended.
     fn copy_to(
         &mut self,
         io: &mut Ring<'_>,
@@ -697,7 +695,7 @@ impl Broker {
         (done, groups)
     }
 
-    /// As [`Broker::copy_to`]. `IS_PLACED`: of a record of `[broker]`, which some sessions may have had.
+    /// Implements [`Broker::copy_to`]. `IS_PLACED`: the message is a record of `[broker]`, which some sessions may have had.
     fn copy_each<const IS_PLACED: bool>(
         &mut self,
         io: &mut Ring<'_>,
@@ -723,7 +721,7 @@ impl Broker {
                 Some((at, claim)) if group.iter().any(|of| of.gate != 0) => {
                     open = group.iter().filter(|of| self.delivery.gates.passes(of.gate, at)).copied().collect();
                     if open.is_empty() {
-                        // It comes with the replay.
+                        // The replay brings the message.
                         claim.meet();
                         continue;
                     }
@@ -757,16 +755,16 @@ impl Broker {
     }
 }
 
-/// A bound of the packet that carries a message from shard to shard.
+/// The largest size in bytes of the packet that carries a message from shard to shard.
 pub(in crate::shard) fn packet_bytes(topic: &str, publish: &Publish<'_>) -> usize {
     const HEAD_BYTES_MAX: usize = 16;
     HEAD_BYTES_MAX + topic.len() + publish.properties.raw().len() + publish.payload.len()
 }
 
-/// Appends a message as a PUBLISH packet of 5.0, the form in which it waits and goes to other shards.
+/// Appends a message as a PUBLISH packet of 5.0, the form in which it is queued and sent to other shards.
 pub(in crate::shard) fn put_packet(publish: &Publish<'_>, out: &mut Vec<u8>) {
     let properties = properties(publish, Version::V5, 0, &[]);
-    // Ids mean nothing here, but there must be one.
+    // The packet identifier has no meaning here, but QoS 1 and 2 need one.
     let packet_id = u16::from(publish.qos as u8 > 0);
     let publish = Publish { dup: false, packet_id, properties: properties.as_properties(), ..publish.clone() };
     let encoded = encode::publish(Version::V5, &publish, out);

@@ -1,6 +1,6 @@
-//! Parcels from one shard to another: a run of entries. An entry is the length of the rest, u32, its kind, u8, and then a [`MARK`], or a
-//! message with the fields that the bits of its kind name, and its packet. [`READ`] has the place as [`RecordPlace`] has it, and how ([`Reads`]) u8: 0 on,
-//! 1 again and an offset i64, 2 anew. Integers are big-endian.
+//! Parcels from one shard to another: a run of entries. An entry is the length of the rest, u32, its kind, u8, and then a [`MARK`], or a message with the
+//! fields that the bits of its kind name, and its packet. [`READ`] has the place in the format of [`RecordPlace`], and [`Reads`] as u8: 0 on, 1 again and an
+//! offset i64, 2 anew. Integers are big-endian.
 
 use smallvec::SmallVec;
 
@@ -23,11 +23,11 @@ const ORIGIN: u8 = 1;
 const HOME: u8 = 2;
 /// The record that the message was made of: shard u32, reader u32, number u32.
 const CLAIMED: u8 = 8;
-/// Where that record stands, if it is one of `[broker]`: after [`CLAIMED`].
+/// The place of the record, if it is one of `[broker]`: after [`CLAIMED`].
 const PLACED: u8 = 32;
 /// The publisher: length u32 of its client identifier, the identifier.
 const CLIENT: u8 = 16;
-/// Members of shares on the receiver get it: count u32, then for each the share u32 and the key of the message u32.
+/// The shares on the receiver that get the message: count u32, then for each the share u32 and the key of the message u32.
 const SHARES: u8 = 4;
 
 /// An entry of a parcel.
@@ -49,23 +49,23 @@ pub(in crate::shard) struct Parcelled<'a> {
     packet: &'a [u8],
 }
 
-/// What the receiver is to know of a message's publisher.
+/// The publisher of a message for the receiver.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct About<'a> {
     /// The publisher's client identifier: its session may be on the receiver.
     pub(super) client: Option<&'a str>,
     /// The exchange of the message.
     pub(super) origin: Option<Origin>,
-    /// The record that the message was made of: the receiver reports when it is over there.
+    /// The record that the message was made of. The receiver reports when it has settled the record.
     pub(super) claimed: Option<Claimed>,
-    /// Where that record stands, if it is one of `[broker]`.
+    /// The place of the record, if it is one of `[broker]`.
     pub(super) place: Option<&'a PlaceBytes>,
 }
 
 /// An [`AtHand`] as bytes.
 pub(super) type PlaceBytes = [u8; AtHand::BYTES];
 
-/// What the shard that retains a message knows of it.
+/// The fields of a message for the shard that retains it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Home<'a> {
     passes: u64,
@@ -77,12 +77,12 @@ impl<'a> Parcelled<'a> {
         Self { shares: shares.collect(), about, home: None, packet }
     }
 
-    /// A message that the receiver retains. `passes`: how many its shard had been asked for when it was taken.
+    /// Marks the message as retained by the receiver. `passes`: the number of passes that its shard had been asked for when it was taken.
     pub(super) fn retained(self, publisher: &'a Publisher, passes: u64) -> Self {
         Self { home: Some(Home { passes, publisher: publisher.bytes() }), ..self }
     }
 
-    /// The message as a PUBLISH. `None`: the bytes are none.
+    /// The message as a PUBLISH. `None`: the bytes are not a PUBLISH.
     pub(in crate::shard) fn publish(&self) -> Option<Publish<'a>> {
         publish_of(self.packet)
     }
@@ -180,7 +180,7 @@ impl<'a> Parcelled<'a> {
     }
 }
 
-/// A length as it stands in a parcel, which is far below 4 GiB.
+/// A length in the format of parcels, which is far below 4 GiB.
 fn length(len: usize) -> [u8; 4] {
     u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes()
 }

@@ -1,6 +1,6 @@
-//! Messages from one shard to the subscribers of another: gathered while a turn lasts, sent as one letter ([`super::parcel`]). At most
-//! [`PARCELS_UNDER_WAY_MAX`] parcels are under way for each pair of shards; the receiver gives each back, empty, when its messages are delivered or in line, so
-//! that a busy shard gets larger parcels, not more.
+//! Messages from one shard to the subscribers of another: gathered during a turn, sent as one letter ([`super::parcel`]). At most [`PARCELS_UNDER_WAY_MAX`]
+//! parcels are in flight for each pair of shards. The receiver returns each one, empty, when its messages are delivered or queued, so that a busy shard gets
+//! larger parcels, not more.
 
 use smallvec::SmallVec;
 
@@ -27,16 +27,16 @@ const BUFFER_KEPT_MAX: usize = 256 << 10;
 struct Peer {
     /// Entries that are gathered for the next parcel.
     packets: Vec<u8>,
-    /// Buffers that came back.
+    /// Buffers returned by the receiver.
     spare: Vec<Vec<u8>>,
     under_way: usize,
     /// Whether the receiver retains some of `packets`.
     has_retained: bool,
-    /// How many parcels were sent.
+    /// The number of parcels sent.
     sent: u64,
 }
 
-/// What had been gathered at some time: for which shards, and how many parcels each had been sent by then.
+/// The state of gathering at one time: the shards that messages were gathered for, and the number of parcels sent to each by then.
 #[derive(Clone, Debug)]
 pub(in crate::shard) struct Gathered(SmallVec<[(usize, u64); 4]>);
 
@@ -44,16 +44,16 @@ pub(in crate::shard) struct Gathered(SmallVec<[(usize, u64); 4]>);
 #[derive(Debug)]
 pub(super) struct Peers(Vec<Peer>);
 
-/// An entry of the line of received parcels, in the order in which they came.
+/// An entry of the line of received parcels, in order of receipt.
 #[derive(Debug)]
 pub(super) enum Received {
     /// Messages of another shard.
     Parcel {
         from: usize,
         packets: Vec<u8>,
-        /// When the parcel came.
+        /// The time at which the parcel was received.
         since: Monotonic,
-        /// How many of its bytes are delivered.
+        /// The number of its bytes that are delivered.
         done: usize,
     },
     /// The end of a pass: all shards have answered it.
@@ -72,7 +72,7 @@ impl Peers {
         bits(peers).find(|shard| is_full(&self.0[*shard].packets)).map_or(Ok(()), Err)
     }
 
-    /// Whether nothing waits to be sent.
+    /// Whether no messages are gathered.
     pub(super) fn are_empty(&self) -> bool {
         self.0.iter().all(|peer| peer.packets.is_empty())
     }
@@ -81,8 +81,8 @@ impl Peers {
         self.0.get(shard).is_none_or(|peer| peer.packets.len() < PEER_BYTES_MAX / 2)
     }
 
-    /// `home`: the shard that retains the message, its publisher, and how many passes that shard had asked for when it was taken. `shares`:
-    /// which are served on which shard.
+    /// Appends a message. `home`: the shard that retains it, its publisher, and the number of passes that shard had asked for when it was taken. `shares`:
+    /// the shares with the shard that serves each.
     pub(super) fn append(
         &mut self,
         peers: u64,
@@ -106,7 +106,7 @@ impl Peers {
         put_mark(&mut self.0[shard].packets);
     }
 
-    /// Says to all shards but this one how a partition is read.
+    /// Reports to all other shards how a partition is read.
     pub(super) fn read(&mut self, but: usize, at: RecordPlace, how: Reads) {
         let others = self.0.iter_mut().enumerate().filter(|(shard, _)| *shard != but);
         others.for_each(|(_, peer)| put_read(at, how, &mut peer.packets));
@@ -123,7 +123,7 @@ impl Peers {
 }
 
 impl Broker {
-    /// At the end of a turn: sends what has been gathered.
+    /// Sends the gathered messages at the end of a turn.
     pub(in crate::shard) fn send_parcels(&mut self, io: &mut Ring<'_>) {
         let from = self.index;
         let (mut gathered, mut is_full) = (0, false);
@@ -150,7 +150,7 @@ impl Broker {
         }
     }
 
-    /// Takes a parcel. Its messages are delivered at the end of the turn, or when there is room for them.
+    /// Takes a parcel. Its messages are delivered at the end of the turn, or when they have room.
     pub(in crate::shard) fn parcel(&mut self, from: usize, packets: Vec<u8>, since: Monotonic) {
         self.delivery.received.push_back(Received::Parcel { from, packets, since, done: 0 });
     }
@@ -165,7 +165,7 @@ impl Broker {
         }
     }
 
-    /// Delivers the first of what was received, as far as there is room. False: there is nothing to do now.
+    /// Delivers the first received entry, as far as there is room. False: there is nothing to do now.
     pub(super) fn next_received(&mut self, io: &mut Ring<'_>) -> bool {
         match self.delivery.received.pop_front() {
             None => return false,
@@ -189,7 +189,7 @@ impl Broker {
         true
     }
 
-    /// Delivers the next messages of a parcel, which came at `since`, from `done` on. Returns how much of it is done then.
+    /// Delivers the next messages of a parcel received at `since`, from byte `done` on. Returns the bytes done after that.
     fn deliver_parcel(
         &mut self,
         io: &mut Ring<'_>,
@@ -212,7 +212,7 @@ impl Broker {
                         let placed = place.map(|at| self.keeping.given.begins(AtHand::of_bytes(at)));
                         Claim::new(of, placed, self.delivery.remembered())
                     });
-                    // Who subscribes later gets it.
+                    // Later subscribers get the retained message.
                     claim.iter().filter(|_| message.is_retained()).for_each(|claim| claim.meet());
                     // A message without subscribers by now is confirmed in its turn.
                     if let Some(publish) = message.publish()

@@ -1,6 +1,6 @@
-//! Runs of messages with many recipients: messages of one publisher and topic that wait one after the other, of QoS 0 and with nothing else to them. A
-//! subscriber gets all of a run at once: its session and connection are looked up once, and the packets, encoded once for all that get the same bytes, are
-//! appended to its out-buffer in one piece and go out in one write.
+//! Runs of messages with many recipients: successive waiting messages of one publisher and topic, of QoS 0 and without properties. A subscriber gets a whole
+//! run at once: its session and connection are looked up once, and the packets, encoded once for all that get the same bytes, are appended to its out-buffer
+//! in one piece and go out in one write.
 
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ use super::copies::{Form, check, identifiers};
 use super::parcels::packets as packets_of;
 use super::{Message, publish_of};
 
-/// Forms in which a run is kept. Only Subscription Identifiers and topic aliases make more.
+/// The largest number of forms in which a run is kept. Only Subscription Identifiers and topic aliases make more than one.
 const FORMS_MAX: usize = 4;
 
 /// The first byte of a PUBLISH of QoS 0, not retained.
@@ -28,7 +28,7 @@ const PLAIN: u8 = 0x30;
 #[derive(Clone, Debug)]
 struct Encoded {
     form: Form,
-    /// Bytes of the run as it waited that these packets are of: from the first of them to the end of the run.
+    /// Bytes of the waiting run from the first of these packets to its end.
     left: usize,
     range: Range<usize>,
     /// Bytes of the largest packet.
@@ -45,7 +45,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Begins with other packets. False: they are one, or none.
+    /// Begins with other packets. False: there is only one, or none.
     pub(super) fn begin(&mut self, packets: &[u8]) -> bool {
         self.bytes.clear();
         self.encoded.clear();
@@ -77,7 +77,7 @@ impl Run {
     }
 }
 
-/// Whether a message may be one of a run: its copies for one subscriber differ from those of the one before it in nothing but the payload.
+/// Whether a message may be part of a run: its copies for one subscriber differ from those of the message before it only in the payload.
 pub(super) fn is_plain(message: Message<'_>) -> bool {
     let publish = message.publish;
     publish.qos == QoS::AtMostOnce && !publish.retain && publish.properties.raw().is_empty() && message.claim.is_none()
@@ -93,7 +93,7 @@ pub(super) fn topic(packet: &[u8]) -> Option<&[u8]> {
 }
 
 impl Broker {
-    /// Copies of the messages of a run, for the matching subscriptions of one session: all at once, or as long as they cannot go at once, one by one.
+    /// Makes copies of the messages of a run for the matching subscriptions of one session: all at once, or one by one while they do not fit at once.
     /// `message`: the first.
     pub(super) fn copy_run(
         &mut self,
@@ -145,7 +145,7 @@ impl Broker {
         if largest > peer.packet_size_max as usize || unsent + range.len() > SENT_AHEAD_BYTES_MAX {
             return false;
         }
-        // It has read enough for all of them.
+        // The client has read enough to be sent all of them.
         let takes = self.may_leave_unread(io, conn, unsent, range.len());
         debug_assert!(takes, "so little is left unread by any client");
         self.delivery.pace(io, conn, unsent, range.len());

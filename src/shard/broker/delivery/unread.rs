@@ -1,8 +1,8 @@
 //! Bytes that clients leave unread at QoS 0: a client may pause for a moment and lose nothing ([`unread_bytes_max`]), as long as the unread bytes of all
 //! clients of a shard have room beside the messages that sessions have to remember (decision 0176).
 //!
-//! A connection counts with what it has unsent beyond [`SENT_AHEAD_BYTES_MAX`], from the message with which that begins until the runtime reports
-//! that half of that is left, or it is closed. Between two messages it has less than what it counts with.
+//! A connection counts with its unsent bytes beyond [`SENT_AHEAD_BYTES_MAX`], from the message that first exceeds them until the runtime reports that half of
+//! that bound is left, or the connection is closed. Between two messages it may have less unsent than it counts with.
 //!
 //! [`unread_bytes_max`]: crate::config::Delivery::unread_bytes_max
 
@@ -16,7 +16,7 @@ use super::super::{Broker, Ring};
 /// The part of the room for messages that sessions have to remember which may be left unread at QoS 0.
 const PART: usize = 4;
 
-/// How much each connection counts with. The sum is in [`Remembered`](crate::session::Remembered).
+/// The bytes that each connection counts with. The sum is in [`Remembered`](crate::session::Remembered).
 #[derive(Debug, Default)]
 pub(super) struct Unread(HashMap<ConnId, usize>);
 

@@ -1,7 +1,7 @@
 //! Clients with room again in their sockets, for messages that wait for nothing else.
 //!
-//! A client is sent no message of QoS 1 and 2 while [`SENT_AHEAD_BYTES_MAX`] of its connection are unsent. The runtime reports when these have gone
-//! ([`Io::tell_writable`](crate::runtime::seam::Io::tell_writable)); waiting messages are sent at the end of that turn, for as many clients as a turn writes
+//! A client is sent no message of QoS 1 and 2 while [`SENT_AHEAD_BYTES_MAX`] of its connection are unsent. The runtime reports when these are sent
+//! ([`Io::tell_writable`](crate::runtime::seam::Io::tell_writable)). Waiting messages are sent at the end of that turn, for as many clients as a turn writes
 //! to. So a client that acknowledges late, or many messages at once, is sent all that its Receive Maximum allows.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -35,7 +35,7 @@ impl Delivery {
         self.writable.line.push_back(key);
     }
 
-    /// Has the waiting messages of a session looked at in the next turn.
+    /// Queues a session with waiting messages for the next turn.
     pub(super) fn look_again(&mut self, io: &mut Ring<'_>, key: SessionKey) {
         self.writable.line.push_back(key);
         self.want_turn(io);
@@ -43,8 +43,8 @@ impl Delivery {
 }
 
 impl Broker {
-    /// Has a session with waiting messages, its own or of a share that it is a member of, looked at again when something ends that its
-    /// client is not the cause of. `unsent`: bytes of its connection.
+    /// Queues a session with waiting messages, its own or of a share that it is a member of, for when a cause other than its client ends. `unsent`: bytes of
+    /// its connection.
     pub(super) fn await_room(&mut self, io: &mut Ring<'_>, key: SessionKey, unsent: usize) {
         let Some(conn) = self.sessions.get(key).and_then(|session| session.conn()) else { return };
         if unsent > SENT_AHEAD_BYTES_MAX {

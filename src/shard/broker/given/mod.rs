@@ -1,17 +1,17 @@
-//! How far the slots of a shard have been given the partitions of `[broker]`'s routes.
+//! Positions: how far the slots of a shard have been given the partitions of `[broker]`'s routes.
 //!
-//! A copy for a kept session stands in the log of its slot with the place of its record: partition and offset. Beside the copies the log has one record with
-//! *positions*: for each partition all records below one have been given to the slot's sessions, or there was nothing to give. So a process that takes up the
-//! log knows which records the sessions have: those below the positions, and those of the copies; and reading goes back to the lowest position. Records come to
-//! a shard in the order of their partition, and a message for many receivers is given out later than others after it: the position stays below it.
+//! A copy for a kept session is in the log of its slot with the place of its record: partition and offset. Besides the copies the log has one record with
+//! *positions*: for each partition, the offset below which all records have been given to the slot's sessions, or had no session to go to. So a process that
+//! takes up the log knows which records the sessions have: those below the positions, and those of the copies; reading goes back to the lowest position.
+//! Records reach a shard in the order of their partition. A message with many receivers is given out after later ones: the position stays below it.
+//! A copy that is over ends in the log only when the log has a position beyond its record, or names the record among those above: otherwise the next process
+//! would take the record for a new one.
 //!
-//! A copy that is over ends in the log no earlier than the log has a position beyond its record, or names the record among those above: otherwise the record
-//! would be new to the next process.
+//! A log names each partition as soon as the partition is read while the slot is here: for a partition that the log does not name, the next owner would know
+//! only its reader's offset.
 //!
-//! A log names each partition as soon as it is read, and its slot is here: of one that it does not name the next owner's reader would be all that is known.
-//!
-//! A partition is read again from the lowest position of slots that have come ([`Reads::Again`]). What sessions of other slots have had by then does not come to
-//! them a second time (the *floors*). A slot that has come waits for that, if the partition is read further on: earlier messages will come again.
+//! A partition is read again from the lowest position of new slots ([`Reads::Again`]). Records that sessions of other slots have had by then are not
+//! delivered to them a second time (the *floors*). A new slot waits for that, if the partition is read further on: earlier messages will be read again.
 
 mod saved;
 #[cfg(test)]
@@ -31,26 +31,27 @@ use crate::session::{PartitionKey, Placed, RecordPlace};
 use self::saved::SavedPosition;
 pub(crate) use self::saved::SavedPositions;
 
-/// The records above positions that a log names at most. Copies of more records end when the positions have passed them.
+/// The most records above positions that a log names. Copies of more records end when the positions have passed them.
 const ABOVE_MAX: usize = 1_024;
 
-/// How long a copy that is over may wait to be written down with others.
+/// The longest time for which a copy that is over waits to be written down with others.
 const WRITE_WITHIN: Duration = Duration::from_millis(50);
 
-/// When copies that could not end are tried again.
+/// The delay before copies that could not end are tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
-/// Floors of a partition that are known for messages which have come before the last one.
+/// The number of floors kept per partition for messages received before the last one.
 const FLOORS_MAX: usize = 16;
 
-/// `Reads` says how a partition is read from a place.
+/// `Reads` is the way in which a partition is read from a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::shard) enum Reads {
-    /// On: all records below have come.
+    /// On: all records below were received.
     On,
-    /// Again: what the shard's slots have had does not come to them a second time, and nothing below this offset to those of which the log has no position.
+    /// Again: records that the shard's slots have had are not delivered to them a second time. Slots without a position in the log get nothing below this
+    /// offset.
     Again(i64),
-    /// For all slots: the log has other records there, or an operator wants them sent again.
+    /// Anew, for all slots: the log has other records there, or an operator wants them sent again.
     Anew,
 }
 
@@ -60,14 +61,14 @@ pub(in crate::shard) struct AtHand {
     pub(in crate::shard) place: RecordPlace,
     /// The topic, by its index among those of the source.
     pub(in crate::shard) topic: u16,
-    /// It was read before: kept sessions of slots that have come may need it, and nobody else.
+    /// The record was read before: only kept sessions of new slots may need it.
     pub(in crate::shard) is_again: bool,
-    /// Its retained message is in Kafka, or a newer one of its MQTT topic: no other one is made of it. Its reader alone knows that.
+    /// The record's retained message, or a newer one of its MQTT topic, is in Kafka: no other is made of it. Only the record's reader sets this.
     pub(in crate::shard) is_retained: bool,
 }
 
 impl AtHand {
-    /// Its bytes.
+    /// The size of the encoded value in bytes.
     pub(in crate::shard) const BYTES: usize = RecordPlace::BYTES + 3;
 
     pub(in crate::shard) fn to_bytes(self) -> [u8; Self::BYTES] {
@@ -85,51 +86,51 @@ impl AtHand {
     }
 }
 
-/// A partition as it comes to this shard.
+/// The state of a partition that this shard receives.
 #[derive(Debug, Default)]
 struct Reading {
-    /// All below has come that will come, as far as is known.
+    /// The offset below which every record that this shard will get was received, as far as is known.
     next: i64,
-    /// Records that some slot may not have yet, and how many messages of each.
+    /// Records that some slot may not have yet, with the number of messages of each.
     open: BTreeMap<i64, u32>,
     /// No slot has been given a record at this offset or a later one.
     floor: i64,
-    /// Messages that come at this time or later are for all slots.
+    /// The time ([`Given::time`]) from which on received messages are for all slots.
     since: u64,
 }
 
 impl Reading {
-    /// All below is with the slots that get everything.
+    /// The offset below which slots that get everything have every record.
     fn low(&self) -> i64 {
         self.open.first_key_value().map_or(self.next, |(first, _)| self.next.min(*first))
     }
 }
 
-/// Who has been given a record above a position.
+/// The sessions that have been given a record above a position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Had {
-    /// All sessions of the slot that were to get it.
+    /// All sessions of the slot that should get it.
     ByAll,
-    /// These, by their numbers in the log.
+    /// These sessions, by their numbers in the log.
     By(SmallVec<[u64; 2]>),
 }
 
-/// How far a slot has been given a partition.
+/// A slot's position in a partition.
 #[derive(Clone, Debug, Default)]
 struct Position {
-    /// All below has been given.
+    /// The offset below which every record has been given.
     below: i64,
-    /// Messages that came at this time or later are for its sessions; [`WAITS`]: the partition has to be read again first.
+    /// The time from which on received messages are for the slot's sessions. [`WAITS`]: the partition has to be read again first.
     since: u64,
-    /// Times ([`Given::time`]) with offsets: of messages that come at such a time or later, those below its offset are passed over. Both ascend.
+    /// Times ([`Given::time`]) with offsets: messages received at such a time or later are passed over below its offset. Both ascend.
     floors: SmallVec<[(u64, i64); 1]>,
     /// Records above that sessions had when the log was taken up.
     above: BTreeMap<i64, Had>,
-    /// What the log says.
+    /// The position in the log.
     saved: SavedPosition,
 }
 
-/// The time of nothing.
+/// A time that no message has.
 const WAITS: u64 = u64::MAX;
 
 impl Position {
@@ -137,7 +138,7 @@ impl Position {
         self.since == WAITS
     }
 
-    /// The floor for a message that came at this time.
+    /// The floor for a message received at this time.
     fn floor(&self, time: u64) -> i64 {
         let earlier = self.floors.iter().rev().find(|(since, _)| *since <= time);
         earlier.map_or(i64::MIN, |(_, floor)| *floor)
@@ -152,7 +153,7 @@ impl Position {
         }
     }
 
-    /// No session has been given a record at this offset or a later one.
+    /// The offset from which on no session has been given a record.
     fn end(&self) -> i64 {
         let above = self.above.last_key_value().map_or(i64::MIN, |(last, _)| last + 1);
         self.floors.last().map_or(i64::MIN, |(_, floor)| *floor).max(above)
@@ -172,7 +173,7 @@ struct OfSlot {
 }
 
 impl OfSlot {
-    /// Whether the log says that its sessions have this record.
+    /// Whether the slot's sessions have this record by the log.
     fn has(&self, place: RecordPlace) -> bool {
         let position = self.positions.get(&place.of);
         position.is_some_and(|of| place.offset < of.saved.below || of.saved.above.contains(&place.offset))
@@ -184,19 +185,19 @@ impl OfSlot {
 pub(in crate::shard) struct Given {
     readings: BTreeMap<PartitionKey, Reading>,
     slots: BTreeMap<u16, OfSlot>,
-    /// Slots that have come, and of which the readers were not told yet.
+    /// New slots that were not reported to the readers yet.
     news: Vec<u16>,
-    /// Counts changes of what is read.
+    /// The number of changes in reading.
     time: u64,
-    /// When copies that are over are tried next.
+    /// The time at which copies that are over are tried next.
     try_at: Option<Monotonic>,
-    /// When positions are written next that have moved, and whether some may have.
+    /// The time at which moved positions are written next, and whether some may have moved.
     write_at: Monotonic,
     has_moved: bool,
 }
 
 impl Given {
-    /// A message of this record has come.
+    /// Notes that a message of this record was received.
     pub(in crate::shard) fn begins(&mut self, AtHand { place, topic, is_again, .. }: AtHand) -> Placed {
         if !self.readings.contains_key(&place.of) {
             self.reads(place, Reads::Again(i64::MIN));
@@ -209,7 +210,7 @@ impl Given {
         Placed { place, topic, time: self.time, is_again }
     }
 
-    /// The slots have a message of this record.
+    /// Notes that the slots have a message of this record.
     fn is_over(&mut self, place: RecordPlace) {
         let Some(reading) = self.readings.get_mut(&place.of) else { return };
         if let Some(count) = reading.open.get_mut(&place.offset) {
@@ -221,7 +222,7 @@ impl Given {
         }
     }
 
-    /// Notes how a partition is read from this place. Later messages are from there.
+    /// Notes how a partition is read from this place, for later messages.
     pub(in crate::shard) fn reads(&mut self, at: RecordPlace, how: Reads) {
         let RecordPlace { of, offset } = at;
         let known = self.readings.get(&of).map(|reading| (reading.next, reading.low()));
@@ -237,7 +238,7 @@ impl Given {
                 Reads::On => {}
                 Reads::Again(rest) => {
                     let (next, low) = known.unwrap_or((i64::MIN, 0));
-                    // A slot with a position may be in the middle of its gap: it has had what was read here, and not the rest.
+                    // A slot with a position may be in the middle of its gap: it has had the records that were read here, but not the rest.
                     let (position, had) = match slot.positions.entry(of) {
                         Entry::Occupied(named) => (named.into_mut(), next),
                         Entry::Vacant(vacant) => (vacant.insert(Position::default()), next.max(rest)),
@@ -250,13 +251,13 @@ impl Given {
                 Reads::Anew => {
                     let low = known.map_or(offset, |(_, low)| low);
                     slot.positions.entry(of).and_modify(|position| {
-                        // What its sessions have not been given yet of the records before is in the log still.
+                        // Earlier records that the slot's sessions have not been given yet are still in the log.
                         let below = offset.min(position.below.max(low));
                         *position = Position { below, ..Position::default() };
                     });
                 }
             }
-            // A slot that has come waits for this: records read from here are for it.
+            // A new slot waits for this: records read from here are for it.
             let ends_wait = |position: &&mut Position| position.waits() && offset <= position.below;
             slot.positions.get_mut(&of).filter(ends_wait).into_iter().for_each(|position| position.since = self.time);
         }
@@ -293,7 +294,7 @@ impl Given {
             })
     }
 
-    /// The log of its slot has a copy of this record under this number.
+    /// Notes that the log of its slot has a copy of this record under this number.
     pub(in crate::shard) fn stored(&mut self, number: u64, place: RecordPlace) {
         if let Some(slot) = self.slots.get_mut(&slot_of(number))
             && !slot.has(place)
@@ -302,7 +303,7 @@ impl Given {
         }
     }
 
-    /// A record in the log is over. True: it may end there; otherwise it ends when positions are written.
+    /// Notes that a record in the log is over. True: it may end at once; otherwise it ends when positions are written.
     pub(in crate::shard) fn ends(&mut self, number: u64, now: Monotonic) -> bool {
         let Some(slot) = self.slots.get_mut(&slot_of(number)) else { return true };
         let Some(place) = slot.placed.get(&number).copied() else { return true };
@@ -316,7 +317,7 @@ impl Given {
         false
     }
 
-    /// A slot leaves.
+    /// Forgets a slot that leaves.
     pub(in crate::shard) fn leaves(&mut self, slot: u16) {
         if self.slots.remove(&slot).is_some() {
             self.news.retain(|of| *of != slot);
@@ -325,7 +326,7 @@ impl Given {
         }
     }
 
-    /// Moves a slot's positions as far as its sessions have been given all.
+    /// Moves a slot's positions up to the first record that its sessions have not been given.
     fn settle(&mut self, slot: u16) {
         let Some(of_slot) = self.slots.get_mut(&slot) else { return };
         for (of, reading) in &self.readings {
@@ -336,7 +337,7 @@ impl Given {
         }
     }
 
-    /// What the log is to say of a slot. `None`: there is nothing new; or, if it is for copies that are over, none of them could end then.
+    /// The positions to write to a slot's log. `None`: nothing has changed, or, with `is_for_over`, none of the copies that are over could end then.
     fn unsaved(&mut self, slot: u16, is_for_over: bool) -> Option<SavedPositions> {
         self.settle(slot);
         let readings = &self.readings;
@@ -352,7 +353,7 @@ impl Given {
         }
         for place in of_slot.over.iter().filter_map(|number| of_slot.placed.get(number)) {
             let Some(saved) = all.get_mut(&place.of) else { continue };
-            // All copies of it are made.
+            // All copies of the record are made.
             let is_given = |reading: &Reading| place.offset < reading.next && !reading.open.contains_key(&place.offset);
             let waits = of_slot.positions[&place.of].waits();
             if place.offset < saved.below {
@@ -366,7 +367,7 @@ impl Given {
         is_wanted.then_some(SavedPositions(all))
     }
 
-    /// The log says so, under this number. Returns the copies that end.
+    /// Notes positions written to the log under this number. Returns the copies that end.
     fn saved(&mut self, slot: u16, number: u64, said: SavedPositions) -> Vec<u64> {
         let Some(of_slot) = self.slots.get_mut(&slot) else { return Vec::new() };
         of_slot.record = Some(number);
@@ -383,7 +384,7 @@ impl Given {
         ends
     }
 
-    /// Gives up waiting for positions: the copies of a slot that are over.
+    /// Takes a slot's copies that are over, without waiting for positions.
     fn take_over(&mut self, slot: u16) -> Vec<u64> {
         self.slots.get_mut(&slot).map(|slot| std::mem::take(&mut slot.over)).unwrap_or_default()
     }

@@ -1,32 +1,32 @@
-//! How far a slot has been given the partitions of routes, as bytes in its log: partitions u32, then for each the topic u64, the partition u32, the position i64,
-//! how many records above it have been given u32, and the offset of each i64. All big-endian.
+//! Positions of a slot in the partitions of routes, as bytes in its log: partitions u32, then for each the topic u64, the partition u32, the position i64,
+//! the number of records above it that have been given u32, and the offset of each i64. All big-endian.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::session::PartitionKey;
 
-/// What the log says of one partition.
+/// The position in one partition in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SavedPosition {
-    /// All records below have been given to the slot's sessions.
+    /// The offset below which all records have been given to the slot's sessions.
     pub(super) below: i64,
-    /// Records above that have been given, too.
+    /// Records above `below` that have been given, too.
     pub(super) above: BTreeSet<i64>,
 }
 
 impl Default for SavedPosition {
-    /// The default stands for a log that does not name the partition: it is below any position.
+    /// The position in a log that does not name the partition: it is below any other.
     fn default() -> Self {
         Self { below: -1, above: BTreeSet::new() }
     }
 }
 
-/// What the log says of all partitions.
+/// The positions in all partitions in the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SavedPositions(pub(super) BTreeMap<PartitionKey, SavedPosition>);
 
 impl SavedPositions {
-    /// Appends them.
+    /// Appends the positions.
     pub(in super::super) fn encode(&self, out: &mut Vec<u8>) {
         let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes();
         out.extend_from_slice(&count(self.0.len()));
@@ -39,7 +39,7 @@ impl SavedPositions {
         }
     }
 
-    /// Reads them, all of it. `None`: it is damaged.
+    /// Reads positions, which take up all of `bytes`. `None`: the bytes are damaged.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let (count, mut rest) = bytes.split_first_chunk()?;
         let mut all = BTreeMap::new();

@@ -39,7 +39,7 @@ fn passes(given: &Given, placed: Placed, slot: u16, session: u64) -> bool {
     given.may_pass_over(placed) && given.passes_over(placed, slot, Some(session))
 }
 
-/// What the log would say of slot 1 now.
+/// The positions of slot 1 that the log would get now.
 fn said(given: &mut Given, slot: u16) -> (i64, Vec<i64>) {
     let said = given.unsaved(slot, false).or_else(|| given.unsaved(slot, true)).expect("there is something to say");
     let of = said.0[&P].clone();
@@ -57,7 +57,7 @@ fn a_position_stays_below_a_message_that_is_given_out_later() {
     }
     given.stored(ONE + 5, at(5));
     assert_eq!(said(&mut given, 1), (5, vec![]));
-    // Its copies have ended: they may do so when the log names their records.
+    // The slot's copies have ended: they end in the log when it names their records.
     assert!(!given.ends(ONE + 6, Monotonic(1)) && !given.ends(ONE + 5, Monotonic(1)));
     assert_eq!(said(&mut given, 1), (5, vec![6]), "that of a message that is not given out yet is not named");
     assert_eq!(given.slots[&1].over, [ONE + 5]);
@@ -81,7 +81,7 @@ fn a_slot_that_comes_is_given_the_gap_and_the_others_nothing_twice() {
     assert!(passes(&given, before, 2, TWO + 1) && !passes(&given, before, 1, ONE + 1), "it waits for the gap");
     given.is_over(at(11));
     given.reads(at(4), Reads::Again(i64::MIN));
-    // A message that came before the partition was read again, and was not given out yet, is for those that were there.
+    // A message that was received before the partition was read again, and was not given out yet, is for the slots that were there.
     assert!(!passes(&given, late, 1, ONE + 1) && passes(&given, late, 2, TWO + 1));
     let again: Vec<(i64, [bool; 3])> = (4..13)
         .map(|offset| {
@@ -109,7 +109,7 @@ fn a_second_slot_in_the_middle_of_a_gap_changes_nothing_for_the_first() {
     given.reads(at(50), Reads::Again(i64::MIN));
     let waits = given.begins(hand(50));
     comes(&mut given, 3, 20, &[]);
-    // Its reader had read the partition up to here.
+    // The reader had read the partition up to here.
     given.reads(at(20), Reads::Again(100));
     assert!(!passes(&given, waits, 2, TWO), "it came before");
     let mut heard = [Vec::new(), Vec::new(), Vec::new()];
@@ -142,7 +142,7 @@ fn what_is_wanted_anew_comes_to_everybody() {
     assert_eq!(said(&mut given, 1).0, 4);
 }
 
-/// The log of a partition was cut behind a message that is not given out yet.
+/// The log of a partition was cut after a message that is not given out yet.
 #[test]
 fn a_position_does_not_pass_what_lies_before_a_cut() {
     let mut given = begun(0);
@@ -167,14 +167,14 @@ fn a_slot_without_a_position_gets_what_comes() {
     let placed = given.begins(hand(9));
     assert!(!passes(&given, placed, 2, TWO));
     given.is_over(at(9));
-    // Another slot's gap is not its own.
+    // Slot 3 is not affected by another slot's gap.
     comes(&mut given, 3, 2, &[]);
     given.reads(at(2), Reads::Again(i64::MIN));
     let placed = given.begins(hand(2));
     assert!(passes(&given, placed, 2, TWO) && !passes(&given, placed, 3, TWO));
 }
 
-/// A slot comes while nobody reads the partition. Its reader hears of it, and begins later where the group has its place: further on than the slot.
+/// A slot comes while no reader reads the partition. Its reader gets the news later, and begins at the group's offset, which is beyond the slot's.
 #[test]
 fn a_slot_that_comes_while_nobody_reads_waits_for_the_reader() {
     let mut given = begun(0);
@@ -186,7 +186,7 @@ fn a_slot_that_comes_while_nobody_reads_waits_for_the_reader() {
     given.reads(at(5), Reads::Again(i64::MIN));
     let placed = given.begins(hand(5));
     assert!(!passes(&given, placed, 2, TWO) && passes(&given, placed, 1, ONE));
-    // One that is further on than the reader needs nothing read again.
+    // A slot that is further on than the reader needs nothing read again.
     comes(&mut given, 3, 8, &[]);
     given.reads(at(6), Reads::On);
     let placed: Vec<Placed> = (6..9).map(|offset| given.begins(hand(offset))).collect();
@@ -196,7 +196,7 @@ fn a_slot_that_comes_while_nobody_reads_waits_for_the_reader() {
     );
 }
 
-/// Reading begins below the place of the group, for another slot: a slot of which the log has no position gets nothing from before that place.
+/// Reading begins below the group's offset, for another slot: a slot without a position in the log gets nothing from below that offset.
 #[test]
 fn a_slot_without_a_position_gets_nothing_below_the_place_of_the_group() {
     let mut given = Given::default();

@@ -17,11 +17,11 @@ use super::super::sources::SourceLetter;
 use super::super::{Broker, Ring};
 use super::{Given, Had, OfSlot, Position, TRY_AGAIN, WAITS};
 
-/// How often positions are written that have moved without a copy that is over.
+/// The interval at which moved positions are written, unless a copy that is over needs them earlier.
 const WRITE_EVERY: Duration = Duration::from_secs(2);
 
 impl Given {
-    /// Takes up what the log of a slot says. [`Broker::ask_to_go_back`] follows.
+    /// Takes up the positions in the log of a slot. [`Broker::ask_to_go_back`] follows.
     fn restore(&mut self, slot: u16, found: &[RestoredSession]) {
         let mut of_slot = OfSlot::default();
         let mut positions: BTreeMap<PartitionKey, Position> = BTreeMap::new();
@@ -43,7 +43,7 @@ impl Given {
             }
         }
         for (RecordPlace { of, offset }, sessions) in had {
-            // Where the log has no position its first copy is one.
+            // A partition without a position in the log has its first copy as one.
             let position = positions.entry(of).or_insert_with(|| Position { below: offset, ..Position::default() });
             if offset >= position.below {
                 position.above.entry(offset).or_insert(Had::By(sessions));
@@ -64,7 +64,7 @@ impl Given {
         keys.into_iter().for_each(|of| self.set_floor(of));
     }
 
-    /// The lowest position of each partition, of slots that have come since the last question.
+    /// Takes the lowest position in each partition of the slots that have come since the last call.
     fn ask(&mut self) -> Vec<RecordPlace> {
         let mut lowest: BTreeMap<PartitionKey, i64> = BTreeMap::new();
         for slot in std::mem::take(&mut self.news).iter().filter_map(|slot| self.slots.get(slot)) {
@@ -78,12 +78,12 @@ impl Given {
 }
 
 impl Broker {
-    /// Takes up what the log of a slot says of records that its sessions have. Before the sessions are.
+    /// Takes up the records that sessions have by the log of a slot, before the sessions are taken up.
     pub(in crate::shard) fn restore_positions(&mut self, slot: u16, found: &[RestoredSession]) {
         self.keeping.given.restore(slot, found);
     }
 
-    /// Has all partitions read from the positions of slots that have come.
+    /// Has all partitions read from the positions of new slots.
     pub(in crate::shard) fn ask_to_go_back(&mut self) {
         let needs: Arc<[RecordPlace]> = self.keeping.given.ask().into();
         for shard in 0..self.around.config.service.shards {
@@ -92,7 +92,7 @@ impl Broker {
         }
     }
 
-    /// Ends a record in its log, now or when that has the position of its message.
+    /// Ends a record in its log, now or when the log has the position of its message.
     pub(in crate::shard) fn end_kept(&mut self, number: u64, now: Monotonic) {
         let may_end = self.keeping.given.ends(number, now);
         if self.around.rules.may_end_copy(may_end) {
@@ -100,7 +100,7 @@ impl Broker {
         }
     }
 
-    /// Writes positions that have moved, and those for copies that are over, which end then.
+    /// Writes moved positions, and those that copies wait for that are over; these end then.
     pub(in crate::shard) fn write_positions(&mut self, io: &mut Ring<'_>, is_draining: bool) {
         let now = io.now();
         let given = &mut self.keeping.given;
@@ -136,7 +136,7 @@ impl Broker {
         }
     }
 
-    /// Writes the positions of a slot that leaves. True: there was something to write.
+    /// Writes the positions of a slot that leaves. True: some had changed.
     pub(in crate::shard) fn write_last_positions(&mut self, slot: u16) -> bool {
         self.delivery.remembered().take_given().into_iter().for_each(|place| self.keeping.given.is_over(place));
         let has_moved = self.write_positions_of(slot, false);
@@ -158,7 +158,7 @@ impl Broker {
             given.saved(slot, kept.number, said).into_iter().for_each(|number| _ = log.end_session(number));
             return true;
         }
-        // Messages that are over must not keep the room that the log needs to go on: a crash may repeat them then.
+        // Messages that are over must not hold the room that the log needs to continue: a crash may repeat them then.
         if is_for_over && log.session_room() < self.queues.spare() {
             given.take_over(slot).into_iter().for_each(|number| _ = log.end_session(number));
         }

@@ -1,4 +1,4 @@
-//! Records in the logs of several slots: a message for a share that is bound to a member of another slot, and what a slot still has to write down.
+//! Records in the logs of several slots: a message for a share that is bound to a member of another slot, and the pending writes of a slot.
 
 use smallvec::SmallVec;
 
@@ -10,14 +10,14 @@ use super::super::logs::slot_of;
 use super::Queues;
 
 impl Queues {
-    /// Whether a session of this slot has something to write down.
+    /// Whether a session of this slot has changes to write down.
     pub(in crate::shard) fn is_writing(&self, sessions: &Sessions, slot: u16) -> bool {
         let number = |key: &SessionKey| sessions.get(*key).and_then(Session::number);
         let is_of = |key: &SessionKey| number(key).is_some_and(|number| slot_of(number) == slot);
         self.changed.iter().chain(&self.received).any(is_of) || self.left.is_waiting_in(slot)
     }
 
-    /// Notes the record of a message's copies. What the log had for whichever member of a share gets the message is this record from now on, or ends when
+    /// Notes the record of a message's copies. A message that the log had for whichever member of a share gets it is this record from now on, or ends when
     /// this one is durable: a crash in between leaves both.
     pub(super) fn bound(&mut self, body: &Body, kept: StoredSession) {
         match body.for_share() {

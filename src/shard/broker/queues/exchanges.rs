@@ -1,11 +1,10 @@
-//! Exchanges of QoS 2 of publishers: from the PUBLISH to PUBREL, in the log of every shard that has written the message down for kept
-//! sessions. A publisher with a kept session repeats what it was not answered before a crash; a shard that knows the exchange passes
-//! over the repeat, for all its subscribers, and confirms it.
+//! QoS 2 exchanges of publishers: from the PUBLISH to PUBREL, in the log of every shard that has written the message down for kept sessions. A publisher with
+//! a kept session repeats messages that were not answered before a crash. A shard that knows the exchange passes over the repeat, for all its subscribers,
+//! and confirms it.
 //!
-//! The packet identifier may be another message's as soon as the publisher has PUBCOMP, or a refusal. Before that every shard that may
-//! know the exchange forgets it, and reports when that is durable. When the publisher's session ends, so do its exchanges, after the
-//! messages that are on their way. A new process's shards tell each other which exchanges they know; until all have done so, PUBLISH at QoS
-//! 2 and PUBREL of kept sessions wait.
+//! The packet identifier may be another message's as soon as the publisher has PUBCOMP, or a refusal. Before that, every shard that may know the exchange
+//! forgets it, and reports when that is durable. When the publisher's session ends, so do its exchanges, after its messages in flight. The shards of a new
+//! process report to each other which exchanges they know; until all have done so, PUBLISH at QoS 2 and PUBREL of kept sessions wait.
 
 use std::collections::HashMap;
 
@@ -44,7 +43,7 @@ enum Waits {
 /// A report of a shard: its index, the exchanges that it knows, and the messages that it holds.
 type Early = (usize, Vec<Known>, Vec<u64>);
 
-/// An exchange that a shard knows, and the marks of the shares of which it has had the message.
+/// An exchange that a shard knows, and the marks of the shares that have had its message.
 pub(in crate::shard) type Known = (Origin, Marks);
 
 /// An exchange in the log of this shard.
@@ -56,7 +55,7 @@ struct Open {
     shares: Marks,
 }
 
-/// The exchanges of QoS 2 that this shard knows, and those that others have to forget.
+/// The QoS 2 exchanges that this shard knows, and those that others have to forget.
 #[derive(Debug)]
 pub(super) struct Exchanges {
     /// The exchanges that this shard knows.
@@ -68,11 +67,11 @@ pub(super) struct Exchanges {
     /// Ended sessions of this shard for each other one, with the number of messages that it has confirmed once it knows all of the
     /// session's.
     over: Vec<Vec<(u64, u64)>>,
-    /// Shards that have not reported since the process began which exchanges they know, as bits.
+    /// Shards that have not yet reported the exchanges that they know to this process, as bits.
     silent: u64,
     /// Sessions of the previous process by number, until all shards have reported.
     sessions: HashMap<u64, SessionKey>,
-    /// Reports of shards that came before this one had read its log. `None`: it has read it.
+    /// Reports of shards received before this one had read its log. `None`: it has read it.
     early: Option<Vec<Early>>,
 }
 
@@ -90,17 +89,17 @@ impl Exchanges {
         }
     }
 
-    /// How many exchanges this shard knows.
+    /// The number of exchanges that this shard knows.
     pub(super) fn open(&self) -> usize {
         self.count
     }
 
-    /// Whether all shards have reported since the process began which exchanges of this one's publishers they know.
+    /// Whether all shards have reported to this process which exchanges of this one's publishers they know.
     pub(super) fn have_all_told(&self) -> bool {
         self.silent == 0
     }
 
-    /// Whether that shard may be asked for one more release.
+    /// Whether `shard` may be asked for one more release.
     pub(super) fn has_room(&self, shard: usize) -> bool {
         self.releases.unconfirmed_by(shard) < COPIES_UNCONFIRMED_MAX
     }
@@ -129,8 +128,7 @@ impl Exchanges {
 }
 
 impl Broker {
-    /// The marks of the shares that have had the message, if it is a repeat of one that this shard's subscribers have had since before a
-    /// crash.
+    /// The marks of the shares that have had the message, if it repeats one that this shard's subscribers have had since before a crash.
     pub(in crate::shard) fn is_repeated(&self, message: Message<'_>) -> Option<Marks> {
         let exchanges = &self.queues.exchanges;
         if exchanges.count == 0 {
@@ -140,20 +138,20 @@ impl Broker {
         exchanges.known((message.from, session), packet_id).map(|open| open.shares.clone())
     }
 
-    /// Keeps together, in one group of the log, what is written down of a message for this shard and its exchange. `recipients`: sessions
-    /// that may get it, but for members of these shares.
+    /// Keeps this shard's record of a message and of its exchange together in one group of the log. `recipients`: sessions that may get the message, without
+    /// members of these shares.
     pub(in crate::shard) fn keep_with_exchange(&mut self, message: Message<'_>, shares: &[ToShare], recipients: usize) {
         let (Some(_), Some(buffer)) = (message.origin, self.outlets.logs.kept.first_mut()) else { return };
         let all = &self.delivery.shares;
         let names: usize = shares.iter().filter_map(|to| all.kept(to.share)).map(|name| name.len()).sum();
         let packet = packet_bytes(message.publish.topic, message.publish);
         let payloads = (1 + shares.len()) * (packet + MESSAGE_BYTES) + names + recipients * Recipient::BYTES_MAX;
-        // Its exchange names each share.
+        // The exchange names each share.
         buffer.keep_together(2 + shares.len(), payloads + MESSAGE_BYTES + shares.len() * size_of::<u64>());
     }
 
-    /// Writes down the exchange of a message that is in the log for sessions of this shard, and for these shares. Returns the group; 0:
-    /// there is no room for it, and a repeat is a second message.
+    /// Writes down the exchange of a message that is in the log for sessions of this shard, and for these shares. Returns the group. 0: the log has no room,
+    /// and a repeat is a second message.
     pub(in crate::shard) fn know_exchange(&mut self, from: usize, origin: Origin, mut shares: Marks) -> u64 {
         let Some(buffer) = self.outlets.logs.kept.first_mut() else { return 0 };
         let (publisher, packet_id) = ((from, origin.session), origin.packet_id);
@@ -168,7 +166,7 @@ impl Broker {
         kept.group
     }
 
-    /// Has other logs forget an exchange at PUBREL, if some know it: PUBCOMP comes after that.
+    /// Has other logs forget an exchange at PUBREL, if some know it: PUBCOMP follows.
     pub(in crate::shard) fn release_elsewhere(&mut self, key: SessionKey, packet_id: u16) -> Option<Flow> {
         let session = self.sessions.get_mut(key)?;
         let number = session.number()?;
@@ -213,7 +211,7 @@ impl Broker {
         }
     }
 
-    /// Tells the other shards at the end of a turn what its publishers have released.
+    /// Reports the exchanges that this shard's publishers have released to the other shards, at the end of a turn.
     pub(in crate::shard) fn send_releases(&mut self) {
         let from = self.index;
         for (shard, gathered) in self.queues.exchanges.gathered.iter_mut().enumerate() {
@@ -268,14 +266,14 @@ impl Broker {
         }
     }
 
-    /// Has one shard forget the exchanges of ended sessions, after their messages that are under way to it, which may be repeats.
+    /// Has one shard forget the exchanges of ended sessions, after their messages in flight to it, which may be repeats.
     fn forget_exchanges_on(&mut self, shard: usize, sessions: &[u64]) {
         let (_, all) = self.queues.confirmations.told_by(shard);
         self.queues.exchanges.over[shard].extend(sessions.iter().map(|number| (all, *number)));
         self.tell_sessions_over(shard);
     }
 
-    /// Tells a shard which sessions have ended, once it has all their messages.
+    /// Reports ended sessions to a shard once it has all their messages.
     pub(super) fn tell_sessions_over(&mut self, shard: usize) {
         let (told, _) = self.queues.confirmations.told_by(shard);
         let over = &mut self.queues.exchanges.over[shard];
@@ -301,7 +299,7 @@ impl Broker {
         }
     }
 
-    /// Takes up an exchange of the previous process. `sessions`: those of this shard, by their numbers in the log.
+    /// Takes up an exchange of the previous process. `sessions`: this shard's sessions, by their numbers in the log.
     pub(super) fn restore_exchange(
         &mut self,
         number: u64,
@@ -322,12 +320,12 @@ impl Broker {
         self.queues.exchanges.insert((from, origin.session), Open { packet_id, number, shares });
     }
 
-    /// Tells the other shards which of their exchanges this one knows. `sessions`: those that the previous process has left here.
+    /// Reports to the other shards which of their exchanges this one knows. `sessions`: those that the previous process has left here.
     pub(in crate::shard) fn tell_exchanges(&mut self, now: Monotonic, sessions: &HashMap<u64, SessionKey>) {
         let shards = self.queues.confirmations.shards();
         let mut of: Vec<Vec<Known>> = (0..shards).map(|_| Vec::new()).collect();
         for ((from, session), ids) in &self.queues.exchanges.open {
-            // An exchange of a shard that is not there any more is of no use.
+            // An exchange of a shard that no longer exists is of no use.
             let Some(of) = of.get_mut(*from) else { continue };
             let origin = |open: &Open| Origin { session: *session, packet_id: open.packet_id };
             of.extend(ids.iter().map(|open| (origin(open), open.shares.clone())));
@@ -353,8 +351,8 @@ impl Broker {
         }
     }
 
-    /// Takes a report of a shard: the exchanges of this one's publishers that it knows, and the messages for shares that it holds and this
-    /// one has handed over. The report waits until their sessions are there.
+    /// Takes a report of a shard: the exchanges of this one's publishers that it knows, and the messages for shares that it holds and this one has handed
+    /// over. The report is kept until the sessions concerned are taken up.
     pub(in crate::shard) fn exchanges_known(&mut self, now: Monotonic, by: usize, open: Vec<Known>, held: Vec<u64>) {
         if let Some(early) = &mut self.queues.exchanges.early {
             return early.push((by, open, held));
@@ -379,7 +377,7 @@ impl Broker {
         if exchanges.silent == 0 {
             exchanges.sessions = HashMap::new();
             self.release_restored(now);
-            // Publishers have waited for that.
+            // Publishers have waited for the last report.
             self.delivery.has_freed();
         }
     }

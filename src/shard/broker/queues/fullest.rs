@@ -1,8 +1,8 @@
-//! Room for waiting messages when a shard runs short of it: it is taken from the sessions and shares with the longest queues, as parts of
-//! what each may hold, the oldest messages first. So a client that is away or slow costs only itself, and not those with short queues.
+//! Room for waiting messages when a shard runs short of it. The room is taken from the sessions and shares with the longest queues, relative to their own
+//! bounds, oldest messages first. So a client that is offline or slow costs only itself, and not clients with short queues.
 //!
-//! Queues are listed by the power of two of that part, and only where it grows: an entry is right, or too high, or of no queue any more, and is
-//! looked at when it comes first. When there are twice as many entries as were right, the others go.
+//! Queues are listed by the power of two of that part, and only when it grows: an entry is right, or too high, or of a queue that is gone, and is checked
+//! when its turn comes. When there are twice as many entries as were right, the wrong ones are removed.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -25,10 +25,10 @@ pub(in crate::shard) enum Holder {
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Fullest {
     listed: [VecDeque<Holder>; Fill::LEVELS],
-    /// How many entries there are, and how many were right when they were looked through.
+    /// The number of entries, and the number that were right when all were last checked.
     entries: usize,
     right: usize,
-    /// Whether the waiting messages come near one of the bounds.
+    /// Whether the waiting messages are near one of the bounds.
     is_short: bool,
     /// Whether the waiting messages take more than half of one bound.
     is_half: bool,
@@ -37,7 +37,7 @@ pub(in crate::shard) struct Fullest {
 /// `NO_ROOM` is the reason in the event of a dropped message.
 const NO_ROOM: &str = "the shard has no room for more waiting messages: the oldest of a long queue go";
 
-/// Entries beyond twice the right ones before all are looked through.
+/// The number of entries beyond twice the right ones at which all are checked.
 const ENTRIES_MORE: usize = 1_024;
 
 impl Fullest {
@@ -49,7 +49,7 @@ impl Fullest {
         }
     }
 
-    /// Sessions with queues that are listed; some are there more than once.
+    /// Sessions with listed queues, some more than once.
     pub(super) fn sessions(&self) -> impl Iterator<Item = SessionKey> {
         let holders = self.listed.iter().flatten();
         holders.filter_map(|holder| if let Holder::Session(key) = holder { Some(*key) } else { None })
@@ -62,7 +62,7 @@ impl Fullest {
         Some((level as u8, listed.pop_front()?))
     }
 
-    /// Takes out entries that are not right, and those that are there twice. `listed`: at which level a queue is listed.
+    /// Removes entries that are wrong, and duplicates. `listed`: the level at which a queue is listed.
     fn look_through(&mut self, listed: impl Fn(Holder) -> u8) {
         let mut seen = HashSet::new();
         for (level, entries) in self.listed.iter_mut().enumerate() {
@@ -78,7 +78,7 @@ impl Fullest {
 pub(super) struct Bounds {
     /// Messages in the log.
     pub(super) messages: usize,
-    /// Bytes in memory, and with a log half of what that has on the disk.
+    /// Bytes in memory, and with a log half of its size on the disk.
     pub(super) bytes: usize,
 }
 
@@ -100,7 +100,7 @@ impl Broker {
         all <= most
     }
 
-    /// Whether one more message that waits may be in the log.
+    /// Whether one more waiting message may be in the log.
     pub(super) fn stores_more(&mut self) -> bool {
         let stored = self.delivery.remembered().stored();
         let Bounds { messages: most, .. } = self.queues.bounds;
@@ -109,9 +109,9 @@ impl Broker {
         stored < most
     }
 
-    /// Limits what clients are sent where unacknowledged messages, which may not be dropped, take half of what may wait: each client is then sent little more,
-    /// later messages may be dropped, and the other half is there for clients that do acknowledge. Called before a copy is made: that it can be sent holds
-    /// until it is.
+    /// Limits the messages sent to clients when unacknowledged messages, which may not be dropped, take half of the bounds: each client is then sent little
+    /// more, later messages may be dropped, and the other half is left for clients that do acknowledge. Called before a copy is made: its right to be sent
+    /// holds until it is made.
     pub(in crate::shard) fn limit_what_is_sent(&mut self) {
         if !std::mem::take(&mut self.queues.fullest.is_half) {
             return;
@@ -124,7 +124,7 @@ impl Broker {
         remembered.set_tight(by_bytes || has_log && by_messages);
     }
 
-    /// Lists a client's queue again when its connection is lost: what it had been sent waits again.
+    /// Lists a client's queue again when its connection is lost: the messages it had been sent wait again.
     pub(in crate::shard) fn list_again(&mut self, key: SessionKey) {
         let bounds = self.queue_bounds(key);
         let level = self.sessions.get_mut(key).and_then(|session| session.grown(bounds));
@@ -134,7 +134,7 @@ impl Broker {
         }
     }
 
-    /// Drops the oldest messages of the longest queues at the end of a turn, if waiting messages come near a bound.
+    /// Drops the oldest messages of the longest queues at the end of a turn, if waiting messages are near a bound.
     pub(in crate::shard) fn make_room(&mut self, now: Monotonic) {
         self.queues.fullest.is_half |= self.delivery.remembered().is_tight();
         self.limit_what_is_sent();
@@ -164,7 +164,7 @@ impl Broker {
         }
     }
 
-    /// Drops the oldest messages of a queue that was listed at this level, if it is as long as that. Returns how many.
+    /// Drops the oldest messages of a queue listed at this level, if it is that long. Returns how many.
     fn shorten(&mut self, now: Monotonic, level: u8, holder: Holder) -> usize {
         let bounds = match holder {
             Holder::Session(key) => self.queue_bounds(key),
@@ -225,7 +225,7 @@ mod tests {
                 fullest.note(Some(level), holder(number));
             }
         }
-        // Half of them are where their last entries say.
+        // Half of the queues are where their last entries say.
         fullest.look_through(|of| {
             if let Holder::Share(number) = of
                 && number.get() <= 50

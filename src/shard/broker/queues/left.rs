@@ -1,7 +1,7 @@
-//! Copies of records of sources that only memory has for clients that are away. Their queue was full, or the log had no room, and they left; or, with `[broker]`,
-//! the log of their slot had no room when the copy came. Copies of QoS 2 for clients that are connected are the same in the second case, and are sent once the log has
-//! them. The log gets copies as soon as it can, in order, and their records stay open until they are durable
-//! there. So a client that is away holds back no partition for longer than the log has no room, and a crash loses nothing that its group has moved past.
+//! Copies of source records for offline clients that only memory has, because the client left while its queue or the log was full, or, with `[broker]`,
+//! because the log of its slot was full when the copy was made. In the second case copies of QoS 2 for connected clients are handled the same way, and are
+//! sent once the log has them. The log gets copies as soon as it can, in order, and their records stay open until the copies are durable there. So an offline
+//! client holds back no partition for longer than the log is full, and a crash loses nothing that its group has moved past.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -18,30 +18,30 @@ use super::super::logs::{Lines, slot_of};
 use super::super::{Broker, Ring};
 use super::{ForShare, Holder, MESSAGE_BYTES, Recipient, deadline_of, saved};
 
-/// How long a log has no room before queues are made shorter for it.
+/// The time for which a log has no room before queues are shortened for it.
 const SHORTEN_AFTER: Duration = Duration::from_secs(1);
 
-/// Sessions with copies that their log is to get.
+/// Sessions with copies to be written to one log.
 #[derive(Debug, Default)]
 struct OfLog {
-    /// Sessions, each with the number of the first copy that only memory may have.
+    /// Sessions, each with the number of the first copy that may be in memory alone.
     sessions: BTreeMap<SessionKey, u64>,
-    /// The log has had no room for a copy, and some are not written yet: when queues are made shorter for them.
+    /// The time at which queues are shortened, if the log had no room for a copy and some are not written yet.
     shorten_at: Option<Monotonic>,
     is_told: bool,
 }
 
-/// Sessions with copies that a log is to get, and claims of those that it got. There are as many of these as sessions, and as windows have records.
+/// Sessions with copies to be written to a log, and claims of copies that were. The claims are at most as many as sessions and the records of windows.
 #[derive(Debug, Default)]
 pub(super) struct Left {
-    /// By slot; 0 where there is one log.
+    /// The sessions by slot. 0: there is one log.
     logs: BTreeMap<u16, OfLog>,
-    /// Claims on records of copies that are written, with the groups in which these are durable.
+    /// Claims on the records of written copies, with the groups in which these are durable.
     written: Lines<Rc<Claim>>,
 }
 
 impl Left {
-    /// Keeps a record open until its copy, which is written, is durable with this group.
+    /// Keeps a record open until its written copy is durable with this group.
     pub(super) fn hold(&mut self, group: u64, claim: Rc<Claim>) {
         self.written.push(group, claim);
     }
@@ -51,7 +51,7 @@ impl Left {
         !self.logs.is_empty()
     }
 
-    /// Whether some have not been written to this log yet.
+    /// Whether some copies have not been written to this log yet.
     pub(super) fn is_waiting_in(&self, log: u16) -> bool {
         self.logs.contains_key(&log)
     }
@@ -88,12 +88,12 @@ impl Left {
         }
     }
 
-    /// How many logs have no room for the next copy.
+    /// The number of logs without room for the next copy.
     pub(super) fn full(&self) -> usize {
         self.logs.values().filter(|of| of.shorten_at.is_some()).count()
     }
 
-    /// Whether a log has had no room for a while, in which moves and acknowledgements may have made some: queues become shorter for it.
+    /// Whether queues have to be shortened for a log that has had no room for a while, in which moves and acknowledgements may have made some.
     pub(super) fn is_to_shorten(&mut self, log: u16, now: Monotonic) -> bool {
         let Some(of) = self.logs.get_mut(&log) else { return false };
         let is_due = of.shorten_at.is_some_and(|at| at <= now);
@@ -103,24 +103,24 @@ impl Left {
         is_due
     }
 
-    /// Whether nothing was said yet of a log that has no room.
+    /// Whether a log that has no room was not reported yet.
     pub(super) fn is_to_tell(&mut self, log: u16) -> bool {
         self.logs.get_mut(&log).is_some_and(|of| !std::mem::replace(&mut of.is_told, true))
     }
 }
 
-/// The outcome of a look at a session's copies.
+/// The outcome of writing a session's copies.
 enum Written {
     /// A copy is written, or can never be; the number of the next one.
     Next(u64),
     /// The log has no room.
     NoRoom,
-    /// All are written, or the client is back.
+    /// All copies are written, or the client is connected again.
     All,
 }
 
 impl Broker {
-    /// Notes a session that has lost its connection, if it has copies that the log is to get.
+    /// Notes a session that has lost its connection, if it has copies to be written to the log.
     pub(in crate::shard) fn note_left(&mut self, key: SessionKey) {
         let Some(session) = self.sessions.get(key).filter(|session| session.conn().is_none()) else { return };
         if let Some(number) = session.number().filter(|_| session.next_unlogged(0).is_some()) {
@@ -128,7 +128,7 @@ impl Broker {
         }
     }
 
-    /// Notes a copy that its log has no room for: its record stays open until it has.
+    /// Notes a copy that its log has no room for: its record stays open until the copy is written.
     pub(in crate::shard) fn note_unlogged(&mut self, key: SessionKey) {
         let Some((number, copy)) = self.sessions.get(key).and_then(|of| Some((of.number()?, of.last_copy()))) else {
             return;
@@ -145,8 +145,8 @@ impl Broker {
         }
     }
 
-    /// The log of a slot goes. Copies that it has not acknowledged are nowhere, or with its next owner: that one reads records of routes again from where the
-    /// slot is, and those of shares are offered to other members.
+    /// Forgets the written copies of a slot that leaves. Copies that its log has not acknowledged are in no log, or with its next owner: that instance reads
+    /// records of routes again from the slot's positions, and shares' records are offered to other members.
     pub(in crate::shard) fn forget_written(&mut self, slot: u16) {
         self.meet_written();
         for claim in self.queues.left.written.take_of(slot).filter(|claim| claim.place().is_some()) {
@@ -176,13 +176,14 @@ impl Broker {
         }
     }
 
-    /// A message that members of a share have left, as it waits for others: the log has it, if any member's session survives a crash and there is room.
+    /// Returns the body of a message that a share's members have left, as it waits for others: the log gets the message, if any member's session survives a
+    /// crash and there is room.
     pub(in crate::shard) fn logged_for_share(&mut self, share: ShareNumber, body: Rc<Body>) -> Rc<Body> {
         let text = self.delivery.shares.kept(share).filter(|_| body.is_claiming());
         let Some((text, publish)) = text.as_deref().zip(body.publish()) else { return body };
         let bytes = ForShare::HEAD_BYTES + text.len() + body.packet().len();
         if bytes > self.queues.entry_max {
-            // The log can never have it.
+            // The log can never have the message.
             return body.released();
         }
         if !self.has_room_for_share(text.len(), body.packet().len()) {
@@ -195,7 +196,7 @@ impl Broker {
         own
     }
 
-    /// Writes messages to the log that wait for members of a share and keep their records open, as there was no room.
+    /// Writes messages of a share to the log that wait for members and keep their records open because there was no room.
     pub(in crate::shard) fn write_left_for_share(&mut self, share: ShareNumber) {
         for _ in 0..LEFT_WRITES_PER_TURN {
             if self.delivery.shares.kept(share).is_none() {
@@ -251,7 +252,7 @@ impl Broker {
         };
         let (copy, body) = (copy.clone(), Rc::clone(body));
         if body.is_stored() {
-            // The log has it; its record stayed open for want of room in the queue.
+            // The log has the message; its record stayed open for want of room in the queue.
             self.sessions.get_mut(key).into_iter().for_each(|session| session.waits_as(number, body.without_window()));
             self.note_grown(key);
             return Written::Next(number + 1);
@@ -273,8 +274,8 @@ impl Broker {
         Written::Next(number + 1)
     }
 
-    /// Writes a copy that only memory has to the log of its session, in which its record is over once that is durable. Returns the message as the session has
-    /// it from now on, and the group; `None`: there is no room.
+    /// Writes a copy that is in memory alone to the log of its session. Its record is over once the copy is durable there. Returns the message as the session
+    /// has it from now on, and the group. `None`: there is no room.
     pub(in crate::shard) fn log_copy(
         &mut self,
         key: SessionKey,

@@ -1,14 +1,13 @@
-//! Messages of QoS 1 and 2 that kept sessions get through a crash: each stands in the shard's log once for all sessions that want it, and
-//! is over when the last one has acknowledged.
+//! Messages of QoS 1 and 2 that kept sessions get through a crash: each is in the shard's log once for all sessions that get it, and is over when the last
+//! one has acknowledged.
 //!
-//! When the copies of a message are made, who has to get it is gathered, and written down with the message (`store_copies`). A copy of
-//! QoS 1 is sent at once. One of QoS 2 is sent when it is durable: after a crash its number, and so its packet identifier, is not given
-//! to another one. What a session has acknowledged of messages that others still wait for is written down with the next message, or
-//! 50 ms later; a crash may repeat as much. That a client has a message of QoS 2 is written down before PUBREL is sent: if the log is full
-//! PUBREL waits. Messages leave a segment free for that.
+//! When the copies of a message are made, the sessions that get it are gathered, and written down with the message (`store_copies`). A copy of QoS 1 is sent
+//! at once. A copy of QoS 2 is sent when it is durable: after a crash its number, and so its packet identifier, is not given to another one. A session's
+//! acknowledgements of messages that others still wait for are written down with the next message, or 50 ms later; a crash may repeat those. A client's
+//! receipt of a QoS 2 message is written down before PUBREL is sent: if the log is full, PUBREL waits. Messages leave a segment free for that.
 //!
-//! The publisher is answered when each shard that was sent the message reports that it is durable there (`confirm`). One of QoS 2 that
-//! repeats its message after a crash is answered without a second message (`exchanges`).
+//! The publisher is answered when each shard that was sent the message reports that it is durable there (`confirm`). A QoS 2 publisher that repeats its
+//! message after a crash is answered without a second message (`exchanges`).
 
 mod bound;
 mod exchanges;
@@ -49,13 +48,13 @@ pub(in crate::shard) use self::fullest::Holder;
 pub(crate) use self::saved::{ForShare, Kept, move_queue};
 pub(in crate::shard) use self::saved::{Marks, encode_positions, is_queue, kind_of};
 
-/// How long an acknowledged message may wait to be written down together with something else.
+/// The longest time for which an acknowledged message waits to be written down together with something else.
 const WRITE_WITHIN: Duration = Duration::from_millis(50);
 
-/// How many queues are written down with other records; more wait for [`WRITE_WITHIN`].
+/// The most queues written down with other records. Further ones wait for [`WRITE_WITHIN`].
 const QUEUES_WITH_OTHERS: usize = 16;
 
-/// A bound of what a record in the log takes beside its packet, names and recipients.
+/// The most bytes that a record takes in the log besides its packet, names and recipients.
 const MESSAGE_BYTES: usize = 64;
 
 /// A copy for a session that gets it through a crash.
@@ -65,7 +64,7 @@ struct Pending {
     recipient: Recipient,
     /// The copy is sent when it is durable.
     waits: bool,
-    /// Its client is a remote, which is sent nothing before this.
+    /// The client is a remote, which is sent nothing before this.
     is_remote: bool,
     /// The copy's own body, if its queue has no room for it and its record stays open.
     own: Option<Rc<Body>>,
@@ -88,22 +87,22 @@ pub(in crate::shard) struct Queues {
     groups: Groups,
     /// The bounds of waiting messages.
     bounds: Bounds,
-    /// The bytes of one message in the log.
+    /// The most bytes of one message in the log.
     entry_max: usize,
     pub(in crate::shard) fullest: Fullest,
-    /// Room that messages leave: each for a share can be given to a member, and it can be written down that a client has one of QoS 2.
+    /// Room that messages leave, so that each message for a share can be given to a member, and a client's receipt of a QoS 2 message be written down.
     spare: usize,
     confirmations: Confirmations,
     /// Records of messages for shares that end when the copy for a member is durable in another log.
     bound: Lines<u64>,
     left: Left,
     exchanges: Exchanges,
-    /// Sessions with something to write down at the end of the turn, as their clients wait for it.
+    /// Sessions with changes to write down at the end of the turn, as their clients wait for it.
     received: Vec<SessionKey>,
-    /// Sessions with something else to write down, and when the first of them changed.
+    /// Sessions with other changes to write down, and the time at which the first of them changed.
     changed: Vec<SessionKey>,
     since: Option<Monotonic>,
-    /// Something else was written in this turn.
+    /// Whether other records were written in this turn.
     wrote: bool,
     has_timer: bool,
     payload: Vec<u8>,
@@ -115,7 +114,7 @@ impl Queues {
         self.pending.last().is_some_and(|pending| pending.session == key)
     }
 
-    /// Queues in which nothing waits.
+    /// Queues without messages.
     pub(in crate::shard) fn new(config: &Config) -> Self {
         let (log, logs) = (config.kept_log(), config.kept_logs_of_shard());
         let spool = log.as_ref();
@@ -146,13 +145,13 @@ impl Queues {
     /// Whether shards may be sent one more message that they have to report durable, after `before` others.
     ///
     /// # Errors
-    /// What a publisher has to wait for.
+    /// The stall that a publisher has to wait for.
     pub(in crate::shard) fn ask(&self, shards: impl IntoIterator<Item = usize>, before: usize) -> Result<(), Stall> {
         let full = shards.into_iter().find(|shard| !self.has_room(*shard, before));
         full.map_or(Ok(()), |shard| Err(Stall::Subscribers(shard)))
     }
 
-    /// Whether all shards have reported what the previous process has left there of this one's.
+    /// Whether all shards have reported what the previous process left there for this one.
     pub(in crate::shard) fn have_all_told(&self) -> bool {
         self.exchanges.have_all_told()
     }
@@ -162,7 +161,7 @@ impl Queues {
         self.confirmations.unconfirmed() == 0
     }
 
-    /// Whether that shard has room for one more after `before` others.
+    /// Whether `shard` has room for one more message after `before` others.
     pub(in crate::shard) fn has_room(&self, shard: usize, before: usize) -> bool {
         self.confirmations.unconfirmed_by(shard) + before < COPIES_UNCONFIRMED_MAX && self.exchanges.has_room(shard)
     }
@@ -172,7 +171,7 @@ impl Queues {
         self.spare
     }
 
-    /// Bytes of messages that may wait.
+    /// The most bytes of waiting messages.
     pub(in crate::shard) fn bytes_max(&self) -> usize {
         self.bounds.bytes
     }
@@ -182,14 +181,14 @@ impl Queues {
         self.confirmations.expect(shard, ticket);
     }
 
-    /// Keeps the place of a message of that shard's publishers that goes to its subscribers later: later messages are reported after it. Messages to which that
-    /// happens are delivered in the same order.
+    /// Keeps the place of a message of shard `from` that goes to its subscribers later: later messages are reported after it. Messages with kept places are
+    /// delivered in the same order.
     pub(in crate::shard) fn keep_place(&mut self, from: usize) {
         self.confirmations.keep_place(from);
     }
 
-    /// Notes a message of that shard's publishers that is with its subscribers here: durable with these groups, none where nobody had to remember
-    /// it. `has_place`: it is the oldest with a kept place.
+    /// Notes a message of shard `from` that is with its subscribers here: durable with these groups, none if no session had to remember it. `has_place`: the
+    /// message is the oldest with a kept place.
     pub(in crate::shard) fn delivered(&mut self, from: usize, groups: &Groups, has_place: bool) {
         if has_place {
             self.confirmations.take_place(from, groups);
@@ -217,13 +216,13 @@ impl Broker {
     /// The number in the log of a session that gets a copy through a crash, if there is room for one more message.
     ///
     /// # Errors
-    /// There is no room.
+    /// The log has no room.
     pub(in crate::shard) fn stores_copy(&mut self, key: SessionKey, message_bytes: usize) -> Result<Option<u64>, ()> {
         let Some(number) = self.sessions.get(key).and_then(|session| session.number()) else { return Ok(None) };
         let Some(room) = self.outlets.logs.kept.of(number).map(Buffer::session_room) else { return Ok(None) };
         let bytes = message_bytes + MESSAGE_BYTES + Recipient::BYTES_MAX;
         let others = self.queues.pending.len() * Recipient::BYTES_MAX;
-        // One that has waited for a member of a share is there already: room was left to give it to a member.
+        // A message that has waited for a member of a share is in the log already: room was left to give it to a member.
         let is_there = self.delivery.body_at_hand().is_some_and(|body| body.for_share().is_some());
         let left = if is_there { self.queues.entry_max } else { self.queues.spare };
         let has_place = bytes <= self.queues.entry_max && bytes + others + left <= room;
@@ -231,15 +230,15 @@ impl Broker {
         if has_place && has_number { Ok(Some(number)) } else { Err(()) }
     }
 
-    /// Writes the message at hand down for whichever member of this share gets it, if a member's session survives a crash. Where the log has no room it is in
-    /// memory only: binding it to a member has to find room later.
+    /// Writes the message at hand down for whichever member of this share gets it, if a member's session survives a crash. If the log has no room, the
+    /// message is in memory alone, and binding it to a member has to find room later.
     pub(in crate::shard) fn store_for_share(&mut self, publish: &Publish<'_>, to: ToShare) {
         let Some(text) = self.delivery.shares.kept(to.share) else { return };
         let body = self.delivery.body_at_hand();
         if body.as_ref().is_some_and(|body| body.for_share().is_some()) {
             return;
         }
-        // A message of a record that stays open, as the log has no room, is no message at hand.
+        // A message with a record that stays open for want of room in the log is not at hand.
         let Some(body) = body.filter(|body| self.has_room_for_share(text.len(), body.packet().len())) else {
             return self.numbers.count(M::CopiesUnstored);
         };
@@ -251,7 +250,7 @@ impl Broker {
         self.queues.groups.add(group.unwrap_or(0));
     }
 
-    /// Whether the log has the message at hand, or room for it, of this size at most, for whichever member of this share gets it.
+    /// Whether the log has the message at hand, or room for it, at most this size, for whichever member of this share gets it.
     pub(in crate::shard) fn logs_share(&mut self, share: ShareNumber, message_bytes: usize) -> bool {
         let Some(text) = self.delivery.shares.kept(share) else { return false };
         let is_there = self.delivery.body_at_hand().is_some_and(|body| body.for_share().is_some());
@@ -264,7 +263,7 @@ impl Broker {
         bytes <= self.queues.entry_max && bytes + self.queues.spare <= room && self.stores_more()
     }
 
-    /// Writes the message down. Returns the group in which it is durable; `None`: there is no room.
+    /// Writes the message down. Returns the group in which it is durable. `None`: there is no room.
     pub(in crate::shard) fn write_for_share(
         &mut self,
         body: &Body,
@@ -282,8 +281,8 @@ impl Broker {
         Some(kept.group)
     }
 
-    /// Writes down as a session's own what it was sent of a share that it has left, where the log had it for whichever member gets it. Where there is no room,
-    /// a crash loses it.
+    /// Writes down as a session's own a copy of a share that the session has left, if the log had it for whichever member gets it. If the log has no room, a
+    /// crash loses the copy.
     pub(in crate::shard) fn store_as_own(&mut self, key: SessionKey, number: u64, copy: &Copy, body: &Body) {
         let (Some(of), Some(publish)) = (self.sessions.get(key).and_then(Session::number), body.publish()) else {
             return;
@@ -300,16 +299,16 @@ impl Broker {
         }
     }
 
-    /// Ends a message for a share in the log, as it is with a member that does not get it through a crash, or with another shard. Returns
-    /// the group in which that is durable; `None`: the message is not in the log.
+    /// Ends a message for a share in the log, as a member that does not get it through a crash, or another shard, has it. Returns the group in which the end
+    /// is durable. `None`: the message is not in the log.
     pub(in crate::shard) fn end_for_share(&mut self, body: &Body) -> Option<u64> {
         let number = body.end_for_share()?;
         self.queues.wrote = true;
         self.outlets.logs.kept.end(number)
     }
 
-    /// Notes a copy of the message at hand that a session was handed and that goes into the log. `own`: its own body, if others have another one. `claim`: of a
-    /// record that is over when the copy is durable.
+    /// Notes a copy of the message at hand that a session was handed and that is written to the log. `own`: its own body, if others have another one.
+    /// `claim`: on a record that is over when the copy is durable.
     pub(in crate::shard) fn store_copy(
         &mut self,
         key: SessionKey,
@@ -323,15 +322,15 @@ impl Broker {
         self.queues.pending.push(Pending { session: key, recipient, waits, is_remote, own, claim });
     }
 
-    /// Writes the message at hand down with the sessions that get it, once in each log, when all its copies are made or as many as a turn may make. Returns
-    /// the groups in which it is durable; none: no session has to remember it.
+    /// Writes the message at hand down with the sessions that get it, once in each log, when all its copies, or as many as a turn may make, are made. Returns
+    /// the groups in which it is durable, none if no session has to remember it.
     pub(in crate::shard) fn store_copies(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>) -> Groups {
         let mut groups = std::mem::take(&mut self.queues.groups);
         if self.queues.pending.is_empty() {
             return groups;
         }
         let mut pending = std::mem::take(&mut self.queues.pending);
-        // One with a body of its own is a record of its own.
+        // A copy with a body of its own is a record of its own.
         let log = |pending: &Pending| (slot_of(pending.recipient.session), pending.own.is_some());
         if !pending.is_sorted_by_key(log) {
             pending.sort_by_key(log);
@@ -348,7 +347,7 @@ impl Broker {
         groups
     }
 
-    /// `to`: of one log.
+    /// Writes the message at hand to one log, for the sessions in `to`.
     fn store_for(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, to: &[Pending]) -> u64 {
         let kept = &mut self.outlets.logs.kept;
         let (Some(body), Some(of)) = (self.delivery.body_at_hand(), to.first().map(|first| first.recipient.session))
@@ -383,8 +382,8 @@ impl Broker {
         kept.group
     }
 
-    /// Takes a message back from sessions that have not been sent it: the log had room a moment ago, and has none. A copy with a record that stays open is in
-    /// memory alone.
+    /// Takes a message back from sessions that have not been sent it, as the log no longer has room. A copy with a record that stays open remains in memory
+    /// alone.
     fn take_back(&mut self, now: Monotonic, publish: &Publish<'_>, from: &[Pending]) {
         for pending in from {
             if let Some(own) = &pending.own {
@@ -401,7 +400,7 @@ impl Broker {
         }
     }
 
-    /// Has a session's queue written down after a change, with this turn where its client waits for that.
+    /// Has a session's queue written down after a change, in this turn if its client waits for that.
     pub(in crate::shard) fn note_queue(&mut self, now: Monotonic, key: SessionKey) {
         match self.queue_change(key) {
             Changed::No => {}
@@ -427,7 +426,7 @@ impl Broker {
         self.queues.since.get_or_insert(now);
     }
 
-    /// Writes a queue down, and sends what was held for that. Where the log has no room the write is tried again every 50 ms.
+    /// Writes a queue down, and sends the bytes held for that. If the log has no room, the write is tried again every 50 ms.
     fn write_queue(&mut self, io: &mut Ring<'_>, key: SessionKey) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(buffer) = session.number().and_then(|number| self.outlets.logs.kept.of_mut(number)) else { return };
@@ -466,13 +465,13 @@ impl Broker {
         self.confirm_releases() || has_own
     }
 
-    /// Notes that `count` messages are durable with a shard's kept sessions.
+    /// Notes that `count` messages are durable for a shard's kept sessions.
     pub(in crate::shard) fn copies_durable(&mut self, by: usize, count: u64) {
         self.confirm(by, count, Queues::confirmations);
         self.tell_sessions_over(by);
     }
 
-    /// Writes down ended messages at the end of a turn, with other records or when they have waited long enough.
+    /// Writes down ended messages at the end of a turn, with other records or after they have waited [`WRITE_WITHIN`].
     pub(in crate::shard) fn write_queues(&mut self, io: &mut Ring<'_>, is_draining: bool) {
         let now = io.now();
         self.numbers.set(M::StoredMessages, self.delivery.remembered().stored() as u64);
@@ -513,12 +512,12 @@ impl Broker {
         self.write_positions(io, is_draining);
     }
 
-    /// Asks for a turn to write down queues that have waited since then.
+    /// Requests a turn to write down queues that have waited since then.
     fn want_queues_turn(&mut self, io: &mut Ring<'_>, since: Monotonic) {
         self.want_queues_turn_at(io, since.after(WRITE_WITHIN));
     }
 
-    /// Asks for a turn at this time, if none is asked for yet.
+    /// Requests a turn at this time, if none is requested yet.
     pub(in crate::shard) fn want_queues_turn_at(&mut self, io: &mut Ring<'_>, at: Monotonic) {
         if !std::mem::replace(&mut self.queues.has_timer, true) {
             let _ = io.set_timer(at, Timer::Queues.token());
@@ -542,7 +541,7 @@ impl Broker {
         }
     }
 
-    /// Takes the turn that [`Broker::write_queues`] has asked for.
+    /// Notes that the turn requested by [`Broker::write_queues`] has begun.
     pub(in crate::shard) fn queues_time(&mut self) {
         self.queues.has_timer = false;
     }

@@ -19,7 +19,7 @@ use super::{ForShare, Holder, Kept};
 type Copies = Vec<(u64, Copy, Rc<Body>)>;
 
 impl Broker {
-    /// Takes up messages and queues of a log. `sessions`: those that were taken up, by their numbers in the log.
+    /// Takes up messages and queues of a log. `sessions`: the sessions taken up, by their numbers in the log.
     pub(in crate::shard) fn restore_queues(
         &mut self,
         kept: &[&RestoredSession],
@@ -36,7 +36,7 @@ impl Broker {
                 }
                 // The session of this queue has ended.
                 Some(Ok(Kept::Queue(_))) => self.end_kept(*number, now),
-                // They are taken up before sessions are.
+                // Positions are taken up before sessions are.
                 Some(Ok(Kept::Positions(_))) => {}
                 Some(Ok(Kept::Exchange(from, origin, shares))) => {
                     if self.around.rules.restores_exchanges() {
@@ -77,7 +77,7 @@ impl Broker {
         for (number, key) in sessions {
             let (mut copies, queue) = (copies.remove(number).unwrap_or_default(), queues.remove(number));
             if !copies.is_empty() || queue.is_some() {
-                // Of two copies of one number the later one counts: numbers begin again when all copies are over, and those may still be in the log.
+                // The later of two copies of one number counts: numbers begin again when all copies are over, and those may still be in the log.
                 copies.reverse();
                 copies.sort_by_key(|(number, ..)| *number);
                 copies.dedup_by_key(|(number, ..)| *number);
@@ -90,13 +90,13 @@ impl Broker {
         }
     }
 
-    /// `number`: of the record that has the deadline.
+    /// The time until which a message may be sent. `number`: the record that has the deadline.
     fn until(&self, number: u64, deadline: Deadline) -> Option<Monotonic> {
         let (wall_ms, left_ms) = deadline?;
         self.outlets.logs.kept.of(number).map(|buffer| buffer.until(wall_ms, left_ms))
     }
 
-    /// The body of a message of the previous process, which counts as coming now, with the time that it has left.
+    /// The body of a message of the previous process, which counts as received now, with the time that it has left.
     fn body_again(&self, publish: &Publish<'_>, until: Option<Monotonic>, now: Monotonic, key: u32) -> Rc<Body> {
         with_time_left(publish, until, now, |publish, since| {
             let mut packet = Vec::new();
@@ -117,7 +117,7 @@ impl Broker {
         body.stored_for_share(number, 0);
         let is_there = |shard: usize| shard != self.index && shard < self.queues.confirmations.shards();
         let from = of.from.and_then(|(shard, was)| match self.outlets.logs.kept.part_of(was) {
-            // The shard that has the slot now.
+            // The shard that owns the slot now.
             Some(slot) => match self.around.slots.at(slot) {
                 Place::Here(shard) => Some((shard, was)),
                 Place::Elsewhere(_) | Place::Nobody => None,

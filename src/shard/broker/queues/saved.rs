@@ -32,7 +32,7 @@ const POSITIONS: u8 = 0x89;
 /// crash.
 const IDENTIFIERS_MAX: usize = 31;
 
-/// A session that gets a message, and its copy.
+/// A session that gets a message, and the number and form of its copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Recipient {
     /// The session's number in the log.
@@ -86,7 +86,7 @@ impl Recipient {
     }
 }
 
-/// Appends a message. `place`: of its record.
+/// Appends a message. `place`: that of its record.
 pub(super) fn encode<'a>(
     place: Option<RecordPlace>,
     deadline: Deadline,
@@ -105,12 +105,11 @@ pub(super) fn encode<'a>(
 /// A message in the log for whichever member of a shared subscription gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ForShare<'a> {
-    /// Until when the message may be sent.
+    /// The time until which the message may be sent.
     pub(in crate::shard) deadline: Deadline,
-    /// The shard that has handed the message over, and its number in that shard's log: it is that shard's until the number is not there any
-    /// more.
+    /// The shard that has handed the message over, and its number in that shard's log: the message is that shard's until the number is gone.
     pub(crate) from: Option<(usize, u64)>,
-    /// The key that names the member, where the strategy goes by keys.
+    /// The key that names the member, if the strategy goes by keys.
     pub(in crate::shard) key: u32,
     /// `$share/NAME/FILTER`.
     pub(crate) text: &'a str,
@@ -208,14 +207,14 @@ pub(in crate::shard) const fn kind_of(format: u8) -> Option<RecordKind> {
     }
 }
 
-/// A record that the log keeps for sessions beside them.
+/// A record in the log for sessions, besides the sessions themselves.
 #[derive(Debug)]
 pub(crate) enum Kept<'a> {
     /// A message.
     Message {
-        /// Where the record stands that the message was made of, if it is one of `[broker]`.
+        /// The place of the record that the message was made of, if it is one of `[broker]`.
         place: Option<RecordPlace>,
-        /// Until when the message may be sent.
+        /// The time until which the message may be sent.
         deadline: Deadline,
         /// The sessions that get the message.
         to: Vec<Recipient>,
@@ -224,16 +223,16 @@ pub(crate) enum Kept<'a> {
     },
     /// A session's queue.
     Queue(SavedQueue),
-    /// An exchange of a publisher of this shard, a repeat of which is passed over, with the marks of the shares that have had it.
+    /// An exchange of a publisher of this shard. A repeat of it is passed over. The marks are those of the shares that have had it.
     Exchange(usize, Origin, Marks),
     /// A message for a shared subscription.
     ForShare(ForShare<'a>),
-    /// How far the slot of the log has been given partitions.
+    /// The positions of the log's slot in its partitions.
     Positions(SavedPositions),
 }
 
 impl<'a> Kept<'a> {
-    /// Reads a record. `None`: it is something else. An error says in words what is wrong with it.
+    /// Reads a record. `None`: it is another kind. The error says in words what is wrong with it.
     pub(crate) fn decode(payload: &'a [u8]) -> Option<Result<Self, &'static str>> {
         const DAMAGED: &str = "a message for kept sessions that is damaged";
         let (&format, rest) = payload.split_first()?;
@@ -285,7 +284,7 @@ pub(in crate::shard) fn encode_positions(positions: &SavedPositions, out: &mut V
     positions.encode(out);
 }
 
-/// The record for another log, in which the sessions have other numbers, as far as they are there. `None`: nothing is left of it.
+/// Returns the record for another log, in which the sessions have other numbers, without sessions that are not there. `None`: nothing of it remains.
 pub(crate) fn move_queue(kept: &Kept<'_>, number: impl Fn(u64) -> Option<u64>) -> Option<Vec<u8>> {
     let mut payload = Vec::new();
     match kept {
@@ -340,12 +339,12 @@ mod tests {
             encode(place, deadline, to.iter(), &packet, &mut record);
             let Some(Ok(Kept::Message { place: at, deadline: until, to: back, packet: message })) = Kept::decode(&record) else { panic!("{record:?}") };
             prop_assert_eq!((at, until, &back, message), (place, deadline, &to, &packet[..]));
-            // Less of it is no message.
+            // A shorter record is no message.
             let cut = &record[..cut.index(record.len())];
             prop_assert!(!matches!(Kept::decode(cut), Some(Ok(_))), "{:?}", cut);
         }
 
-        /// Whatever a log holds, it is read or refused.
+        /// Any bytes of a log are read or refused.
         #[test]
         fn other_bytes_are_read_or_refused(format in (MESSAGE..=POSITIONS).prop_filter("a retained message", |format| !matches!(format, 0x86 | 0x87)), bytes: Vec<u8>) {
             let record: Vec<u8> = std::iter::once(format).chain(bytes).collect();

@@ -1,5 +1,5 @@
-//! Room in the log of a slot for copies that wait for it: their records are open, and hold back their partitions. Queues of others may take all of the log. While
-//! those of clients that are connected are the larger part, room comes as they acknowledge. Else the longest queue of a client that is away loses its oldest
+//! Room in the log of a slot for copies that wait for it: their records are open, and hold back their partitions. Queues of other sessions may fill the log.
+//! While connected clients have more than half of these queues, acknowledgements make room. Otherwise the longest queue of an offline client loses its oldest
 //! messages.
 
 use std::collections::BTreeMap;
@@ -33,13 +33,13 @@ impl Broker {
         !is_refused && message_bytes + MESSAGE_BYTES + Recipient::BYTES_MAX <= self.queues.entry_max
     }
 
-    /// Whether what lives in the log of this session's slot takes more than half of what it can hold.
+    /// Whether live records take more than half of the capacity of the log of this session's slot.
     pub(in crate::shard) fn is_slot_half_full(&self, key: SessionKey) -> bool {
         let log = self.sessions.get(key).and_then(Session::number).and_then(|number| self.outlets.logs.kept.of(number));
         log.is_some_and(Buffer::is_half_full)
     }
 
-    /// Makes the longest queues shorter where the log of a slot has had no room for a while.
+    /// Shortens the longest queues if the log of a slot has had no room for a while.
     pub(super) fn shorten_for(&mut self, slot: u16, now: Monotonic) {
         let kept = &self.outlets.logs.kept;
         if kept.part_of(first_of(slot)).is_none() || !self.queues.left.is_to_shorten(slot, now) {
@@ -55,7 +55,7 @@ impl Broker {
         let all = self.queues.fullest.sessions().chain(self.queues.left.waiting_for(slot));
         let of_slot = all.filter(|key| number(key).is_some_and(|number| slot_of(number) == slot));
         let is_away = |key: &SessionKey| self.sessions.get(*key).is_some_and(|session| session.conn().is_none());
-        // One that waits for the log itself makes room as long as it has something to acknowledge.
+        // A queue that waits for the log itself makes room as long as its client has copies to acknowledge.
         let is_stuck =
             |key: &SessionKey| !is_away(key) && self.queues.left.waits(slot, *key) && self.copies_on_way(*key) == 0;
         let lengths = of_slot.filter(|key| !is_stuck(key)).map(|key| (key, self.queue_length(key)));
@@ -100,7 +100,7 @@ impl Broker {
         self.dropped_for_room(now, Whose::Session(key), (&gone, NO_ROOM));
     }
 
-    /// How many copies a client was sent and has not acknowledged.
+    /// The number of copies that a client was sent and has not acknowledged.
     fn copies_on_way(&self, key: SessionKey) -> usize {
         self.sessions.get(key).map_or(0, |session| session.on_its_way().0)
     }

@@ -1,6 +1,6 @@
-//! The parts of users in a shard's room for retained messages: each has at most the free part of the free room (`free² / whole`), as the
-//! topics of a cluster divide its memory. One user alone comes to 38 %, and after n of them some 1 / (n + 1) is free, in whatever order
-//! they came. Without any `[auth.NAME]` all clients are one user, and have all of it.
+//! The parts of users in a shard's room for retained messages. Each user has at most the free fraction of the free room (`free² / whole`), as the topics of a
+//! cluster divide its memory. A single user gets 38 %; after n users some 1 / (n + 1) is free, in whatever order they came. Without any `[auth.NAME]` all
+//! clients are one user, which has all of it.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ pub(super) struct Held {
     pub(super) bytes: usize,
 }
 
-/// What each user holds, by [`super::Publisher::user`]. A user that holds nothing is not listed.
+/// The messages that each user holds, by [`super::Publisher::user`]. A user that holds none is not listed.
 #[derive(Debug, Default)]
 pub(super) struct Holders {
     all: Held,
@@ -21,7 +21,7 @@ pub(super) struct Holders {
 }
 
 impl Holders {
-    /// What all users hold together.
+    /// The messages of all users together.
     pub(super) const fn all(&self) -> Held {
         self.all
     }
@@ -48,7 +48,7 @@ impl Holders {
         }
     }
 
-    /// Whether a user has used its part up. One that holds nothing has not, while there is room at all.
+    /// Whether a user has used its part up. A user that holds nothing has not, while there is room at all.
     pub(super) fn has_its_part(&self, user: &[u8], bounds: Held) -> bool {
         let Some(held) = self.each.get(user) else { return false };
         let is_past = |held, all, whole: usize| held >= part_of(whole.saturating_sub(all), whole);

@@ -49,7 +49,7 @@ impl Broker {
         self.retained.topics.get(&TopicKey::new(topic)).and_then(|value| value.row(io.now(), true))
     }
 
-    /// Ends the retained message of a topic; false: there is none. Subscribers are not told.
+    /// Ends the retained message of a topic. False: there is none. Subscribers are not notified.
     pub(in crate::shard) fn end_retained(&mut self, topic: &str) -> bool {
         let topic = TopicKey::new(topic);
         let Some(value) = self.retained.take(&topic) else { return false };

@@ -1,4 +1,4 @@
-//! Retained messages on the disk: written when they come, and reported to the shards of their publishers when they are durable.
+//! Retained messages on the disk: written when they are received, and reported to the shards of their publishers when they are durable.
 
 use std::collections::BTreeSet;
 
@@ -29,14 +29,14 @@ pub(super) struct Unwritten {
 }
 
 impl Unwritten {
-    /// Takes out a topic with a message that is in the log, or has ended there, with this group.
+    /// Removes a topic with a message that is in the log, or has ended there, with this group.
     fn over(&mut self, topic: &TopicKey, group: u64) {
         if self.later.remove(topic) {
             self.group = self.group.max(group);
         }
     }
 
-    /// The group with which all is durable that publishers wait for, once none of it has to be written any more.
+    /// The group with which every message is durable that publishers wait for, once none of them is left to be written.
     fn all_over(&mut self) -> Option<u64> {
         let is_over = self.is_awaited && self.later.is_empty();
         is_over.then(|| {
@@ -87,7 +87,7 @@ impl Broker {
         group
     }
 
-    /// Reports durable messages and tries again to write what found no room, once a turn.
+    /// Reports durable messages and tries again to write messages that found no room, once a turn.
     pub(in crate::shard) fn confirm_retained(&mut self) {
         let kept = &self.outlets.logs.kept;
         if !kept.is_there() {
@@ -126,7 +126,7 @@ impl Broker {
             return;
         };
         if self.retained.is_in_kafka {
-            // It was retained before there was a `[broker]`.
+            // The message was retained before there was a `[broker]`.
             buffer.end_session(number);
             return;
         }

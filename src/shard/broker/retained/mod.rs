@@ -1,9 +1,9 @@
 //! Retained messages: the last one of each topic that was published with RETAIN, for clients that subscribe later.
 //!
-//! Each topic has a home, one of the shards ([`owner`]). The publisher's shard sends it the message, in the parcel that carries it to
-//! subscribers there (`delivery`); with a spool the home writes it down, and tells the publisher's shard how many of its messages are
-//! on the disk, in the order in which they came (`log`). A new subscription is answered from the homes, batch by batch (`replay`),
-//! once all that was published before it can be found there (`pass`).
+//! Each topic has a home, one of the shards ([`owner`]). The publisher's shard sends it the message, in the parcel that carries it to subscribers there
+//! (`delivery`). With a spool the home writes it down, and reports to the publisher's shard how many of its messages are on the disk, in order of receipt
+//! (`log`). A new subscription is answered from the homes, batch by batch (`replay`), once every message that was published before it can be found there
+//! (`pass`).
 
 mod held;
 mod inspect;
@@ -40,11 +40,11 @@ pub(in crate::shard) use self::replay::Answered;
 pub(in crate::shard) use self::saved::is_retained;
 pub(crate) use self::saved::topic;
 
-/// A bound of what is kept beside topic and packet.
+/// The most bytes that a value takes besides topic and packet.
 const VALUE_BYTES: usize = 160;
 
-/// When a message was taken: by which shard, and how many passes all shards together had asked it for by then. 0: that is not known, or the
-/// message is a repeat, and a live copy may not come.
+/// The origin of a message in the order of passes: the shard that took it, and the number of passes that all shards together had asked it for by then. 0: the
+/// number is not known, or the message is a repeat, and no live copy may follow.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::shard) struct Taken {
     shard: usize,
@@ -58,7 +58,7 @@ struct Value {
     packet: Box<[u8]>,
     publisher: Publisher,
     since: Monotonic,
-    /// When the message expires, if it does.
+    /// The time at which the message expires, if it does.
     until: Option<Monotonic>,
     /// The message's number in the log.
     number: Option<u64>,
@@ -89,7 +89,7 @@ impl Value {
         VALUE_BYTES + topic.len() + self.publisher.bytes().len() + self.packet.len()
     }
 
-    /// Appends the packet with its expiry less the time that it has waited [MQTT-3.3.2-6].
+    /// Appends the packet with its expiry reduced by its waiting time [MQTT-3.3.2-6].
     fn put(&self, now: Monotonic, out: &mut Vec<u8>) {
         let waited_s = u32::try_from(now.since(self.since).as_secs()).unwrap_or(u32::MAX);
         let Some(publish) = publish_of(&self.packet).filter(|_| self.until.is_some() && waited_s > 0) else {
@@ -105,14 +105,14 @@ impl Value {
 struct Bounds {
     messages: usize,
     bytes: usize,
-    /// Bytes of one packet and its publisher: they have to fit into an entry of the log.
+    /// The most bytes of one packet and its publisher, which have to fit into an entry of the log.
     packet: usize,
     /// Whether users have parts of the room ([`held`]).
     is_divided: bool,
 }
 
 impl Bounds {
-    /// Even parts for all shards; with a spool that has them no more than a quarter of it, and no more than its log can keep track of.
+    /// The bounds of one shard: even parts for all; with a spool that holds the messages, at most a quarter of it, and as many as its log can keep track of.
     fn new(config: &Config) -> Self {
         let shards = config.service.shards.max(1);
         let (messages, bytes) = (config.retained.messages_max.div_ceil(shards), config.retained.bytes_max / shards);
@@ -135,12 +135,12 @@ pub(in crate::shard) struct Retained {
     topics: Topics<Value>,
     /// Users that hold the retained messages of clients.
     holders: Holders,
-    /// Whether a topic of `[broker]` has the messages, and the log does not.
+    /// Whether a topic of `[broker]` has the messages, and not the log.
     is_in_kafka: bool,
-    /// Bytes of the service's own messages: no bound counts them, and no log has them.
+    /// Bytes of the service's own messages. No bound counts them, and no log has them.
     own: usize,
     bounds: Bounds,
-    /// Topics with messages that expire, by when.
+    /// Topics with messages that expire, by expiry time.
     expiring: BTreeSet<(Monotonic, TopicKey)>,
     /// The timer for the first of `expiring`.
     timer: Option<(Monotonic, TimerId)>,
@@ -152,7 +152,7 @@ pub(in crate::shard) struct Retained {
 }
 
 impl Retained {
-    /// A shard on which nothing is retained.
+    /// A shard without retained messages.
     pub(in crate::shard) fn new(config: &Config) -> Self {
         let shards = config.service.shards;
         Self {
@@ -169,7 +169,7 @@ impl Retained {
         }
     }
 
-    /// Whether a topic of `[broker]` has the messages, and subscribers get all that is published from its topics.
+    /// Whether a topic of `[broker]` has the messages, and subscribers get everything from its topics.
     pub(in crate::shard) fn is_in_kafka(&self) -> bool {
         self.is_in_kafka
     }
@@ -220,8 +220,8 @@ impl Retained {
         self.topics.insert(topic, value);
     }
 
-    /// The reason why a message finds no room, if it does not. `earlier`: the bytes of the message that it replaces, which is taken out already. A topic keeps
-    /// the place and the bytes that it has, whatever others hold.
+    /// The reason why a message finds no room, if it does not. `earlier`: the bytes of the message that it replaces, which is taken out already. A topic
+    /// keeps its place and its bytes, whatever others hold.
     fn refuses(&self, topic: &TopicKey, value: &Value, earlier: Option<usize>) -> Option<&'static str> {
         if value.is_own {
             return None;
@@ -238,7 +238,7 @@ impl Retained {
             return Some("as many messages are retained as may be");
         }
         let Bounds { messages, bytes, is_divided, .. } = self.bounds;
-        // One more topic counts as a message, another value of the same only with its bytes.
+        // A new topic counts as a message, a new value of the same topic only with its bytes.
         let messages = if earlier.is_some() { usize::MAX } else { messages };
         let has_its_part = is_divided && self.holders.has_its_part(value.publisher.user(), Held { messages, bytes });
         has_its_part.then_some("its user has its part of the room for retained messages")
@@ -246,7 +246,7 @@ impl Retained {
 }
 
 impl Broker {
-    /// Sends a message with RETAIN, of a publisher of this shard, to its home. Its parcel is on the way already, if that is another shard.
+    /// Sends a message with RETAIN, of a publisher of this shard, to its home. If that is another shard, the parcel is gathered already.
     pub(in crate::shard) fn retain_from(
         &mut self,
         io: &Ring<'_>,
@@ -263,7 +263,7 @@ impl Broker {
         }
     }
 
-    /// Retains those messages of another shard that have their home here, whatever else waits.
+    /// Retains those messages in another shard's parcel that have their home here, whatever else is queued.
     pub(in crate::shard) fn retain_received(&mut self, now: Monotonic, from: usize, parcel: &[u8]) {
         for (_, entry) in entries(parcel) {
             if let Entry::Message(message) = entry
@@ -276,23 +276,23 @@ impl Broker {
         }
     }
 
-    /// Takes the messages that Kafka retains, at a start: each is the newest of its topic so far.
+    /// Takes the messages that Kafka retains when the process begins: each is the newest of its topic so far.
     pub(in crate::shard) fn take_retained(&mut self, now: Monotonic, all: &[u8]) {
         for publish in packets(all).filter_map(publish_of) {
             self.retain(now, &publish, Publisher::default(), Taken::default());
         }
     }
 
-    /// Has the publisher's shard told when a message is durable here: with that group.
+    /// Reports to the publisher's shard when a message is durable here: with that group.
     fn confirm_retention(&mut self, taken: Taken, group: u64) {
         if self.waits_for_disk() {
             self.retained.confirmations.wait(taken.shard, group);
         }
     }
 
-    /// Retains a message of a publisher of some shard [MQTT-3.3.1-5], for as long as it is wanted and whatever becomes of the publisher
-    /// [3.1.1 MQTT-3.1.2-7], or ends what is retained [MQTT-3.3.1-6] [MQTT-3.3.1-7]. Where it finds no room, what was retained before stays.
-    /// Returns the group in which that is durable.
+    /// Retains a message of any shard's publisher [MQTT-3.3.1-5], for the configured time and whatever becomes of the publisher [3.1.1 MQTT-3.1.2-7], or ends
+    /// the retained message [MQTT-3.3.1-6] [MQTT-3.3.1-7]. If it finds no room, the earlier retained message stays. Returns the group in which the change is
+    /// durable.
     fn retain(&mut self, now: Monotonic, publish: &Publish<'_>, publisher: Publisher, taken: Taken) -> u64 {
         let topic = TopicKey::new(publish.topic);
         let earlier = self.retained.take(&topic);
@@ -341,14 +341,14 @@ impl Broker {
         self.set_retained_timer(io);
     }
 
-    /// Sets the timer for the next message that expires, also where nothing else happens.
+    /// Sets the timer for the next message that expires, in case nothing else happens.
     fn set_retained_timer(&mut self, io: &mut Ring<'_>) {
         if let Some((until, _)) = self.retained.expiring.first() {
             Timer::Retained.fires_by(*until, &mut self.retained.timer, io);
         }
     }
 
-    /// Takes the turn that this timer has asked for.
+    /// Notes that the timer has expired.
     pub(in crate::shard) fn retained_time(&mut self) {
         self.retained.timer = None;
     }

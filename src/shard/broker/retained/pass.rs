@@ -1,14 +1,14 @@
-//! Passes, which come before a subscription is answered from the homes: after one, every message that was published before the subscription could be found is
-//! with its home, and every message that found it has been delivered, or is known as such. The subscription's shard asks every shard, which answers when all
-//! that it had gathered for others until then is sent. Mailboxes keep the order of letters across all that send them, so the homes have those messages before
-//! they are asked for them.
+//! Passes, which precede the answer to a subscription from the homes. After a pass, every message that was published before the subscription could be found
+//! is with its home, and every message that found the subscription has been delivered, or is known as such. The subscription's shard asks every shard, which
+//! answers when everything that it had gathered for others until then is sent. Mailboxes keep the order of letters across all senders, so the homes have
+//! those messages before they are asked for them.
 
 use super::super::mail::Mail;
 use super::super::{Broker, Ring};
 use super::replay::AskedToPass;
 
 impl Broker {
-    /// Begins a pass, if some subscriptions want one and none is under way.
+    /// Begins a pass, if some subscriptions need one and none is in progress.
     pub(super) fn begin_pass(&mut self, io: &mut Ring<'_>) {
         if !self.retained.replays.begin_pass() {
             return;
@@ -21,7 +21,7 @@ impl Broker {
         self.answer_passes(io);
     }
 
-    /// Notes that a shard asks when all that is gathered here now is sent. A mark tells it which messages were taken before.
+    /// Notes that a shard asks for a report when all messages gathered here now are sent. A mark in its parcel shows which messages were taken before.
     pub(in crate::shard) fn pass(&mut self, from: usize) {
         if from != self.index {
             self.delivery.mark(from);
@@ -30,7 +30,7 @@ impl Broker {
         self.retained.replays.note_pass(from, gathered);
     }
 
-    /// Answers the passes for which all is sent.
+    /// Answers the passes with all messages sent.
     pub(in crate::shard) fn answer_passes(&mut self, io: &mut Ring<'_>) {
         let sent = |asked: &mut AskedToPass| self.delivery.has_sent(&asked.gathered);
         let over: Vec<_> = self.retained.replays.asked_to_pass.extract_if(.., sent).collect();
@@ -43,8 +43,8 @@ impl Broker {
         }
     }
 
-    /// Takes the answer of a shard, which had been asked for `passes` passes by then. With the last answer the subscriptions may be served,
-    /// after all messages that have come before.
+    /// Takes the answer of a shard, which had been asked for `passes` passes by then. After the last answer the subscriptions may be served, once all
+    /// messages received before are delivered.
     pub(in crate::shard) fn passed(&mut self, io: &mut Ring<'_>, by: usize, passes: u64) {
         if !self.retained.replays.passed((by, passes), self.around.rules) {
         } else if self.delivery.is_idle() {

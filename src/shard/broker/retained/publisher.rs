@@ -1,8 +1,8 @@
-//! The publisher of a retained message, as an access control list knows it: a new subscription gets the message while its publisher may still publish it (B14),
-//! and the publisher itself does not, if it wants nothing of its own [MQTT-3.8.3-3]. The message takes the room of its publisher's user.
+//! The publisher of a retained message, for access control: a new subscription gets the message while its publisher may still publish it (B14), and the
+//! publisher itself does not, if it has set No Local [MQTT-3.8.3-3]. The message takes the room of its publisher's user.
 //!
-//! As bytes, in parcels and in the log: one of flags, [`IDENTITY`] and [`UNASKED`], then the name of the `[auth.NAME]`, the identity (or nothing) and the
-//! client identifier, each after its length, u32 big-endian. Where nothing had to admit the client, that name is empty and no rule is asked for.
+//! The bytes, in parcels and in the log, are one of flags, [`IDENTITY`] and [`UNASKED`], then the name of the `[auth.NAME]`, the identity (or nothing) and
+//! the client identifier, each after its length, u32 big-endian. For a client admitted without an auth that name is empty, and no rule is checked.
 
 use crate::auth::acl::{Action, Client, Wanted};
 use crate::mqtt::packet::Publish;
@@ -12,10 +12,10 @@ use super::super::edge::Edge;
 
 /// The flag of a publisher with an identity.
 const IDENTITY: u8 = 1;
-/// The flag of a publisher that its token allowed to publish: no rule is asked for.
+/// The flag of a publisher that its token allowed to publish: no rule is checked.
 const UNASKED: u8 = 2;
 
-/// A publisher as bytes. Empty: it is not known, and no rule is asked for.
+/// A publisher as bytes. Empty: the publisher is not known, and no rule is checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::shard) struct Publisher(Box<[u8]>);
 
@@ -30,7 +30,7 @@ impl Publisher {
         Self(bytes.into())
     }
 
-    /// The client of a session. A token's grants are not known later, so no rule is asked for a client that has any.
+    /// The publisher for the client of a session. A token's grants are not known later, so no rule is checked for a client that has any.
     pub(in crate::shard) fn of_session(session: &Session) -> Self {
         let client = Client { identity: session.username(), client_id: session.client_id() };
         let access = session.access().map(|access| (access.auth(), access.grants().is_some()));
@@ -38,14 +38,14 @@ impl Publisher {
         Self::new(auth, client, is_granted)
     }
 
-    /// The client that has left a will; no rule is asked for one with grants of a token.
+    /// The publisher for the client of a will. No rule is checked for a client with grants of a token.
     pub(in crate::shard) fn of_will(due: &DueWill) -> Self {
         let client = Client { identity: due.username.as_deref(), client_id: &due.client_id };
         let (auth, is_granted) = due.auth.as_deref().map_or(("", true), |auth| (auth, due.grants.is_some()));
         Self::new(auth, client, is_granted)
     }
 
-    /// The publisher of these bytes. `None`: they are none.
+    /// Reads a publisher. `None`: the bytes are malformed.
     pub(in crate::shard) fn decode(bytes: &[u8]) -> Option<Self> {
         let publisher = Self(bytes.into());
         (bytes.is_empty() || publisher.fields().is_some()).then_some(publisher)
@@ -62,8 +62,8 @@ impl Publisher {
         })
     }
 
-    /// The user that has room for its messages: the name of the `[auth.NAME]` and the identity. Clients without an identity are one user, and so are those that
-    /// nothing had to admit.
+    /// The user that the messages count for: the name of the `[auth.NAME]` and the identity. Clients without an identity are one user, and so are clients
+    /// admitted without an auth.
     pub(super) fn user(&self) -> &[u8] {
         if self.fields().is_none_or(|(auth, _)| auth.is_empty()) {
             return &[];

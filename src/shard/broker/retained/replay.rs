@@ -1,9 +1,9 @@
-//! Retained messages for a new subscription [MQTT-3.3.1-9]: asked for at the homes one batch at a time, and sent as far as the client
-//! reads and acknowledges, so whatever a filter matches, it costs one batch of memory, and delays nobody.
+//! Retained messages for a new subscription [MQTT-3.3.1-9]: requested from the homes one batch at a time, and sent as far as the client reads and
+//! acknowledges. So a subscription takes one batch of memory, whatever its filter matches, and delays no other client.
 //!
-//! Messages that were published before the subscription could be found are at the homes when they are asked (`pass`). Later ones come live: the homes leave
-//! them out, or they would come ahead of older ones that are still on their way. A later message that came is noted by topic, and what the homes have said of
-//! that topic, which may be older, is skipped. A home keeps nothing of a replay: each question says from which topic on.
+//! Messages that were published before the subscription could be found are at the homes when these are asked (`pass`). Later ones are delivered live: the
+//! homes leave them out, as they would otherwise arrive ahead of older ones in flight. A later message delivered live is noted by topic, and the home's
+//! message of that topic, which may be older, is skipped. A home keeps no state of a replay: each request names the topic to continue from.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
@@ -29,13 +29,14 @@ use super::super::mail::Mail;
 use super::super::{Broker, Ring};
 use super::{Publisher, Retained, Taken, Value, owner};
 
-/// How soon the next replays that gave up their places are looked at.
+/// The delay before the next replays that gave up their places are checked.
 const LOOK_ASIDE: Duration = Duration::from_millis(20);
 
-/// Passes in a row for messages that a client has missed. Then it gets some of the rest first: a client that stays slow would get nothing.
+/// The most passes in a row for messages that a client has missed. After them the client gets some of the rest first: a client that stays slow would
+/// otherwise get nothing.
 const PASSES_MAX: u8 = 4;
 
-/// Subscriptions of one session that may wait for a pass. A further one takes the place of an earlier one to the same filter.
+/// The most subscriptions of one session that wait for a pass. A further one replaces an earlier one to the same filter.
 const WANTED_MAX: usize = 2 * SUBSCRIPTIONS_OF_SESSION_MAX;
 
 /// The answer of a home.
@@ -43,30 +44,30 @@ const WANTED_MAX: usize = 2 * SUBSCRIPTIONS_OF_SESSION_MAX;
 pub struct Answered {
     /// The messages as PUBLISH packets of 5.0, with RETAIN.
     packets: Vec<u8>,
-    /// The topic from which to ask on; `None`: these were all.
+    /// The topic to continue from. `None`: there are no more messages.
     next: Option<TopicKey>,
 }
 
-/// The retained messages that a session is still to be sent.
+/// The retained messages that a session has yet to be sent.
 #[derive(Debug, Default)]
 struct Replay {
     /// Subscriptions for which all earlier messages are at the homes; the first is being answered.
     wanted: VecDeque<Subscription>,
     /// Subscriptions that need a pass.
     later: VecDeque<Subscription>,
-    /// How many of `later` belong to earlier SUBSCRIBEs.
+    /// The number of subscriptions in `later` from earlier SUBSCRIBEs.
     earlier: usize,
-    /// How far the first subscription is: the home, and the topic to ask on from.
+    /// The progress of the first subscription: the home, and the topic to continue from.
     home: usize,
     from: Option<TopicKey>,
     step: Step,
     /// The number of the first subscription's pass.
     pass: u64,
-    /// The number of passes that each shard must have been asked for when it takes a message, for that to come live.
+    /// The number of passes that each shard must have been asked for when it takes a message, for the message to be delivered live.
     behind: Arc<[u64]>,
-    /// Topics of messages with RETAIN that came live and were taken after the pass, as hashes: their homes may not have them yet.
+    /// Topics, as hashes, of messages with RETAIN that were taken after the pass and delivered live: their homes may not have them yet.
     noted: HashSet<u64>,
-    /// Whether a live message was dropped, as the client was away or slow: the homes leave it out until there is another pass.
+    /// Whether a live message was dropped, as the client was offline or slow: the homes leave it out until there is another pass.
     missed: bool,
     /// Passes since a home was asked.
     passes: u8,
@@ -74,7 +75,7 @@ struct Replay {
 
 #[derive(Debug, Default)]
 enum Step {
-    /// The client is away.
+    /// The client is offline.
     #[default]
     Away,
     /// The replay waits for a pass that has not begun.
@@ -83,9 +84,9 @@ enum Step {
     Passing,
     /// The replay has to ask a home next.
     Ready,
-    /// The replay has asked a home, by this number.
+    /// The replay has asked a home, by a request of this number.
     Asked(u64),
-    /// The replay sends a batch: the answer, when it came, and how many bytes of it are done.
+    /// The replay sends a batch: the answer, the time at which it was received, and the number of its bytes that are done.
     Sending(Answered, Monotonic, usize),
 }
 
@@ -95,25 +96,25 @@ pub(super) struct Replays {
     all: HashMap<SessionKey, Replay>,
     /// Sessions that wait for a pass, which has not begun.
     wanting: Vec<SessionKey>,
-    /// Sessions that wait for the pass that is under way.
+    /// Sessions that wait for the pass in progress.
     passing: Vec<SessionKey>,
     /// Shards that have not answered the pass, as bits.
     unanswered: u64,
-    /// [`Replay::behind`], as far as shards have answered.
+    /// [`Replay::behind`] as of the shards' answers so far.
     behind: Vec<u64>,
     /// Sessions that wait for one of the places.
     line: VecDeque<SessionKey>,
     running: VecDeque<SessionKey>,
-    /// Sessions that have given up their places to those in line, since their clients take no more. They hold no batch.
+    /// Sessions that have given up their places to those in line, as their clients take no more. They hold no batch.
     aside: VecDeque<SessionKey>,
     questions: u64,
-    /// Passes that have begun.
+    /// The number of passes begun.
     begun: u64,
-    /// How many passes each shard had heard of when it sent its last letter.
+    /// The number of passes that each shard knew of when it sent its last letter.
     heard: Vec<u64>,
     shards: usize,
     hash: RandomState,
-    /// Passes that all shards together have asked this one for.
+    /// The number of passes that all shards together have asked this one for.
     passes: u64,
     /// Passes that this shard was asked for and has not answered.
     pub(super) asked_to_pass: Vec<AskedToPass>,
@@ -129,11 +130,11 @@ pub(super) struct AskedToPass {
     pub(super) passes: u64,
 }
 
-/// What a turn may still do for replays.
+/// The work that a turn may still do for replays.
 #[derive(Debug)]
 struct Budget {
     copies: usize,
-    /// Looks at the retained messages of this shard: [`REPLAY_LOOKS_MAX`] topics each.
+    /// Lookups in the retained messages of this shard: [`REPLAY_LOOKS_MAX`] topics each.
     looks: usize,
 }
 
@@ -143,7 +144,7 @@ impl Budget {
     }
 }
 
-/// What a replay does after a step.
+/// The state of a replay after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pace {
     /// The replay goes on.
@@ -223,14 +224,14 @@ impl Replays {
         }
     }
 
-    /// Gives free places to sessions in line, after all that run. Returns how many.
+    /// Gives free places to sessions in line, which run after those that have one. Returns how many.
     fn take_places(&mut self) -> usize {
         let free = REPLAYS_AT_ONCE_MAX.saturating_sub(self.running.len()).min(self.line.len());
         self.running.extend(self.line.drain(..free));
         free
     }
 
-    /// Puts a session aside, as its client takes no more and others are in line: the rest of its batch is asked for again.
+    /// Sets a session aside, as its client takes no more and others are in line. The rest of its batch will be requested again.
     fn set_aside(&mut self, key: SessionKey) {
         if let Some(replay) = self.all.get_mut(&key) {
             replay.pause(Step::Ready);
@@ -271,8 +272,8 @@ impl Replay {
         self.earlier = left;
     }
 
-    /// Adds a subscription, answered after all others. One to the same filter of an earlier SUBSCRIBE, of which nothing was sent, is not answered any more: a
-    /// client that comes and goes would make more and more of them.
+    /// Adds a subscription, answered after all others. A subscription to the same filter from an earlier SUBSCRIBE, of which nothing was sent, is not
+    /// answered any more: otherwise a client that connects again and again would add without bound.
     fn want(&mut self, subscription: Subscription) {
         self.forget_earlier(&subscription.filter, self.earlier);
         let mut is_first = true;
@@ -300,7 +301,7 @@ impl Replay {
         (self.home, self.from) = (0, None);
     }
 
-    /// Gives up the batch in hand; the rest of it is asked for again.
+    /// Gives up the batch in hand. The rest of it will be requested again.
     fn pause(&mut self, step: Step) {
         if let Step::Sending(answered, _, done) = std::mem::replace(&mut self.step, step)
             && let Some(publish) = packets(&answered.packets[done..]).next().and_then(publish_of)
@@ -319,7 +320,7 @@ impl Retained {
         }
     }
 
-    /// Adds a session's new subscription: its client gets what is retained, as it has asked for it now.
+    /// Adds a session's new subscription: its client gets the retained messages for it.
     pub(in crate::shard) fn replay(&mut self, key: SessionKey, subscription: Subscription) {
         let replay = self.replays.all.entry(key).or_default();
         replay.want(subscription);
@@ -328,7 +329,7 @@ impl Retained {
         }
     }
 
-    /// Resumes the replay of a session when its client is back.
+    /// Resumes the replay of a session when its client reconnects.
     pub(in crate::shard) fn resume_replay(&mut self, key: SessionKey) {
         if self.replays.all.get(&key).is_some_and(|replay| matches!(replay.step, Step::Away)) {
             self.replays.want_pass(key);
@@ -347,12 +348,12 @@ impl Retained {
         self.replays.all.remove(&key);
     }
 
-    /// Notes one more pass that a shard, or this one, has heard of: it takes later messages after that pass.
+    /// Notes one more pass that a shard, or this one, knows of: it takes later messages after that pass.
     pub(in crate::shard) fn heard_of_pass(&mut self, shard: usize) {
         self.replays.heard[shard] += 1;
     }
 
-    /// How many passes a shard had heard of when it sent its last letter.
+    /// The number of passes that a shard knew of when it sent its last letter.
     pub(in crate::shard) fn passes_heard(&self, shard: usize) -> u64 {
         self.replays.heard[shard]
     }
@@ -364,30 +365,30 @@ impl Retained {
         }
         let hash = self.replays.hash.hash_one(topic);
         let replay = self.replays.all.get_mut(&key).filter(|replay| replay.has_passed(pass));
-        // A replay with more notes than that gets another pass.
+        // A replay with more notes gets another pass.
         if let Some(replay) = replay.filter(|replay| replay.noted.len() <= REPLAY_NOTES_MAX) {
             replay.noted.insert(hash);
         }
     }
 
-    /// Notes that a session was not sent a live message, as its client is away or slow.
+    /// Notes that a session was not sent a live message, as its client is offline or slow.
     pub(in crate::shard) fn note_missed(&mut self, key: SessionKey, pass: u64) {
         if let Some(replay) = self.replays.all.get_mut(&key).filter(|replay| replay.has_passed(pass)) {
             replay.missed = true;
         }
     }
 
-    /// Notes that messages that waited for a session were dropped: some may have been in place of retained ones.
+    /// Notes that waiting messages of a session were dropped: some may have replaced retained ones.
     pub(in crate::shard) fn note_dropped(&mut self, key: SessionKey) {
         self.note_missed(key, u64::MAX);
     }
 
-    /// The moment at which a message of a publisher of this shard is taken: now.
+    /// The order of passes for a message that a publisher of this shard sends now.
     pub(in crate::shard) fn taken(&self, shard: usize, publish: &Publish<'_>) -> Taken {
         Taken { shard, passes: if publish.dup { 0 } else { self.replays.passes } }
     }
 
-    /// Retained messages that may be sent, on topics that a filter matches, from one topic on.
+    /// Returns retained messages that may be sent, on topics that a filter matches, from one topic on.
     fn batch(
         &self,
         filter: &str,
@@ -415,8 +416,7 @@ impl Broker {
         self.retained.replays.pass_over();
     }
 
-    /// A batch of messages retained here, without those that come live, those of this client, and those that their publishers may not
-    /// publish any more.
+    /// A batch of messages retained here, without those that are delivered live, those of this client, and those that their publishers may no longer publish.
     fn retained_batch(
         &mut self,
         now: Monotonic,
@@ -449,7 +449,7 @@ impl Broker {
         self.retained.batch(filter, from, now, may_be_sent)
     }
 
-    /// Takes the question of a shard for messages retained here.
+    /// Takes a shard's request for messages retained here.
     pub(in crate::shard) fn replay_asked(
         &mut self,
         io: &Ring<'_>,
@@ -477,7 +477,7 @@ impl Broker {
         }
     }
 
-    /// Runs replays at the end of a turn, in turn: others take the places of those that are over, or have clients that take no more.
+    /// Runs replays at the end of a turn, one after the other. Replays that are over, or have clients that take no more, make place for others.
     pub(super) fn run_replays(&mut self, io: &mut Ring<'_>) {
         if self.retained.replays.all.is_empty() {
             return;
@@ -501,21 +501,21 @@ impl Broker {
                 _ => replays.running.push_back(key),
             }
             runs += self.retained.replays.take_places();
-            // The others go first in the next turn.
+            // The other replays go first in the next turn.
             if budget.is_spent() {
                 break;
             }
         }
         let replays = &self.retained.replays;
-        // Replays that want a pass by now wait for the one that is under way, or for the next turn.
+        // Replays that need a pass now wait for the one in progress, or for the next turn.
         let begins_pass = !replays.wanting.is_empty() && replays.passing.is_empty() && replays.unanswered == 0;
         if has_more || begins_pass {
             self.delivery.want_turn(io);
         }
     }
 
-    /// Puts replays that gave up their places in line again if their clients take more. A turn looks at some, in turn; while there are more than that, there is
-    /// another turn soon.
+    /// Puts replays that gave up their places in line again if their clients take more. A turn checks some, in turn. While there are more, another turn
+    /// follows soon.
     fn look_aside(&mut self, io: &mut Ring<'_>) {
         let aside = self.retained.replays.aside.len();
         for _ in 0..aside.min(REPLAYS_AT_ONCE_MAX) {
@@ -539,7 +539,7 @@ impl Broker {
             let takes_more = self.takes_one_more(io, key);
             let Some(replay) = self.retained.replays.all.get_mut(&key) else { return Pace::Over };
             if !is_here {
-                // A kept session goes on when its client is back.
+                // A kept session continues when its client reconnects.
                 replay.pause(Step::Away);
                 return Pace::Over;
             }
@@ -564,7 +564,7 @@ impl Broker {
         }
     }
 
-    /// Asks the home that comes next.
+    /// Asks the next home.
     fn ask_home(&mut self, io: &Ring<'_>, key: SessionKey, budget: &mut Budget) -> Pace {
         let subscriber = self.replay_subscriber(key);
         // [MQTT-3.8.3-3]
@@ -606,7 +606,7 @@ impl Broker {
         Pace::Waits
     }
 
-    /// Sends a batch, which came at `since`, from `done` on, as far as its client takes it.
+    /// Sends a batch received at `since`, from byte `done` on, as far as its client takes it.
     fn send_batch(
         &mut self,
         io: &mut Ring<'_>,
@@ -651,7 +651,7 @@ impl Broker {
         Pace::More
     }
 
-    /// The subscription that is being answered, as it was asked for, if there still is one of its filter. Each message is checked.
+    /// The subscription being answered, with the options it was made with, if there still is one to its filter. Each message is checked.
     fn replay_subscriber(&self, session: SessionKey) -> Option<Subscriber<SessionKey>> {
         let Subscription { filter, options, identifier } = self.retained.replays.all.get(&session)?.wanted.front()?;
         let is_there = self.sessions.get(session)?.has_subscribed(filter);
@@ -659,7 +659,7 @@ impl Broker {
         is_there.then_some(subscriber)
     }
 
-    /// Whether a client may be sent one more message of the past. If not, the replay tries again when the client has read or acknowledged something.
+    /// Whether a client may be sent one more message of the past. If not, the replay tries again after the client has read or acknowledged something.
     pub(in crate::shard) fn takes_one_more(&mut self, io: &Ring<'_>, key: SessionKey) -> bool {
         let Some(session) = self.sessions.get(key) else { return false };
         let unsent = session.conn().map_or(0, |conn| self.keeping.holds.unsent(io, conn));
@@ -688,7 +688,7 @@ mod tests {
         Retained::new(&config::parse(text, "test.toml").expect("a configuration"))
     }
 
-    /// A replay is not looked at while its client takes nothing.
+    /// A replay is not checked while its client takes nothing.
     #[test]
     fn a_replay_that_does_not_run_notes_no_more_than_it_may() {
         let (mut retained, key) = (retained(), SessionKey::from_bits(7));
@@ -723,12 +723,12 @@ mod tests {
         };
         ask(&mut retained, &[("a", 1), ("b", 1), ("a", 2)]);
         assert_eq!(wanted(&retained, key), ["a 1", "b 1", "a 2"]);
-        // Nothing was sent for these: the last one is enough, twice if it says so.
+        // Nothing was sent for these subscriptions: the last SUBSCRIBE replaces them, with the filter twice if it names it twice.
         ask(&mut retained, &[("a", 3), ("a", 4)]);
         assert_eq!(wanted(&retained, key), ["b 1", "a 3", "a 4"]);
         retained.leave_replay(key, "a");
         assert_eq!(wanted(&retained, key), ["b 1"]);
-        // The client comes and goes, and subscribes each time: one subscription is being answered, and one waits.
+        // The client connects again and again, and subscribes each time: one subscription is being answered, and one waits.
         for id in 2..100 {
             ask(&mut retained, &[("b", id)]);
             retained.replays.wanting.push(key);
@@ -737,7 +737,7 @@ mod tests {
             retained.replays.pass_over();
         }
         assert_eq!(wanted(&retained, key), ["b 2", "b 99"]);
-        // The bound holds however many a client asks for.
+        // The bound holds however many subscriptions a client makes.
         let many: Vec<_> = (0..SUBSCRIPTIONS_OF_SESSION_MAX as u32).map(|id| ("c", id)).collect();
         for filter in 0..10 {
             let name = format!("d/{filter}");

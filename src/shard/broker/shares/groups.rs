@@ -1,6 +1,6 @@
-//! Shares of several instances. A group of Kafka gives each instance that has members some partitions, which the share's home reads
-//! ([`crate::shard::sources`]): the shard that its text chooses. It hears here of members that come and go, and hands each record to a shard with some.
-//! Records stay open until a member has them, so nothing of such a share is in a log but what a member with a kept session is sent at QoS 2.
+//! Shares of several instances. A Kafka consumer group assigns partitions to each instance that has members. The share's home, the shard that its text
+//! chooses, reads these ([`crate::shard::sources`]). The home is notified here of members that come and go, and hands each record to a shard with members.
+//! Records stay open until a member has them, so the log has nothing of such a share except copies of QoS 2 sent to members with kept sessions.
 
 use std::sync::Arc;
 
@@ -21,34 +21,34 @@ use super::super::{Broker, Ring};
 use super::Shares;
 use super::part::Part;
 
-/// What the homes of shares are to hear.
+/// News for the homes of shares.
 #[derive(Debug, Default)]
 pub(super) struct ByGroups {
     /// Whether groups of Kafka give the messages of shares to instances.
     is_on: bool,
-    /// Shares with other members than before. True: a new one waits until the share has a place.
+    /// Shares with a change of members. True: a new member waits until the share has a place.
     news: Vec<(Arc<Share>, bool)>,
 }
 
 impl Shares {
-    /// Has groups give the messages of shares to instances.
+    /// Lets groups of Kafka assign the messages of shares to instances.
     pub(in crate::shard) fn use_groups(&mut self) {
         self.by_groups.is_on = true;
     }
 
-    /// Whether groups give the messages of shares to instances.
+    /// Whether groups of Kafka assign the messages of shares to instances.
     pub(in crate::shard) fn are_by_groups(&self) -> bool {
         self.by_groups.is_on
     }
 
-    /// Notes that a share has other members than before.
+    /// Notes that the members of a share have changed.
     pub(super) fn note_members(&mut self, number: ShareNumber) {
         if let Some(part) = self.parts.get(&number).filter(|_| self.by_groups.is_on) {
             self.by_groups.news.push((Arc::clone(&part.share), false));
         }
     }
 
-    /// A share of this text that has no place yet from which on its messages are its own. `text`: of a filter, which may be of no share.
+    /// A share of this text without a place from which on its messages are its own. `text`: of any filter, shared or not.
     fn without_place(&self, text: &str) -> Option<&Share> {
         if !self.by_groups.is_on || !is_shared(text) {
             return None;
@@ -57,8 +57,8 @@ impl Shares {
         shares.find(|share| **share.text() == *text && !share.is_placed())
     }
 
-    /// Whether a kept session is written down with a subscription to this filter. One to a share without a place is not: it has not been answered, and
-    /// wherever the session is next, its share would begin with all that Kafka has.
+    /// Whether a kept session is written down with a subscription to this filter. A subscription to a share without a place is not: it has not been answered,
+    /// and on the session's next owner the share would begin with everything that Kafka has.
     pub(in crate::shard) fn are_kept_with(&self, text: &str) -> bool {
         self.without_place(text).is_none()
     }
@@ -68,7 +68,7 @@ impl Shares {
         self.parts.get(&number).is_none_or(|part| part.share.is_placed() || part.share.is_refused())
     }
 
-    /// Has a share's home find its place, for a member that has joined just now.
+    /// Has a share's home find its place, for a member that has just joined.
     pub(in crate::shard) fn ask_for_place(&mut self, text: &str) {
         if !self.by_groups.is_on {
             return;
@@ -78,7 +78,7 @@ impl Shares {
         }
     }
 
-    /// The slot of a session goes to another instance, and its memberships with it: what their groups have committed stays.
+    /// Moves the memberships of a session away with its slot: the offsets that their groups have committed stay.
     pub(in crate::shard) fn moves(&self, key: SessionKey) {
         let of = self.of.get(&key).into_iter().flatten();
         of.filter_map(|number| self.parts.get(number)).for_each(|part| part.share.set_moved());
@@ -97,7 +97,7 @@ impl Shares {
 }
 
 impl Part {
-    /// Takes out the messages for which `is_it` is true, and drops them. Returns how many there were.
+    /// Removes the messages for which `is_it` is true, and drops them. Returns how many there were.
     fn withdraw(&mut self, is_it: impl Fn(&Body) -> bool) -> u64 {
         let lines = self.members.values_mut().map(|member| &mut member.line);
         let taken: Vec<_> = lines.chain([&mut self.line]).map(|line| line.take_if(&is_it)).collect();
@@ -111,8 +111,8 @@ impl Part {
 }
 
 impl Broker {
-    /// A share that was subscribed to, and has no place yet: a message that is published once the SUBSCRIBE is answered would not be its own. Memberships of
-    /// shares that cannot have one end, as refused.
+    /// Handles a share that was subscribed to and has no place yet: a message published once the SUBSCRIBE is answered would not be its own. Memberships of
+    /// shares that cannot have a place end, as refused.
     pub(in crate::shard) fn without_place(
         &mut self,
         key: SessionKey,
@@ -134,13 +134,13 @@ impl Broker {
             self.unsubscribe_from(key, filter);
         }
         if Wish::all(subscribe).any(|wish| is_shared(wish.filter)) && self.delivery.shares.are_by_groups() {
-            // It may have been written down without them.
+            // The session may have been written down without these subscriptions.
             self.sessions.note_kept(key);
         }
         None
     }
 
-    /// Tells the homes of shares about members that have come or gone.
+    /// Notifies the homes of shares of members that have come or gone.
     pub(super) fn tell_homes(&mut self) {
         let shards = self.around.config.service.shards;
         for (share, asks) in std::mem::take(&mut self.delivery.shares.by_groups.news) {
@@ -149,7 +149,7 @@ impl Broker {
         }
     }
 
-    /// Hands a record to a member of a share. Returns how many answers are owed for it. `None`: no member is online, or there is no room on the way.
+    /// Hands a record to a member of a share. Returns the number of answers pending for it. `None`: no member is online, or there is no room on the way.
     pub(in crate::shard) fn give_record(
         &mut self,
         io: &mut Ring<'_>,
@@ -166,7 +166,7 @@ impl Broker {
         Some(owed)
     }
 
-    /// Withdraws messages of a share that wait for members: their partitions, which that shard read under these numbers, are others'.
+    /// Withdraws messages of a share that wait for members: the partitions, which that shard read under these numbers, are other instances' now.
     pub(in crate::shard) fn withdraw_from_share(&mut self, share: ShareNumber, home: usize, readers: &[u32]) {
         let Some(part) = self.delivery.shares.parts.get_mut(&share) else { return };
         let count = part.withdraw(|body| {

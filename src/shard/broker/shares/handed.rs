@@ -1,9 +1,10 @@
 //! Messages of shares on their way from shard to shard, and those of the previous process.
 //!
-//! A message in the log is never two shards' to give to a member. The shard that hands it over keeps it until the other one reports that it is durable there;
-//! then it writes its end, and when that is durable it gives the message away. Until then the other shard holds it, and notes in its own log which shard it was
-//! from. A crash in between leaves it in both logs, or in the other one alone: after a crash each shard tells the others what it has noted, they end what they
-//! still have of that, and give it away as before. Until all shards have done so, messages of the previous process wait.
+//! A message in the log is never owned by two shards at once. The shard that hands it over keeps it until the other one reports that it is durable there.
+//! Then the first shard writes its end, and when that is durable it gives the message away. Until then the other shard holds it, with a note in its own log
+//! of the shard it came from. A crash in between leaves the message in both logs, or in the other one alone: after a crash each shard reports the messages it
+//! has noted to the others, which end their own copies of those, and give them away as before. Until all shards have done so, messages of the previous
+//! process wait.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
@@ -26,26 +27,26 @@ use super::super::{Broker, Ring};
 pub struct HandedOver {
     /// The message, as a PUBLISH packet of 5.0.
     packet: Vec<u8>,
-    /// When the message came.
+    /// The time at which the message was received.
     since: Monotonic,
-    /// The key that names its member.
+    /// The key that names the member.
     key: u32,
     kept_by: KeptBy,
 }
 
-/// What has a message in a letter through a crash.
+/// The place that preserves a message in a letter through a crash.
 #[derive(Clone, Copy, Debug)]
 enum KeptBy {
-    /// The log of the shard that sends it, under this number.
+    /// The log of the sending shard, under this number.
     Log(u64),
-    /// The record that it was made of, which stays open until the other shard has answered for it.
+    /// The record that the message was made of, which stays open until the other shard has answered for it.
     Record(Claimed),
-    /// Nothing.
+    /// No place: a crash loses the message.
     Nobody,
 }
 
 impl HandedOver {
-    /// `keeps_open`: otherwise the record that it was made of does not stay open for what another shard has.
+    /// The place of a message. `keeps_open`: whether the record that it was made of stays open for another shard's copy.
     pub(super) fn new(body: &Body, keeps_open: bool) -> Self {
         let claim = if keeps_open { body.take_claim() } else { None };
         claim.iter().for_each(|claim| claim.is_handed_over());
@@ -59,7 +60,7 @@ impl HandedOver {
     }
 }
 
-/// A message that is durable here, and still another shard's.
+/// A message that is durable here, and still owned by another shard.
 #[derive(Debug)]
 struct Held {
     /// The message's number in that shard's log.
@@ -71,20 +72,20 @@ struct Held {
 /// A report to another shard for when a group is durable.
 #[derive(Clone, Copy, Debug)]
 enum Told {
-    /// How many of its messages are taken.
+    /// The number of its messages that are taken.
     Taken(usize),
-    /// All messages that the other shard holds of this one are its own.
+    /// All messages that the other shard holds for this one are its own.
     Given,
 }
 
 /// Messages on their way, and those that may not be given to members yet.
 #[derive(Debug, Default)]
 pub(super) struct Handed {
-    /// Messages that were sent and not taken, by the shard that they were sent to.
+    /// Messages that were sent and not taken, by receiving shard.
     sent: HashMap<usize, (ShareNumber, Vec<Rc<Body>>)>,
-    /// Shards that have been sent messages, and not been given them, as bits: they are sent no more.
+    /// Shards that have been sent messages and not been given them yet, as bits: they are sent no more.
     busy: u64,
-    /// Messages held for other shards, by the shard that they are from.
+    /// Messages held for other shards, by sending shard.
     held: HashMap<usize, Vec<Held>>,
     /// Messages of the previous process, by number in the log, with the texts of the shares.
     restored: BTreeMap<u64, (Arc<str>, Rc<Body>)>,
@@ -108,7 +109,7 @@ impl Handed {
         self.sent.values().map(|(_, messages)| messages.len()).sum()
     }
 
-    /// Messages that wait here and may not be given to members yet, and their bytes.
+    /// Messages held here that may not be given to members yet, and their bytes.
     pub(super) fn not_given(&self) -> (usize, usize) {
         let held = self.held.values().flatten().map(|held| &held.body);
         let all = held.chain(self.restored.values().map(|(_, body)| body));
@@ -142,7 +143,7 @@ impl Broker {
                 (None, _) => self.dropped_of(io.now(), M::CopiesShareGone, share, body),
                 (Some(text), KeptBy::Record(_) | KeptBy::Nobody) => self.wait_for_share(io, text, body),
                 (Some(text), KeptBy::Log(number)) => {
-                    // The message stays where it is until there is room.
+                    // The message stays in the other shard's log until there is room.
                     let Some(written) = self.write_held(from, number, text, &body) else { break };
                     groups.add(written);
                     let held = Held { number, text: Arc::clone(text), body };
@@ -162,7 +163,7 @@ impl Broker {
         self.write_for_share(body, &publish, of)
     }
 
-    /// Puts a message in line for the members of this share.
+    /// Queues a message for the members of this share.
     fn wait_for_share(&mut self, io: &Ring<'_>, text: &str, body: Rc<Body>) {
         let (bounds, shares) = (self.keeping.settings.queue, &mut self.delivery.shares);
         match shares.part_of(self.index, text) {
@@ -178,7 +179,7 @@ impl Broker {
         }
     }
 
-    /// Ends the first messages that a shard was sent and has taken; the others wait here again.
+    /// Ends the first messages that a shard was sent and has taken. The others wait here again.
     pub(in crate::shard) fn shared_taken(&mut self, io: &Ring<'_>, by: usize, count: usize) {
         let Some((share, mut messages)) = self.delivery.shares.handed.sent.remove(&by) else { return };
         let back = messages.split_off(count.min(messages.len()));
@@ -199,12 +200,12 @@ impl Broker {
         self.delivery.shares.settle(share);
     }
 
-    /// Makes messages that a shard has handed over this one's own.
+    /// Takes ownership of messages that a shard has handed over.
     pub(in crate::shard) fn shared_given(&mut self, io: &Ring<'_>, from: usize) {
         let are_all_known = self.queues.have_all_told();
         for Held { text, body, .. } in self.delivery.shares.handed.held.remove(&from).unwrap_or_default() {
             match body.for_share().filter(|_| !are_all_known) {
-                // A third shard may hold it by now.
+                // A third shard may hold the message by now.
                 Some(number) => drop(self.delivery.shares.handed.restored.insert(number, (text, body))),
                 None => self.wait_for_share(io, &text, body),
             }
@@ -246,13 +247,13 @@ impl Broker {
         }
     }
 
-    /// The numbers of that shard's messages that the previous process has left here.
+    /// The numbers of `shard`'s messages that the previous process has left here.
     pub(in crate::shard) fn held_of(&self, shard: usize) -> Vec<u64> {
         let held = self.delivery.shares.handed.held.get(&shard);
         held.into_iter().flatten().map(|held| held.number).collect()
     }
 
-    /// Ends messages that this shard has in two logs, as it has the slots of two shards of the previous process now.
+    /// Ends messages that this shard has in two logs, as it now has the slots of two shards of the previous process.
     pub(in crate::shard) fn held_here(&mut self) {
         let handed = &mut self.delivery.shares.handed;
         let mut ended = Vec::new();
@@ -265,7 +266,7 @@ impl Broker {
         self.end_all_for_share(&ended);
     }
 
-    /// Ends messages of this shard that another one has held since the previous process: they are its own.
+    /// Ends messages of this shard that another shard has held since the previous process: that shard owns them.
     pub(in crate::shard) fn held_elsewhere(&mut self, by: usize, numbers: &[u64]) {
         if numbers.is_empty() {
             return;
@@ -273,7 +274,7 @@ impl Broker {
         let Handed { restored, held, .. } = &mut self.delivery.shares.handed;
         let mut ended: Vec<_> =
             numbers.iter().filter_map(|number| restored.remove(number)).map(|(_, body)| body).collect();
-        // The message was a third shard's before.
+        // A third shard owned the message before.
         let numbers: HashSet<u64> = numbers.iter().copied().collect();
         let is_it = |held: &mut Held| held.body.for_share().is_some_and(|number| numbers.contains(&number));
         ended.extend(held.values_mut().flat_map(|held| held.extract_if(.., is_it)).map(|held| held.body));
@@ -290,7 +291,7 @@ impl Broker {
         groups
     }
 
-    /// Has messages of the previous process wait for members, once all shards have reported what they hold.
+    /// Queues messages of the previous process for members, once all shards have reported the messages they hold.
     pub(in crate::shard) fn release_restored(&mut self, now: Monotonic) {
         for (text, body) in std::mem::take(&mut self.delivery.shares.handed.restored).into_values().rev() {
             let shares = &mut self.delivery.shares;
@@ -304,7 +305,7 @@ impl Broker {
                 Err(_) => self.dropped_of_share(now, M::CopiesQueueFull, &text, body),
             }
         }
-        // Messages that have come meanwhile have waited for that.
+        // Messages received meanwhile have waited for the reports.
         self.delivery.shares.ripen();
     }
 }

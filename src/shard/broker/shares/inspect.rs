@@ -43,7 +43,7 @@ impl Broker {
 }
 
 impl Shares {
-    /// Appends the members of shares that get messages of a topic, or of the one with this text, until there are `max`.
+    /// Appends the members of shares that get messages of a topic, or of the share with this text, until there are `max`.
     pub(in crate::shard) fn add_members(
         &mut self,
         topic: Option<&str>,
@@ -80,7 +80,7 @@ impl Part {
         self.members.keys().copied()
     }
 
-    /// When the oldest of the first messages of all lines came.
+    /// The time at which the oldest of all lines' first messages was received.
     fn oldest(&self) -> Option<Monotonic> {
         let of_one = self.members.values().filter(|_| self.is_keyed).map(|member| &member.line);
         of_one.chain([&self.line]).filter_map(|line| Some(line.get(0)?.since())).min()

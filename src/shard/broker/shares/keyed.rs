@@ -1,6 +1,5 @@
-//! Members named by keys, and the messages that wait for one member alone. Messages with the same key go to the same member, in order,
-//! while the online members stay the same (rendezvous hashing: a member that comes takes keys from others, one that goes leaves its own to
-//! them, and no other key moves).
+//! Members named by keys, and the messages that wait for one member alone. Messages with the same key go to the same member, in order, while the set of
+//! online members stays the same (rendezvous hashing: a new member takes keys from others, a leaving member leaves its own to them, and no other key moves).
 
 use std::collections::BinaryHeap;
 use std::rc::Rc;
@@ -18,12 +17,12 @@ impl Part {
         online.map(move |(session, member)| (rank(member.mark, key), *session))
     }
 
-    /// The member that a key names; `None`: none is online, or the strategy does not go by keys.
+    /// The member that a key names. `None`: none is online, or the strategy does not go by keys.
     pub(super) fn named(&self, key: u32) -> Option<SessionKey> {
         self.ranked(key).filter(|_| self.is_keyed).max().map(|(_, session)| session)
     }
 
-    /// Members that a key names one after the other, where the ones before cannot take its message; from this member on, if one is given.
+    /// The members that a key names one after the other, in case earlier ones cannot take its message, starting from this member, if one is given.
     pub(super) fn all_named(&self, key: u32, from: Option<SessionKey>) -> impl Iterator<Item = SessionKey> + use<> {
         let rank_of = |session: &SessionKey| self.members.get(session).map(|member| (rank(member.mark, key), *session));
         let from = from.as_ref().and_then(rank_of);
@@ -31,7 +30,7 @@ impl Part {
         std::iter::from_fn(move || ranked.pop().map(|(_, session)| session))
     }
 
-    /// The first message that keeps its record open, in the line for any member or in one for one alone: the member, its place, and the message.
+    /// The first message that keeps its record open, in the line for any member or in a single member's: the member, the message's place, and the message.
     pub(in crate::shard) fn first_claiming(&self) -> Option<(Option<SessionKey>, usize, Rc<Body>)> {
         let lines = self.members.iter().map(|(key, member)| (Some(*key), &member.line));
         let mut all = std::iter::once((None, &self.line)).chain(lines);
@@ -41,7 +40,7 @@ impl Part {
         })
     }
 
-    /// Puts another body of the same message in the place of one that waits.
+    /// Replaces a waiting message's body by another one of the same message.
     pub(in crate::shard) fn replace(&mut self, member: Option<SessionKey>, at: usize, body: Rc<Body>) {
         if let Some(before) = self.line_of(member).get(at).map(Rc::clone) {
             self.waiting.add(&body);
@@ -56,7 +55,7 @@ impl Part {
         lines.map(|(session, _)| *session).collect()
     }
 
-    /// Lines messages that have waited for some member up for the members that their keys name now.
+    /// Queues the messages in `line` for the members that their keys name now.
     pub(super) fn name_again(&mut self, line: Line) {
         for body in line {
             let member = self.named(body.key());
@@ -64,7 +63,7 @@ impl Part {
         }
     }
 
-    /// Gathers the messages for a member that has come online: those with keys that name it.
+    /// Gathers the messages for a member that has come online: those with keys that name the member.
     pub(super) fn gather_for(&mut self, session: SessionKey) {
         let Some(mark) = self.members.get(&session).filter(|_| self.is_keyed).map(|member| member.mark) else { return };
         if self.queued().0 == 0 {
@@ -121,7 +120,7 @@ mod tests {
         }
     }
 
-    /// The member that each key's messages wait for: all of them for the one that it names, in order.
+    /// The member that each key's messages wait for: all of them for the member that the key names, in order.
     fn waits(part: &Part) -> BTreeMap<u32, Option<SessionKey>> {
         let mut all = BTreeMap::<_, Vec<_>>::new();
         for member in part.members.keys().copied().map(Some).chain([None]) {

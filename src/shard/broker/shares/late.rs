@@ -1,7 +1,7 @@
-//! Members that do not acknowledge: after `share_ack_timeout` other members get what such a client was sent at QoS 1, and it is sent nothing of
-//! the share until it has acknowledged. Its packet identifiers stay in use, so it may acknowledge, and takes no more than Receive Maximum. What
-//! it was sent at QoS 2 stays with it: nobody else may get that [MQTT-4.8.2-4]. If that ends with its connection no record waits for it any longer.
-//! A client that has left its shares is looked at until it has answered all that it was sent of them.
+//! Members that do not acknowledge. After `share_ack_timeout` the copies of QoS 1 that such a client was sent go to other members, and the client is sent
+//! nothing of the share until it has acknowledged. Its packet identifiers stay in use, so it may still acknowledge, and is sent no more than its Receive
+//! Maximum. Copies of QoS 2 stay with it: no other client may get them [MQTT-4.8.2-4]. If those end with its connection, no record waits for it any longer. A
+//! client that has left its shares is checked until it has answered every copy that it was sent of them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use super::super::connection::Timer;
 use super::super::events::{clipped, of_client, second};
 use super::super::{Broker, Ring};
 
-/// The order in which members are looked at.
+/// The order in which members are checked.
 #[derive(Debug, Default)]
 pub(super) struct Late {
-    /// Members of this round that are left.
+    /// Members that are left in this round.
     line: Vec<SessionKey>,
     /// Sessions that have left a share with messages that their clients have not answered.
     leavers: BTreeSet<SessionKey>,
@@ -40,7 +40,7 @@ impl Broker {
         }
     }
 
-    /// Looks at the next members when the timer has run out.
+    /// Checks the next members when the timer has expired.
     pub(in crate::shard) fn late_members_time(&mut self, io: &mut Ring<'_>) {
         let shares = &mut self.delivery.shares;
         shares.late.has_timer = false;
@@ -57,7 +57,7 @@ impl Broker {
         self.set_late_timer(io);
     }
 
-    /// The time before which a message must have been sent to be late now, if it is not acknowledged.
+    /// The time such that unacknowledged messages sent before it are late now.
     fn late_before(&self, now: Monotonic) -> Monotonic {
         let timeout = u64::try_from(self.around.config.delivery.share_ack_timeout.as_nanos()).unwrap_or(u64::MAX);
         Monotonic(now.0.saturating_sub(timeout))
@@ -104,7 +104,7 @@ impl Broker {
         self.give_back_to_shares(now, given);
     }
 
-    /// Notes that a client has acknowledged something. If it is late no more, it is a member as the others.
+    /// Notes that a client has acknowledged something. If the client is no longer late, it is a member like the others again.
     pub(super) fn is_late_no_more(&mut self, now: Monotonic, key: SessionKey) {
         let (before, shares) = (self.late_before(now), &mut self.delivery.shares);
         let of = shares.of.get(&key).into_iter().flatten();

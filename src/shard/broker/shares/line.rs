@@ -1,4 +1,4 @@
-//! Messages that wait, oldest first.
+//! Lines of waiting messages, oldest first.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -26,12 +26,12 @@ impl Line {
         self.queue.get(at)
     }
 
-    /// Whether the oldest message has to go for this one.
+    /// Whether the oldest message has to be dropped for this one.
     pub(super) fn is_full(&self, body: &Body, bounds: QueueBounds) -> bool {
         !body.is_windowed() && self.waiting.is_full(body.packet().len(), 0, bounds)
     }
 
-    /// How many messages the bounds are for.
+    /// The number of messages that the bounds count.
     pub(super) fn bounded(&self) -> usize {
         self.waiting.bounded().0
     }
@@ -68,7 +68,7 @@ impl Line {
         self.queue.iter().position(|body| body.is_claiming())
     }
 
-    /// Puts another body of the same message in this place.
+    /// Replaces the body in this place by another one of the same message.
     pub(super) fn replace(&mut self, at: usize, body: Rc<Body>) {
         let Some(place) = self.queue.get_mut(at) else { return };
         self.waiting.add(&body);
@@ -76,7 +76,7 @@ impl Line {
         self.waiting.remove(&before);
     }
 
-    /// Takes out the messages for which `is_it` is true.
+    /// Removes and returns the messages for which `is_it` is true.
     pub(super) fn take_if(&mut self, mut is_it: impl FnMut(&Body) -> bool) -> Self {
         let (mut taken, mut left) = (Self::default(), Self::default());
         for body in self.queue.drain(..) {

@@ -12,11 +12,11 @@ use crate::session::{Body, End, SessionKey, SubscriptionRefused};
 use super::super::Broker;
 
 impl Broker {
-    /// Makes a session a member of `$share/NAME/FILTER`, or enters its subscription again. Publishes on any shard find it from now on.
-    /// Returns the text, which all members share.
+    /// Makes a session a member of `$share/NAME/FILTER`, or enters its subscription again. Publishes on any shard find the member from now on. Returns the
+    /// text, which all members share.
     ///
     /// # Errors
-    /// Why it is refused.
+    /// The reason why the subscription is refused.
     pub(in crate::shard) fn join_share(
         &mut self,
         text: &str,
@@ -50,8 +50,8 @@ impl Broker {
         (is_online, is_stored && !self.delivery.shares.are_by_groups())
     }
 
-    /// Ends a session's membership of `$share/NAME/FILTER`. What it has been sent it may acknowledge still, also on its next connection
-    /// [MQTT-3.10.4-3]: if its session is kept that goes to no other member.
+    /// Ends a session's membership of `$share/NAME/FILTER`. The client may still acknowledge copies that it was sent, also on its next connection
+    /// [MQTT-3.10.4-3]: those of a kept session go to no other member.
     pub(in crate::shard) fn leave_share(&mut self, key: SessionKey, text: &str) {
         let shares = &mut self.delivery.shares;
         let Some(of) = shares.of.get_mut(&key) else { return };
@@ -66,7 +66,7 @@ impl Broker {
         let session = self.sessions.get(key).filter(|session| session.expiry_s() > 0);
         for (number, copy, body) in session.map(|of| of.shared_of(number)).unwrap_or_default() {
             let own = if is_by_groups {
-                // Where the log has no room, the message stays the share's.
+                // The message stays the share's if the log has no room.
                 let Some((own, _)) = self.log_copy(key, number, &copy, &body) else { continue };
                 Some(own)
             } else {
@@ -86,14 +86,14 @@ impl Broker {
         }
     }
 
-    /// Takes the connection of a session away. Later messages go to other members of its shares.
+    /// Removes the connection of a session. Later messages go to other members of its shares.
     pub(in crate::shard) fn disconnected(&mut self, now: Monotonic, key: SessionKey, conn: ConnId, end: End) {
         self.sessions.disconnected(key, conn, end, now);
         self.members_gone(now);
     }
 
-    /// Hands messages of sessions that have lost their connections to other members, those of QoS 1 that were not acknowledged among them
-    /// (section 4.8.2). Called after each call that may take a session's connection from it.
+    /// Hands messages of sessions that have lost their connections to other members, including unacknowledged ones of QoS 1 (section 4.8.2). Called after
+    /// each call that may take a session's connection from it.
     pub(in crate::shard) fn members_gone(&mut self, now: Monotonic) {
         while let Some(key) = self.sessions.next_gone() {
             self.delivery.gates.disconnected(key);
@@ -113,7 +113,7 @@ impl Broker {
         self.give_back_to_shares(now, returned);
     }
 
-    /// Gives messages back that members were sent and have not acknowledged: they wait for others, before all that do.
+    /// Returns messages that members were sent and have not acknowledged to the shares: they wait for other members, ahead of all waiting messages.
     pub(super) fn give_back_to_shares(&mut self, now: Monotonic, returned: Vec<(ShareNumber, Rc<Body>)>) {
         for (number, body) in returned.into_iter().rev() {
             let body = self.logged_for_share(number, body);

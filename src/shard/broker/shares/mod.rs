@@ -1,11 +1,10 @@
 //! Shared subscriptions (section 4.8): each message goes to one member of each share that matches it.
 //!
-//! The publisher's shard chooses the shard, by how many members each has online ([`Share::choose`]). There a message is bound to a
-//! member when it is sent to it, to the next in turn that has room, or of a few the least busy one. A message that finds none waits in the
-//! part of the share on that shard ([`Part`]): for a member that acknowledges or comes, or, after [`SHARE_WAIT`], for the members of other
-//! shards ([`moves`]). With a strategy that goes by keys, the key names shard and member, and messages that these have no room for wait for
-//! that member alone ([`keyed`]). What was sent at QoS 1 to a client that leaves without acknowledging it, or does not acknowledge it in
-//! time ([`late`]), goes back, to the front.
+//! The publisher's shard chooses the serving shard, by the number of online members on each ([`Share::choose`]). There a message is bound to a member when it
+//! is sent to it: to the next in turn that has room, or to the least busy of a few. A message without such a member waits in the share's part on that shard
+//! ([`Part`]) for a member that acknowledges or connects, or, after [`SHARE_WAIT`], for the members of other shards ([`moves`]). With a strategy that goes by
+//! keys, the key names shard and member, and messages that do not fit there wait for that member alone ([`keyed`]). Messages sent at QoS 1 to a client that
+//! leaves without acknowledging them, or does not acknowledge them in time ([`late`]), go back to the front.
 
 mod groups;
 mod handed;
@@ -49,18 +48,18 @@ pub(in crate::shard) struct Shares {
     parts: HashMap<ShareNumber, Part>,
     /// The shares of each session.
     of: HashMap<SessionKey, SmallVec<[ShareNumber; 2]>>,
-    /// Memberships of all sessions.
+    /// The number of memberships of all sessions.
     members: usize,
     /// The shares that match the message at hand, each with the shard that serves it.
     chosen: Chosen,
-    /// How many messages were published here that a share gets: shards serve them in turn.
+    /// The number of messages for shares published here: shards serve them in turn.
     turn: u64,
-    /// What it has cost to find the shares of the message at hand.
+    /// The cost of finding the shares of the message at hand.
     looks: usize,
     to_serve: ToServe,
-    /// Messages that are on their way from shard to shard.
+    /// Messages in flight from shard to shard.
     handed: Handed,
-    /// Exchanges of this shard's publishers since before the process began, with the marks of the shares that have had their messages on some shard.
+    /// Exchanges of this shard's publishers from before the process began, with the marks of the shares that have had their messages on some shard.
     repeats: BTreeMap<Origin, Marks>,
     late: Late,
     by_groups: ByGroups,
@@ -79,7 +78,7 @@ struct ToServe {
 }
 
 impl Shares {
-    /// Shares without members.
+    /// A shard's shares, without members.
     pub(in crate::shard) fn new(known: KnownShares, strategy: ShareStrategy) -> Self {
         Self {
             known,
@@ -104,7 +103,7 @@ impl Shares {
         self.known.are_none()
     }
 
-    /// Sets the strategy that is in force, the same or another.
+    /// Sets the strategy in force, which may be unchanged.
     pub(in crate::shard) fn set_strategy(&mut self, strategy: ShareStrategy, now: Monotonic) {
         if std::mem::replace(&mut self.strategy, strategy) == strategy {
             return;
@@ -115,9 +114,8 @@ impl Shares {
         }
     }
 
-    /// Chooses a shard for each share that a topic is for: [`Shares::chosen`], until the next call. Returns these shards, as bits; `None`:
-    /// the topic is for no share. `publisher`: its client identifier. `origin`: its exchange: a share that has had that does not get it
-    /// again.
+    /// Chooses a shard for each share that a topic is for: [`Shares::chosen`], until the next call. Returns these shards, as bits. `None`: the topic is for
+    /// no share. `publisher`: its client identifier. `origin`: the message's exchange: shares that have had it do not get it again.
     pub(in crate::shard) fn choose(&mut self, topic: &str, publisher: &str, origin: Option<Origin>) -> Option<u64> {
         let key = self.key(topic, publisher);
         let choice = if self.strategy.is_keyed() { Choice::Key(key) } else { Choice::Turn(self.turn) };
@@ -171,7 +169,7 @@ impl Shares {
         self.parts.get(&number).map(|part| mark_of_share(part.share.text()))
     }
 
-    /// How many shares have members or messages here.
+    /// The number of shares with members or messages here.
     pub(in crate::shard) fn parts(&self) -> usize {
         self.parts.len()
     }
@@ -193,7 +191,7 @@ impl Shares {
         self.parts.get(&number).map(|part| Arc::clone(part.share.text()))
     }
 
-    /// What the last look has cost: that of [`KnownShares::matching`], and one for each share that was found.
+    /// The cost of the last lookup: that of [`KnownShares::matching`], and one for each share found.
     pub(in crate::shard) fn looks(&self) -> usize {
         self.looks + self.chosen.len()
     }
@@ -203,17 +201,17 @@ impl Shares {
         &self.chosen
     }
 
-    /// Goes back to what was chosen for a message before.
+    /// Restores the shares chosen for an earlier message.
     pub(in crate::shard) fn choose_again(&mut self, chosen: Chosen) {
         self.chosen = chosen;
     }
 
-    /// Memberships of this shard's sessions.
+    /// The number of memberships of this shard's sessions.
     pub(in crate::shard) fn members(&self) -> usize {
         self.members
     }
 
-    /// The text of a share with messages that survive a crash; `None`: the share is another one, or has ended.
+    /// The text of a share with messages that survive a crash. `None`: the share's messages do not, or it has ended.
     pub(in crate::shard) fn kept(&self, number: ShareNumber) -> Option<Arc<str>> {
         let share = self.parts.get(&number).map(|part| &part.share).filter(|share| share.is_kept())?;
         Some(Arc::clone(share.text()))
@@ -224,16 +222,16 @@ impl Shares {
         self.known.has_room(filter)
     }
 
-    /// Whether there is room for a share of this text; with several instances for one more group.
+    /// Whether there is room for a share of this text, and, with several instances, for one more group.
     pub(in crate::shard) fn may_join(&self, text: &str) -> bool {
         !self.are_by_groups() || self.known.may_join(text, SHARES_OF_INSTANCE_MAX)
     }
 
-    /// This shard's part of the share of this text, which is made if there is none.
+    /// This shard's part of the share of this text, created if there is none.
     fn part_of(&mut self, shard: usize, text: &str) -> Result<&mut Part, TooManyShares> {
         let share = self.known.join(text)?;
         if self.parts.contains_key(&share.number()) {
-            // The shard has used it before.
+            // The shard has used the share before.
             self.known.leave(&share);
         }
         let is_keyed = self.strategy.is_keyed();
@@ -254,7 +252,7 @@ impl Shares {
         self.parts.get_mut(&number)
     }
 
-    /// The level at which a part is listed; 0 without such a part.
+    /// The level at which a part is listed. 0: there is no such part.
     pub(in crate::shard) fn listed(&self, number: ShareNumber) -> u8 {
         self.parts.get(&number).map_or(0, Part::listed)
     }
@@ -274,12 +272,12 @@ impl Shares {
         keys
     }
 
-    /// Has all parts with waiting messages looked at.
+    /// Has all parts with waiting messages checked.
     fn ripen(&mut self) {
         self.to_serve.ripe.extend(&self.to_serve.waiting);
     }
 
-    /// Whether a share has members with a connection that are served besides this session.
+    /// Whether a share has served members with a connection besides this session.
     fn has_others(&self, number: ShareNumber, key: SessionKey) -> bool {
         self.parts.get(&number).map_or_else(|| self.known.is_served(number), |part| part.has_others(key))
     }
@@ -293,11 +291,11 @@ impl Shares {
         self.settle(number);
     }
 
-    /// Settles a part that has changed: it is looked at again if that is needed, and goes when it has neither members nor messages.
+    /// Settles a part that has changed: the part is checked again if needed, and removed when it has neither members nor messages.
     pub(in crate::shard) fn settle(&mut self, number: ShareNumber) {
         let Some(part) = self.parts.get(&number) else { return };
         let (queued, _) = part.queued();
-        // A client of QoS 0 says nothing when it has room again.
+        // A client of QoS 0 does not report when it has room again.
         if queued > 0 || part.ready() < part.online() {
             self.to_serve.waiting.insert(number);
         } else {

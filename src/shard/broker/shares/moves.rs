@@ -15,7 +15,7 @@ use super::super::{Broker, Ring};
 use super::handed::HandedOver;
 
 impl Broker {
-    /// Sets the timer for the next look, if anything waits.
+    /// Sets the timer for the next check, if messages wait.
     pub(super) fn set_shares_timer(&mut self, io: &mut Ring<'_>) {
         let shares = &mut self.delivery.shares;
         if !shares.to_serve.waiting.is_empty() && !shares.to_serve.has_timer {
@@ -24,7 +24,7 @@ impl Broker {
         }
     }
 
-    /// Looks at all waiting messages when the timer has run out.
+    /// Checks all waiting messages when the timer has expired.
     pub(in crate::shard) fn shares_time(&mut self, io: &mut Ring<'_>) {
         self.delivery.shares.to_serve.has_timer = false;
         let waiting: Vec<_> = self.delivery.shares.to_serve.waiting.iter().copied().collect();
@@ -38,8 +38,8 @@ impl Broker {
         }
     }
 
-    /// Hands waiting messages over, if other shards serve them better: with members online here, messages that wait for one of them alone
-    /// stay. If there are no members at all they are dropped.
+    /// Hands waiting messages over, if other shards serve them better. With members online here, messages that wait for a single one of them stay. If there
+    /// are no members at all, the messages are dropped.
     fn hand_over_waiting(&mut self, io: &mut Ring<'_>, number: ShareNumber) {
         let (index, now) = (self.index, io.now());
         if !self.queues.have_all_told() {
@@ -60,7 +60,7 @@ impl Broker {
             }
             part.set_stuck();
         }
-        // A message that is not durable may lose its number, and that may be another one's by the time that it is told.
+        // A message that is not durable may lose its number, which may be another message's by the time it is reported.
         let kept = &self.outlets.logs.kept;
         shares.turn += 1;
         let (share, is_keyed, turn) = (Arc::clone(&part.share), part.is_keyed, shares.turn);

@@ -15,15 +15,15 @@ use super::line::Line;
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) subscriber: Subscriber<SessionKey>,
-    /// A mark that is the same for the same client: keys are compared with it.
+    /// A mark that stays the same for one client. Keys are compared with it.
     pub(super) mark: u64,
     /// Whether the member has a connection, and is not set aside.
     pub(super) is_online: bool,
-    /// Whether the client is late with acknowledging: until it has done so, others are served.
+    /// Whether the client is late with acknowledging: other members are served until it has done so.
     is_aside: bool,
     /// Whether the session survives a crash.
     is_kept: bool,
-    /// The member's place among those that are offered messages.
+    /// The member's index among the members that are offered messages.
     place: Option<usize>,
     /// Messages that wait for the member alone.
     pub(super) line: Line,
@@ -34,25 +34,25 @@ pub(super) struct Member {
 pub(in crate::shard) struct Part {
     shard: usize,
     pub(super) share: Arc<Share>,
-    /// Messages go to the member that their key names, while any is online.
+    /// Whether messages go to the member that their key names, while any is online.
     pub(super) is_keyed: bool,
     pub(super) members: BTreeMap<SessionKey, Member>,
     online: usize,
-    /// Members of QoS 1 or 2: messages wait for them.
+    /// The number of members of QoS 1 or 2: messages wait for them.
     keeping: usize,
-    /// Members of QoS 1 or 2 with sessions that survive a crash.
+    /// The number of members of QoS 1 or 2 with sessions that survive a crash.
     kept: usize,
     /// Members that may have room, in no order.
     ready: Vec<SessionKey>,
-    /// The index in `ready` of the member that is next.
+    /// The index in `ready` of the next member.
     turn: usize,
     /// Messages that wait for any member.
     pub(super) line: Line,
-    /// Messages that wait, for any member and for one alone.
+    /// The number of waiting messages, for any member and for single ones.
     pub(super) waiting: Waiting,
-    /// When the first message that waits for any member became the first.
+    /// The time at which the first message that waits for any member became the first.
     waits_since: Monotonic,
-    /// Whether a message has waited too long, with no member that had room since: other shards' members are better served.
+    /// Whether a message has waited too long and no member has had room since: other shards' members are better served.
     is_stuck: bool,
     /// The level at which the waiting messages are listed ([`Fill`]).
     listed: u8,
@@ -119,7 +119,7 @@ impl Part {
         self.online
     }
 
-    /// How many members with sessions that survive a crash have messages of QoS 1 and 2 wait for them.
+    /// The number of members with sessions that survive a crash for which messages of QoS 1 and 2 wait.
     pub(super) fn kept(&self) -> usize {
         self.kept
     }
@@ -129,7 +129,7 @@ impl Part {
         self.waiting.all()
     }
 
-    /// Whether messages of QoS 1 and 2 wait for this member, or for any; also if there is none, as other shards may have some.
+    /// Whether messages of QoS 1 and 2 wait for this member, or for any, even if there is none, as other shards may have some.
     pub(super) fn keeps(&self, member: Option<SessionKey>) -> bool {
         match member.and_then(|member| self.members.get(&member)) {
             Some(member) => member.keeps(),
@@ -137,7 +137,7 @@ impl Part {
         }
     }
 
-    /// Makes a session a member, with these options from now on. `mark`: see [`Member`]. True: it was none.
+    /// Makes a session a member, with these options from now on. `mark`: see [`Member`]. True: it was no member before.
     pub(super) fn enter(&mut self, subscriber: Subscriber<SessionKey>, mark: u64, is_online: bool) -> bool {
         let session = subscriber.session;
         let old = self.members.remove(&session);
@@ -176,13 +176,13 @@ impl Part {
         self.moved(session, is_online);
     }
 
-    /// Whether members with a connection are served besides this one, also on other shards.
+    /// Whether members with a connection other than this one are served, on any shard.
     pub(super) fn has_others(&self, session: SessionKey) -> bool {
         let is_one = self.members.get(&session).is_some_and(|member| member.is_online);
         self.online > usize::from(is_one) || self.share.is_served_but_by(self.shard)
     }
 
-    /// Sets a member aside, as its client is late: it counts as one without a connection. True: it did not before.
+    /// Sets a member aside, as its client is late: the member counts as offline. True: it did not before.
     pub(super) fn set_aside(&mut self, session: SessionKey) -> bool {
         if !self.members.get(&session).is_some_and(|member| member.is_online) {
             return false;
@@ -192,7 +192,7 @@ impl Part {
         true
     }
 
-    /// Takes a member back that is late no more.
+    /// Takes a member back that is no longer late.
     pub(super) fn take_back(&mut self, session: SessionKey) {
         if self.is_aside(session) {
             self.set_online(session, true);
@@ -245,19 +245,19 @@ impl Part {
         }
     }
 
-    /// Sets all members with a connection as having room.
+    /// Marks all members with a connection as having room.
     pub(super) fn set_all_ready(&mut self) {
         let unready = self.members.iter().filter(|(_, member)| member.is_online && member.place.is_none());
         let unready: Vec<_> = unready.map(|(session, _)| *session).collect();
         unready.into_iter().for_each(|session| self.set_ready(session, true));
     }
 
-    /// How many members may have room.
+    /// The number of members that may have room.
     pub(super) fn ready(&self) -> usize {
         self.ready.len()
     }
 
-    /// The member with the least load of the next `looks` in turn that may have room; of equal ones the first.
+    /// The member with the least load among the next `looks` in turn that may have room. Among equal ones, the first.
     pub(super) fn next(&self, looks: usize, load: impl Fn(SessionKey) -> usize) -> Option<Subscriber<SessionKey>> {
         let ready = self.ready.len();
         let in_turn = (0..looks.min(ready)).map(|at| self.ready[(self.turn + at) % ready]);
@@ -265,7 +265,7 @@ impl Part {
         self.members.get(&session).map(|member| member.subscriber)
     }
 
-    /// Ends the turn of the member that is next.
+    /// Ends the turn of the next member.
     pub(super) fn pass_on(&mut self) {
         self.turn = (self.turn + 1) % self.ready.len().max(1);
     }
@@ -277,7 +277,7 @@ impl Part {
         }
     }
 
-    /// Puts a message in line for this member, or for any, after all others. Returns the oldest, as many as had to go for it.
+    /// Queues a message for this member, or for any, after all others. Returns the oldest messages that were dropped for it.
     pub(super) fn push(
         &mut self,
         body: Rc<Body>,
@@ -299,7 +299,7 @@ impl Part {
         dropped
     }
 
-    /// Puts a message that was sent to a member and not acknowledged in line before all others.
+    /// Queues a message that was sent to a member and not acknowledged, ahead of all others.
     pub(super) fn push_front(&mut self, body: Rc<Body>, now: Monotonic) {
         self.waits_since = now;
         self.waiting.add(&body);
@@ -307,7 +307,7 @@ impl Part {
         self.line_of(member).push_front(body);
     }
 
-    /// Puts a message that waited for another member in line for this one, or for any.
+    /// Queues a message that waited for another member for this one, or for any.
     pub(super) fn put_back(&mut self, body: Rc<Body>, member: Option<SessionKey>) {
         self.waiting.add(&body);
         self.line_of(member).push_back(body);
@@ -321,13 +321,13 @@ impl Part {
         }
     }
 
-    /// Takes the oldest message that may be dropped out of a line.
+    /// Removes the oldest message that may be dropped from a line.
     fn remove_oldest(&mut self, member: Option<SessionKey>, now: Monotonic) -> Option<Rc<Body>> {
         let at = self.line_of(member).oldest_to_go()?;
         self.remove(member, at, now)
     }
 
-    /// Takes a message out of a line.
+    /// Removes a message from a line.
     pub(super) fn remove(&mut self, member: Option<SessionKey>, at: usize, now: Monotonic) -> Option<Rc<Body>> {
         let body = self.line_of(member).remove(at)?;
         self.waiting.remove(&body);
@@ -337,19 +337,19 @@ impl Part {
         Some(body)
     }
 
-    /// Notes that a member has room, or has taken something: with nothing left that waits, this shard is chosen as before.
+    /// Notes that a member has room, or has taken a message. If no message waits any more, this shard is chosen as before.
     pub(super) fn is_served(&mut self) {
         if self.line.is_empty() && std::mem::take(&mut self.is_stuck) {
             self.tell();
         }
     }
 
-    /// When the first message that waits for any member became the first.
+    /// The time at which the first message that waits for any member became the first.
     pub(super) fn waits_since(&self) -> Monotonic {
         self.waits_since
     }
 
-    /// Has other shards chosen before this one until its members have room for all waiting messages ([`Part::is_served`]).
+    /// Has other shards preferred to this one until its members have room for all waiting messages ([`Part::is_served`]).
     pub(super) fn set_stuck(&mut self) {
         if !self.is_stuck {
             self.is_stuck = true;
@@ -486,7 +486,7 @@ mod tests {
         );
         part.is_served();
         assert_eq!([part.share.choose(Choice::Turn(0)), part.share.choose(Choice::Turn(1))], [Some(0), Some(1)]);
-        // As many bytes wait as may; a message that is larger waits alone.
+        // The line holds at most these bytes. A larger message waits alone.
         for _ in 0..2 {
             part.push(Body::new(vec![1; bounds.bytes], Monotonic(1), 0, &held), Monotonic(1), bounds, None);
         }

@@ -1,4 +1,4 @@
-//! Messages to members with room.
+//! Delivery of messages to members with room.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,8 +26,8 @@ enum Offered {
 }
 
 impl Broker {
-    /// Gives a message to a member of each of these shares, as far as this turn may go. Returns to how many of them, and what of it has to
-    /// be durable.
+    /// Gives a message to a member of each of these shares, as far as this turn may go. Returns the number of shares done, and the groups that have to be
+    /// durable.
     pub(in crate::shard) fn give_to_shares(
         &mut self,
         io: &mut Ring<'_>,
@@ -45,7 +45,7 @@ impl Broker {
             self.give_to_share(io, message, shares[done]);
             done += 1;
             if self.outlets.logs.kept.is_there() {
-                // A message for one share in the log ends without the others.
+                // A message for one share ends in the log without the others.
                 let groups = self.store_copies(io, message.publish);
                 let mark = self.delivery.shares.mark(shares[done - 1].share);
                 stored.shares.extend(mark.filter(|_| !groups.is_empty()));
@@ -90,7 +90,7 @@ impl Broker {
             Offered::Waits(member) => match self.keep_for_share(io, message, to, member) {
                 Ok(oldest) => self.dropped_later(io.now(), M::CopiesQueueFull, Whose::Share(&text), &oldest),
                 Err(why) => {
-                    // One without a member comes again, to another instance, if need be.
+                    // A record without a member is read again, by another instance if need be.
                     if !matches!(why, M::CopiesShareGone | M::CopiesAway) {
                         message.claim.into_iter().for_each(|claim| claim.meet());
                     }
@@ -101,8 +101,8 @@ impl Broker {
         self.delivery.shares.settle(to.share);
     }
 
-    /// Has a newer message wait until all shards have reported the messages that the previous process has left for the share. `Some`: the
-    /// message waits, for that member, or for any.
+    /// Has a newer message wait until all shards have reported the messages that the previous process has left for the share. `Some`: the message waits, for
+    /// this member, or for any.
     fn waits_for_start(&mut self, qos: QoS, to: ToShare) -> Option<Option<SessionKey>> {
         if self.queues.have_all_told() || qos == QoS::AtMostOnce || !self.remembers_more() {
             return None;
@@ -112,10 +112,10 @@ impl Broker {
         part.keeps(member).then_some(member)
     }
 
-    /// Puts a message in line for a member without room, or for any. Returns what was dropped for it.
+    /// Queues a message for a member without room, or for any. Returns the messages dropped for it.
     ///
     /// # Errors
-    /// Why it does not wait.
+    /// The reason why the message is not queued.
     fn keep_for_share(
         &mut self,
         io: &mut Ring<'_>,
@@ -129,7 +129,7 @@ impl Broker {
         if publish.qos == QoS::AtMostOnce || !part.keeps(member) {
             return Err(if part.online() == 0 { M::CopiesAway } else { M::CopiesSlow });
         }
-        // A share with kept members has its messages in the log while all of them are away: no record stays open for that.
+        // A share with kept members has its messages in the log while all of them are offline: no record stays open for that.
         let claim = message.claim.filter(|_| !self.logs_share(to.share, packet_bytes(publish.topic, publish)));
         if is_full && claim.is_none() {
             return Err(M::CopiesQueueFull);
@@ -152,7 +152,7 @@ impl Broker {
         let tries = self.delivery.shares.parts.get(&number).map_or(0, |part| part.ready());
         for _ in 0..=tries {
             let shares = &self.delivery.shares;
-            // Where the least busy one will not take it, the others are asked in turn.
+            // The others are asked in turn if the least busy one refuses the message.
             let is_by_load = shares.strategy == ShareStrategy::LeastInflight && refused.is_none();
             let looks = if is_by_load { SHARE_LOOKS_MAX } else { 1 };
             let load = |key| self.sessions.get(key).map_or(0, |session| session.copies().0);
@@ -178,8 +178,8 @@ impl Broker {
         refused.filter(|_| have_all_room).map_or(Offered::Waits(None), Offered::Dropped)
     }
 
-    /// Offers a message to the member that its key names, or to the next one that it names where that can never take it. `first_of`: the
-    /// message is the first that waits for this member alone.
+    /// Offers a message to the member that its key names, or, if that member can never take it, to the next one named. `first_of`: the message is the first
+    /// that waits for this member alone.
     fn offer_named(
         &mut self,
         io: &mut Ring<'_>,
@@ -256,7 +256,7 @@ impl Broker {
             part.remove(of, at, io.now());
             part.is_served();
             match offered {
-                // The member's copy has the claim now, if the record stays open for it.
+                // The member's copy has the claim by now, if the record stays open for it.
                 Offered::Taken => drop(body.take_claim()),
                 Offered::Dropped(why) => {
                     body.meets();
@@ -267,7 +267,7 @@ impl Broker {
         }
     }
 
-    /// Offers waiting messages of a client's shares after it has acknowledged something, as it may have room.
+    /// Offers waiting messages of a client's shares after it has acknowledged something and may have room.
     fn has_room_for_shares(&mut self, io: &mut Ring<'_>, key: SessionKey) {
         let shares = &mut self.delivery.shares;
         let Some(of) = shares.of.get(&key).cloned() else { return };

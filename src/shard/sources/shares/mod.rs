@@ -1,11 +1,11 @@
-//! Shared subscriptions of several instances. Each is a consumer group, of the instances that have members: the group gives an instance partitions while some
-//! of its members are online, and the instance stays in the group while it has any. What it has is read by the share's home, the shard that its text chooses,
-//! with a consumer of its own, and handed to the members of this instance, each record to one ([`crate::shard::broker::shares`]). The group's
-//! commit is the lowest record that no member is done with.
+//! Shared subscriptions of several instances. Each share is a consumer group of the instances that have members: the group assigns an instance partitions
+//! while some of its members are online, and the instance stays in the group while it has any member. The share's home, the shard that its text chooses,
+//! reads the partitions with a consumer of its own, and hands each record to one member of this instance ([`crate::shard::broker::shares`]). The group's
+//! commit is the lowest record that a member is not done with.
 //!
 //! | file | |
 //! |---|---|
-//! | `placing` | where a new share begins |
+//! | `placing` | the place where a new share begins |
 //! | `share` | a share in its group |
 //! | `reading` | its records, on their way to members |
 
@@ -40,53 +40,54 @@ use crate::shard::broker::past::topics;
 use crate::shard::mail::Mail;
 use crate::shard::{Core, Ring};
 
-/// How long an instance keeps its partitions, or its place in the group, without members: clients come back.
+/// The time for which an instance keeps its partitions, or its membership in the group, without members: clients reconnect.
 const DAMPED: Duration = Duration::from_secs(1);
 
-/// How long the end of a group may take.
+/// The time that the end of a group may take.
 const DELETING: Duration = Duration::from_secs(5);
 
-/// Heartbeats of a group: how soon partitions move.
+/// The heartbeat interval of a group, which bounds how soon partitions move.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
-/// When messages are offered again that found no member.
+/// The delay before messages that found no member are offered again.
 const RETRY: Duration = Duration::from_millis(50);
 
 /// GROUP_AUTHORIZATION_FAILED.
 const GROUP_FORBIDDEN: i16 = 30;
 
-/// What that means for the end of a group.
+/// The report of that error at the end of a group.
 const MAY_NOT_DELETE: &str = "the shared subscription has ended, and Forebay's Kafka user needs the right to delete its group (DELETE on groups with the prefix \
      forebay-share-): the group stays until Kafka forgets it, and who subscribes before that gets what was published meanwhile";
 
-/// Why a partition is not read on.
+/// The reason why a partition is not read on.
 const HELD: &str = "members have had messages of the partition for longer than `share_ack_timeout` of `[delivery]`, and have not acknowledged them: it is not read on \
      until they have";
 
-/// The first number of members of these groups at the client of their cluster. Those of sources are indexes; that of the group of instances is the last but one.
+/// The first number of members of these groups at the client of their cluster. Members of sources have their indexes as numbers; that of the group of
+/// instances has the last but one.
 const MEMBERS: u32 = 1 << 31;
 
-/// Bits of a request's number that a consumer has for itself, and the bit that those of these groups have.
+/// The number of low bits of a request's number that a consumer chooses, and the bit that marks requests of these groups.
 const REQUEST_BITS: u32 = 40;
 const REQUESTS: u64 = 1 << 63;
 
 /// The shares that have their home on a shard.
 #[derive(Default)]
 pub(super) struct GroupShares {
-    /// By text.
+    /// The shares by text.
     all: BTreeMap<Arc<str>, GroupShare>,
     /// The cluster of `[broker]`.
     cluster: usize,
-    /// Shares that were begun.
+    /// The number of shares begun.
     begun: u32,
-    /// The service stops: no other one begins.
+    /// Whether the service stops: no other share begins then.
     is_closed: bool,
     turn: usize,
-    /// What was shown last.
+    /// The gauges as last shown.
     shown: [u64; 5],
 }
 
-/// What a step of a share needs.
+/// The context of a share's step.
 struct Context<'a> {
     config: &'a Config,
     source: &'a Source,
@@ -96,7 +97,7 @@ struct Context<'a> {
     /// The last number of a reader.
     begun: &'a mut u32,
     is_ending: bool,
-    /// A share has its place: its members are answered.
+    /// Whether a share has its place now, so that its members are answered.
     has_placed: bool,
 }
 
@@ -105,22 +106,22 @@ impl GroupShares {
         self.all.is_empty()
     }
 
-    /// Whether they read from this cluster.
+    /// Whether shares read from this cluster.
     pub(super) fn are_of(&self, cluster: usize) -> bool {
         !self.are_none() && self.cluster == cluster
     }
 
-    /// When one has something to ask.
+    /// The time of a share's next request.
     pub(super) fn next_deadline(&self) -> Monotonic {
         self.all.values().map(GroupShare::next_deadline).min().unwrap_or(Monotonic::NEVER)
     }
 
-    /// When one has to be looked at, if nothing happens before.
+    /// The time at which a share has to be checked, if nothing happens before.
     pub(super) fn next_look(&self, rules: &dyn Rules, now: Monotonic) -> Monotonic {
         self.all.values().map(|share| share.next_look(rules, now)).min().unwrap_or(Monotonic::NEVER)
     }
 
-    /// Hands the client of the cluster what they ask. True: there was something.
+    /// Passes the shares' requests to the client of the cluster. True: there were some.
     pub(super) fn ask(&mut self, client: &mut Client, now: Monotonic) -> bool {
         let mut any = false;
         for share in self.all.values_mut() {
@@ -164,13 +165,13 @@ impl GroupShares {
         true
     }
 
-    /// One of the answers that a record waits for has come.
+    /// Takes one of the answers that a record waits for.
     pub(super) fn settle(&mut self, settled: Settled, rules: &dyn Rules) {
         let Settled { record, is_met } = settled;
         let _ = self.all.values_mut().any(|share| share.settle(record.reader, record.number, is_met, rules));
     }
 
-    /// A share has other members than before. `asks`: they wait until it has a place. True: they need not wait any more.
+    /// Notes a change of a share's members. `asks`: they wait until it has a place. True: they need not wait any more.
     fn hear(&mut self, (share, asks): (Arc<Share>, bool), config: &Config, (seed, now): (u64, Monotonic)) -> bool {
         if let Some(known) = self.all.get_mut(share.text()) {
             return known.hears(share);
@@ -199,7 +200,7 @@ impl GroupShares {
         is_placed
     }
 
-    /// A line of connections that no other share has; the last one is shared.
+    /// A channel of connections that no other share has. The last one is shared.
     fn line(&self) -> u8 {
         let in_use = |line: u8| self.all.values().any(|share| share.consumer.line() == line);
         let first = u8::try_from(RECORD_REPLAYS_AT_ONCE_MAX + 1).unwrap_or(u8::MAX);
@@ -234,7 +235,7 @@ impl Broker {
         self.letters.extend((0..self.around.config.service.shards).map(letter));
     }
 
-    /// Has all shards look again at the SUBSCRIBE packets that wait for the place of a share.
+    /// Has all shards check again the SUBSCRIBE packets that wait for the place of a share.
     fn tell_placed(&mut self) {
         let shards = 0..self.around.config.service.shards;
         self.letters.extend(shards.map(|shard| (shard, Mail::Source(SourceLetter::SharePlaced))));
@@ -242,7 +243,7 @@ impl Broker {
 }
 
 impl Core {
-    /// A share has other members than before.
+    /// Notes a change of a share's members.
     pub(super) fn share_heard(&mut self, share: Arc<Share>, asks: bool, now: Monotonic) {
         let config = Arc::clone(&self.broker.around.config);
         let seed = self.random.u64(..);
@@ -251,12 +252,12 @@ impl Core {
         }
     }
 
-    /// Partitions of a share are read no more.
+    /// Notes that partitions of a share are no longer read.
     pub(super) fn share_stopped(&mut self, share: ShareNumber, home: usize, readers: &[u32]) {
         self.broker.withdraw_from_share(share, home, readers);
     }
 
-    /// Does what shares have to do in a turn. True: there may be something to send.
+    /// Does the work of shares in a turn. True: there may be something to send.
     pub(super) fn work_on_shares(&mut self, io: &mut Ring<'_>) -> bool {
         if self.sources.is_ending {
             self.sources.shares.is_closed = true;
@@ -281,7 +282,7 @@ impl Core {
         let parts = shares.all.values().map(GroupShare::partitions).sum();
         let mut memory = Memory::new(open, config.delivery.fetch_memory, parts);
         io.next_quantum();
-        // Each is the first in its turn.
+        // Each share is the first in its turn.
         let first = shares.turn.checked_rem(shares.all.len()).unwrap_or(0);
         shares.turn = shares.turn.wrapping_add(1);
         let (before, rest): (Vec<_>, Vec<_>) = shares.all.values_mut().enumerate().partition(|(at, _)| *at < first);
@@ -304,7 +305,7 @@ impl Core {
             broker.tell_placed();
         }
         for GroupShare { share, .. } in over {
-            // It has members again.
+            // The share has members again.
             if share.has_members() {
                 let asks = !share.is_placed();
                 self.share_heard(share, asks, now);

@@ -1,6 +1,6 @@
-//! The place from which on messages of a new share are its own: the end of each partition at the SUBSCRIBE, committed before that is answered, and before this
-//! instance joins the group. So a place is known wherever the group gives the partition to. What a group has committed before stays; one that has members
-//! refuses the commit, as others have made theirs.
+//! The place from which on messages of a new share are its own: the end of each partition at the SUBSCRIBE, committed before that is answered, and before
+//! this instance joins the group. So the place is known to whichever instance the group assigns the partition. Earlier commits of the group stay. A group
+//! that has members refuses the commit, as they have committed their own places.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -14,13 +14,13 @@ use crate::runtime::seam::Monotonic;
 /// The wait after a failure.
 const AGAIN: Duration = Duration::from_millis(250);
 
-/// The wait after a refusal that an operator has to mend.
+/// The wait after a refusal that an operator has to resolve.
 const REFUSED_AGAIN: Duration = Duration::from_secs(10);
 
-/// Failures that pass by themselves are told when they have not for this long.
+/// The time after which transient failures that persist are reported.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Tokens of its requests: a member's begin at 0.
+/// The first token of these requests. A member's tokens begin at 0.
 const TOKENS: u64 = 1 << 62;
 
 /// ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, REBALANCE_IN_PROGRESS: the group has members.
@@ -28,18 +28,18 @@ const HAS_MEMBERS: [i16; 3] = [22, 25, 27];
 
 const NO_ANSWER: &str = "Kafka does not say where the shared subscription begins: no coordinator of its group answers";
 
-/// What is found out.
+/// The step of finding a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     /// The group's coordinator.
     Coordinator,
-    /// How many partitions the topics have.
+    /// The number of partitions of the topics.
     Count,
-    /// What the group has committed.
+    /// The places that the group has committed.
     Committed,
-    /// The ends of the others.
+    /// The ends of the other partitions.
     Ends,
-    /// That is committed.
+    /// The commit of these ends.
     Commit,
     Done,
 }
@@ -56,7 +56,7 @@ impl Step {
     }
 }
 
-/// The rights that these groups take.
+/// The rights that these groups need.
 const GRANT: &str = " (READ and DELETE on groups with the prefix forebay-share-)";
 
 /// The error code of an answer that is no success.
@@ -76,16 +76,16 @@ pub(super) struct Placing {
     step: Step,
     number: u32,
     group: Rc<str>,
-    /// Sorted.
+    /// The topics, sorted.
     topics: Rc<[Rc<str>]>,
     /// Partitions without a commit, sorted; each with its end, once that is known.
     missing: BTreeMap<TopicPartition, Option<i64>>,
-    /// What was committed before: another instance may delete the group before this one is in it.
+    /// Earlier commits: another instance may delete the group before this one is in it.
     committed: Vec<Offset>,
     asked: Option<u64>,
     token: u64,
     not_before: Monotonic,
-    /// What Kafka has refused, in words, if an operator has to mend it.
+    /// The refusal of Kafka, in words, if an operator has to resolve it.
     refused: Option<String>,
     failing_since: Option<Monotonic>,
 }
@@ -107,18 +107,18 @@ impl Placing {
         }
     }
 
-    /// Whether Kafka has refused something, and an operator has to mend that.
+    /// Whether Kafka has refused a request, and an operator has to resolve that.
     pub(super) fn is_refused(&self) -> bool {
         self.refused.is_some()
     }
 
-    /// Why the place is not found, in words, if that is not just a moment.
+    /// The reason why the place is not found, in words, if the failure persists.
     pub(super) fn trouble(&self, now: Monotonic) -> Option<String> {
         let lasts = self.failing_since.is_some_and(|since| now.since(since) >= PATIENCE);
         self.refused.clone().or_else(|| lasts.then(|| NO_ANSWER.to_owned()))
     }
 
-    /// When it has something to ask.
+    /// The time of the next request.
     pub(super) fn next_deadline(&self) -> Monotonic {
         let waits = self.asked.is_some() || matches!(self.step, Step::Ends | Step::Done);
         if waits { Monotonic::NEVER } else { self.not_before }
@@ -184,7 +184,7 @@ impl Placing {
         }
     }
 
-    /// The group has members: a partition without a commit is new, and theirs from its first record on.
+    /// Handles a group with members: a partition without a commit is new, and theirs from its first record on.
     fn others(&mut self) -> Step {
         self.missing.clear();
         Step::Done
@@ -196,7 +196,7 @@ impl Placing {
         wanted.map(|(at, _)| at)
     }
 
-    /// The end of a partition is known.
+    /// Notes the end of a partition.
     pub(super) fn found(&mut self, at: &TopicPartition, offset: i64) {
         if let Some(end) = self.missing.get_mut(at).filter(|_| self.step == Step::Ends) {
             *end = Some(offset);
@@ -206,7 +206,7 @@ impl Placing {
         }
     }
 
-    /// All is committed: the ends that were found, and what was there before. `None`: not yet.
+    /// The committed places once all are: the ends found, and earlier commits. `None`: not yet.
     pub(super) fn is_done(&self) -> Option<Vec<Offset>> {
         (self.step == Step::Done).then(|| [self.ends(), self.committed.clone()].concat())
     }
@@ -217,13 +217,13 @@ impl Placing {
     }
 }
 
-/// A request of nobody in the group.
+/// A request from outside of the group's members.
 pub(super) fn request(member: u32, token: u64, group: &Rc<str>, ask: Ask) -> Request {
     let identity = Identity { group: Rc::clone(group), member_id: Rc::from(""), instance: None, generation: -1 };
     Request { member, token, identity, ask }
 }
 
-/// Has a consumer find the ends of partitions, under these ids.
+/// Has a consumer find the ends of partitions, under these IDs.
 pub(super) fn find_ends(
     placing: &Placing,
     consumer: &mut Consumer,
@@ -289,12 +289,12 @@ mod tests {
     fn what_the_group_has_committed_stays() {
         let known = Ok(Some(Committed { offset: 9, leader_epoch: 0 }));
         let place = |partition| Offset { at: at(partition), offset: 9, leader_epoch: 0 };
-        // It is known here, too: another instance may be about to delete the group.
+        // The earlier commit is known here, too: another instance may be about to delete the group.
         assert_eq!(up_to_commits(vec![known, known]).is_done(), Some(vec![place(0), place(1)]));
         let mut placing = up_to_commits(vec![Ok(None), known]);
         assert!(placing.wanted().eq([&at(0)]), "one that is new");
         placing.found(&at(0), 3);
-        // The group has members: they have committed theirs, and a new partition is theirs from its beginning on.
+        // The group has members: they have committed their own places, and a new partition is theirs from its first record on.
         answer(&mut placing, NOW, Says::Committed(vec![25]));
         assert_eq!(placing.is_done(), Some(vec![place(1)]));
     }

@@ -18,14 +18,14 @@ use crate::shard::broker::Broker;
 use crate::shard::delivery::{packet_bytes, publish_of, put_packet};
 use crate::source::{Mapping, Scratch};
 
-/// What makes messages of records.
+/// The state for making messages of records.
 pub(super) struct Making<'a> {
     pub(super) mapping: &'a Mapping,
     pub(super) scratch: &'a mut Scratch,
 }
 
 impl GroupShare {
-    /// Hands records to members as long as there is room, and the turn has time. False: the turn is over.
+    /// Hands records to members as long as these have room, and the turn has time. False: the turn is over.
     pub(super) fn read(
         &mut self,
         io: &mut Ring<'_>,
@@ -59,7 +59,7 @@ impl GroupShare {
             let window = part.window.get_or_insert_with(|| Window::new(at));
             let number = window.next_number();
             let of = mapped_record(&part.at.topic, part.at.partition, &record);
-            // What cannot be a message is counted by the source of the routes.
+            // Records that cannot be a message are counted by the source of the routes.
             let message = making.mapping.message(&of, wall, making.scratch);
             match message.ok().filter(|message| filter::matches(wanted, message.topic)) {
                 None => {
@@ -99,7 +99,7 @@ impl GroupShare {
         true
     }
 
-    /// Offers the messages again that nobody has after all. False: there is no room for them.
+    /// Offers messages again that no member has in the end. False: there is no room for them.
     fn offer_again(&mut self, io: &mut Ring<'_>, broker: &mut Broker, now: Monotonic) -> bool {
         self.retry_at = None;
         for (id, part) in &mut self.parts {

@@ -24,26 +24,27 @@ use crate::shard::events::{clipped, second};
 /// The part of this instance in the group of a share.
 #[derive(Debug)]
 enum Stage {
-    /// The share's place is being found; `u32`: ids of partitions at the consumer.
+    /// The share's place is being found. `u32`: IDs of partitions at the consumer.
     Placing(Placing, BTreeMap<u32, TopicPartition>),
-    /// It is in the group, or joins.
+    /// The instance is in the group, or joins.
     Member(Box<Member<Partaking>>),
-    /// It leaves: no member of the share is here.
+    /// The instance leaves: no member of the share is here.
     Leaving(Box<Member<Partaking>>),
-    /// It has left, and asks for the end of the group, which has an end if no other instance is in it. Until then, and the request's token.
+    /// The instance has left, and asks for the deletion of the group, which succeeds if no other instance is in it; until this time, and with this token of
+    /// the request.
     Deleting(Monotonic, Option<u64>),
     Over,
 }
 
-/// A partition that the group has given.
+/// A partition assigned by the group.
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) at: TopicPartition,
-    /// The records that no member has yet, and those after them; `None`: it is not known where reading begins.
+    /// The records that no member has yet, and those after them. `None`: the first offset to read is not known.
     pub(super) window: Option<Window>,
     committed: Option<Place>,
     pub(super) is_paused: bool,
-    /// It has not been read on for longer than members may take to acknowledge.
+    /// Whether the partition has not been read on for longer than members may take to acknowledge.
     is_held: bool,
 }
 
@@ -57,26 +58,26 @@ pub(super) struct GroupShare {
     topics: Vec<Rc<str>>,
     stage: Stage,
     pub(super) consumer: Consumer,
-    /// By their numbers as readers.
+    /// The partitions by reader number.
     pub(super) parts: BTreeMap<u32, Part>,
-    /// Where partitions begin that this instance has placed.
+    /// The places where partitions placed by this instance begin.
     begun: BTreeMap<TopicPartition, i64>,
-    /// All partitions are given back, and open records are waited for until then.
+    /// The time until which open records are waited for, if all partitions are being revoked.
     pub(super) stopping: Option<Monotonic>,
-    /// Since when it has had no member online, or none at all.
+    /// The time since which it has had no member online, or none at all.
     idle: Option<Monotonic>,
     commit_at: Monotonic,
-    /// When messages are offered again that nobody has.
+    /// The time at which messages are offered again that no member has.
     pub(super) retry_at: Option<Monotonic>,
     has_unmet: bool,
-    /// Why it has no place yet, as was told.
+    /// The reason why it has no place yet, as reported.
     trouble: Option<String>,
-    /// Something to tell, of an answer that has come.
+    /// An unreported event of a received answer.
     untold: Option<&'static str>,
 }
 
 impl GroupShare {
-    /// `asks`: its members wait until it has its place; otherwise it has one since earlier.
+    /// A share. `asks`: its members wait until it has its place. Otherwise it already has one.
     pub(super) fn new(
         (share, asks): (Arc<Share>, bool),
         number: u32,
@@ -130,10 +131,10 @@ impl GroupShare {
         Stage::Member(Box::new(Member::of(Partaking::new(self.share.is_present()), settings, seed, now)))
     }
 
-    /// Hears of the share's members, which may be those of a newer one with its text. True: they need not wait.
+    /// Takes a change of the share's members, which may be those of a newer share with its text. True: they need not wait.
     pub(super) fn hears(&mut self, share: Arc<Share>) -> bool {
         if share.number() < self.share.number() {
-            // The letter of another shard has overtaken this one.
+            // Another shard's letter has overtaken this one.
             return false;
         }
         let is_placed = matches!(self.stage, Stage::Member(_)) && !share.is_placed();
@@ -152,12 +153,12 @@ impl GroupShare {
         self.parts.len()
     }
 
-    /// How many of them have not been read on for longer than members may take to acknowledge.
+    /// The number of partitions that have not been read on for longer than members may take to acknowledge.
     pub(super) fn held(&self) -> usize {
         self.parts.values().filter(|part| part.is_held).count()
     }
 
-    /// Records that members have not all done with, and their bytes.
+    /// Records that not all members are done with, and their bytes.
     pub(super) fn open(&self) -> (usize, usize) {
         let windows = self.parts.values().filter_map(|part| part.window.as_ref());
         windows.fold((0, 0), |(records, bytes), window| (records + window.len(), bytes + window.bytes()))
@@ -181,7 +182,7 @@ impl GroupShare {
             Stage::Member(member) | Stage::Leaving(member) => member.on_answer(answer, now),
             Stage::Deleting(_, Some(token)) if *token == answer.token => {
                 if let Says::Refused(code) = answer.says {
-                    // 68: other instances are in it.
+                    // 68 (NON_EMPTY_GROUP): other instances are in the group.
                     tracing::debug!(group = &*self.group, code, "the group of a share stays");
                     self.untold = Some(MAY_NOT_DELETE).filter(|_| code == GROUP_FORBIDDEN);
                 }
@@ -191,7 +192,7 @@ impl GroupShare {
         }
     }
 
-    /// When it has something to ask.
+    /// The time of the next request.
     pub(super) fn next_deadline(&self) -> Monotonic {
         let own = match &self.stage {
             Stage::Placing(placing, _) => placing.next_deadline(),
@@ -202,7 +203,7 @@ impl GroupShare {
         own.min(self.consumer.next_deadline())
     }
 
-    /// When it has to be looked at though nothing has happened.
+    /// The time at which the share has to be checked even if nothing happens.
     pub(super) fn next_look(&self, rules: &dyn Rules, now: Monotonic) -> Monotonic {
         let is_in = matches!(self.stage, Stage::Member(_)) && self.stopping.is_none();
         let commit = if is_in && self.uncommitted(rules).next().is_some() { self.commit_at } else { Monotonic::NEVER };
@@ -212,7 +213,7 @@ impl GroupShare {
         [Some(commit), damped, until, retry, self.stopping].into_iter().flatten().fold(Monotonic::NEVER, Monotonic::min)
     }
 
-    /// One of the answers that a record waits for has come. False: it is not of this share.
+    /// Takes one of the answers that a record waits for. False: the record is not of this share.
     pub(super) fn settle(&mut self, reader: u32, number: u32, is_met: bool, rules: &dyn Rules) -> bool {
         let Some(part) = self.parts.get_mut(&reader) else { return false };
         if let Some(window) = &mut part.window {
@@ -221,7 +222,7 @@ impl GroupShare {
         true
     }
 
-    /// Does what is due. True: there may be something to ask.
+    /// Does the work that is due. True: there may be a request.
     pub(super) fn step(&mut self, broker: &mut Broker, context: &mut Context<'_>) -> bool {
         let now = context.now;
         if std::mem::take(&mut self.has_unmet) {
@@ -336,7 +337,7 @@ impl GroupShare {
         }
     }
 
-    /// Reads the partitions that the group has given.
+    /// Reads the partitions assigned by the group.
     fn give(&mut self, given: Vec<Assigned>, context: &mut Context<'_>) {
         self.parts.clear();
         self.stopping = None;
@@ -345,7 +346,7 @@ impl GroupShare {
             let committed = committed.map(|at| Place { offset: at.offset, leader_epoch: at.leader_epoch });
             let begun = self.begun.get(&at).map(|offset| Place { offset: *offset, leader_epoch: -1 });
             let from = committed.or(begun);
-            // Members had a place in all partitions that there were: another one is new, and begins with its first record.
+            // Members had a place in all partitions that existed: a partition without one is new, and begins with its first record.
             let start = from.map_or(Start::At(consumer::Place::Earliest), |Place { offset, leader_epoch }| {
                 Start::Offset { offset, leader_epoch }
             });
@@ -356,7 +357,7 @@ impl GroupShare {
         }
     }
 
-    /// Withdraws messages that wait for members, hands on nothing more, and waits for those that members have.
+    /// Withdraws messages that wait for members, hands on no more, and waits for messages that members have.
     fn stop(&mut self, broker: &mut Broker, now: Monotonic) {
         if self.stopping.is_some() || self.parts.is_empty() {
             return;
@@ -368,7 +369,7 @@ impl GroupShare {
         broker.withdraw_everywhere(&self.share, self.parts.keys().copied());
     }
 
-    /// What lies between the last record and the position is no record: of aborted transactions, or compacted.
+    /// Passes over offsets between the last record and the position, which have no records: they were of aborted transactions, or compacted.
     fn pass_to_positions(&mut self) {
         for (id, part) in &mut self.parts {
             if let (Some(window), Some(position)) = (&mut part.window, self.consumer.position(*id)) {
@@ -377,7 +378,7 @@ impl GroupShare {
         }
     }
 
-    /// Tells of partitions that are not read on for longer than members may take to acknowledge, and when they are again.
+    /// Reports partitions that are not read on for longer than members may take to acknowledge, and when they are again.
     fn look_for_held(&mut self, broker: &mut Broker, context: &Context<'_>) {
         let (now, patience) = (context.now, context.config.delivery.share_ack_timeout);
         let mut changed = Vec::new();
@@ -447,7 +448,7 @@ impl GroupShare {
         member.on_time(now);
     }
 
-    /// The instance has left the group. Where that has no member any more, and none has gone elsewhere with its slot, it is over.
+    /// Handles the end of the membership in the group. If the group has no member any more, and none has moved elsewhere with its slot, the group is deleted.
     fn has_left(&mut self, context: &Context<'_>) {
         self.idle = None;
         if self.share.has_members() && !context.is_ending {
