@@ -6,9 +6,11 @@ use regex::Regex;
 
 use super::{files, relative};
 
-/// The lines that may match. When rewriting comments has left fewer, lower it to the new count.
-const MAX: usize = 1;
-/// How far the count may fall below [`MAX`] before `MAX` has to follow.
+/// The lines that may match [`TURNS`]. When rewriting comments has left fewer, lower it to the new count.
+const TURNS_MAX: usize = 1;
+/// The lines that may match [`OPENERS`], likewise.
+const OPENERS_MAX: usize = 88;
+/// How far a count may fall below its maximum before the maximum has to follow.
 const SLACK: usize = 10;
 /// The files that the failing message lists line by line.
 const FILES_SHOWN: usize = 5;
@@ -28,23 +30,35 @@ const TURNS: &str = concat!(
     r"|^\W+(It|They|Which|It is|The same|How many)\.$",
 );
 
-/// What counts: in `src/` and `sim/src/` each line of a `.rs` file that is only a comment (`//`, `///` or `//!`; unit tests
-/// and tests' own files included, comments at the end of a line of code not), and in `docs/internals/` every line.
+/// `OPENERS` matches comments that begin with a pronoun in the place of a noun.
+const OPENERS: &str = r"^\W+(It|They|Those|These|Who|What|Whoever|That|The same|Others|Such) ";
+
 #[test]
 fn turns_of_phrase_that_read_as_translated_only_become_fewer() {
-    let turns = Regex::new(TURNS).expect("a pattern");
+    only_become_fewer("TURNS", TURNS, TURNS_MAX, &["docs/internals"]);
+}
+
+#[test]
+fn comments_that_begin_with_a_pronoun_only_become_fewer() {
+    only_become_fewer("OPENERS", OPENERS, OPENERS_MAX, &[]);
+}
+
+/// Counts in `src/` and `sim/src/` each matching line of a `.rs` file that is only a comment (`//`, `///` or `//!`; unit tests and
+/// tests' own files included, comments at the end of a line of code not), and every matching line of the Markdown in `pages`.
+fn only_become_fewer(name: &str, pattern: &str, max: usize, pages: &[&str]) {
+    let pattern = Regex::new(pattern).expect("a pattern");
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut lines = 0;
     let code = files(&["src", "sim/src"], &["rs"]).into_iter().map(|of| (of, true));
-    let internals = files(&["docs/internals"], &["md"]).into_iter().map(|of| (of, false));
-    for ((path, text), is_code) in code.chain(internals) {
+    let pages = if pages.is_empty() { Vec::new() } else { files(pages, &["md"]) };
+    for ((path, text), is_code) in code.chain(pages.into_iter().map(|of| (of, false))) {
         let path = relative(&path);
         for (number, line) in text.lines().enumerate() {
             if is_code && !line.trim_start().starts_with("//") {
                 continue;
             }
             lines += 1;
-            if turns.is_match(line) {
+            if pattern.is_match(line) {
                 let line = format!("{path}:{}: {}", number + 1, line.trim());
                 found.entry(path.clone()).or_default().push(line);
             }
@@ -56,13 +70,13 @@ fn turns_of_phrase_that_read_as_translated_only_become_fewer() {
     worst.sort_by_key(|lines| std::cmp::Reverse(lines.len()));
     let worst: Vec<&str> = worst.into_iter().take(FILES_SHOWN).flatten().map(String::as_str).collect();
     assert!(
-        count <= MAX,
-        "{count} lines of comments and internals match the pattern TURNS, {MAX} may. Say in one plain sentence what the thing \
-         is or does, its name first (docs/internals/HACKING.md, \"Conventions\"). The files with most:\n{}",
+        count <= max,
+        "{count} lines match the pattern {name}, {max} may. Say in one plain sentence what the thing is or does, its name first \
+         (docs/internals/HACKING.md, \"Conventions\"). The files with most:\n{}",
         worst.join("\n")
     );
     assert!(
-        count + SLACK >= MAX,
-        "only {count} lines match the pattern TURNS: lower MAX in tests/docs/comments.rs from {MAX} to {count}"
+        count + SLACK >= max,
+        "only {count} lines match the pattern {name}: lower {name}_MAX in tests/docs/comments.rs from {max} to {count}"
     );
 }

@@ -1,6 +1,6 @@
 //! Replays: records of the past of the topics of `[broker]`, for one subscription, on the shard of its session. Each replay has a consumer of its own, which
 //! reads all partitions of the topics that the filter may match, as far as the client takes their messages. When a partition has been read up to the live
-//! records, these are delivered live ([`crate::shard::delivery::gates`]). When all have, the replay is over.
+//! records, these are delivered live ([`crate::shard::broker::delivery::gates`]). When all have, the replay is over.
 //!
 //! A replay without progress, as its client takes nothing or Kafka sends nothing, gives its place to a waiting one, and continues in its turn: it keeps the
 //! offsets, and no records.
