@@ -145,7 +145,7 @@ fn a_topic_deleted_under_load_and_made_anew_with_fewer_partitions() {
 
     // Of each key the new topic has the youngest rows without a hole, once each, in order.
     let mut found: BTreeMap<String, Vec<u32>> = BTreeMap::new();
-    let text = kafka.command(&["consume", "anew"]);
+    let text = consume(&kafka, "anew");
     for line in text.lines().filter(|line| line.contains("\tPartition:")) {
         let mut fields = line.rsplit('\t');
         let (value, key) = (fields.next().expect("a value"), fields.next().expect("a key"));
@@ -159,6 +159,11 @@ fn a_topic_deleted_under_load_and_made_anew_with_fewer_partitions() {
         assert_eq!(*numbers, expected, "{key}");
         assert!(first <= after, "{key}: rows that came after the topic are lost, the first there is {first}");
     }
+}
+
+/// All records of a topic, as Kafka's own consumer prints them. On a busy machine its first record takes a while, so it ends once nothing has come for 20 s.
+fn consume(kafka: &Kafka, topic: &str) -> String {
+    kafka.command(&["consume", topic, "--timeout-ms", "20000"])
 }
 
 /// KIP-516, Kafka 4.1 and later: what was meant for the topic before is not taken by the one of the same name. The producer
@@ -187,7 +192,7 @@ fn a_topic_made_anew_takes_no_batch_meant_for_the_one_before() {
     println!("{stats:?}");
     assert!(stats.errors > 0, "the new topic took what was meant for the old one: {stats:?}");
     assert_eq!((stats.topics_recreated, stats.acknowledged_lost, stats.outcome_unknown), (1, 0, 0), "{stats:?}");
-    let text = kafka.command(&["consume", "again"]);
+    let text = consume(&kafka, "again");
     let lines = text.lines().filter(|line| line.contains("\tPartition:"));
     let values: Vec<u32> = lines.filter_map(|line| line.rsplit('\t').next()?.parse().ok()).collect();
     assert_eq!(values, (2_000..4_000).collect::<Vec<_>>());
@@ -212,7 +217,7 @@ fn records_of_a_clock_that_is_two_hours_ahead_are_written_without_times() {
         (300, 0, 300, 1),
         "{stats:?}"
     );
-    let text = kafka.command(&["consume", "timeless"]);
+    let text = consume(&kafka, "timeless");
     let lines: Vec<_> = text.lines().filter(|line| line.contains("\tPartition:")).collect();
     let values: Vec<u32> = lines.iter().filter_map(|line| line.rsplit('\t').next()?.parse().ok()).collect();
     assert_eq!(values, (0..300).collect::<Vec<_>>());
