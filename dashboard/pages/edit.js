@@ -69,15 +69,17 @@ export function Edit({ part = 'sinks', name, query = {} }) {
     fill(hasCluster ? { kafka: null, ...set } : set);
     setFilled(filled + 1);
   };
-  const send = async (query, kept = {}) => {
+  /** From the first question to the last answer nothing else is begun. */
+  const busily = (work) => async (how) => {
     setBusy(true);
+    await work(how).finally(() => setBusy(false));
+  };
+  const send = async (query, kept = {}) => {
     try {
       return await (await ask(`${part}/${escaped(to)}?${query}`, { method: 'PUT', toml: text })).json();
     } catch (error) {
       setState(error.status === 422 ? { wrong: mistakes(text, error.message, isTable ? to : ''), sql: await inStatement(keys?.sql) } : { ...kept, problem: error.message });
       return null;
-    } finally {
-      setBusy(false);
     }
   };
   /** Conflicts: a new part replaces none; what another user has changed since it was read is shown as a loss. */
@@ -89,12 +91,12 @@ export function Edit({ part = 'sinks', name, query = {} }) {
     return { meanwhile: now ? 'Somebody else has changed it since it was read. What that would lose is in the difference.' : 'Somebody else has deleted it since it was read. This would make it again.' };
   };
   /** @param {{ lasting?: boolean, kept?: object }} [how] `kept`: of what was said last, also where it cannot be done */
-  const check = async ({ lasting = persist, kept = {} } = {}) => {
+  const check = busily(async ({ lasting = persist, kept = {} } = {}) => {
     const found = await inTheWay().catch(({ message }) => ({ problem: message }));
     if (found?.problem) return setState({ ...kept, ...found });
     const would = await send(`dry_run=true&persist=${lasting}`, kept);
     if (would) setState({ ...kept, ...found, would });
-  };
+  });
   const submit = (event) => {
     event.preventDefault();
     return check();
@@ -104,11 +106,11 @@ export function Edit({ part = 'sinks', name, query = {} }) {
     const { meanwhile, would } = state;
     return check({ lasting, kept: { meanwhile, would } });
   };
-  const apply = async () => {
+  const apply = busily(async () => {
     if (await inTheWay().catch(() => null)) return check();
     const done = await send(`persist=${persist}`, { would: state.would });
     if (done) location.hash = `#/${part}/${escaped(to)}${part === 'sources' && !name ? '?made=yes' : ''}`;
-  };
+  });
   const tryOut = () => {
     statement.value = { name: name ?? null, to, keys };
     location.hash = `#/sql${name ? `?${new URLSearchParams({ rule: name })}` : ''}`;
