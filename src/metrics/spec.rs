@@ -261,7 +261,7 @@ table!(
     SlotsHere, Gauge, "broker_slots"{state = "here"}, "Slots of `[broker]`, by who serves them: this shard does.";
     SlotsElsewhere, Gauge, "broker_slots"{state = "elsewhere"}, "Another instance does, as the first shard of this one knows.";
     SlotsNobody, Gauge, "broker_slots"{state = "nobody"}, "Nobody does for now, as the first shard of this one knows: CONNECT packets of their clients wait.";
-    SlotsFull, Gauge, "broker_slots_full", "Slots of `[broker]` whose log has no room for messages of clients that are away, or of QoS 2: their records wait in Kafka, and hold back what comes after them in their partitions.";
+    SlotsFull, Gauge, "broker_slots_full", "Slots of `[broker]` with a full log: records for clients that are away, or at QoS 2, wait in Kafka and hold back later records of their partitions.";
     Evictions, Counter, "broker_evictions", "Other instances that were removed from the group, as connections to them were refused.";
     LinksRefused, Counter, "broker_links_refused", "Connections to the port for other instances that were refused, and clients that this instance does not admit as the other one has.";
     LinksMisrouted, Counter, "broker_links_misrouted", "Connections of other instances for clients that this one does not serve. They look again.";

@@ -218,6 +218,13 @@ impl<'a> Headers<'a> {
         Self { count, rest }
     }
 
+    /// The value of the last header of a name that was not read, empty for null.
+    #[must_use]
+    pub fn last_of(&self, name: &[u8]) -> Option<&'a [u8]> {
+        let named = self.clone().filter(|(key, _)| *key == name);
+        named.last().map(|(_, value)| value.unwrap_or_default())
+    }
+
     fn read(&mut self) -> Option<(&'a [u8], Option<&'a [u8]>)> {
         // A header's key is never null.
         let key = field(&mut self.rest)??;

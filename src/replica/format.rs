@@ -53,7 +53,7 @@ impl Key {
         out
     }
 
-    /// Reads a key. `None`: it is none of Forebay's.
+    /// Reads a key. `None`: Forebay did not write the key.
     pub(super) fn decode(key: &[u8]) -> Option<Self> {
         let (kind, rest) = key.strip_prefix(&MAGIC)?.split_first()?;
         match kind {

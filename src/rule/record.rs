@@ -78,8 +78,7 @@ impl<'a> Record<'a> {
     /// The value of the last header of a name, null as nothing.
     #[must_use]
     pub fn header(&self, name: &[u8]) -> Option<&'a [u8]> {
-        let named = self.headers.clone().filter(|(key, _)| *key == name);
-        named.last().map(|(_, value)| value.unwrap_or_default())
+        self.headers.last_of(name)
     }
 
     /// EMQX's name of `ts_type`.

@@ -33,7 +33,7 @@ pub struct OpenId<'a> {
 }
 
 impl Sessions {
-    /// Takes up a session: as if its client had been cut off just now, so its expiry and the delay of its will begin anew. `owed`
+    /// Restores a session as if its client had just disconnected: its expiry and its will delay start over. `owed`
     /// is called for each open id with pending answers, with the number that its rows answer to. Of two sessions of one client the
     /// later counts.
     ///

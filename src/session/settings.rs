@@ -25,8 +25,8 @@ pub struct Settings {
     pub session_expiry_max_s: u32,
     /// Time that a 3.1 or 3.1.1 session with clean session 0 outlives its connection, in seconds; `u32::MAX`: for ever.
     pub session_expiry_3x_s: u32,
-    /// The longest Keep Alive in seconds; `None`: no bound. 5.0 clients get it as Server Keep Alive [MQTT-3.1.2-21]; a 3.x client
-    /// cannot be told and keeps its own. A client may choose 0 (off).
+    /// The longest Keep Alive in seconds; `None`: no bound. 5.0 clients get it as Server Keep Alive [MQTT-3.1.2-21]; 3.x has no
+    /// such field, so its clients keep their own. A client may choose 0 (off).
     pub keep_alive_max_s: Option<u16>,
     /// Receive Maximum for 5.0 clients, 1 to 65,535.
     pub receive_maximum: u16,

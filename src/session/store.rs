@@ -140,7 +140,7 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// An empty table. The hash of client identifiers is seeded anew, so that no client can choose ids that collide.
+    /// An empty table. The hash of client identifiers has a random seed, so that no client can choose ids that collide.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -176,7 +176,7 @@ impl Sessions {
         self.bytes
     }
 
-    /// [`Sessions::bytes`], counted anew.
+    /// Recounts [`Sessions::bytes`].
     #[cfg(test)]
     pub(super) fn weigh(&self) -> usize {
         let wills = self.wills_waiting.iter().map(DueWill::bytes).sum::<usize>();

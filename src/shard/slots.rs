@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::buffer::{Buffer, Report, Restored};
 use crate::config::OfBroker;
+use crate::kafka::types::Ticket;
 use crate::membership::SlotSet;
 use crate::metrics::event::{Field, Kind};
 use crate::metrics::spec::ShardMetric as M;
@@ -258,18 +259,21 @@ impl Core {
     fn withdraw_rows_of(&mut self, slot: u16, sessions: &HashSet<SessionKey>) {
         let around = &self.broker.around;
         let Some(broker) = around.config.broker.as_ref().filter(|_| around.slots.are_given_out()) else { return };
-        let is_its = |session: u64| matches!(Owner::of(session), Owner::Session(key) if sessions.contains(&key));
-        fn header<'a>(record: &Record<'a>, name: &str) -> Option<&'a [u8]> {
-            record.headers.clone().find(|(of, _)| *of == name.as_bytes())?.1
-        }
         let is_of_slot = |record: &Record<'_>| {
-            let client = header(record, names::CLIENT_ID).and_then(|id| std::str::from_utf8(id).ok());
-            header(record, names::QOS) == Some(b"0") && client.and_then(|id| around.slots.slot(id)) == Some(slot)
+            let client =
+                record.headers.last_of(names::CLIENT_ID.as_bytes()).and_then(|id| std::str::from_utf8(id).ok());
+            record.headers.last_of(names::QOS.as_bytes()) == Some(b"0")
+                && client.and_then(|id| around.slots.slot(id)) == Some(slot)
+        };
+        let goes = |ticket: Option<Ticket>, record: &Record<'_>| match ticket.map(|ticket| Owner::of(ticket.session)) {
+            Some(Owner::Session(key)) => sessions.contains(&key),
+            Some(_) => false,
+            None => is_of_slot(record),
         };
         let Upstream { producer, members, busy, .. } = &mut self.broker.outlets.upstreams[broker.cluster];
         let routes = members.own().filter(|(_, index)| around.config.sinks[*index].of_broker == Some(OfBroker::Route));
         for (sink, _) in routes {
-            *busy |= producer.withdraw(sink, is_its, is_of_slot) > 0;
+            *busy |= producer.withdraw(sink, goes) > 0;
         }
     }
 

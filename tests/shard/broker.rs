@@ -54,13 +54,13 @@ pub(crate) struct Broker {
     pub(crate) silent_to: std::collections::HashSet<String>,
     pub(crate) holds: std::collections::HashSet<String>,
     pub(crate) held: Vec<Bytes>,
-    /// The key of what is to be read.
+    /// The key of the records to read.
     pub(crate) key: Option<Vec<u8>>,
-    /// The keys of what is to be read at these offsets.
+    /// The keys of the records to read, by offset.
     pub(crate) keys: std::collections::HashMap<i64, Vec<u8>>,
     /// How many records each partition has beyond those that may be read: they come later.
     pub(crate) unread: i64,
-    /// The offsets of what is to be read and has the retain flag.
+    /// Offsets of the records to read that have the retain flag.
     pub(crate) retains: std::collections::HashSet<i64>,
     /// The batches kept, as a Fetch answers them, by topic and partition.
     pub(crate) logs: std::collections::HashMap<(String, i32), Vec<u8>>,

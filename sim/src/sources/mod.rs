@@ -128,7 +128,7 @@ impl World {
                 (true, 2) => (true, Some(format!("{mqtt}/#")), qos.to_string()),
                 _ => (false, Some(mqtt.clone()), qos.to_string()),
             };
-            // The last record of an MQTT topic cannot be told if two Kafka topics have records of it.
+            // An MQTT topic with records in two Kafka topics has no last record.
             let retain = is_retaining && rng.u8(..3) == 0 && is_in_its_route;
             let retained = retain.then(|| ("mqtt-retain", "true".to_owned()));
             let headers = [("mqtt-qos", said)].into_iter().chain(retained).collect();

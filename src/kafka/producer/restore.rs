@@ -273,8 +273,8 @@ impl Producer {
         self.make_ready(key);
     }
 
-    /// Voids a cut that is not in memory and cannot be sent as it was: its readable rows are cut again. `unclear`: they may be
-    /// there, with no way to know.
+    /// Voids a cut that is not in memory and cannot be sent as it was: its readable rows are cut again. `unclear`: Kafka
+    /// may or may not have them.
     fn void_restored(&mut self, key: Key, unclear: bool) {
         self.unload(key);
         let cut = self.topics[key].spooled.as_deref_mut().and_then(|spooled| spooled.cuts.pop_front());

@@ -48,11 +48,6 @@ impl Tickets {
         });
     }
 
-    /// Whether `is_so` holds for any row: for the session that waits for an acknowledgement of it, if one does.
-    pub(super) fn any(&self, is_so: impl Fn(Option<u64>) -> bool) -> bool {
-        self.0.iter().any(|span| is_so(span.owed.then_some(span.session)))
-    }
-
     /// Bytes by which the list grows with the next row's ticket.
     pub(super) fn growth(&self, ticket: Option<Ticket>) -> usize {
         let full = self.0.len() == self.0.capacity();

@@ -9,10 +9,9 @@ use crate::kafka::types::{SinkId, Ticket};
 use crate::record::Record;
 
 impl Producer {
-    /// Drops rows of a sink that are in memory alone and in no cut batch: those with a ticket of a session that `goes`, and those without a ticket
-    /// that `unowed` selects by their record. Looks at all of the sink's batches: not for every turn. Returns how many rows were dropped.
-    pub fn withdraw(&mut self, sink: SinkId, goes: impl Fn(u64) -> bool, unowed: impl Fn(&Record<'_>) -> bool) -> u64 {
-        let goes = (goes, unowed);
+    /// Drops rows of a sink that are in memory alone, in no cut batch, and selected by `goes` from their ticket and record. Looks at all rows of the
+    /// sink: not for every turn. Returns how many rows were dropped.
+    pub fn withdraw(&mut self, sink: SinkId, goes: impl Fn(Option<Ticket>, &Record<'_>) -> bool) -> u64 {
         let mut all = 0;
         for index in self.topics.places() {
             if self.topics[index].sink != usize::from(sink.0) || self.topics[index].memory == 0 {
@@ -50,22 +49,16 @@ impl Producer {
         index: u32,
         queue: &mut VecDeque<Batch>,
         from: usize,
-        (goes, unowed): &(impl Fn(u64) -> bool, impl Fn(&Record<'_>) -> bool),
+        goes: &impl Fn(Option<Ticket>, &Record<'_>) -> bool,
     ) -> u64 {
         let (mut rows, mut at) = (0, from);
-        let row_goes = |ticket: Option<Ticket>, record: &Record<'_>| match ticket {
-            Some(ticket) => goes(ticket.session),
-            None => unowed(record),
-        };
         while let Some(batch) = queue.get(at) {
-            let may_go = batch.may_lose_rows() && batch.tickets.any(|session| session.is_none_or(goes));
-            if !may_go || !batch.any_row(row_goes) {
+            if !batch.may_lose_rows() || !batch.any_row(goes) {
                 at += 1;
                 continue;
             }
-            let gone = self.drop_rows_at(index, queue, &mut at, |number, ticket, record| {
-                number.is_none() && row_goes(ticket, record)
-            });
+            let gone = self
+                .drop_rows_at(index, queue, &mut at, |number, ticket, record| number.is_none() && goes(ticket, record));
             let Some((gone, tickets)) = gone else { break };
             rows += gone;
             self.memory.pool.give_tickets(tickets);

@@ -243,7 +243,7 @@ pub trait Segments {
     /// In [`Shard::on_start`] the call waits for the disk. Later, missing bytes are fetched, and reported by
     /// [`SegmentEvent::Read`]; they stay until the end of that turn, and may be gone after it. An event names the bytes, not the
     /// reader: there are bounds, so it may be worth trying again at any of them. A reader that steps through more than some hundred
-    /// KiB keeps its place, and does not begin anew.
+    /// KiB keeps its place and goes on there.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`]: not in memory. [`io::ErrorKind::InvalidData`]: damaged, as the disk read others close by at

@@ -154,7 +154,7 @@ impl Queue {
         }
         let (from, bytes) = (task.from.map(Address::of), task.question.bytes());
         let slow = self.lines.get(&from).map_or(0, |line| line.slow.len());
-        // Clients of a Unix socket cannot be told apart.
+        // Clients of a Unix socket have no address, so none of them is held to a bound of its own.
         if from.is_some() && slow >= self.bounds.of_address {
             return self.refused.push_back(task.answer);
         }

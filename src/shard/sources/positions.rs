@@ -34,7 +34,7 @@ pub(super) struct OfRoute {
     /// The offset last reported to shards.
     told: i64,
     tell_at: Monotonic,
-    /// Whether the partition is read anew, for all slots.
+    /// Whether the partition is read again for all slots.
     is_anew: bool,
 }
 

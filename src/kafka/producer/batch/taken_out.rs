@@ -39,7 +39,7 @@ impl Batch {
         !self.is_closed() && self.in_log.cut.is_none() && !self.in_log.old
     }
 
-    /// Writes the batch anew without the rows that have expired.
+    /// Rewrites the batch without its expired rows.
     pub(in crate::kafka::producer) fn drop_expired(&mut self, pool: &mut Pool, now: Monotonic) -> Dropped {
         self.drop_rows(pool, |at, _, _, _| at <= now)
     }
@@ -51,7 +51,7 @@ impl Batch {
         records.any(|record| is_so(self.tickets.next(&mut cursor), &record))
     }
 
-    /// Writes the batch anew without the rows that are selected by expiry, number in the log, ticket and record.
+    /// Rewrites the batch without the rows that `goes` selects by expiry, number in the log, ticket and record.
     pub(in crate::kafka::producer) fn drop_rows(
         &mut self,
         pool: &mut Pool,

@@ -506,7 +506,7 @@ impl PartitionWindow {
         self.proven_until = Monotonic(0);
     }
 
-    /// Counts the rows that may be there, with no way to know; each is counted once.
+    /// Counts the rows that Kafka may or may not have, each once.
     pub(super) fn count_unknown(&mut self) -> u64 {
         self.undone.iter_mut().map(Undone::count_unknown).sum()
     }

@@ -1,6 +1,6 @@
 //! Parcels from one shard to another: a run of entries. An entry is the length of the rest, u32, its kind, u8, and then a [`MARK`], or a message with the
 //! fields that the bits of its kind name, and its packet. [`READ`] has the place in the format of [`RecordPlace`], and [`Reads`] as u8: 0 on, 1 again and an
-//! offset i64, 2 anew. Integers are big-endian.
+//! offset i64, 2 [`Reads::Anew`]. Integers are big-endian.
 
 use smallvec::SmallVec;
 
