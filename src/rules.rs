@@ -371,7 +371,7 @@ pub trait Rules: Debug + Sync {
         has_it
     }
 
-    /// K6: A partition of `[broker]` is read from the lowest of the group's place and the positions of slots that have come.
+    /// K6: A partition of `[broker]` is read from the lowest of the group's place, or where the shard's last reader was, and the positions of slots that have come.
     fn reads_from(&self, committed: Option<i64>, needed: Option<i64>) -> Option<i64> {
         committed.into_iter().chain(needed).min()
     }
@@ -426,7 +426,7 @@ mod tests {
 
 What [DURABILITY.md](DURABILITY.md) promises depends on these guarantees. Each is a method of `trait Rules` in `src/rules.rs`, from
 which this page is generated (`FOREBAY_BLESS=1 cargo test --lib rules`). P1 to P8 are what Kafka requires of an idempotent producer
-(KIP-98), S1 to S10 concern the spool, B1 to B14 subscribers, F5 to F8 sources, K1 to K9 logs of sessions in Kafka, copies of retained messages and several instances, Q1 to Q4 rules in SQL, G10 bridges. The simulators replace each with a wrong one and must notice it (`src/sim/wrong.rs`,
+(KIP-98), S1 to S10 concern the spool, B1 to B14 subscribers, F5 to F8 sources, K1 to K11 logs of sessions in Kafka, copies of retained messages and several instances, Q1 to Q4 rules in SQL, G10 bridges. The simulators replace each with a wrong one and must notice it (`src/sim/wrong.rs`,
 [SIMULATION.md](internals/SIMULATION.md)); `scripts/faults broken` does the same to the built service
 ([FAULTS.md](internals/FAULTS.md)).
 

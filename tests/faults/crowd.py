@@ -179,6 +179,10 @@ class Member:
             self.waited_ms.append(now_ms() - self.lost_ms)
             self.lost_ms = 0.0
 
+    def is_unserved(self) -> bool:
+        """Whether it waits for CONNACK; one that breaks its connections itself is between two of them at any time, and does not count."""
+        return self.habits.kind != BREAKING and self.may_come.is_set() and not self.receiver.greeted
+
     async def live(self) -> None:
         """Connects again and again."""
         loop, crowd = asyncio.get_running_loop(), self.crowd
@@ -286,6 +290,7 @@ class Crowd:
             "subscribed": sum(not member.receiver.wanted for member in self.members) + self.real.ready(),
             "of": len(self.members) + self.real.count(),
             "connected": sum(member.receiver.greeted for member in self.members),
+            "unserved": sum(member.is_unserved() for member in self.members),
             "copies": sum(len(member.receiver.heard.copies) for member in self.members) + self.real.copies(),
             "due": sum(len(member.receiver.due) + len(member.receiver.held) for member in self.members),
         }

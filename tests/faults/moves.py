@@ -91,7 +91,7 @@ class Takeovers(Moves):
     name = "takeovers"
     plain = Moves.plain | {"subscribers": 300, "clients": 100, "rate": 2_000, "takeovers": 1_000, "window": 500}
     short = plain | {"subscribers": 100, "rate": 500, "takeovers": 300, "brokers": 1}
-    long = plain | {"subscribers": 1_000, "clients": 200, "rate": 20_000, "takeovers": 10_000}
+    long = plain | {"brokers": 1, "shards": 1, "subscribers": 1_000, "clients": 50, "per_write": 32, "rate": 20_000, "takeovers": 10_000}
     PER_S = 100
     P99_MS, MAX_MS = 100.0, 1_000.0
     PENDING_MAX = 64
@@ -136,7 +136,7 @@ class InstanceLost(Moves):
     name = "instance-lost"
     plain = Moves.plain | {"subscribers": 1_500, "clients": 40, "rate": 200}
     short = plain | {"subscribers": 300, "brokers": 1}
-    long = plain | {"subscribers": 15_000, "rate": 1_000}
+    long = plain | {"subscribers": 12_000, "rate": 1_000}
     KILLED_MS, FROZEN_MS = 3_000.0, 15_000.0
     NOTICED_S = 2.0  # until clients have seen that their instance does not answer
     FREEZE_S = 30.0

@@ -64,7 +64,7 @@ impl Plan {
         plan.messages = rng.usize(20..100);
         // Messages come as long as faults do.
         plan.pace = plan.storm / plan.messages as u64;
-        plan.mail = [0, 0, MS][rng.usize(..3)];
+        plan.mail = [0, MS, 300 * MS][rng.usize(..3)];
         // In nearly all runs something happens to instances.
         let ends = [Fault::Kill, Fault::FreezeProcess, Fault::Stop];
         if rng.u8(..8) > 0 && !plan.faults.iter().any(|(fault, _)| ends.contains(fault)) {

@@ -101,7 +101,7 @@ pub struct TraceArgs {
     pub client: Option<String>,
 
     /// Of several clients with this ID the one of `[auth.NAME]`; "": the one of listeners without
-    #[arg(long, value_name = "NAME", requires = "client")]
+    #[arg(long, value_name = "NAME", requires = "client", conflicts_with_all = ["topic", "end"])]
     pub auth: Option<String>,
 
     /// Show what clients publish to topics that this topic filter matches
@@ -113,7 +113,7 @@ pub struct TraceArgs {
     pub end: Option<u64>,
 
     /// How long the trace goes on, unless it is interrupted
-    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    #[arg(long, value_name = "SECONDS", conflicts_with = "end", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=3_600))]
     pub seconds: u32,
 }
 

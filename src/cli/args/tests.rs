@@ -46,6 +46,20 @@ fn a_ban_is_of_somebody() {
     }
 }
 
+/// An option of `forebay trace` that would be ignored is refused.
+#[test]
+fn options_of_a_trace_are_for_what_they_say() {
+    for bad in
+        ["trace --end 7 --auth one", "trace --topic a/# --auth one", "trace --auth one", "trace --end 7 --seconds 5"]
+    {
+        let error = parse_from(format!("forebay {bad}").split(' ')).expect_err(bad);
+        assert!(matches!(error.kind(), ErrorKind::ArgumentConflict | ErrorKind::MissingRequiredArgument), "{error}");
+    }
+    for good in ["trace --client a --auth one --seconds 5", "trace --topic a/# --seconds 5", "trace --end 7", "trace"] {
+        parse_from(format!("forebay {good}").split(' ')).expect(good);
+    }
+}
+
 #[test]
 fn the_definition_holds_together() {
     definition().debug_assert();

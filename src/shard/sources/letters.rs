@@ -49,6 +49,8 @@ pub enum SourceLetter {
     Needs {
         /// The shard.
         by: usize,
+        /// The number of its request.
+        number: u64,
         /// One place for each partition that the logs name.
         needs: Arc<[RecordPlace]>,
     },

@@ -438,7 +438,7 @@ impl Core {
             SourceLetter::Stop { source, generation, is_lost } => {
                 self.stop_reading((source, generation), is_lost, (now, wall));
             }
-            SourceLetter::Needs { by, needs } => self.slots_need(by, &needs, now),
+            SourceLetter::Needs { by, number, needs } => self.slots_need((by, number), &needs, now),
             SourceLetter::Share { share, asks } => self.share_heard(share, asks, now),
             SourceLetter::ShareStopped { share, home, readers } => self.share_stopped(share, home, &readers),
             // The turn handles the waiting packets.

@@ -148,7 +148,7 @@ impl Sources {
                 }
                 if needed.is_none_or(|needed| needed >= next) {
                     of.tell_at = now.after(TELLS_EVERY);
-                    if next > of.told || has_news {
+                    if next > of.told || has_news || needed.is_some() {
                         of.told = next;
                         broker.read_partition(of.place(next), Reads::On);
                     }
@@ -187,7 +187,7 @@ impl Sources {
 
 impl Core {
     /// Takes the places that a shard's new slots need: partitions that are further on go back.
-    pub(super) fn slots_need(&mut self, by: usize, needed: &[RecordPlace], now: Monotonic) {
+    pub(super) fn slots_need(&mut self, (by, number): (usize, u64), needed: &[RecordPlace], now: Monotonic) {
         let config = Arc::clone(&self.broker.around.config);
         for RecordPlace { of, offset } in needed {
             let lowest = self.sources.needs.all.entry(*of).or_insert(*offset);
@@ -195,6 +195,7 @@ impl Core {
         }
         self.sources.needs.are_new = true;
         self.sources.needs.shards |= 1 << by;
+        self.broker.has_asked(by, number);
         self.sources.step_routes(&mut self.broker, &config, now);
     }
 }

@@ -647,8 +647,13 @@ impl Broker {
 
     /// Reports to all shards how a partition of `[broker]` is read from this record.
     pub(in crate::shard) fn read_partition(&mut self, at: RecordPlace, how: Reads) {
-        self.keeping.given.reads(at, how);
-        self.delivery.peers.read(self.index, at, how);
+        let heard = self.delivery.peers.read(self.index, at, how);
+        self.keeping.given.reads(at, how, heard);
+    }
+
+    /// Notes the number of a shard's request for places in partitions.
+    pub(in crate::shard) fn has_asked(&mut self, shard: usize, number: u64) {
+        self.delivery.peers.has_asked(shard, number);
     }
 
     /// Whether a session has had the record of a message, or gets it when its partition is read again. `of`: its subscriptions.

@@ -34,7 +34,8 @@ const SHARES: u8 = 4;
 #[derive(Debug, PartialEq)]
 pub(in crate::shard) enum Entry<'a> {
     Mark,
-    Read(RecordPlace, Reads),
+    /// How a partition is read from a place, and the receiver's last request for places that the reader had by then.
+    Read(RecordPlace, Reads, u64),
     Message(Parcelled<'a>),
 }
 
@@ -197,10 +198,11 @@ pub(super) fn put_mark(out: &mut Vec<u8>) {
 }
 
 /// Appends a [`Entry::Read`].
-pub(super) fn put_read(at: RecordPlace, how: Reads, out: &mut Vec<u8>) {
+pub(super) fn put_read(at: RecordPlace, how: Reads, heard: u64, out: &mut Vec<u8>) {
     let from = out.len();
     out.extend_from_slice(&[0, 0, 0, 0, READ]);
     out.extend_from_slice(&at.to_bytes());
+    out.extend_from_slice(&heard.to_be_bytes());
     match how {
         Reads::On => out.push(0),
         Reads::Again(rest) => {
@@ -214,14 +216,15 @@ pub(super) fn put_read(at: RecordPlace, how: Reads, out: &mut Vec<u8>) {
 }
 
 fn read_of(bytes: &[u8]) -> Option<Entry<'_>> {
-    let (place, how) = bytes.split_first_chunk()?;
+    let (place, rest) = bytes.split_first_chunk()?;
+    let (heard, how) = rest.split_first_chunk()?;
     let how = match how {
         [0] => Reads::On,
         [1, rest @ ..] => Reads::Again(i64::from_be_bytes(rest.try_into().ok()?)),
         [2] => Reads::Anew,
         _ => return None,
     };
-    Some(Entry::Read(RecordPlace::of_bytes(place), how))
+    Some(Entry::Read(RecordPlace::of_bytes(place), how, u64::from_be_bytes(*heard)))
 }
 
 /// The entries of a parcel in order, each with its length, up to the first bytes that are no entry.
@@ -285,8 +288,8 @@ mod tests {
                 };
                 message().put(&mut parcel);
                 put_mark(&mut parcel);
-                put_read(at(-1), Reads::Again(-7), &mut parcel);
-                sent.extend([Entry::Message(message()), Entry::Mark, Entry::Read(at(-1), Reads::Again(-7))]);
+                put_read(at(-1), Reads::Again(-7), 3, &mut parcel);
+                sent.extend([Entry::Message(message()), Entry::Mark, Entry::Read(at(-1), Reads::Again(-7), 3)]);
             }
             let whole: usize = entries(&parcel).map(|(len, _)| len).sum();
             prop_assert_eq!(whole, parcel.len());

@@ -34,6 +34,8 @@ struct Peer {
     has_retained: bool,
     /// The number of parcels sent.
     sent: u64,
+    /// The number of the shard's last request for places in partitions.
+    asked: u64,
 }
 
 /// The state of gathering at one time: the shards that messages were gathered for, and the number of parcels sent to each by then.
@@ -106,10 +108,16 @@ impl Peers {
         put_mark(&mut self.0[shard].packets);
     }
 
-    /// Reports to all other shards how a partition is read.
-    pub(super) fn read(&mut self, but: usize, at: RecordPlace, how: Reads) {
+    /// Notes the number of a shard's request for places in partitions.
+    pub(super) fn has_asked(&mut self, shard: usize, number: u64) {
+        self.0.get_mut(shard).into_iter().for_each(|peer| peer.asked = number);
+    }
+
+    /// Reports to all other shards how a partition is read. Returns the number of the last request of the shard `but`.
+    pub(super) fn read(&mut self, but: usize, at: RecordPlace, how: Reads) -> u64 {
         let others = self.0.iter_mut().enumerate().filter(|(shard, _)| *shard != but);
-        others.for_each(|(_, peer)| put_read(at, how, &mut peer.packets));
+        others.for_each(|(_, peer)| put_read(at, how, peer.asked, &mut peer.packets));
+        self.0.get(but).map_or(0, |own| own.asked)
     }
 
     pub(super) fn gathered(&self) -> Gathered {
@@ -205,7 +213,7 @@ impl Broker {
             let pass = self.retained.passes_heard(from);
             match entry {
                 Entry::Mark => self.retained.heard_of_pass(from),
-                Entry::Read(at, how) => self.keeping.given.reads(at, how),
+                Entry::Read(at, how, heard) => self.keeping.given.reads(at, how, heard),
                 Entry::Message(message) => {
                     let About { client, origin, claimed, place } = message.about;
                     let claim = claimed.map(|of| {

@@ -12,6 +12,8 @@
 //!
 //! A partition is read again from the lowest position of new slots ([`Reads::Again`]). Records that sessions of other slots have had by then are not
 //! delivered to them a second time (the *floors*). A new slot waits for that, if the partition is read further on: earlier messages will be read again.
+//! Its wait ends with a report that the reader made after it had heard of the slot: before, the reader may have passed over records for which the shard had
+//! no subscriber.
 
 mod saved;
 #[cfg(test)]
@@ -122,6 +124,8 @@ struct Position {
     below: i64,
     /// The time from which on received messages are for the slot's sessions. [`WAITS`]: the partition has to be read again first.
     since: u64,
+    /// The number of the request ([`Given::ask`]) with which its shard asks for that.
+    asked: u64,
     /// Times ([`Given::time`]) with offsets: messages received at such a time or later are passed over below its offset. Both ascend.
     floors: SmallVec<[(u64, i64); 1]>,
     /// Records above that sessions had when the log was taken up.
@@ -187,6 +191,8 @@ pub(in crate::shard) struct Given {
     slots: BTreeMap<u16, OfSlot>,
     /// New slots that were not reported to the readers yet.
     news: Vec<u16>,
+    /// The number of requests to the readers.
+    asked: u64,
     /// The number of changes in reading.
     time: u64,
     /// The time at which copies that are over are tried next.
@@ -200,7 +206,7 @@ impl Given {
     /// Notes that a message of this record was received.
     pub(in crate::shard) fn begins(&mut self, AtHand { place, topic, is_again, .. }: AtHand) -> Placed {
         if !self.readings.contains_key(&place.of) {
-            self.reads(place, Reads::Again(i64::MIN));
+            self.reads(place, Reads::Again(i64::MIN), 0);
         }
         if let Some(reading) = self.readings.get_mut(&place.of) {
             reading.next = reading.next.max(place.offset + 1);
@@ -222,8 +228,8 @@ impl Given {
         }
     }
 
-    /// Notes how a partition is read from this place, for later messages.
-    pub(in crate::shard) fn reads(&mut self, at: RecordPlace, how: Reads) {
+    /// Notes how a partition is read from this place, for later messages. `heard`: the number of this shard's last request that the reader had by then.
+    pub(in crate::shard) fn reads(&mut self, at: RecordPlace, how: Reads, heard: u64) {
         let RecordPlace { of, offset } = at;
         let known = self.readings.get(&of).map(|reading| (reading.next, reading.low()));
         self.has_moved = true;
@@ -233,13 +239,13 @@ impl Given {
         self.time += 1;
         let reading = self.readings.entry(of).or_default();
         reading.next = if how == Reads::On { reading.next.max(offset) } else { offset };
-        for slot in self.slots.values_mut() {
+        for (slot, of_slot) in &mut self.slots {
             match how {
                 Reads::On => {}
                 Reads::Again(rest) => {
                     let (next, low) = known.unwrap_or((i64::MIN, 0));
                     // A slot with a position may be in the middle of its gap: it has had the records that were read here, but not the rest.
-                    let (position, had) = match slot.positions.entry(of) {
+                    let (position, had) = match of_slot.positions.entry(of) {
                         Entry::Occupied(named) => (named.into_mut(), next),
                         Entry::Vacant(vacant) => (vacant.insert(Position::default()), next.max(rest)),
                     };
@@ -250,16 +256,28 @@ impl Given {
                 }
                 Reads::Anew => {
                     let low = known.map_or(offset, |(_, low)| low);
-                    slot.positions.entry(of).and_modify(|position| {
+                    of_slot.positions.entry(of).and_modify(|position| {
                         // Earlier records that the slot's sessions have not been given yet are still in the log.
                         let below = offset.min(position.below.max(low));
+                        let is_unheard = position.waits() && heard < position.asked;
                         *position = Position { below, ..Position::default() };
+                        if is_unheard {
+                            // The reader has heard of another place, or will.
+                            (position.since, position.asked) = (WAITS, self.asked + 1);
+                            self.news.push(*slot);
+                        }
                     });
                 }
             }
             // A new slot waits for this: records read from here are for it.
-            let ends_wait = |position: &&mut Position| position.waits() && offset <= position.below;
-            slot.positions.get_mut(&of).filter(ends_wait).into_iter().for_each(|position| position.since = self.time);
+            let ends_wait =
+                |position: &&mut Position| position.waits() && offset <= position.below && heard >= position.asked;
+            of_slot
+                .positions
+                .get_mut(&of)
+                .filter(ends_wait)
+                .into_iter()
+                .for_each(|position| position.since = self.time);
         }
         self.set_floor(of);
     }
@@ -315,6 +333,11 @@ impl Given {
         let at = now.after(WRITE_WITHIN);
         self.try_at = Some(self.try_at.map_or(at, |before| before.min(at)));
         false
+    }
+
+    /// Whether some slots were not reported to the readers yet.
+    fn has_news(&self) -> bool {
+        !self.news.is_empty()
     }
 
     /// Forgets a slot that leaves.

@@ -18,7 +18,7 @@ const TWO: u64 = 2 << 48;
 fn begun(from: i64) -> Given {
     let mut given = Given::default();
     given.slots.insert(1, OfSlot::default());
-    given.reads(at(from), Reads::Again(i64::MIN));
+    given.reads(at(from), Reads::Again(i64::MIN), 0);
     given
 }
 
@@ -30,7 +30,7 @@ fn comes(given: &mut Given, slot: u16, below: i64, had: &[(i64, u64)]) {
     }
     let saved = SavedPosition { below, ..SavedPosition::default() };
     let floors = SmallVec::from_slice(&[(0, below)]);
-    let position = Position { below, since: WAITS, floors, above, saved };
+    let position = Position { below, since: WAITS, asked: 0, floors, above, saved };
     given.slots.insert(slot, OfSlot { positions: BTreeMap::from([(P, position)]), ..OfSlot::default() });
     given.set_floor(P);
 }
@@ -80,7 +80,7 @@ fn a_slot_that_comes_is_given_the_gap_and_the_others_nothing_twice() {
     let before = given.begins(hand(11));
     assert!(passes(&given, before, 2, TWO + 1) && !passes(&given, before, 1, ONE + 1), "it waits for the gap");
     given.is_over(at(11));
-    given.reads(at(4), Reads::Again(i64::MIN));
+    given.reads(at(4), Reads::Again(i64::MIN), 0);
     // A message that was received before the partition was read again, and was not given out yet, is for the slots that were there.
     assert!(!passes(&given, late, 1, ONE + 1) && passes(&given, late, 2, TWO + 1));
     let again: Vec<(i64, [bool; 3])> = (4..13)
@@ -106,11 +106,11 @@ fn a_second_slot_in_the_middle_of_a_gap_changes_nothing_for_the_first() {
         given.is_over(at(offset));
     });
     comes(&mut given, 2, 50, &[]);
-    given.reads(at(50), Reads::Again(i64::MIN));
+    given.reads(at(50), Reads::Again(i64::MIN), 0);
     let waits = given.begins(hand(50));
     comes(&mut given, 3, 20, &[]);
     // The reader had read the partition up to here.
-    given.reads(at(20), Reads::Again(100));
+    given.reads(at(20), Reads::Again(100), 0);
     assert!(!passes(&given, waits, 2, TWO), "it came before");
     let mut heard = [Vec::new(), Vec::new(), Vec::new()];
     for offset in 20..101 {
@@ -135,7 +135,7 @@ fn what_is_wanted_anew_comes_to_everybody() {
         given.is_over(at(offset));
     });
     assert_eq!(said(&mut given, 1).0, 9);
-    given.reads(at(3), Reads::Anew);
+    given.reads(at(3), Reads::Anew, 0);
     let placed = given.begins(hand(3));
     assert!(!passes(&given, placed, 1, ONE));
     given.is_over(at(3));
@@ -150,7 +150,7 @@ fn a_position_does_not_pass_what_lies_before_a_cut() {
         given.begins(hand(offset));
     }
     [0, 1, 3, 4, 5].into_iter().for_each(|offset| given.is_over(at(offset)));
-    given.reads(at(4), Reads::Anew);
+    given.reads(at(4), Reads::Anew, 0);
     assert_eq!(said(&mut given, 1).0, 2);
     given.is_over(at(2));
     assert_eq!(said(&mut given, 1).0, 4);
@@ -169,7 +169,7 @@ fn a_slot_without_a_position_gets_what_comes() {
     given.is_over(at(9));
     // Slot 3 is not affected by another slot's gap.
     comes(&mut given, 3, 2, &[]);
-    given.reads(at(2), Reads::Again(i64::MIN));
+    given.reads(at(2), Reads::Again(i64::MIN), 0);
     let placed = given.begins(hand(2));
     assert!(passes(&given, placed, 2, TWO) && !passes(&given, placed, 3, TWO));
 }
@@ -183,12 +183,12 @@ fn a_slot_that_comes_while_nobody_reads_waits_for_the_reader() {
         given.is_over(at(offset));
     });
     comes(&mut given, 2, 5, &[]);
-    given.reads(at(5), Reads::Again(i64::MIN));
+    given.reads(at(5), Reads::Again(i64::MIN), 0);
     let placed = given.begins(hand(5));
     assert!(!passes(&given, placed, 2, TWO) && passes(&given, placed, 1, ONE));
     // A slot that is further on than the reader needs nothing read again.
     comes(&mut given, 3, 8, &[]);
-    given.reads(at(6), Reads::On);
+    given.reads(at(6), Reads::On, 0);
     let placed: Vec<Placed> = (6..9).map(|offset| given.begins(hand(offset))).collect();
     assert_eq!(
         placed.iter().map(|placed| passes(&given, *placed, 3, 3 << 48)).collect::<Vec<_>>(),
@@ -202,8 +202,52 @@ fn a_slot_without_a_position_gets_nothing_below_the_place_of_the_group() {
     let mut given = Given::default();
     given.slots.insert(1, OfSlot::default());
     comes(&mut given, 2, 3, &[]);
-    given.reads(at(3), Reads::Again(5));
+    given.reads(at(3), Reads::Again(5), 0);
     let placed: Vec<Placed> = (3..7).map(|offset| given.begins(hand(offset))).collect();
     let passed = |slot: u16| placed.iter().map(|of| passes(&given, *of, slot, 0)).collect::<Vec<_>>();
     assert_eq!((passed(1), passed(2)), (vec![true, true, false, false], vec![false; 4]));
+}
+
+/// A slot that comes as in [`comes`], with the request of this number.
+fn comes_and_asks(given: &mut Given, slot: u16, below: i64, asked: u64) {
+    comes(given, slot, below, &[]);
+    let position = given.slots.get_mut(&slot).and_then(|slot| slot.positions.get_mut(&P));
+    position.expect("it has one").asked = asked;
+}
+
+/// The reader goes back for another slot before it has heard of this one: it may have passed over records for which the shard had no subscriber.
+#[test]
+fn a_report_from_before_the_readers_heard_of_a_slot_does_not_end_its_wait() {
+    let mut given = begun(0);
+    (0..100).for_each(|offset| {
+        given.begins(hand(offset));
+        given.is_over(at(offset));
+    });
+    comes_and_asks(&mut given, 2, 50, 2);
+    given.reads(at(20), Reads::Again(100), 1);
+    let early = given.begins(hand(60));
+    assert!(passes(&given, early, 2, TWO), "record 60 is read again");
+    given.is_over(at(60));
+    given.reads(at(50), Reads::Again(100), 2);
+    let placed: Vec<Placed> = (50..62).map(|offset| given.begins(hand(offset))).collect();
+    assert!(placed.iter().all(|placed| !passes(&given, *placed, 2, TWO)));
+}
+
+/// As before, and the log has other records from there on: the readers are asked once more.
+#[test]
+fn a_slot_that_the_readers_have_not_heard_of_asks_for_records_that_are_new() {
+    let mut given = begun(0);
+    given.begins(hand(9));
+    given.is_over(at(9));
+    comes_and_asks(&mut given, 2, 8, 1);
+    given.asked = 1;
+    given.reads(at(3), Reads::Anew, 0);
+    let early = given.begins(hand(3));
+    assert!(passes(&given, early, 2, TWO) && !passes(&given, early, 1, ONE));
+    given.reads(at(4), Reads::On, 1);
+    assert!(given.has_news() && given.slots[&2].positions[&P].waits());
+    assert_eq!(given.ask(), (vec![at(3)], 2));
+    given.reads(at(3), Reads::Again(4), 2);
+    let again = given.begins(hand(3));
+    assert!(!passes(&given, again, 2, TWO) && passes(&given, again, 1, ONE));
 }

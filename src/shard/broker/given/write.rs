@@ -50,7 +50,7 @@ impl Given {
             }
         }
         for position in positions.values_mut() {
-            position.since = WAITS;
+            (position.since, position.asked) = (WAITS, self.asked + 1);
             position.floors.push((0, position.below));
         }
         let keys: Vec<PartitionKey> = positions.keys().copied().collect();
@@ -64,8 +64,8 @@ impl Given {
         keys.into_iter().for_each(|of| self.set_floor(of));
     }
 
-    /// Takes the lowest position in each partition of the slots that have come since the last call.
-    fn ask(&mut self) -> Vec<RecordPlace> {
+    /// Takes the lowest position in each partition of the slots that have come since the last call, and the number of the request.
+    pub(super) fn ask(&mut self) -> (Vec<RecordPlace>, u64) {
         let mut lowest: BTreeMap<PartitionKey, i64> = BTreeMap::new();
         for slot in std::mem::take(&mut self.news).iter().filter_map(|slot| self.slots.get(slot)) {
             for (of, position) in &slot.positions {
@@ -73,7 +73,8 @@ impl Given {
                 *low = position.below.min(*low);
             }
         }
-        lowest.into_iter().map(|(of, offset)| RecordPlace { of, offset }).collect()
+        self.asked += 1;
+        (lowest.into_iter().map(|(of, offset)| RecordPlace { of, offset }).collect(), self.asked)
     }
 }
 
@@ -85,9 +86,10 @@ impl Broker {
 
     /// Has all partitions read from the positions of new slots.
     pub(in crate::shard) fn ask_to_go_back(&mut self) {
-        let needs: Arc<[RecordPlace]> = self.keeping.given.ask().into();
+        let (needs, number) = self.keeping.given.ask();
+        let needs: Arc<[RecordPlace]> = needs.into();
         for shard in 0..self.around.config.service.shards {
-            let letter = SourceLetter::Needs { by: self.index, needs: Arc::clone(&needs) };
+            let letter = SourceLetter::Needs { by: self.index, number, needs: Arc::clone(&needs) };
             self.letters.push_back((shard, Mail::Source(letter)));
         }
     }
@@ -103,6 +105,9 @@ impl Broker {
     /// Writes moved positions, and those that copies wait for that are over; these end then.
     pub(in crate::shard) fn write_positions(&mut self, io: &mut Ring<'_>, is_draining: bool) {
         let now = io.now();
+        if self.keeping.given.has_news() {
+            self.ask_to_go_back();
+        }
         let given = &mut self.keeping.given;
         if given.slots.is_empty() {
             return;
