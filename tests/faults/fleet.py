@@ -38,6 +38,7 @@ queue_bytes_max = "1GiB"
 [broker]
 name = "{name}"
 partitions = 6
+sessions_bytes_max = "4GiB"
 [broker.link]
 bind = "127.0.0.1:{link}"
 """
