@@ -1,6 +1,7 @@
 //! Parcels from one shard to another: a run of entries. An entry is the length of the rest, u32, its kind, u8, and then a [`MARK`], or a message with the
-//! fields that the bits of its kind name, and its packet. [`READ`] has the place in the format of [`RecordPlace`], and [`Reads`] as u8: 0 on, 1 again and an
-//! offset i64, 2 [`Reads::Anew`]. Integers are big-endian.
+//! fields that the bits of its kind name, and its packet. [`READ`] has the place in the format of [`RecordPlace`], the number of the receiver's last request
+//! that the reader had received, u64, and [`Reads`], u8: 0 for [`Reads::On`]; 1 for [`Reads::Again`], followed by its offset, i64; 2 for [`Reads::Anew`].
+//! Integers are big-endian.
 
 use smallvec::SmallVec;
 
@@ -34,7 +35,7 @@ const SHARES: u8 = 4;
 #[derive(Debug, PartialEq)]
 pub(in crate::shard) enum Entry<'a> {
     Mark,
-    /// How a partition is read from a place, and the receiver's last request for places that the reader had by then.
+    /// How a partition is read from a place, and the number of the receiver's last request that the reader had received.
     Read(RecordPlace, Reads, u64),
     Message(Parcelled<'a>),
 }

@@ -22,6 +22,14 @@ fn begun(from: i64) -> Given {
     given
 }
 
+/// The slots are given these records.
+fn gives(given: &mut Given, offsets: std::ops::Range<i64>) {
+    for offset in offsets {
+        given.begins(hand(offset));
+        given.is_over(at(offset));
+    }
+}
+
 /// A slot that comes with a position and with records above it that these sessions have.
 fn comes(given: &mut Given, slot: u16, below: i64, had: &[(i64, u64)]) {
     let mut above = BTreeMap::new();
@@ -71,10 +79,7 @@ fn a_position_stays_below_a_message_that_is_given_out_later() {
 #[test]
 fn a_slot_that_comes_is_given_the_gap_and_the_others_nothing_twice() {
     let mut given = begun(0);
-    for offset in 0..10 {
-        given.begins(hand(offset));
-        given.is_over(at(offset));
-    }
+    gives(&mut given, 0..10);
     let late = given.begins(hand(10));
     comes(&mut given, 2, 4, &[(6, TWO + 1)]);
     let before = given.begins(hand(11));
@@ -101,10 +106,7 @@ fn a_slot_that_comes_is_given_the_gap_and_the_others_nothing_twice() {
 #[test]
 fn a_second_slot_in_the_middle_of_a_gap_changes_nothing_for_the_first() {
     let mut given = begun(0);
-    (0..100).for_each(|offset| {
-        given.begins(hand(offset));
-        given.is_over(at(offset));
-    });
+    gives(&mut given, 0..100);
     comes(&mut given, 2, 50, &[]);
     given.reads(at(50), Reads::Again(i64::MIN), 0);
     let waits = given.begins(hand(50));
@@ -130,10 +132,7 @@ fn a_second_slot_in_the_middle_of_a_gap_changes_nothing_for_the_first() {
 #[test]
 fn what_is_wanted_anew_comes_to_everybody() {
     let mut given = begun(0);
-    (0..9).for_each(|offset| {
-        given.begins(hand(offset));
-        given.is_over(at(offset));
-    });
+    gives(&mut given, 0..9);
     assert_eq!(said(&mut given, 1).0, 9);
     given.reads(at(3), Reads::Anew, 0);
     let placed = given.begins(hand(3));
@@ -159,10 +158,7 @@ fn a_position_does_not_pass_what_lies_before_a_cut() {
 #[test]
 fn a_slot_without_a_position_gets_what_comes() {
     let mut given = begun(0);
-    (0..9).for_each(|offset| {
-        given.begins(hand(offset));
-        given.is_over(at(offset));
-    });
+    gives(&mut given, 0..9);
     given.slots.insert(2, OfSlot::default());
     let placed = given.begins(hand(9));
     assert!(!passes(&given, placed, 2, TWO));
@@ -178,10 +174,7 @@ fn a_slot_without_a_position_gets_what_comes() {
 #[test]
 fn a_slot_that_comes_while_nobody_reads_waits_for_the_reader() {
     let mut given = begun(0);
-    (0..9).for_each(|offset| {
-        given.begins(hand(offset));
-        given.is_over(at(offset));
-    });
+    gives(&mut given, 0..9);
     comes(&mut given, 2, 5, &[]);
     given.reads(at(5), Reads::Again(i64::MIN), 0);
     let placed = given.begins(hand(5));
@@ -219,10 +212,7 @@ fn comes_and_asks(given: &mut Given, slot: u16, below: i64, asked: u64) {
 #[test]
 fn a_report_from_before_the_readers_heard_of_a_slot_does_not_end_its_wait() {
     let mut given = begun(0);
-    (0..100).for_each(|offset| {
-        given.begins(hand(offset));
-        given.is_over(at(offset));
-    });
+    gives(&mut given, 0..100);
     comes_and_asks(&mut given, 2, 50, 2);
     given.reads(at(20), Reads::Again(100), 1);
     let early = given.begins(hand(60));
@@ -237,8 +227,7 @@ fn a_report_from_before_the_readers_heard_of_a_slot_does_not_end_its_wait() {
 #[test]
 fn a_slot_that_the_readers_have_not_heard_of_asks_for_records_that_are_new() {
     let mut given = begun(0);
-    given.begins(hand(9));
-    given.is_over(at(9));
+    gives(&mut given, 9..10);
     comes_and_asks(&mut given, 2, 8, 1);
     given.asked = 1;
     given.reads(at(3), Reads::Anew, 0);
