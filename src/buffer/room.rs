@@ -158,6 +158,15 @@ impl Buffer {
         if self.room.too_many.is_some() { 0 } else { usize::try_from(room).unwrap_or(usize::MAX) }
     }
 
+    /// The largest payload of a change of something kept that there is room for: changes may use a segment that is reserved for moves, as they replace what
+    /// the log has.
+    #[must_use]
+    pub(super) fn change_room(&self) -> usize {
+        let (_, bytes) = self.waiting.sessions();
+        let room = self.log.room_of_change().saturating_sub(self.room.promised + bytes + RECORD_BYTES);
+        usize::try_from(room).unwrap_or(usize::MAX)
+    }
+
     /// Whether live data takes more than half of what the log can hold.
     #[must_use]
     pub fn is_half_full(&self) -> bool {

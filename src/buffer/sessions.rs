@@ -90,8 +90,22 @@ impl Buffer {
     /// # Errors
     /// There is no room for another session, or the session is larger than a group takes and would delay all later ones.
     pub fn keep_session(&mut self, number: Option<u64>, payload: &[u8]) -> Result<StoredSession, SpoolFull> {
+        self.keep(number, payload, self.session_room())
+    }
+
+    /// Keeps the state of what the log has already: positions, how far a queue is. A change of it may use a segment that is reserved for moves, so that
+    /// a full log still learns what is over.
+    ///
+    /// # Errors
+    /// There is no room, or the state is larger than a group takes.
+    pub fn keep_state(&mut self, number: Option<u64>, payload: &[u8]) -> Result<StoredSession, SpoolFull> {
+        let room = if number.is_some() { self.change_room() } else { self.session_room() };
+        self.keep(number, payload, room)
+    }
+
+    fn keep(&mut self, number: Option<u64>, payload: &[u8], room: usize) -> Result<StoredSession, SpoolFull> {
         let is_too_large = self.log.has_place(RECORD_BYTES + payload.len() as u64).is_none();
-        if is_too_large || payload.len() > self.session_room() {
+        if is_too_large || payload.len() > room {
             return Err(SpoolFull::Whole);
         }
         let number = number.unwrap_or_else(|| {

@@ -122,6 +122,14 @@ impl Log {
         if known { self.capacity(SEGMENTS_RESERVED).saturating_sub(self.settings.segment_bytes / 8) } else { 0 }
     }
 
+    /// The room for changes of sessions: [`Log::session`] takes them with one of the reserved segments less.
+    #[must_use]
+    pub fn room_of_change(&self) -> u64 {
+        let known = self.account_for(super::checkpoint::SESSION, 4).is_ok();
+        let room = self.capacity(SEGMENTS_RESERVED - 1).saturating_sub(self.settings.segment_bytes / 8);
+        if known { room } else { 0 }
+    }
+
     /// Whether live data takes more than half of what the log can hold.
     #[must_use]
     pub fn is_half_full(&self) -> bool {

@@ -39,30 +39,48 @@ fn turn(world: &mut World) {
 #[test]
 fn a_client_that_is_connected_gets_a_message_once_through_a_crash() {
     for turns in (0..100).step_by(5) {
-        let (mut world, id) = begun();
-        let (conn, ..) = connect(&mut world, &id);
-        subscribe(&mut world, conn, b't', 2);
-        let first = many().count();
-        write(&mut world, many().chain([b't'; 3]).chain(*b"abcdabcd"));
-        let (mut has, mut held, mut left) = (Vec::new(), Vec::new(), None);
-        while left != Some(0) {
-            turn(&mut world);
-            let said = words(Version::V5, &world.sent(conn));
-            step(&mut world, conn, said, (&mut has, &mut held));
-            let is_full = world.number(M::SlotsFull) == 1;
-            left = left.map(|left: u32| left - 1).or_else(|| is_full.then_some(turns));
-        }
-        crash(&mut world, 0..1, 2);
-        let (conn, _, mut said) = connect(&mut world, &id);
-        for quiet in 0..100 {
-            step(&mut world, conn, said, (&mut has, &mut held));
-            if has.len() >= 3 && quiet >= 30 {
-                break;
-            }
-            said = words(Version::V5, &until_quiet(&mut world, conn));
-        }
-        assert_eq!(places(&has), [first, first + 1, first + 2], "after {turns} turns");
+        once_through_a_crash(begun(), turns);
     }
+}
+
+/// Others of the slot, which are away, get the same messages: their copies wait for room, and the records are open, when the client has had its copies.
+#[test]
+fn so_it_does_if_others_wait_for_the_same_message() {
+    for turns in (0..100).step_by(5) {
+        let (mut world, id) = begun();
+        for away in clients().take(4) {
+            let (conn, ..) = connect(&mut world, &away);
+            subscribe(&mut world, conn, b't', 1);
+            world.bytes(conn, &[0xE0, 1, 0]);
+        }
+        once_through_a_crash((world, id), turns);
+    }
+}
+
+/// The process crashes this many turns after the log is full.
+fn once_through_a_crash((mut world, id): (World, String), turns: u32) {
+    let (conn, ..) = connect(&mut world, &id);
+    subscribe(&mut world, conn, b't', 2);
+    let first = many().count();
+    write(&mut world, many().chain([b't'; 3]).chain(*b"abcdabcd"));
+    let (mut has, mut held, mut left) = (Vec::new(), Vec::new(), None);
+    while left != Some(0) {
+        turn(&mut world);
+        let said = words(Version::V5, &world.sent(conn));
+        step(&mut world, conn, said, (&mut has, &mut held));
+        let is_full = world.number(M::SlotsFull) == 1;
+        left = left.map(|left: u32| left - 1).or_else(|| is_full.then_some(turns));
+    }
+    crash(&mut world, 0..1, 2);
+    let (conn, _, mut said) = connect(&mut world, &id);
+    for quiet in 0..100 {
+        step(&mut world, conn, said, (&mut has, &mut held));
+        if has.len() >= 3 && quiet >= 30 {
+            break;
+        }
+        said = words(Version::V5, &until_quiet(&mut world, conn));
+    }
+    assert_eq!(places(&has), [first, first + 1, first + 2], "after {turns} turns");
 }
 
 /// Sessions have taken the log, and nothing can make room: the client gets messages from memory.

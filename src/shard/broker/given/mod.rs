@@ -4,8 +4,8 @@
 //! *positions*: for each partition, the offset below which all records have been given to the slot's sessions, or had no session to go to. So a process that
 //! takes up the log knows which records the sessions have: those below the positions, and those of the copies; reading goes back to the lowest position.
 //! Records reach a shard in the order of their partition. A message with many receivers is given out after later ones: the position stays below it.
-//! A copy that is over ends in the log only when the log has a position beyond its record, or names the record among those above: otherwise the next process
-//! would take the record for a new one.
+//! A copy that is over ends in the log only when the log has a position beyond its record, or names the record among those above, for all sessions or for
+//! those of the copy: otherwise the next process would take the record for a new one.
 //!
 //! A log names each partition as soon as the partition is read while the slot is here: for a partition that the log does not name, the next owner would know
 //! only its reader's offset.
@@ -33,7 +33,7 @@ use crate::session::{PartitionKey, Placed, RecordPlace};
 use self::saved::SavedPosition;
 pub(crate) use self::saved::SavedPositions;
 
-/// The most records above positions that a log names. Copies of more records end when the positions have passed them.
+/// The most records above positions that a log names, each for all sessions or for one. Copies of more records end when the positions have passed them.
 const ABOVE_MAX: usize = 1_024;
 
 /// The longest time for which a copy that is over waits to be written down with others.
@@ -164,6 +164,13 @@ impl Position {
     }
 }
 
+/// A copy in the log: its record, and the sessions that it is for, by their numbers.
+#[derive(Clone, Debug)]
+struct Stored {
+    place: RecordPlace,
+    sessions: SmallVec<[u64; 2]>,
+}
+
 /// A slot.
 #[derive(Debug, Default)]
 struct OfSlot {
@@ -171,16 +178,16 @@ struct OfSlot {
     record: Option<u64>,
     positions: BTreeMap<PartitionKey, Position>,
     /// Copies in the log, by number, of records that the positions in the log do not name yet.
-    placed: HashMap<u64, RecordPlace>,
+    placed: HashMap<u64, Stored>,
     /// Copies among `placed` that are over.
     over: Vec<u64>,
 }
 
 impl OfSlot {
-    /// Whether the slot's sessions have this record by the log.
-    fn has(&self, place: RecordPlace) -> bool {
+    /// Whether all sessions of a copy have its record by the positions in the log.
+    fn has(&self, Stored { place, sessions }: &Stored) -> bool {
         let position = self.positions.get(&place.of);
-        position.is_some_and(|of| place.offset < of.saved.below || of.saved.above.contains(&place.offset))
+        position.is_some_and(|of| of.saved.has(place.offset, sessions))
     }
 }
 
@@ -312,20 +319,20 @@ impl Given {
             })
     }
 
-    /// Notes that the log of its slot has a copy of this record under this number.
-    pub(in crate::shard) fn stored(&mut self, number: u64, place: RecordPlace) {
-        if let Some(slot) = self.slots.get_mut(&slot_of(number))
-            && !slot.has(place)
-        {
-            slot.placed.insert(number, place);
+    /// Notes that the log of its slot has a copy of this record under this number, for these sessions.
+    pub(in crate::shard) fn stored(&mut self, number: u64, place: RecordPlace, sessions: impl Iterator<Item = u64>) {
+        let Some(slot) = self.slots.get_mut(&slot_of(number)) else { return };
+        let stored = Stored { place, sessions: sessions.collect() };
+        if !slot.has(&stored) {
+            slot.placed.insert(number, stored);
         }
     }
 
     /// Notes that a record in the log is over. True: it may end at once; otherwise it ends when positions are written.
     pub(in crate::shard) fn ends(&mut self, number: u64, now: Monotonic) -> bool {
         let Some(slot) = self.slots.get_mut(&slot_of(number)) else { return true };
-        let Some(place) = slot.placed.get(&number).copied() else { return true };
-        if slot.has(place) {
+        let Some(stored) = slot.placed.get(&number) else { return true };
+        if slot.has(stored) {
             slot.placed.remove(&number);
             return true;
         }
@@ -370,19 +377,27 @@ impl Given {
             let by_all = position.above.iter().filter(|(_, had)| **had == Had::ByAll).map(|(offset, _)| offset);
             let known = position.saved.above.iter().chain(by_all).copied();
             let above: BTreeSet<i64> = known.filter(|offset| *offset >= position.below).collect();
-            count += above.len();
+            let is_above = |(offset, _): &&(i64, u64)| *offset >= position.below && !above.contains(offset);
+            let by: BTreeSet<(i64, u64)> = position.saved.by.iter().filter(is_above).copied().collect();
+            count += above.len() + by.len();
             has_moved |= position.below > position.saved.below;
-            all.insert(*of, SavedPosition { below: position.below, above });
+            all.insert(*of, SavedPosition { below: position.below, above, by });
         }
-        for place in of_slot.over.iter().filter_map(|number| of_slot.placed.get(number)) {
+        for Stored { place, sessions } in of_slot.over.iter().filter_map(|number| of_slot.placed.get(number)) {
             let Some(saved) = all.get_mut(&place.of) else { continue };
-            // All copies of the record are made.
+            // All copies of the record are made, and the log has them.
             let is_given = |reading: &Reading| place.offset < reading.next && !reading.open.contains_key(&place.offset);
             let waits = of_slot.positions[&place.of].waits();
-            if place.offset < saved.below {
+            if saved.has(place.offset, sessions) {
                 frees = true;
-            } else if count < ABOVE_MAX && !waits && readings.get(&place.of).is_some_and(is_given) {
+            } else if count >= ABOVE_MAX {
+                continue;
+            } else if !waits && readings.get(&place.of).is_some_and(is_given) {
                 count += usize::from(saved.above.insert(place.offset));
+                frees = true;
+            } else {
+                let had = sessions.iter().map(|session| (place.offset, *session));
+                count += had.map(|had| usize::from(saved.by.insert(had))).sum::<usize>();
                 frees = true;
             }
         }
@@ -400,9 +415,9 @@ impl Given {
             position.saved = saved;
         }
         let (mut placed, over) = (std::mem::take(&mut of_slot.placed), std::mem::take(&mut of_slot.over));
-        let stays = |number: &u64| placed.get(number).is_some_and(|place| !of_slot.has(*place));
+        let stays = |number: &u64| placed.get(number).is_some_and(|stored| !of_slot.has(stored));
         let (over, ends): (Vec<u64>, Vec<u64>) = over.into_iter().partition(stays);
-        placed.retain(|_, place| !of_slot.has(*place));
+        placed.retain(|_, stored| !of_slot.has(stored));
         (of_slot.placed, of_slot.over) = (placed, over);
         ends
     }

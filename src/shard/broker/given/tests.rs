@@ -1,4 +1,6 @@
+use super::super::queues;
 use super::*;
+use crate::buffer::RestoredSession;
 
 const P: PartitionKey = PartitionKey { topic: 7, partition: 0 };
 
@@ -60,20 +62,51 @@ fn a_position_stays_below_a_message_that_is_given_out_later() {
     let mut given = begun(5);
     let all = [5, 6, 7].map(|offset| given.begins(hand(offset)));
     for placed in [all[1], all[2]] {
-        given.stored(ONE + placed.place.offset as u64, placed.place);
+        given.stored(ONE + placed.place.offset as u64, placed.place, std::iter::once(ONE + 1));
         given.is_over(placed.place);
     }
-    given.stored(ONE + 5, at(5));
+    given.stored(ONE + 5, at(5), std::iter::once(ONE + 1));
     assert_eq!(said(&mut given, 1), (5, vec![]));
     // The slot's copies have ended: they end in the log when it names their records.
     assert!(!given.ends(ONE + 6, Monotonic(1)) && !given.ends(ONE + 5, Monotonic(1)));
-    assert_eq!(said(&mut given, 1), (5, vec![6]), "that of a message that is not given out yet is not named");
-    assert_eq!(given.slots[&1].over, [ONE + 5]);
+    let saved = given.unsaved(1, true).expect("both can end");
+    let of_session = BTreeSet::from([(5, ONE + 1)]);
+    let wanted = SavedPosition { below: 5, above: BTreeSet::from([6]), by: of_session };
+    assert_eq!(saved.0[&P], wanted, "a message that is not given out yet is named for the copy's session");
+    assert_eq!(given.saved(1, ONE + 9, saved), [ONE + 6, ONE + 5]);
+    assert!(given.unsaved(1, true).is_none() && given.slots[&1].over.is_empty());
     given.is_over(at(5));
-    let saved = given.unsaved(1, true).expect("it can end");
-    assert_eq!(saved.0[&P], SavedPosition { below: 8, above: BTreeSet::new() });
-    assert_eq!(given.saved(1, ONE + 9, saved), [ONE + 5]);
+    let saved = given.unsaved(1, false).expect("the position has moved");
+    assert_eq!(saved.0[&P], SavedPosition { below: 8, ..SavedPosition::default() });
+    assert!(given.saved(1, ONE + 9, saved).is_empty());
     assert!(given.slots[&1].placed.is_empty() && given.ends(ONE + 7, Monotonic(1)), "what lies below ends at once");
+}
+
+/// The next owner gives such a record to the other sessions of the slot.
+#[test]
+fn a_record_named_for_a_session_comes_to_the_others() {
+    let mut given = begun(5);
+    let placed = given.begins(hand(5));
+    for (number, session) in [(7, ONE + 1), (8, ONE + 2)] {
+        given.stored(ONE + number, placed.place, std::iter::once(session));
+    }
+    assert!(!given.ends(ONE + 7, Monotonic(1)));
+    let said = given.unsaved(1, true).expect("it can end");
+    let mut payload = Vec::new();
+    queues::encode_positions(&said, &mut payload);
+    assert_eq!(given.saved(1, ONE + 9, said), [ONE + 7]);
+    let mut next = Given::default();
+    let found = [RestoredSession { number: ONE + 9, payload, open: Vec::new() }];
+    next.restore(1, &found);
+    next.ask();
+    next.reads(at(5), Reads::Again(i64::MIN), 1);
+    let placed = next.begins(hand(5));
+    assert!(passes(&next, placed, 1, ONE + 1) && !passes(&next, placed, 1, ONE + 2));
+    // The name stays until the position has passed the record.
+    assert!(next.unsaved(1, true).is_none());
+    next.is_over(at(5));
+    let said = next.unsaved(1, false).expect("the position has moved");
+    assert_eq!(said.0[&P], SavedPosition { below: 6, ..SavedPosition::default() });
 }
 
 #[test]

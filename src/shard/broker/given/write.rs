@@ -15,14 +15,14 @@ use super::super::mail::Mail;
 use super::super::queues::{self, Kept};
 use super::super::sources::SourceLetter;
 use super::super::{Broker, Ring};
-use super::{Given, Had, OfSlot, Position, TRY_AGAIN, WAITS};
+use super::{Given, Had, OfSlot, Position, Stored, TRY_AGAIN, WAITS};
 
 /// The interval at which moved positions are written, unless a copy that is over needs them earlier.
 const WRITE_EVERY: Duration = Duration::from_secs(2);
 
 impl Given {
     /// Takes up the positions in the log of a slot. [`Broker::ask_to_go_back`] follows.
-    fn restore(&mut self, slot: u16, found: &[RestoredSession]) {
+    pub(super) fn restore(&mut self, slot: u16, found: &[RestoredSession]) {
         let mut of_slot = OfSlot::default();
         let mut positions: BTreeMap<PartitionKey, Position> = BTreeMap::new();
         let mut had: BTreeMap<RecordPlace, SmallVec<[u64; 2]>> = BTreeMap::new();
@@ -31,13 +31,17 @@ impl Given {
                 Some(Ok(Kept::Positions(said))) => {
                     of_slot.record = Some(*number);
                     for (of, saved) in said.0 {
+                        for (offset, session) in &saved.by {
+                            had.entry(RecordPlace { of, offset: *offset }).or_default().push(*session);
+                        }
                         let above = saved.above.iter().map(|offset| (*offset, Had::ByAll)).collect();
                         positions.insert(of, Position { below: saved.below, above, saved, ..Position::default() });
                     }
                 }
                 Some(Ok(Kept::Message { place: Some(place), to, .. })) => {
-                    of_slot.placed.insert(*number, place);
-                    had.entry(place).or_default().extend(to.iter().map(|of| of.session));
+                    let sessions: SmallVec<[u64; 2]> = to.iter().map(|of| of.session).collect();
+                    had.entry(place).or_default().extend(sessions.iter().copied());
+                    of_slot.placed.insert(*number, Stored { place, sessions });
                 }
                 _ => {}
             }
@@ -56,7 +60,7 @@ impl Given {
         let keys: Vec<PartitionKey> = positions.keys().copied().collect();
         of_slot.positions = positions;
         let mut placed = std::mem::take(&mut of_slot.placed);
-        placed.retain(|_, place| !of_slot.has(*place));
+        placed.retain(|_, stored| !of_slot.has(stored));
         of_slot.placed = placed;
         self.slots.insert(slot, of_slot);
         self.news.push(slot);
@@ -157,13 +161,14 @@ impl Broker {
             let mut payload = Vec::new();
             queues::encode_positions(&said, &mut payload);
             let record = given.slots.get(&slot).and_then(|slot| slot.record);
-            Some((log.keep_session(record, &payload).ok()?, said))
+            Some((log.keep_state(record, &payload).ok()?, said))
         });
         if let Some((kept, said)) = written {
             given.saved(slot, kept.number, said).into_iter().for_each(|number| _ = log.end_session(number));
             return true;
         }
-        // Messages that are over must not hold the room that the log needs to continue: a crash may repeat them then.
+        // More copies are over than the log names, or it has no room to name them. They must not hold the room that the log needs to continue: a crash may repeat
+        // them then.
         if is_for_over && log.session_room() < self.queues.spare() {
             given.take_over(slot).into_iter().for_each(|number| _ = log.end_session(number));
         }

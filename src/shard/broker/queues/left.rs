@@ -294,7 +294,7 @@ impl Broker {
         let own = body.unclaimed();
         own.stored_as(kept.number);
         self.queues.wrote = true;
-        place.into_iter().for_each(|place| self.keeping.given.stored(kept.number, place));
+        place.into_iter().for_each(|place| self.keeping.given.stored(kept.number, place, std::iter::once(of)));
         body.claim().into_iter().for_each(|claim| self.queues.left.hold(kept.group, claim));
         Some((own, kept.group))
     }

@@ -369,7 +369,9 @@ impl Broker {
             return 0;
         };
         self.queues.bound(&body, kept);
-        place.into_iter().for_each(|place| self.keeping.given.stored(kept.number, place));
+        if let Some(place) = place {
+            self.keeping.given.stored(kept.number, place, to.iter().map(|pending| pending.recipient.session));
+        }
         self.queues.wrote = true;
         to.iter().filter_map(|pending| pending.claim.clone()).for_each(|of| self.queues.left.hold(kept.group, of));
         let group = self.around.rules.publish_waits_for(kept.group);
@@ -435,7 +437,7 @@ impl Broker {
             let payload = &mut self.queues.payload;
             payload.clear();
             saved::encode_queue(&queue, payload);
-            let Ok(kept) = buffer.keep_session(record, payload) else { return self.queues.changed.push(key) };
+            let Ok(kept) = buffer.keep_state(record, payload) else { return self.queues.changed.push(key) };
             self.queues.wrote = true;
             saved = Some(kept);
         }
