@@ -298,7 +298,7 @@ fn what_was_told_is_there_for_each_process_after() {
     }
     // The model does what it is for.
     assert!(told > 1000 && freed > 100 && processes > 200, "told {told}, freed {freed}, {processes} processes");
-    assert!(together > 500, "put together {together} times");
+    assert!(together > 100, "put together {together} times");
 }
 
 #[test]

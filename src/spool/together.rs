@@ -14,7 +14,7 @@ const QUIET: Duration = super::newest::LAGS_MAX;
 /// Bytes of a segment beside its checkpoint and what lives in it, about: its headers, a commit, and what a disk adds to each append.
 const SEGMENT_BYTES: u64 = 768;
 /// The fraction of a segment that has to be dead, beyond as much as is written again, in a log that is not quiet.
-const BUSY_PART: u64 = 8;
+const BUSY_PART: u64 = 2;
 
 /// The progress of putting together.
 #[derive(Debug, Default)]

@@ -9,6 +9,14 @@ use crate::runtime::seam::{Monotonic, WallMs};
 use crate::spool::simulated::SimDisk;
 use crate::spool::{Completion, Entry, HEADER_BYTES, Log, Origin, Reason, Recovered, RowRun, State, What, recover};
 
+/// A state without lanes that nothing needs: a group that begins a segment, as one that is written again does, forgets some.
+fn needed(state: &State) -> State {
+    let mut out = state.clone();
+    let idle: Vec<u64> = out.lanes.keys().copied().filter(|lane| out.is_idle(*lane)).collect();
+    idle.into_iter().for_each(|lane| drop(out.lanes.remove(&lane)));
+    out
+}
+
 /// A log under random work, and a model of its results.
 struct World {
     log: Log,
@@ -162,13 +170,14 @@ impl World {
         let told: Vec<_> =
             self.rows.iter().filter(|(_, (_, ticket))| *ticket <= self.log.durable()).map(|(key, _)| *key).collect();
         let over: Vec<_> = self.ended.iter().filter(|(_, _, ticket)| *ticket <= self.log.durable()).copied().collect();
-        let possible = self.possible();
+        let [before, after] = self.possible();
         self.disk.power_cut(&mut self.random);
         let found = recovered(&self.disk);
         let is_whole = found.damage.is_empty() && !found.fate_open && found.missing.is_empty();
         assert!(is_whole, "seed {seed}: {:?}", found.damage);
         let state = placeless(&found.state);
-        assert!(possible.contains(&state), "seed {seed}: {state:#?}\nis none of {possible:#?}");
+        let is_possible = state == before || needed(&state) == needed(&after);
+        assert!(is_possible, "seed {seed}: {state:#?}\nis neither {before:#?} nor {after:#?}");
         let ended = |lane, number| {
             self.ended.iter().any(|(of, run, _)| *of == lane && (run.first..run.end()).contains(&number))
         };
@@ -227,7 +236,7 @@ fn what_was_told_survives_power_cuts_at_any_point() {
             world = world.power_cut(seed);
         }
     }
-    assert!(put_together > seeds().count() as u64, "{put_together} times");
+    assert!(put_together > seeds().count() as u64 / 4, "{put_together} times");
 }
 
 #[test]
