@@ -235,7 +235,7 @@ impl World {
         }
     }
 
-    /// Lets this much time pass, in which nothing new is written and all requests arrive, but no more than so many. Returns their number.
+    /// Lets time pass without new records, and delivers each request, up to `most` of them. Returns their number.
     fn rest(&mut self, seconds: u64, most: usize) -> usize {
         let (until, mut batches) = (self.now.after(Duration::from_secs(seconds)), 0);
         while self.now < until {
@@ -343,7 +343,7 @@ fn a_quiet_log_has_little_beside_what_lives() {
         assert!(each(&world) > 500 || sessions > 16, "{} bytes of each session before", each(&world));
         world.rest(30, usize::MAX);
         assert!(each(&world) <= 500, "{} bytes of each session", each(&world));
-        // Nothing more is written: the next beat is due a minute after the last batch.
+        // The log is at rest: the next beat is due a minute after the last batch.
         assert_eq!(world.rest(25, usize::MAX), 0);
         world.take_over().expect("all of it");
         world.rest(30, usize::MAX);

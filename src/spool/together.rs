@@ -1,6 +1,6 @@
-//! Puts together what lives, on a disk where dead bytes cost something though the log has room: begins two segments, so that no recovery reads the older
-//! ones, and moves what lives in these, which frees them. The bytes that it writes are about those that live, and it is done only where it ends more than
-//! half as many that do not.
+//! Putting together moves live data out of all segments though the log has room, on a disk where dead bytes cost something: the log begins two segments, so
+//! that no recovery reads the older ones, and moves live data out of these, which frees them. The log writes about as many bytes as live, and does so only
+//! where at least half as many dead ones go.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::runtime::seam::Monotonic;
 
 /// The time without a new entry after which a log is quiet. No longer than the note lags: both are due at the same timer.
 const QUIET: Duration = super::newest::LAGS_MAX;
-/// Bytes of a segment beside its checkpoint and what lives in it, about: its headers, a commit, and what a disk adds to each append.
+/// Bytes of a segment beside its checkpoint and its live data, about: its headers, a commit, and what a disk adds to each append.
 const SEGMENT_BYTES: u64 = 768;
 /// The fraction of a segment that has to be dead, beyond as much as is written again, in a log that is not quiet.
 const BUSY_PART: u64 = 2;
@@ -19,9 +19,9 @@ const BUSY_PART: u64 = 2;
 /// The progress of putting together.
 #[derive(Debug, Default)]
 pub(super) struct Together {
-    /// What lives in segments below this number is moved. 0: nothing is put together.
+    /// Segments below this number are being emptied. 0: nothing is put together.
     below: u64,
-    /// Segments below this number were emptied as far as they can be: what is left of them counts no more.
+    /// Segments below this number were emptied before. Data that could not be moved out of them counts no more.
     from: u64,
     /// Whether a group had new entries since the time below was set.
     has_more: bool,
@@ -29,7 +29,7 @@ pub(super) struct Together {
     due: Option<Monotonic>,
     /// Whether nothing is put together any more.
     is_over: bool,
-    /// The number of times that it was done.
+    /// The number of times that live data was put together.
     times: u64,
 }
 
@@ -57,7 +57,7 @@ impl Log {
         self.together.due
     }
 
-    /// The number of times since startup that what lives was put together.
+    /// The number of times since startup that live data was put together.
     #[must_use]
     pub const fn put_together(&self) -> u64 {
         self.together.times
@@ -68,7 +68,7 @@ impl Log {
         (self.together.is_over, self.together.below, self.together.due) = (true, 0, None);
     }
 
-    /// Begins to put together what lives, if that is worth it, or ends it.
+    /// Begins to put live data together, if the gain is large enough, or ends it.
     pub(super) fn keep_together(&mut self, disk: &impl Disk, now: Monotonic) {
         if self.together.is_on() {
             return self.end_together();
@@ -89,7 +89,7 @@ impl Log {
         }
     }
 
-    /// Ends it once nothing is left to move, or where segments run short.
+    /// Stops when no live data is left to move, or segments run short.
     fn end_together(&mut self) {
         if self.spare_of(self.bytes_wanted()) < SEGMENTS_RESERVED {
             self.together.below = 0;
@@ -103,7 +103,7 @@ impl Log {
         }
     }
 
-    /// Whether a recovery may read a segment that is to be emptied.
+    /// Whether a recovery may read one of the older segments.
     fn reads_older(&self) -> bool {
         let is_older = |segment| segment < self.together.below;
         self.last.is_some_and(|(last, _)| is_older(last)) || self.chain.iter().any(is_older)
@@ -114,7 +114,7 @@ impl Log {
         self.together.is_on() && self.writing.is_none() && self.ready.is_some() && self.reads_older()
     }
 
-    /// The segment to empty, if what lives is put together.
+    /// The segment to empty, while live data is put together.
     pub(super) fn next_together(&self) -> Option<u64> {
         let segments = self.state.segments.range(self.together.from..);
         let mut older = segments.take_while(|(segment, _)| **segment < self.together.below);
