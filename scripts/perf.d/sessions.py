@@ -12,12 +12,15 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from runs import PREAMBLE, Service, folder, number, python_of_tests, say, wait
 
 COUNTS = (0, 1_000, 100_000)
 BYTES_MAX, SERVED_S = 500, 5.0
+# A log is put together five seconds after its last entry, and says nothing more then for the rest of a minute.
+QUIET_S = 10
 # Of a record in a batch of its own: what Kafka writes beside key and value, at most.
 RECORD_BYTES = 61 + 20
 CONFIG = """
@@ -65,6 +68,19 @@ def stays(bootstrap: str, topic: str) -> int:
     return sum(bytes_of + RECORD_BYTES for bytes_of in last.values() if bytes_of is not None)
 
 
+def quiet(service: Service) -> Callable[[], bool]:
+    """The question whether the logs of sessions have written nothing for `QUIET_S`."""
+    last = [None, time.monotonic()]
+
+    def is_quiet() -> bool:
+        written = number(service, "forebay_session_log_written_bytes_total")
+        if written != last[0]:
+            last[:] = written, time.monotonic()
+        return time.monotonic() - last[1] > QUIET_S
+
+    return is_quiet
+
+
 def has_session(service: Service, client_id: str) -> bool:
     """Whether CONNACK says that its session is there. A connection that is closed, or answered with a code, is none."""
     name = client_id.encode()
@@ -84,8 +100,7 @@ def measure(bench: str, bootstrap: str, count: int) -> dict:
             if count:
                 job = ["kept", "--sessions", str(count), "--filter", "dev/{client}/{group}/cmd", "--filter", "all/{client}/{group}"]
                 subprocess.run([bench, *job, "--target", service.addresses["mqtt"], "--pid", str(service.process.pid)], check=True, stdout=subprocess.DEVNULL)
-            wait("the log of sessions to be in Kafka", lambda: number(service, "forebay_session_log_waiting_seconds") == 0)
-            time.sleep(3)  # Positions and the group's commits follow.
+            wait("the log of sessions to be put together", quiet(service))
             line = {"sessions": json.loads(service.get("/api/v1/status")[1])["sessions"], "groups": groups(bootstrap) - before, "connections": connections(service, bootstrap)}
             kept = stays(bootstrap, f"{name}-sessions")
             clients = json.loads(service.get("/api/v1/clients?limit=1000")[1])["clients"]

@@ -11,6 +11,7 @@ use crate::faults::Fault;
 use crate::judge::Failure;
 use crate::plan::{Hostile, Kind, Plan};
 use crate::world::World;
+use forebay::metrics::spec::ShardMetric;
 use forebay::rules::Rules;
 
 /// Totals of a run.
@@ -50,6 +51,8 @@ pub struct Sums {
     /// Number of runs with subscribers in which a log had no room for a message of theirs, so that missing messages are
     /// not judged.
     pub full: u64,
+    /// Number of times that the processes which were there in the end have put logs of sessions together.
+    pub put_together: u64,
     /// Number of runs in which each known fault was tolerated, in the order of `TOLERATED`.
     pub tolerated: [u64; TOLERATED.len()],
     /// Digest of the outside view (`digest`); for several runs, the exclusive or of their digests.
@@ -75,6 +78,7 @@ impl Sums {
         self.full += other.full;
         self.records.iter_mut().zip(other.records).for_each(|(sum, more)| *sum += more);
         self.copies.iter_mut().zip(other.copies).for_each(|(sum, more)| *sum += more);
+        self.put_together += other.put_together;
         self.tolerated.iter_mut().zip(other.tolerated).for_each(|(sum, more)| *sum += more);
         self.digest ^= other.digest;
     }
@@ -99,6 +103,12 @@ impl Sums {
             copies: [world.subscribers.iter().map(|one| one.ledger.count() as u64).sum(), world.copies_dropped()],
             full: u64::from(!world.subscribers.is_empty() && !world.judge.full_in.is_empty()),
             records: world.read(),
+            put_together: world
+                .process
+                .iter()
+                .chain(world.broker.others.values())
+                .map(|process| process.number(ShardMetric::SessionLogPutTogether))
+                .sum(),
             requests: world.clusters.iter().map(|cluster| cluster.produced).sum(),
             tolerated: std::array::from_fn(|which| u64::from(world.judge.tolerated.contains(&TOLERATED[which].0))),
             digest: crate::digest::of(world),

@@ -109,6 +109,7 @@ fn seeds_with_broker_are_green() {
     let [records, _, commits] = sums.records;
     assert!(sums.processes > each * 4 && sums.messages > each * 40 && sums.copies[0] > each * 30, "{sums:?}");
     assert!(records > 0 && commits > each * 4 && sums.batches > each * 60, "{sums:?}");
+    assert!(sums.put_together > each, "logs of sessions stay as they are: {sums:?}");
 }
 
 /// Runs with several instances of one broker, which start and end.

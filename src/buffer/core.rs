@@ -78,6 +78,8 @@ pub struct Numbers {
     pub stuck: bool,
     /// Bytes copied out of old segments.
     pub moved_bytes: u64,
+    /// The number of times that what lives was put together.
+    pub put_together: u64,
     /// Rows written.
     pub rows: u64,
     /// Records of sessions, their queues, queued and retained messages.
@@ -250,10 +252,16 @@ impl Buffer {
         self.log.next_group_at()
     }
 
-    /// When [`Buffer::flush`] must be called to write the note ([`crate::spool::Log::note_due`]).
+    /// When [`Buffer::flush`] must be called to write the note, or since the log is quiet ([`crate::spool::Log::note_due`],
+    /// [`crate::spool::Log::quiet_at`]).
     #[must_use]
-    pub const fn note_due(&self) -> Option<Monotonic> {
-        self.log.note_due()
+    pub fn look_due(&self) -> Option<Monotonic> {
+        self.log.note_due().into_iter().chain(self.log.quiet_at()).min()
+    }
+
+    /// Leaves the segments as they are from now on ([`crate::spool::Log::leave_apart`]).
+    pub const fn leave_apart(&mut self) {
+        self.log.leave_apart();
     }
 
     /// Writes the note before the buffer is closed ([`crate::spool::Log::write_note`]).
@@ -275,7 +283,7 @@ impl Buffer {
             || self.log.moves_again()
             || !self.is_idle()
             || is_due(self.next_group_at())
-            || is_due(self.note_due())
+            || is_due(self.look_due())
     }
 
     /// Whether everything that was kept is durable.
@@ -303,6 +311,7 @@ impl Buffer {
             live_bytes: self.log.state().live_bytes(),
             group_bytes: self.log.written_bytes(),
             moved_bytes: self.log.moved_bytes(),
+            put_together: self.log.put_together(),
             rot: self.numbers.rot + self.log.places_unreadable(),
             segments_damaged: self.log.segments_damaged() as u64,
             kept_records: self.log.state().sessions_count() as u64,

@@ -251,6 +251,7 @@ table!(
     SessionLogBatches, Counter, "session_log_batches", "Batches of the log of sessions that Kafka has acknowledged.";
     SessionLogRetries, Counter, "session_log_retries", "Times that a batch of the log of sessions was sent again.";
     SessionLogPassedOver, Gauge, "session_log_passed_over", "Batches of others in the log of sessions that this process has passed over at its start.";
+    SessionLogPutTogether, Counter, "session_log_put_together", "Times that what lives in the log of a slot was put together, and the rest of it ended in Kafka.";
     Relayed, Gauge, "broker_relayed_connections"{side = "front"}, "Connections of clients that are relayed, by side: from here to the instance that serves the client.";
     RelayedHere, Gauge, "broker_relayed_connections"{side = "owner"}, "From other instances to this one, which serves the client. They are no connections of a listener.";
     RelaysWaiting, Gauge, "broker_connects_waiting", "CONNECT packets that wait for the instance that serves their client, or for one that does.";

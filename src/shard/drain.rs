@@ -85,6 +85,7 @@ impl Core {
             upstream.busy = true;
         }
         let until = io.now().after(grace);
+        self.broker.outlets.logs.leave_apart();
         self.drain = Some(Drain {
             until,
             remaining: Remaining::Sent,

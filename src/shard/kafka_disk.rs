@@ -9,6 +9,9 @@ use crate::rules::Rules;
 use crate::runtime::seam::Monotonic;
 use crate::spool::{AppendError, Completion, Disk, ReadError};
 
+/// Bytes of a record beside its value, about: its key, and its share of a batch, which may be one of its own.
+const RECORD_BYTES: u64 = 27 + 81;
+
 /// The bytes of a log in Kafka, as read when the process begins.
 #[derive(Debug, Default)]
 pub struct Parts {
@@ -21,12 +24,16 @@ pub struct Parts {
 struct Segment {
     bytes: u64,
     parts: BTreeMap<u64, Box<[u8]>>,
+    /// Bytes of the records in Kafka.
+    taken: u64,
 }
 
 impl Segment {
     fn put(&mut self, at: u64, bytes: &[u8]) {
         self.bytes = self.bytes.max(at + bytes.len() as u64);
-        self.parts.insert(at, bytes.into());
+        let of = |part: &[u8]| RECORD_BYTES + part.len() as u64;
+        let before = self.parts.insert(at, bytes.into());
+        self.taken = self.taken + of(bytes) - before.map_or(0, |before| of(&before));
     }
 
     fn read(&self, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
@@ -120,7 +127,7 @@ impl KafkaDisk {
 
 impl Disk for KafkaDisk {
     fn create(&mut self, segment: u64, bytes: u64) {
-        self.parts.segments.insert(segment, Segment { bytes, parts: BTreeMap::new() });
+        self.parts.segments.insert(segment, Segment { bytes, ..Segment::default() });
         self.done.push_back(Completion::Created { segment, ok: true });
     }
 
@@ -149,6 +156,10 @@ impl Disk for KafkaDisk {
         self.parts.segments.remove(&segment);
         self.replica.free(segment);
         self.done.push_back(Completion::Freed { segment });
+    }
+
+    fn taken(&self, from: u64) -> Option<u64> {
+        Some(self.parts.segments.range(from..).map(|(_, segment)| segment.taken).sum())
     }
 
     fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> Result<(), ReadError> {

@@ -28,6 +28,8 @@ type Versions = Vec<(u64, Option<Vec<u8>>)>;
 
 struct World {
     random: fastrand::Rng,
+    /// Bytes of a segment of the log, and their number.
+    segments: (u64, u64),
     now: Monotonic,
     kafka: Partition,
     wrong: Option<Wrong>,
@@ -41,17 +43,12 @@ struct World {
     /// The numbers of groups reported durable that a crash had to keep, and of segments freed.
     told: u64,
     freed: u64,
+    /// The number of times that earlier processes put together what lives.
+    together: u64,
 }
 
-fn settings(seed: u64) -> Settings {
-    let log = spool::Settings {
-        shard: 0,
-        segment_bytes: 32 << 10,
-        segments_max: 12,
-        sink_bytes_max: 1 << 20,
-        data_dir_id: 0,
-        seed,
-    };
+fn settings((segment_bytes, segments_max): (u64, u64), seed: u64) -> Settings {
+    let log = spool::Settings { shard: 0, segment_bytes, segments_max, sink_bytes_max: 1 << 20, data_dir_id: 0, seed };
     Settings { log, clusters: Vec::new() }
 }
 
@@ -59,6 +56,7 @@ impl World {
     fn new(seed: u64, wrong: Option<Wrong>) -> Self {
         Self {
             random: fastrand::Rng::with_seed(seed),
+            segments: (32 << 10, 12),
             now: Monotonic(1_000_000_000),
             kafka: Partition::default(),
             wrong,
@@ -69,6 +67,7 @@ impl World {
             early: BTreeSet::new(),
             told: 0,
             freed: 0,
+            together: 0,
         }
     }
 
@@ -98,10 +97,10 @@ impl World {
         let replica = Replica::new(taken, self.random.u64(..));
         let mut disk = KafkaDisk::new(parts, replica, &crate::rules::KEPT);
         let found = disk.found();
-        let opened = Buffer::open(&disk, settings(self.random.u64(..)), &found, self.now, WallMs(1));
+        let opened = Buffer::open(&disk, settings(self.segments, self.random.u64(..)), &found, self.now, WallMs(1));
         let mut buffer = opened.map_err(|error| error.to_string())?.beginning_at(first_of(63));
         let mut tries = 0;
-        self.log = None;
+        self.together += self.log.take().map_or(0, |(before, _)| before.numbers().put_together);
         let restored = loop {
             if let Some(restored) = buffer.opened() {
                 break restored;
@@ -178,7 +177,7 @@ impl World {
     /// The end of a turn: the group goes to the disk, and batches to the wire.
     fn turn(&mut self) {
         let Some((buffer, disk)) = &mut self.log else { return };
-        loop {
+        while buffer.has_to_flush(self.now) {
             buffer.flush(disk, self.now, WallMs(1));
             let mut has_done = false;
             while let Some(done) = disk.next_done() {
@@ -236,6 +235,25 @@ impl World {
         }
     }
 
+    /// Lets time pass without new records, and delivers each request, up to `most` of them. Returns their number.
+    fn rest(&mut self, seconds: u64, most: usize) -> usize {
+        let (until, mut batches) = (self.now.after(Duration::from_secs(seconds)), 0);
+        while self.now < until {
+            self.now = self.now.after(Duration::from_millis(50));
+            self.turn();
+            while !self.wires.is_empty() {
+                if batches == most {
+                    return batches;
+                }
+                batches += 1;
+                self.deliver(true);
+                self.notes();
+                self.turn();
+            }
+        }
+        batches
+    }
+
     fn run(&mut self, steps: usize) -> Result<(), String> {
         self.take_over()?;
         for _ in 0..steps {
@@ -243,7 +261,11 @@ impl World {
             match self.random.u8(..100) {
                 0..=54 => self.write(),
                 55..=74 => self.turn(),
-                75..=95 => self.deliver(false),
+                75..=94 => self.deliver(false),
+                95 => {
+                    let most = self.random.usize(..40);
+                    self.rest(6, most);
+                }
                 96..=97 => {
                     let before = self.kafka.end - self.random.i64(0..20);
                     self.kafka.compact(before, self.now);
@@ -267,14 +289,16 @@ const NEW: u64 = u64::MAX;
 
 #[test]
 fn what_was_told_is_there_for_each_process_after() {
-    let (mut told, mut freed, mut processes) = (0, 0, 0);
+    let (mut told, mut freed, mut processes, mut together) = (0, 0, 0, 0);
     for seed in crate::runtime::seam::seeds(60) {
         let mut world = World::new(seed, None);
         world.run(1500).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
         (told, freed, processes) = (told + world.told, freed + world.freed, processes + world.process);
+        together += world.together;
     }
     // The model does what it is for.
     assert!(told > 1000 && freed > 100 && processes > 200, "told {told}, freed {freed}, {processes} processes");
+    assert!(together > 100, "put together {together} times");
 }
 
 #[test]
@@ -283,4 +307,69 @@ fn wrong_bodies_are_found() {
         let found = (0..200).find(|seed| World::new(*seed, Some(wrong)).run(1500).is_err());
         assert!(found.is_some(), "{wrong:?} is not found");
     }
+}
+
+/// A log of sessions that have subscribed twice since they began, each time in a group of their own.
+fn subscribed(sessions: usize, segments: (u64, u64)) -> World {
+    let mut world = World { segments, ..World::new(1, None) };
+    world.take_over().expect("a log");
+    for _ in 0..sessions {
+        let mut number = None;
+        for bytes in [40, 75, 110] {
+            let (buffer, _) = world.log.as_mut().expect("a log");
+            let payload = vec![world.random.u8(..); bytes];
+            let kept = buffer.keep_session(number, &payload).expect("room");
+            number = Some(kept.number);
+            let versions = world.records.entry(kept.number).or_insert_with(|| vec![(NEW, None)]);
+            versions.push((kept.group, Some(payload)));
+            world.turn();
+            world.deliver(true);
+            world.notes();
+        }
+    }
+    world
+}
+
+#[test]
+fn a_quiet_log_has_little_beside_what_lives() {
+    const USUAL: (u64, u64) = (2 << 20, 8);
+    let mut none = subscribed(0, USUAL);
+    none.rest(30, usize::MAX);
+    for sessions in [16, 1_562] {
+        let mut world = subscribed(sessions, USUAL);
+        let without = none.kafka.stays();
+        let each = |world: &World| (world.kafka.stays() - without) / sessions as u64;
+        // A large log does not wait until it is quiet.
+        assert!(each(&world) > 500 || sessions > 16, "{} bytes of each session before", each(&world));
+        world.rest(30, usize::MAX);
+        assert!(each(&world) <= 500, "{} bytes of each session", each(&world));
+        // The log is at rest: the next beat is due a minute after the last batch.
+        assert_eq!(world.rest(25, usize::MAX), 0);
+        world.take_over().expect("all of it");
+        world.rest(30, usize::MAX);
+        assert!(each(&world) <= 500, "{} bytes of each session after a start", each(&world));
+    }
+}
+
+#[test]
+fn a_start_finds_all_sessions_while_they_are_put_together() {
+    let (mut done, mut halfway) = (0, 0);
+    for batches in 0..40 {
+        // Seven groups are moved: a group takes a sixteenth of a segment.
+        let mut world = subscribed(150, (48 << 10, 16));
+        let before = world.log.as_ref().expect("a log").0.numbers();
+        world.rest(30, batches);
+        let now = world.log.as_ref().expect("a log").0.numbers();
+        done += u64::from(now.put_together > before.put_together);
+        halfway += u64::from(now.put_together == before.put_together && now.moved_bytes > before.moved_bytes);
+        // A request may be lost, or arrive after the next process has begun.
+        if batches % 2 == 0 {
+            world.wires.clear();
+        }
+        world.take_over().unwrap_or_else(|why| panic!("after {batches} batches: {why}"));
+        world.rest(30, usize::MAX);
+        assert_eq!(world.rest(25, usize::MAX), 0, "after {batches} batches");
+        world.take_over().unwrap_or_else(|why| panic!("after {batches} batches and a rest: {why}"));
+    }
+    assert!(done > 5 && halfway > 2, "after its end {done} times, halfway {halfway} times");
 }

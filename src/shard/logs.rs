@@ -63,6 +63,13 @@ impl Logs {
         })
     }
 
+    /// Leaves the segments of all logs as they are from now on.
+    pub(super) fn leave_apart(&mut self) {
+        if let Kept::OfSlots(logs) = &mut self.kept {
+            logs.values_mut().for_each(Buffer::leave_apart);
+        }
+    }
+
     /// All logs.
     pub(super) fn each(&self) -> impl Iterator<Item = &Buffer> {
         self.kept.each().chain(self.rows.as_deref())

@@ -239,11 +239,11 @@ impl Core {
     pub(super) fn set_session_log_numbers(&mut self, now: Monotonic) {
         let (Some(logs), kept) = (&self.log.kafka, &self.broker.outlets.logs.kept) else { return };
         self.broker.numbers.set(M::SlotsHere, logs.disks.len() as u64);
-        let mut all = [0; 8];
+        let mut all = [0; 9];
         for (disk, buffer) in logs.disks.values().zip(kept.each()) {
             let (of_log, of_kafka) = (buffer.numbers(), disk.numbers());
             let waits = of_kafka.under_way_since.map_or(0, |since| now.since(since).as_secs());
-            let [bytes, bytes_max, waiting, longest, written, batches, retries, passed_over] = &mut all;
+            let [bytes, bytes_max, waiting, longest, written, batches, retries, passed_over, put_together] = &mut all;
             *bytes += of_log.bytes;
             *bytes_max += of_log.bytes_max;
             *waiting += of_kafka.waiting_records + of_kafka.under_way;
@@ -252,6 +252,7 @@ impl Core {
             *batches += of_kafka.batches;
             *retries += of_kafka.retries;
             *passed_over += of_kafka.passed_over;
+            *put_together += of_log.put_together;
         }
         let metrics = [
             M::SessionLogBytes,
@@ -262,6 +263,7 @@ impl Core {
             M::SessionLogBatches,
             M::SessionLogRetries,
             M::SessionLogPassedOver,
+            M::SessionLogPutTogether,
         ];
         metrics.into_iter().zip(all).for_each(|(metric, value)| self.broker.numbers.set(metric, value));
     }

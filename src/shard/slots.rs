@@ -88,7 +88,7 @@ impl Core {
                 of.tries_again |= flushed.tries_again;
             }
             of.next_group_at = sooner(of.next_group_at, buffer.next_group_at());
-            of.note_due = sooner(of.note_due, buffer.note_due());
+            of.look_due = sooner(of.look_due, buffer.look_due());
         }
         all
     }
@@ -150,6 +150,9 @@ impl Core {
         };
         if logs.leaving.insert(slot, until).is_some() {
             return;
+        }
+        if let Some(log) = self.broker.outlets.logs.kept.of_mut(first_of(slot)) {
+            log.leave_apart();
         }
         self.leave_slot(slot);
         self.end_bridges_of(io, slot);

@@ -56,7 +56,7 @@ pub(super) struct Flushed {
     pub(super) has_begun: bool,
     pub(super) tries_again: bool,
     pub(super) next_group_at: Option<Monotonic>,
-    pub(super) note_due: Option<Monotonic>,
+    pub(super) look_due: Option<Monotonic>,
 }
 
 impl Flushed {
@@ -75,7 +75,7 @@ impl Flushed {
             has_begun: buffer.group() != group,
             tries_again: buffer.is_stuck() || buffer.wants_turn(),
             next_group_at: buffer.next_group_at(),
-            note_due: buffer.note_due(),
+            look_due: buffer.look_due(),
         })
     }
 }
@@ -269,7 +269,7 @@ impl Core {
         self.timers.group = None;
     }
 
-    /// Lets the end of the turn write the note beside the segments, or wait for the next time.
+    /// Lets the end of the turn write the note beside the segments, put a quiet log together, or wait for the next time.
     pub(super) const fn note_time(&mut self) {
         self.timers.note = None;
     }
@@ -300,7 +300,7 @@ impl Core {
             {
                 self.timers.group = Some(io.set_timer(at, Timer::Group.token()));
             }
-            if let Some(at) = flushed.note_due
+            if let Some(at) = flushed.look_due
                 && self.timers.note.is_none()
             {
                 self.timers.note = Some(io.set_timer(at, Timer::Note.token()));

@@ -70,6 +70,12 @@ pub trait Disk {
     /// Deletes a segment. Answered by [`Completion::Freed`] when its space is available again.
     fn free(&mut self, segment: u64);
 
+    /// Bytes that the segments from this number on take, where only what was appended takes any, and freeing a segment ends them. `None`: each takes its whole
+    /// length, so nothing is gained by putting together what lives while there is room.
+    fn taken(&self, _from: u64) -> Option<u64> {
+        None
+    }
+
     /// Copies `into.len()` bytes from position `at`. Only drains and moves call it, never the path of a live message. An implementation may
     /// wait for the disk, or answer [`ReadError::Later`] and have the bytes when it is asked again.
     ///

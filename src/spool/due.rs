@@ -20,7 +20,7 @@ impl Log {
         let (bytes, since) = self.checkpoint;
         let small = self.state.account() <= self.settings.segment_bytes / 4;
         let old = self.written_bytes - since >= CHECKPOINT_EVERY * bytes;
-        small || !self.sure || old || self.is_short() || self.keeps_larger()
+        small || !self.sure || old || self.together.is_on() || self.is_short() || self.keeps_larger()
     }
 
     /// Whether segments run short: a checkpoint must begin or, if it has begun, be complete before anything else is written, so

@@ -88,6 +88,7 @@ impl Log {
         }
         self.free_empty(disk);
         self.keep_note(disk, now);
+        self.keep_together(disk, now);
         if self.trouble.waits(now) {
             return;
         }
@@ -151,6 +152,10 @@ impl Log {
             self.in_flight = entries;
             if !self.in_flight.is_empty() {
                 self.moved_bytes += moved as u64;
+                if self.in_flight.len() > moved {
+                    self.together.has_more();
+                }
+                self.writable &= !self.begins_for_moves();
                 self.waiting.start();
                 self.waiting.pins_under_way |= moved > 0;
                 self.gathering += 1;
@@ -159,7 +164,7 @@ impl Log {
         }
         // The group has nothing but a part of a checkpoint. The gathered entries go into the next group, as their callers expect.
         if !self.part_fits_here() {
-            let begins = || self.writing.is_some() || self.wants_checkpoint();
+            let begins = || self.writing.is_some() || self.wants_checkpoint() || self.begins_for_moves();
             if self.ready.is_none() || !(begins() || self.is_crowded() || self.is_oversized()) {
                 return false;
             }

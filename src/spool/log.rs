@@ -21,6 +21,7 @@ use super::room::Waiting;
 use super::segments::Chain;
 use super::state::State;
 use super::terms::{Ahead, LaneAhead, NewRows, Refused, SEGMENTS_RESERVED, Settings};
+use super::together::Together;
 use crate::runtime::seam::Monotonic;
 
 /// The log.
@@ -94,6 +95,7 @@ pub struct Log {
     pub(super) reader: Reader,
     pub(super) mover: Reader,
     pub(super) moving: Moving,
+    pub(super) together: Together,
     /// The group in which rows were last dropped.
     pub(super) dropping: u64,
     /// Retired lanes that callers do not know of yet.
@@ -194,6 +196,7 @@ impl Log {
             reader: Reader::default(),
             mover: Reader::default(),
             moving: Moving::default(),
+            together: Together::of_a_start(),
             dropping: 0,
             retired: Vec::new(),
             written_bytes: 0,

@@ -2,7 +2,8 @@
 //!
 //! Sans-I/O: `log` takes lanes and rows, `cuts` cuts and their ends, `sessions` sessions, and gathers them; `room`
 //! computes how much more the log takes, `segments` the reason to keep each segment; `group` writes everything since
-//! the last sync as one group with one sync; `due` decides when a checkpoint begins; `moving` empties old segments;
+//! the last sync as one group with one sync; `due` decides when a checkpoint begins; `moving` empties old segments,
+//! `together` says when though there is room;
 //! `read` reads rows back. Recovery: `way` goes back from the newest segment, `look` reads each, `parts` its
 //! checkpoints, `newest` the note beside them; `replay` builds the state from them, `recovery` is the result, and
 //! `damage` lists its damage. `disk` is the interface to the code that writes files. `format`, `entry`, `lists` and
@@ -45,6 +46,7 @@ mod survey;
 mod terms;
 #[cfg(test)]
 mod tests;
+mod together;
 mod way;
 
 pub use crate::record::stored::{Known, NO_BATCH, Origin, RowRun, RowSet, UNPLACED};

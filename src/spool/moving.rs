@@ -71,10 +71,9 @@ impl Log {
     /// so does the order.
     pub(super) fn moves(&mut self, disk: &impl Disk, out: &mut Vec<u8>) {
         // Rows keep to the bound as configured, whatever recovery found.
-        if self.spare_of(self.bytes_wanted()) > SEGMENTS_RESERVED + AHEAD {
-            return;
-        }
-        let Some(victim) = self.victim() else { return };
+        let is_short = self.spare_of(self.bytes_wanted()) <= SEGMENTS_RESERVED + AHEAD;
+        let short_of = || is_short.then(|| self.victim()).flatten();
+        let Some(victim) = self.next_together().or_else(short_of) else { return };
         let Some(budget) = self.budget(victim) else { return };
         if self.moving.at.0 != victim || budget.whole {
             self.moving.at = (victim, 0);
@@ -195,7 +194,7 @@ impl Log {
     }
 
     /// Whether no recovery reads the segment, so that it can be freed as soon as nothing in it is live.
-    fn is_old(&self, segment: u64) -> bool {
+    pub(super) fn is_old(&self, segment: u64) -> bool {
         self.last.is_some_and(|(last, _)| segment < last) && !self.chain.contains(segment)
     }
 

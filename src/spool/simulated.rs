@@ -43,6 +43,8 @@ pub(crate) struct SimDisk {
     pub(crate) reads_later: std::cell::Cell<u32>,
     pub(crate) syncs_done: u64,
     pub(crate) answered: u64,
+    /// Whether only appended bytes take space ([`Disk::taken`]).
+    pub(crate) takes_appended: bool,
     /// The earliest time at which new requests are answered.
     pub(crate) answers_at: Monotonic,
 }
@@ -100,6 +102,11 @@ impl Disk for SimDisk {
 
     fn free(&mut self, segment: u64) {
         self.due.push_back((self.answers_at, Completion::Freed { segment }));
+    }
+
+    fn taken(&self, from: u64) -> Option<u64> {
+        let written = |file: &File| file.view.iter().filter(|byte| **byte != 0).count() as u64;
+        self.takes_appended.then(|| self.files.range(from..).map(|(_, file)| written(file)).sum())
     }
 
     fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> Result<(), ReadError> {

@@ -1,8 +1,11 @@
 //! A partition of Kafka and its coordinator, as far as a log knows them: the simulator's model (`sim/src/kafka/log.rs`), without brokers and bytes on
 //! wires, with a clock of its own and a log that is cut.
 
+use std::collections::BTreeMap;
+
+use crate::kafka::consumer::Batches;
 use crate::kafka::model::{Dirty, Identities, Producers, Sent, clean, stored};
-use crate::record::BatchHeader;
+use crate::record::{BatchHeader, BatchView};
 use crate::runtime::seam::Monotonic;
 
 /// A batch in the log, and the time at which the cleaner first passed it.
@@ -96,6 +99,22 @@ impl Partition {
             }
         }
         self.log.retain(|(bytes, _)| !bytes.is_empty());
+    }
+
+    /// Bytes of the last record of each key, those of ended keys left out: what stays when all is cleaned, each record in a batch of its own
+    /// (`scripts/perf.d/sessions.py` counts like this).
+    pub(crate) fn stays(&self) -> u64 {
+        let mut last = BTreeMap::new();
+        for (bytes, _) in &self.log {
+            let (view, _) = BatchView::parse(bytes).expect("a batch");
+            let mut batches = Batches::new(bytes.clone(), view.header().base_offset, Vec::new(), false);
+            while let Some(record) = batches.take().expect("a record") {
+                let key = record.key.expect("a key").to_vec();
+                let bytes = record.value.map(|value| (key.len() + value.len() + 61 + 20) as u64);
+                last.insert(key, bytes);
+            }
+        }
+        last.into_values().flatten().sum()
     }
 
     /// An unclean election: the new leader lacks the last batches. Returns where the log ends now.
