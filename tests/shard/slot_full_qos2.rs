@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::Version;
+use forebay::runtime::seam::ConnId;
 
 use super::conformance::words;
 use super::positions::{connect, crash, started, step, subscribe, until_quiet};
@@ -39,28 +40,34 @@ fn turn(world: &mut World) {
 #[test]
 fn a_client_that_is_connected_gets_a_message_once_through_a_crash() {
     for turns in (0..100).step_by(5) {
-        once_through_a_crash(begun(), turns);
+        let (mut world, id) = begun();
+        let (conn, ..) = connect(&mut world, &id);
+        subscribe(&mut world, conn, b't', 2);
+        once_through_a_crash(world, (&id, conn), turns);
     }
 }
 
 /// Others of the slot, which are away, get the same messages: their copies wait for room, and the records are open, when the client has had its copies.
 #[test]
-fn so_it_does_if_others_wait_for_the_same_message() {
-    for turns in (0..100).step_by(5) {
-        let (mut world, id) = begun();
-        for away in clients().take(4) {
-            let (conn, ..) = connect(&mut world, &away);
+fn it_gets_a_message_once_if_others_wait_for_the_same_message() {
+    for turns in (0..300).step_by(10) {
+        let mut world = started(0..1, "");
+        let ids: Vec<String> = clients().take(5).collect();
+        // Its copies are the first to get room.
+        let (conn, ..) = connect(&mut world, &ids[4]);
+        subscribe(&mut world, conn, b't', 2);
+        for (away, topic) in ids.iter().zip(*b"abcd") {
+            let (conn, ..) = connect(&mut world, away);
+            subscribe(&mut world, conn, topic, 1);
             subscribe(&mut world, conn, b't', 1);
             world.bytes(conn, &[0xE0, 1, 0]);
         }
-        once_through_a_crash((world, id), turns);
+        once_through_a_crash(world, (&ids[4], conn), turns);
     }
 }
 
 /// The process crashes this many turns after the log is full.
-fn once_through_a_crash((mut world, id): (World, String), turns: u32) {
-    let (conn, ..) = connect(&mut world, &id);
-    subscribe(&mut world, conn, b't', 2);
+fn once_through_a_crash(mut world: World, (id, conn): (&str, ConnId), turns: u32) {
     let first = many().count();
     write(&mut world, many().chain([b't'; 3]).chain(*b"abcdabcd"));
     let (mut has, mut held, mut left) = (Vec::new(), Vec::new(), None);
@@ -72,7 +79,7 @@ fn once_through_a_crash((mut world, id): (World, String), turns: u32) {
         left = left.map(|left: u32| left - 1).or_else(|| is_full.then_some(turns));
     }
     crash(&mut world, 0..1, 2);
-    let (conn, _, mut said) = connect(&mut world, &id);
+    let (conn, _, mut said) = connect(&mut world, id);
     for quiet in 0..100 {
         step(&mut world, conn, said, (&mut has, &mut held));
         if has.len() >= 3 && quiet >= 30 {
