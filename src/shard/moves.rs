@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::address::Address;
 use crate::limits::{MAILBOX_LETTERS_MAX, MOVES_WAITING_BYTES_MAX, MOVES_WAITING_MAX};
+use crate::link::LISTENER;
 use crate::metrics::spec::ShardMetric as M;
 use crate::runtime::seam::Detached;
 
@@ -101,7 +102,7 @@ impl Core {
     /// Closes the socket of a connection here: the device connects again.
     fn give_up(&mut self, one: Move) {
         self.broker.numbers.count(M::ConnectionsMoveRefused);
-        if one.front.is_none() {
+        if one.front.is_none() && one.detached.listener != LISTENER {
             self.broker.around.tally.leave(one.detached.listener, one.address);
         }
     }
