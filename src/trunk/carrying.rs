@@ -86,16 +86,15 @@ impl Trunks {
         self.held
     }
 
-    /// Makes a stream on a trunk of this shard. Its other side is told at the end of the turn in which the trunk is established. The id of no stream: the
-    /// trunk is gone.
-    pub fn open(&mut self, trunk: ConnId) -> ConnId {
-        let Some(at) = self.index_of(trunk) else { return ConnId { slot: u32::MAX, generation: u32::MAX } };
-        let Some(of) = self.trunk(at) else { return ConnId { slot: u32::MAX, generation: u32::MAX } };
+    /// Makes a stream on a trunk of this shard. Its other side is told at the end of the turn in which the trunk is established. `None`: the trunk is gone.
+    pub fn open(&mut self, trunk: ConnId) -> Option<ConnId> {
+        let at = self.index_of(trunk)?;
+        let of = self.trunk(at)?;
         let number = of.next;
         of.next += 1;
         let conn = self.enter(at, number, false);
         self.queue(conn.slot - FIRST_STREAM);
-        conn
+        Some(conn)
     }
 
     /// Adds a stream to a trunk.

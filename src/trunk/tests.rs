@@ -151,6 +151,19 @@ impl Side {
         self.trunks.gather(&mut self.io);
     }
 
+    fn turn_and_send(&mut self, other: &mut Self, cut: &mut impl FnMut(usize) -> usize) -> bool {
+        let before = self.trunks.news();
+        self.turn();
+        let count = cut(self.io.out.len()).min(self.io.out.len());
+        let bytes: Vec<u8> = self.io.out.drain(..count).collect();
+        let is_told = std::mem::take(&mut self.io.is_told);
+        if is_told {
+            self.trunks.has_room(TRUNK);
+        }
+        other.receive(&bytes).expect("well formed");
+        is_told || count > 0 || before > 0 || self.trunks.news() > 0
+    }
+
     fn later(&mut self, by: Duration) {
         self.io.now = self.io.now.after(by);
         self.trunks.pass_time(&mut self.io);
@@ -187,7 +200,7 @@ impl Pair {
 
     /// A stream, as both sides know it.
     fn stream(&mut self) -> (ConnId, ConnId) {
-        let conn = self.front.trunks.open(TRUNK);
+        let conn = self.front.trunks.open(TRUNK).expect("a trunk");
         self.settle();
         (conn, *self.owner.accepted.last().expect("it has come"))
     }
@@ -197,23 +210,10 @@ impl Pair {
         while self.step(|_| usize::MAX) {}
     }
 
-    /// A turn of each side, and as many bytes from each to the other.
+    /// A turn of each side, and as many bytes from each to the other. Whether anything has moved.
     fn step(&mut self, mut cut: impl FnMut(usize) -> usize) -> bool {
-        let Self { front, owner } = self;
-        let mut moved = false;
-        for (one, other) in [(&mut *front, &mut *owner), (owner, front)] {
-            let before = one.trunks.news();
-            one.turn();
-            let count = cut(one.io.out.len()).min(one.io.out.len());
-            let bytes: Vec<u8> = one.io.out.drain(..count).collect();
-            if std::mem::take(&mut one.io.is_told) {
-                one.trunks.has_room(TRUNK);
-                moved = true;
-            }
-            other.receive(&bytes).expect("well formed");
-            moved |= count > 0 || before > 0 || !one.io.out.is_empty() || one.trunks.news() > 0;
-        }
-        moved
+        let one = self.front.turn_and_send(&mut self.owner, &mut cut);
+        self.owner.turn_and_send(&mut self.front, &mut cut) | one
     }
 }
 
@@ -227,7 +227,7 @@ fn each_stream_has_its_bytes_in_order_and_its_end_after_them() {
         let mut closed = 0;
         for _ in 0..random.usize(1..60) {
             match random.u8(..10) {
-                0 | 1 => said.push((pair.front.trunks.open(TRUNK), Vec::new())),
+                0 | 1 => said.push((pair.front.trunks.open(TRUNK).expect("a trunk"), Vec::new())),
                 2 if !said.is_empty() => {
                     let (conn, _) = said[random.usize(..said.len())];
                     pair.front.trunks.close(conn);
@@ -307,6 +307,28 @@ fn a_shard_that_takes_a_part_is_given_the_rest() {
     pair.front.trunks.close(conn);
     pair.settle();
     assert_eq!((pair.owner.heard(there), pair.owner.ended[&there].as_str()), (&b"0123456789"[..], "Peer"));
+}
+
+/// A turn that has had its time takes what was read all the same, and the shard has it in the next one.
+#[test]
+fn bytes_wait_for_a_turn_with_time() {
+    let mut pair = Pair::new();
+    let (conn, there) = pair.stream();
+    for bytes in [&b"first"[..], b"second"] {
+        pair.front.say(conn, bytes);
+        pair.front.turn();
+        let bytes = std::mem::take(&mut pair.front.io.out);
+        let found = pair.owner.trunks.receive(TRUNK, &mut &bytes[..], (true, Monotonic(0)));
+        assert!(matches!(found, Ok(None)));
+    }
+    assert_eq!((pair.owner.heard(there), pair.owner.trunks.held_bytes()), (&b""[..], 11));
+    // What comes now does not overtake it.
+    pair.front.say(conn, b"third");
+    pair.front.turn();
+    let bytes = std::mem::take(&mut pair.front.io.out);
+    pair.owner.receive(&bytes).expect("well formed");
+    pair.owner.turn();
+    assert_eq!((pair.owner.heard(there), pair.owner.trunks.held_bytes()), (&b"firstsecondthird"[..], 0));
 }
 
 #[test]
@@ -392,7 +414,7 @@ fn ends_of_each_kind() {
 fn a_stream_that_is_closed_before_its_trunk_stands_was_never_there() {
     let (mut front, mut owner) = (Side::default(), Side::default());
     front.trunks.dial(TRUNK, destination(0), 0, Monotonic(10_000_000_000));
-    let (gone, kept) = (front.trunks.open(TRUNK), front.trunks.open(TRUNK));
+    let [gone, kept] = [(); 2].map(|()| front.trunks.open(TRUNK).expect("a trunk"));
     front.say(gone, b"gone");
     front.say(kept, b"kept");
     front.turn();
@@ -427,7 +449,7 @@ fn a_trunk_that_breaks_ends_its_streams_after_their_bytes() {
     assert!(pair.owner.trunks.is_empty() && pair.front.trunks.find(&destination(0), 0, Monotonic(0)).is_none());
     // A trunk that does not get through.
     pair.front.trunks.dial(TRUNK, destination(0), 0, Monotonic(10_000_000_000));
-    let conn = pair.front.trunks.open(TRUNK);
+    let conn = pair.front.trunks.open(TRUNK).expect("a trunk");
     pair.front.later(Duration::from_millis(9_999));
     assert_eq!(pair.front.io.closed, None);
     pair.front.later(Duration::from_millis(2));
@@ -507,7 +529,7 @@ fn a_trunk_is_found_while_it_answers_and_closed_when_it_is_idle() {
     assert_eq!(pair.front.trunks.find(&destination(1), 0, Monotonic(0)), None);
     let later = Destination { incarnation: 2, ..destination(0) };
     assert_eq!(pair.front.trunks.find(&later, 0, Monotonic(0)), None, "another process has its place");
-    let conn = pair.front.trunks.open(TRUNK);
+    let conn = pair.front.trunks.open(TRUNK).expect("a trunk");
     pair.front.turn();
     pair.front.later(Duration::from_millis(1_999));
     assert!(find(&pair.front, 0).is_some());

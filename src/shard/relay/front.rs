@@ -126,7 +126,7 @@ impl Core {
         let slot = waiting.slot;
         let shard = self.shard_at(&owner.name, slot);
         let to = Destination { name: Arc::clone(&owner.name), incarnation: owner.incarnation, to, shard };
-        let link = self.open_stream(io, to, owner);
+        let Some(link) = self.open_stream(io, to, owner) else { return };
         let Some(connection) = self.connections.get(conn) else { return };
         let out = io.out(link);
         out.extend_from_slice(&said);

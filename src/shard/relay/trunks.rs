@@ -14,7 +14,7 @@ use super::super::{Core, Ring};
 
 impl Core {
     /// Makes a stream to a shard of an instance, over a trunk that is there already or a new one.
-    pub(super) fn open_stream(&mut self, io: &mut Ring<'_>, to: Destination, owner: &Instance) -> ConnId {
+    pub(super) fn open_stream(&mut self, io: &mut Ring<'_>, to: Destination, owner: &Instance) -> Option<ConnId> {
         let (mark, now) = (self.doors.relays.mark, io.now());
         let found = io.trunks().find(&to, mark, now);
         let trunk = found.unwrap_or_else(|| self.make_trunk(io, to, owner));
