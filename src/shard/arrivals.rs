@@ -116,10 +116,10 @@ impl Core {
             }
         }
         if let Kind::Header(..) = kind {
-            let read =
-                if is_stream(conn) { self.link_header(io, conn, &all) } else { self.preface(io, conn, &mut all) };
-            match read {
-                Some(_) if !is_stream(conn) => return self.tails.give_back(all),
+            if !is_stream(conn) {
+                return self.preface(io, conn, all);
+            }
+            match self.link_header(io, conn, &all) {
                 Some(len) => drop(all.drain(..len)),
                 None if self.connections.get(conn).is_some() => return self.put_back(io, conn, all),
                 None => return self.tails.give_back(all),
@@ -213,10 +213,9 @@ impl Core {
             return self.put_back(io, conn, unread);
         };
         let address = self.doors.addresses.remove(&conn.slot);
-        let front = self.doors.relays.front(conn).cloned();
         self.drop_connection(io, conn);
         let detached = Detached { unread, deadline, listener, ..detached };
-        self.send_move(io, Move { owner, detached, claim, address, front });
+        self.send_move(io, Move { owner, detached, claim, address });
     }
 
     /// Tries again to move connections that could not be moved.
@@ -231,35 +230,24 @@ impl Core {
     }
 
     /// Takes a connection moved here by another shard: its bytes are processed again, this time by the client's owner.
-    pub(super) fn receive(
-        &mut self,
-        io: &mut Ring<'_>,
-        mut detached: Detached,
-        claim: Option<Box<AtDoor>>,
-        front: Option<Arc<str>>,
-    ) {
+    pub(super) fn receive(&mut self, io: &mut Ring<'_>, mut detached: Detached, claim: Option<Box<AtDoor>>) {
         let (listener, deadline) = (detached.listener, detached.deadline);
         if listener == LISTENER {
             return self.receive_trunk(io, detached);
         }
-        let is_counted = self.broker.around.config.mqtt.connections_per_address > 0 && front.is_none();
+        let is_counted = self.broker.around.config.mqtt.connections_per_address > 0;
         let address = detached.peer.filter(|_| is_counted).map(|peer| Address::of(peer.ip()));
         let unread = std::mem::take(&mut detached.unread);
         // The connection came in before this listener was removed.
         if self.broker.around.config.listener(listener).is_none_or(|listener| listener.is_removed) {
-            if front.is_none() {
-                self.broker.around.tally.leave(listener, address);
-            }
+            self.broker.around.tally.leave(listener, address);
             return self.broker.numbers.count(M::ListenerRemovals);
         }
         let conn = io.adopt(detached);
         self.doors.addresses.extend(address.map(|address| (conn.slot, address)));
         // The header was read by the shard that accepted the connection.
         self.arrive(io, conn, listener, Kind::Door(Expect::Nothing, deadline), deadline);
-        match front {
-            Some(front) => self.came_by(conn, front),
-            None => self.count_arrival(listener),
-        }
+        self.count_arrival(listener);
         if let Some(connection) = self.connections.get(conn) {
             connection.claim = claim;
         }

@@ -182,7 +182,7 @@ impl Core {
                 closing.insert(conn);
             }
         }
-        // What streams have to say is on its way when their trunks are closed.
+        // The last words of streams are on their way when their trunks are closed.
         if let Some((trunks, ring)) = io.trunks_and_io() {
             closing.extend(trunks.wind_up(ring));
         }

@@ -66,7 +66,7 @@ impl Ring<'_> {
     }
 
     pub(super) fn send_late(&mut self, conn: ConnId) {
-        // What all streams of a trunk have to say goes out in one write.
+        // The streams of a trunk share one write.
         if !is_stream(conn) {
             self.io.send_late(conn);
         }
@@ -205,6 +205,7 @@ impl Ring<'_> {
         self.io.cancel_timer(timer);
     }
 
+    #[allow(clippy::result_large_err, reason = "the letter itself, as in the seam")]
     pub(super) fn mail(&mut self, to: usize, letter: Mail) -> Result<(), Mail> {
         self.io.mail(to, letter)
     }

@@ -152,7 +152,7 @@ impl Core {
             Mail::ReleaseSlot(slot) => self.release_slot(io, slot),
             Mail::DropSlots(lost) => self.drop_slots(io, &lost),
             Mail::ToGroup(letter) => self.ask_group(io, letter),
-            Mail::HandOver(detached, admission, front) => self.receive(io, detached, admission, front),
+            Mail::HandOver(detached, admission) => self.receive(io, detached, admission),
             Mail::TestClient(socket, user) => self.test_client(io, socket, user),
             Mail::Judged { conn, answer } => self.judged(io, conn, answer),
             Mail::Resolved { far: Far::Bridge(bridge), ticket, found } => {

@@ -10,7 +10,7 @@ use super::frame::Reason;
 use super::stream::{Phase, Stream};
 use super::{Destination, FIRST_STREAM, NO_TRUNK, News, Trunk, Trunks, is_stream};
 
-/// The time after which a trunk that has not answered a stream gets no further ones: its other side may be gone without a word.
+/// The time after which a trunk that is not established, or has not answered a stream, gets no further ones: its other side may be gone without a word.
 const SILENT_FOR: Duration = Duration::from_secs(2);
 
 impl Trunks {
@@ -25,8 +25,9 @@ impl Trunks {
     }
 
     /// Adds a trunk that this shard makes: a connection that is not established yet. `until`: it is given up then.
-    pub fn dial(&mut self, conn: ConnId, to: Destination, mark: u64, until: Monotonic) {
-        self.add(conn, Some(to), mark);
+    pub fn dial(&mut self, conn: ConnId, to: Destination, mark: u64, (now, until): (Monotonic, Monotonic)) {
+        let at = self.add(conn, Some(to), mark);
+        self.asked(at, now);
         self.deadlines.insert((until, Due::Dialled(conn)));
     }
 
@@ -36,7 +37,7 @@ impl Trunks {
         self.opened(conn);
     }
 
-    fn add(&mut self, conn: ConnId, to: Option<Destination>, mark: u64) {
+    fn add(&mut self, conn: ConnId, to: Option<Destination>, mark: u64) -> u32 {
         let trunk = Trunk {
             conn,
             to,
@@ -52,17 +53,19 @@ impl Trunks {
             control: Vec::new(),
             queue: std::collections::VecDeque::new(),
         };
-        match self.trunks.iter_mut().find(|place| place.is_none()) {
+        let at = self.trunks.iter().position(Option::is_none).unwrap_or(self.trunks.len());
+        match self.trunks.get_mut(at) {
             Some(place) => *place = Some(trunk),
             None => self.trunks.push(Some(trunk)),
         }
+        at as u32
     }
 
     /// Notes that a trunk is established.
     pub fn opened(&mut self, conn: ConnId) {
         if let Some(at) = self.index_of(conn) {
             if let Some(trunk) = self.trunk(at) {
-                trunk.is_open = true;
+                (trunk.is_open, trunk.asked_at) = (true, None);
             }
             self.mark_dirty(at);
         }

@@ -16,7 +16,7 @@ const ENDED_LIMIT: Duration = Duration::from_secs(5);
 /// The time after which a trunk without a stream is closed.
 pub(super) const IDLE_FOR: Duration = Duration::from_secs(10);
 
-/// What is due at some time.
+/// A deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Due {
     /// A stream has been closing for long enough.
@@ -90,7 +90,7 @@ impl Trunks {
                 Some(why)
             }
             Phase::Open => {
-                // Nothing is sent any more that could give it room.
+                // The stream sends no more, and so gets no room by that.
                 stream.is.capped = false;
                 stream.end = Some(why);
                 self.list(conn);

@@ -10,7 +10,7 @@
 //! | `frame` | frames as bytes |
 //! | `preface` | the first bytes of a trunk |
 //! | `stream` | one stream |
-//! | `carrying` | what a shard does with streams |
+//! | `carrying` | the calls of a shard |
 //! | `receiving` | frames of the other side |
 //! | `sending` | frames for the other side, gathered at the end of a turn |
 //! | `ending` | ends of streams and of trunks, and deadlines |
@@ -92,7 +92,7 @@ struct Trunk {
     ends: bool,
     /// Whether the trunk is in the list of those with something to send.
     is_dirty: bool,
-    /// The time at which the first stream since the last received byte was opened.
+    /// The time at which the first stream since the last received byte was opened, or the trunk was begun.
     asked_at: Option<Monotonic>,
     /// The time since when the trunk has no stream.
     idle_since: Option<Monotonic>,

@@ -7,7 +7,7 @@ use super::frame::{Frame, Malformed, Piece, Reason};
 use super::stream::Phase;
 use super::{NO_TRUNK, Trunks};
 
-/// What the shard does about received frames.
+/// An event for the shard in received frames.
 #[derive(Debug)]
 pub enum Arrival<'a> {
     /// The other side has made a stream.

@@ -1,4 +1,4 @@
-//! Frames for the other side: what the streams of a trunk have to say is gathered at the end of a turn, and goes out as one write.
+//! Frames for the other side: the bytes and ends of a trunk's streams are gathered at the end of a turn, and go out as one write.
 
 use crate::limits::{
     SENT_AHEAD_BYTES_MAX, STREAM_OUT_BYTES_MAX, TRACED_SENDS_BYTES_MAX, TRUNK_AHEAD_BYTES_MAX, TRUNK_FRAME_BYTES_MAX,

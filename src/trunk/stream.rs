@@ -16,7 +16,7 @@ pub(super) enum Phase {
     Over,
 }
 
-/// What is so of a stream, and what is not.
+/// Flags of a stream.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Is {
     /// The other side has made the stream.

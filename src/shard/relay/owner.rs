@@ -57,27 +57,24 @@ impl Core {
         self.door_bytes(io, conn, &unread);
     }
 
-    /// Processes the first bytes of a connection at the link's port. Once its preface is whole, it is a trunk here, or goes to the shard that it is for. `None`:
-    /// it is not whole, or the connection has been refused.
-    pub(in crate::shard) fn preface(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &mut Vec<u8>) -> Option<usize> {
+    /// Processes the first bytes of a connection at the link's port. Once its preface is whole, it is a trunk here, or goes to the shard that it is for.
+    pub(in crate::shard) fn preface(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: Vec<u8>) {
         let around = &self.broker.around;
-        let read = Preface::read(bytes).map_err(|malformed| malformed.to_string());
         let is_known = |preface: &Preface| around.peers.table().index(&preface.front).is_some();
-        let (preface, len) = match read {
-            Ok(None) => return None,
-            Ok(Some((preface, _))) if !is_known(&preface) => return self.refuse_link(io, conn, UNKNOWN_FRONT),
-            Ok(Some(read)) => read,
-            Err(why) => return self.refuse_link(io, conn, &why),
+        let (preface, len) = match Preface::read(&bytes) {
+            Ok(None) => return self.put_back(io, conn, bytes),
+            Ok(Some(read)) if is_known(&read.0) => read,
+            Ok(Some(_)) => return self.refuse_link(io, conn, UNKNOWN_FRONT),
+            Err(malformed) => return self.refuse_link(io, conn, &malformed.to_string()),
         };
         let shard = usize::from(preface.shard);
         // A shard that is not there serves nobody: this one says which one does.
         if shard != self.broker.index && shard < around.config.service.shards {
-            self.hand_over(io, conn, shard, std::mem::take(bytes));
-            return Some(len);
+            return self.hand_over(io, conn, shard, bytes);
         }
         self.begin_trunk(io, conn);
         self.trunk_bytes(io, conn, &bytes[len..]);
-        Some(len)
+        self.tails.give_back(bytes);
     }
 
     fn begin_trunk(&mut self, io: &mut Ring<'_>, conn: ConnId) {
@@ -131,15 +128,15 @@ impl Core {
             },
             Err(malformed) => malformed.to_string(),
         };
-        self.refuse_link(io, conn, &refused)
+        self.refuse_link(io, conn, &refused);
+        None
     }
 
-    /// Closes a connection at the link's port, or a stream. Returns `None`.
-    fn refuse_link(&mut self, io: &mut Ring<'_>, conn: ConnId, why: &str) -> Option<usize> {
+    /// Closes a connection at the link's port, or a stream.
+    fn refuse_link(&mut self, io: &mut Ring<'_>, conn: ConnId, why: &str) {
         self.tell_link_refused(io, conn, why);
         self.forget(io, conn);
         io.close(conn);
-        None
     }
 
     /// Takes a front's header of a client.

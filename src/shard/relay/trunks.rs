@@ -31,8 +31,8 @@ impl Core {
         }
         let preface = Preface { front: around.peers.name().into(), shard: to.shard };
         preface.write(io.out(trunk));
-        let until = io.now().after(around.config.mqtt.connect_timeout);
-        io.trunks().dial(trunk, to, self.doors.relays.mark, until);
+        let (now, until) = (io.now(), io.now().after(around.config.mqtt.connect_timeout));
+        io.trunks().dial(trunk, to, self.doors.relays.mark, (now, until));
         self.connections.insert(trunk, Kind::Trunk, NO_LISTENER, io.now());
         trunk
     }
