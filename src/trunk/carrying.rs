@@ -1,4 +1,4 @@
-//! What a shard does with trunks and streams: as with connections.
+//! The calls of a shard: those for streams are like those for connections.
 
 use std::net::SocketAddr;
 use std::time::Duration;

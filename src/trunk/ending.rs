@@ -19,21 +19,21 @@ pub(super) const IDLE_FOR: Duration = Duration::from_secs(10);
 /// A deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Due {
-    /// A stream has been closing for long enough.
+    /// The end of the time that a closing stream has for its bytes.
     Closing(ConnId),
-    /// A stream that has ended has been left unread for long enough.
+    /// The end of the time that an ended stream may be left unread.
     Ended(ConnId),
-    /// A trunk should be established.
+    /// The time by which a trunk must be established.
     Dialled(ConnId),
-    /// A trunk may have had no stream for long enough.
+    /// The time at which a trunk is closed if it has had no stream since.
     Idle(ConnId),
 }
 
-/// The same reason for another stream.
+/// A copy of a reason, for another stream.
 fn same(why: &Closed) -> Closed {
     match why {
         Closed::Peer => Closed::Peer,
-        // This side gives up a trunk with streams only if it does not get through.
+        // A trunk with streams is given up here only if it does not get through.
         Closed::Local => Closed::Error(io::ErrorKind::TimedOut.into()),
         Closed::Error(error) => Closed::Error(match error.raw_os_error() {
             Some(code) => io::Error::from_raw_os_error(code),

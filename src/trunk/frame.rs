@@ -26,7 +26,7 @@ const VALUE_MAX: u32 = (1 << 24) - 1;
 pub enum Reason {
     /// The other side wants none of it any more.
     Aborted,
-    /// This shard of the instance serves the client.
+    /// Another shard of the instance serves the client: this one.
     OtherShard(u16),
     /// The trunk is too old for another stream: its certificates have been replaced.
     OtherTrunk,
@@ -47,9 +47,9 @@ impl fmt::Display for Malformed {
 pub(super) enum Frame {
     /// A new stream. Only the side that has made the trunk opens streams; no number is used twice.
     Open,
-    /// As many bytes follow: 1 to [`TRUNK_FRAME_BYTES_MAX`].
+    /// A part of the stream, of this number of bytes, which follow: 1 to [`TRUNK_FRAME_BYTES_MAX`].
     Data(u32),
-    /// As many more bytes may be sent.
+    /// Room for this number of further bytes.
     Credit(u32),
     /// The end, after all bytes.
     Close,
@@ -97,7 +97,7 @@ impl Frame {
 /// A piece of what a trunk has received: a frame, or bytes of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Piece<'a> {
-    /// Some of the bytes of a stream, as far as they are here.
+    /// Bytes of a stream, as far as they have been received.
     Bytes(&'a [u8]),
     /// A frame; never [`Frame::Data`].
     Frame(Frame),
@@ -169,7 +169,7 @@ mod tests {
         prop_oneof![plain, data]
     }
 
-    /// What a reader makes of bytes that come in these pieces, with the bytes of one frame put together.
+    /// The frames that a reader finds in these pieces, with the bytes of one frame put together.
     fn read(pieces: &[&[u8]]) -> Result<Vec<(u32, Option<Frame>, Vec<u8>)>, Malformed> {
         let (mut reader, mut found) = (Reader::default(), Vec::<(u32, Option<Frame>, Vec<u8>)>::new());
         let mut is_begun = false;

@@ -44,7 +44,7 @@ pub use self::receiving::Arrival;
 
 /// The first slot of streams. The runtime has 2^24 slots for connections.
 pub const FIRST_STREAM: u32 = 1 << 29;
-/// The trunk of a stream whose trunk is gone, or which has ended.
+/// The trunk of a stream that has ended, or has lost its own.
 const NO_TRUNK: u32 = u32::MAX;
 
 /// Whether an id is one of a stream, and not one of the runtime's connections.

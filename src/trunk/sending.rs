@@ -89,7 +89,7 @@ impl Trunks {
         }
         let is_told = stream.is.awaited && unsent <= SENT_AHEAD_BYTES_MAX / 2;
         stream.is.awaited &= !is_told;
-        // As with a client of this instance that does not read: it is not read, either. What its front sends for others is.
+        // A client that does not read is not read either, as one of this instance. Its trunk is.
         let was_capped = stream.is.capped;
         stream.is.capped =
             stream.is.accepted && unsent > if was_capped { STREAM_OUT_BYTES_MAX / 2 } else { STREAM_OUT_BYTES_MAX };

@@ -100,7 +100,7 @@ fn what_is_not_read_to_its_end_ends_all_the_same() {
     pair.front.say(conn, b"unread");
     pair.front.trunks.close(conn);
     pair.settle();
-    // One whose bytes wait for a turn, and which is paused then.
+    // A stream with bytes that wait for a turn, and that is paused then.
     pair.owner.takes = Some(1);
     pair.front.say(late, b"unread");
     pair.front.trunks.close(late);
@@ -113,7 +113,7 @@ fn what_is_not_read_to_its_end_ends_all_the_same() {
     pair.owner.later(Duration::from_millis(2));
     pair.owner.turn();
     assert_eq!((pair.owner.ended.len(), pair.owner.trunks.held_bytes()), (2, 0));
-    // One that is closed while the other side takes nothing.
+    // A stream that is closed while the other side takes nothing.
     let (conn, there) = pair.stream();
     pair.front.trunks.pause(conn, Monotonic(0));
     pair.owner.say(there, &vec![1; 2 * STREAM_WINDOW_BYTES]);
@@ -176,7 +176,7 @@ fn a_trunk_that_is_wound_up_is_closed_after_its_streams() {
     let bytes = std::mem::take(&mut pair.owner.io.out);
     pair.front.receive(&bytes).expect("well formed");
     assert_eq!((pair.front.heard(conn), &pair.front.ended[&conn][..]), (&b"goodbye"[..], "Peer"));
-    // One that a changed certificate retires.
+    // A trunk that a changed certificate retires.
     let mut pair = Pair::new();
     let (conn, _) = pair.stream();
     pair.front.trunks.retire(TRUNK);

@@ -55,7 +55,7 @@ fn each_stream_has_its_bytes_in_order_and_its_end_after_them() {
             pair.owner.trunks.resume(conn);
         }
         pair.settle();
-        // Those that were closed before their turn have never been heard of.
+        // Streams are announced in the order in which they were opened.
         let heard: Vec<&[u8]> = pair.owner.accepted.iter().map(|conn| pair.owner.heard(*conn)).collect();
         let expected: Vec<&[u8]> = said.iter().map(|(_, bytes)| bytes.as_slice()).collect();
         assert!(heard == expected, "seed {seed}");
@@ -112,7 +112,7 @@ fn bytes_wait_for_a_turn_with_time() {
         assert!(matches!(found, Ok(None)));
     }
     assert_eq!((pair.owner.heard(there), pair.owner.trunks.held_bytes()), (&b""[..], 11));
-    // What comes now does not overtake it.
+    // Later bytes do not overtake these.
     pair.front.say(conn, b"third");
     pair.front.turn();
     let bytes = std::mem::take(&mut pair.front.io.out);
@@ -149,7 +149,7 @@ fn a_trunk_that_takes_nothing_has_little_to_take() {
     assert!(pair.owner.accepted.iter().all(|conn| pair.owner.heard(*conn).len() == STREAM_WINDOW_BYTES));
 }
 
-/// As a client of this instance that does not read is not read either.
+/// A client of this instance that does not read is not read either.
 #[test]
 fn a_client_elsewhere_that_does_not_read_is_not_read() {
     let mut pair = Pair::new();

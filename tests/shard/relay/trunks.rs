@@ -89,7 +89,7 @@ fn strangers_at_the_port_for_other_instances_get_nothing() {
     let begin = |stream, front: &str, id: &str| opened(stream, &[header(front), connect(id)].concat());
     world.say(front, &begin(5, "eu-7", "a"));
     assert_eq!(world.heard(front), [&CLOSED[..], &[0, 0, 0, 5]].concat());
-    // What other instances send is taken.
+    // Streams of other instances are taken.
     world.say(front, &begin(6, "eu-0", "a"));
     let said = world.heard(front);
     assert_eq!((said[0], &said[4..8]), (2, &[0, 0, 0, 6][..]));
@@ -125,7 +125,7 @@ fn many_clients_share_a_trunk() {
     assert!(world.is_at_rest());
     let clients: Vec<usize> = ids.iter().map(|id| world.connected(0, id)).collect();
     assert_eq!(world.number(1, M::ConnectionsAccepted), opened + 60);
-    // One that reads nothing holds up nobody.
+    // A client that reads nothing holds up nobody.
     world.say(clients[0], &subscribe("t"));
     world.words(clients[0]);
     world.clients[clients[0]].is_deaf = true;
