@@ -169,9 +169,12 @@ mod tests {
         prop_oneof![plain, data]
     }
 
+    /// A stream with a frame, or with its bytes.
+    type Found = (u32, Option<Frame>, Vec<u8>);
+
     /// The frames that a reader finds in these pieces, with the bytes of one frame put together.
-    fn read(pieces: &[&[u8]]) -> Result<Vec<(u32, Option<Frame>, Vec<u8>)>, Malformed> {
-        let (mut reader, mut found) = (Reader::default(), Vec::<(u32, Option<Frame>, Vec<u8>)>::new());
+    fn read(pieces: &[&[u8]]) -> Result<Vec<Found>, Malformed> {
+        let (mut reader, mut found) = (Reader::default(), Vec::<Found>::new());
         let mut is_begun = false;
         for mut bytes in pieces.iter().copied() {
             while let Some((stream, piece)) = reader.next(&mut bytes)? {
