@@ -36,3 +36,4 @@ mod sim;
 pub mod source;
 pub mod spool;
 pub mod telemetry;
+pub mod trunk;

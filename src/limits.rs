@@ -29,6 +29,23 @@ pub const PROXY_V2_BYTES_MAX: usize = 4 << 10;
 /// The largest header of a link. The grants of a token of [`TOKEN_BYTES_MAX`] take at most half of it.
 pub const LINK_HEADER_BYTES_MAX: usize = 48 << 10;
 
+/// Bytes of a stream that another instance may send before it has further credit, and so the most that waits here for a relayed client that does not read.
+pub const STREAM_WINDOW_BYTES: usize = 64 << 10;
+
+/// The largest credit of a stream that is taken from another instance.
+pub const STREAM_CREDIT_MAX: usize = 16 << 20;
+
+/// Unsent bytes of a stream above which a client of another instance is left unread, as one of this instance is that does not take its answers.
+pub const STREAM_OUT_BYTES_MAX: usize = 1 << 20;
+
+/// The most bytes of one stream in a row: then the next stream of the trunk has its turn.
+pub const TRUNK_FRAME_BYTES_MAX: usize = 16 << 10;
+
+/// Unsent bytes of a trunk above which its streams wait.
+pub const TRUNK_AHEAD_BYTES_MAX: usize = 256 << 10;
+
+const _: () = assert!(LINK_HEADER_BYTES_MAX < STREAM_WINDOW_BYTES && STREAM_WINDOW_BYTES <= STREAM_CREDIT_MAX);
+
 /// Redirected clients that an instance remembers. A further one is relayed.
 pub const REDIRECTED_MAX: usize = 65_536;
 

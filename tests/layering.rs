@@ -35,6 +35,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("embedded", &["limits", "files", "in_use", "record", "kafka", "spool", "metrics"]),
     ("control", &["limits", "address", "bans", "files", "in_use", "metrics", "telemetry", "rule::functions"]),
     ("listener", &["limits", "mqtt", "runtime::seam"]),
+    ("trunk", &["limits", "runtime::seam"]),
     ("link", &["limits", "secure", "auth", "membership", "listener::proxy", "runtime::seam"]),
     (
         "config",
@@ -104,6 +105,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "config",
             "listener",
             "link",
+            "trunk",
             "runtime",
             "source",
         ],

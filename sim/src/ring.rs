@@ -363,18 +363,21 @@ impl Io<Mail> for Ring {
             self.is_put_off = true;
             return None;
         }
-        let (socket, listener) = (wire.socket, wire.listener);
+        let (socket, listener, peer) = (wire.socket, wire.listener, wire.peer.or(Some(PEER)));
         let (layer, unsent) = wire.layered.take().map(|layered| layered.detach()).unzip();
         // A descriptor of its own: dropping it closes the socket.
         let fd = OwnedFd::from(File::open("/dev/null").ok()?);
         self.moving.borrow_mut().insert(fd.as_raw_fd(), socket);
         self.release(conn);
         let (unsent, unread, deadline) = (unsent.unwrap_or_default(), Vec::new(), Monotonic::NEVER);
-        Some(Detached { fd, peer: Some(PEER), listener: ListenerId(listener), layer, unsent, unread, deadline })
+        Some(Detached { fd, peer, listener: ListenerId(listener), layer, unsent, unread, deadline })
     }
     fn adopt(&mut self, moved: Detached) -> ConnId {
         let socket = self.moving.borrow_mut().remove(&moved.fd.as_raw_fd()).unwrap_or(0);
         let conn = self.open(socket, None, moved.listener.0);
+        if let Some(wire) = self.named(conn) {
+            wire.peer = moved.peer;
+        }
         if let (Some(layer), Some(wire)) = (moved.layer, self.named(conn)) {
             wire.layered = Some(Box::new(Layered::new(layer, moved.unsent, false)));
         }

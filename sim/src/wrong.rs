@@ -134,9 +134,9 @@ wrong! {
     CopiesUnanswered, Seed(Broker, 55), { fn waits_for_copy(&self) -> bool { false } }
     ClosesWhoAnswered, Shards, { fn stays_with(&self, _: bool) -> bool { false } }
     KeepsReleased, Seed(Instances, 3), { fn reports_released(&self) -> bool { false } }
-    SpeaksUnheard, Seed(Instances, 16), { fn is_silent(&self, _: bool) -> bool { false } }
+    SpeaksUnheard, Seed(Instances, 70), { fn is_silent(&self, _: bool) -> bool { false } }
     KeepsWills, Seed(Instances, 6), { fn ends_will(&self) -> bool { false } }
-    InstancesRepeatUnderOtherIdentity, Seed(Instances, 17), { fn keeps_identity(&self) -> bool { false } }
+    InstancesRepeatUnderOtherIdentity, Seed(Instances, 49), { fn keeps_identity(&self) -> bool { false } }
     InstancesMoveOnAtOnce, Seed(Instances, 0), { fn commits(&self, _: Option<i64>, next: i64) -> i64 { next } }
     OutputsUnanswered, Shards, { fn waits_for_outputs(&self) -> bool { false } }
     SomeIsAll, Shards, { fn has_all(&self, had: usize, _: usize) -> bool { had > 0 } }

@@ -46,7 +46,7 @@ const CERTIFICATE: u8 = 3;
 const TOKEN: u8 = 4;
 const OPERATOR: u8 = 5;
 
-/// The header of a relayed connection.
+/// The header of a relayed client's stream.
 #[derive(Clone, Debug)]
 pub struct Header {
     /// The client's address. `None`: it has connected by a Unix socket.
@@ -141,7 +141,7 @@ impl Header {
         is_written
     }
 
-    /// Reads a header from all bytes that a connection has sent so far. Returns the header and its length in bytes. `None`: it is not whole yet.
+    /// Reads a header from all bytes that a stream has sent so far. Returns the header and its length in bytes. `None`: it is not whole yet.
     ///
     /// # Errors
     /// The fault of the header.

@@ -1,5 +1,5 @@
 //! Connections between instances that are one broker: the header about a client that its front sends to the owner of its slot, and the table of the other
-//! instances. Each relayed client has a connection of its own, which carries all its bytes unchanged.
+//! instances. Each relayed client has a stream of its own ([`crate::trunk`]), which carries all its bytes unchanged.
 
 mod fields;
 mod header;

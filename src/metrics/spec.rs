@@ -254,6 +254,8 @@ table!(
     SessionLogPutTogether, Counter, "session_log_put_together", "Times that what lives in the log of a slot was put together, and the rest of it ended in Kafka.";
     Relayed, Gauge, "broker_relayed_connections"{side = "front"}, "Connections of clients that are relayed, by side: from here to the instance that serves the client.";
     RelayedHere, Gauge, "broker_relayed_connections"{side = "owner"}, "From other instances to this one, which serves the client. They are no connections of a listener.";
+    Trunks, Gauge, "broker_trunks", "Connections between this instance and others, which many relayed clients share.";
+    TrunkHeldBytes, Gauge, "broker_trunk_held_bytes", "Bytes that other instances have sent for relayed connections that are not read for now: at most 64 KiB of each.";
     RelaysWaiting, Gauge, "broker_connects_waiting", "CONNECT packets that wait for the instance that serves their client, or for one that does.";
     RelaysMade, Counter, "broker_relays"{result = "made"}, "Connections to the instance that serves a client, by result: it has answered the CONNECT.";
     RelaysFailed, Counter, "broker_relays"{result = "failed"}, "It could not be reached, or has ended the connection without an answer, as it does where it does not serve the client: another attempt follows.";

@@ -16,6 +16,7 @@ use crate::mqtt::packet::{Connect, Version};
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{ConnId, Detached, ListenerId, Monotonic};
 use crate::session::{Arrival, End, Peer, SessionKey, Violation, refuse};
+use crate::trunk::is_stream;
 
 use super::admission::Admitted;
 use super::banned::BANNED;
@@ -115,6 +116,9 @@ impl Core {
             }
         }
         if let Kind::Header(..) = kind {
+            if !is_stream(conn) {
+                return self.preface(io, conn, all);
+            }
             match self.link_header(io, conn, &all) {
                 Some(len) => drop(all.drain(..len)),
                 None if self.connections.get(conn).is_some() => return self.put_back(io, conn, all),
@@ -150,6 +154,7 @@ impl Core {
                     Place::Here(owner) if owner == index => {
                         self.connect(io, conn, &connect, &all[used..]);
                     }
+                    Place::Here(owner) if is_stream(conn) => self.turn_to_shard(io, conn, owner),
                     Place::Here(owner) => return self.hand_over(io, conn, owner, all),
                     _ if self.doors.relays.front(conn).is_some() => self.turn_back_to_front(io, conn),
                     place => {
@@ -192,10 +197,10 @@ impl Core {
 
     /// Moves a connection to the shard that owns its client. No read is armed on it now, and none will be here. While a send is in flight (the last flight of
     /// a handshake) the connection waits.
-    fn hand_over(&mut self, io: &mut Ring<'_>, conn: ConnId, owner: usize, unread: Vec<u8>) {
+    pub(super) fn hand_over(&mut self, io: &mut Ring<'_>, conn: ConnId, owner: usize, unread: Vec<u8>) {
         let Some(connection) = self.connections.get(conn) else { return self.tails.give_back(unread) };
         let deadline = match connection.kind {
-            Kind::Door(_, deadline) | Kind::Leaving(_, deadline) => deadline,
+            Kind::Door(_, deadline) | Kind::Leaving(_, deadline) | Kind::Header(deadline) => deadline,
             _ => Monotonic::NEVER,
         };
         let claim = connection.claim.take();
@@ -208,10 +213,9 @@ impl Core {
             return self.put_back(io, conn, unread);
         };
         let address = self.doors.addresses.remove(&conn.slot);
-        let front = self.doors.relays.front(conn).cloned();
         self.drop_connection(io, conn);
         let detached = Detached { unread, deadline, listener, ..detached };
-        self.send_move(io, Move { owner, detached, claim, address, front });
+        self.send_move(io, Move { owner, detached, claim, address });
     }
 
     /// Tries again to move connections that could not be moved.
@@ -226,32 +230,24 @@ impl Core {
     }
 
     /// Takes a connection moved here by another shard: its bytes are processed again, this time by the client's owner.
-    pub(super) fn receive(
-        &mut self,
-        io: &mut Ring<'_>,
-        mut detached: Detached,
-        claim: Option<Box<AtDoor>>,
-        front: Option<Arc<str>>,
-    ) {
+    pub(super) fn receive(&mut self, io: &mut Ring<'_>, mut detached: Detached, claim: Option<Box<AtDoor>>) {
         let (listener, deadline) = (detached.listener, detached.deadline);
-        let is_counted = self.broker.around.config.mqtt.connections_per_address > 0 && front.is_none();
+        if listener == LISTENER {
+            return self.receive_trunk(io, detached);
+        }
+        let is_counted = self.broker.around.config.mqtt.connections_per_address > 0;
         let address = detached.peer.filter(|_| is_counted).map(|peer| Address::of(peer.ip()));
         let unread = std::mem::take(&mut detached.unread);
         // The connection came in before this listener was removed.
         if self.broker.around.config.listener(listener).is_none_or(|listener| listener.is_removed) {
-            if front.is_none() {
-                self.broker.around.tally.leave(listener, address);
-            }
+            self.broker.around.tally.leave(listener, address);
             return self.broker.numbers.count(M::ListenerRemovals);
         }
         let conn = io.adopt(detached);
         self.doors.addresses.extend(address.map(|address| (conn.slot, address)));
         // The header was read by the shard that accepted the connection.
         self.arrive(io, conn, listener, Kind::Door(Expect::Nothing, deadline), deadline);
-        match front {
-            Some(front) => self.came_by(conn, front),
-            None => self.count_arrival(listener),
-        }
+        self.count_arrival(listener);
         if let Some(connection) = self.connections.get(conn) {
             connection.claim = claim;
         }
@@ -462,7 +458,7 @@ impl Core {
         self.broker.numbers.lower(M::PartialBytes, connection.tail.len() as u64);
         self.tails.give_back(connection.tail);
         let is_remote = matches!(connection.kind, Kind::Device { peer, .. } if peer.is_remote);
-        if is_remote || matches!(connection.kind, Kind::Link { .. } | Kind::Relay(_)) {
+        if is_remote || matches!(connection.kind, Kind::Link { .. } | Kind::Relay(_) | Kind::Trunk) {
             return None;
         }
         if !matches!(connection.kind, Kind::Device { .. } | Kind::Relayed(_)) {

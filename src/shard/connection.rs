@@ -11,6 +11,7 @@ use crate::outward::LinkId;
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic, TimerId};
 use crate::service::verifier::Asked;
 use crate::session::{KeepAlive, Peer, SessionKey, Violation};
+use crate::trunk::{FIRST_STREAM, is_stream};
 
 use super::Ring;
 use super::answer_timeout::Watch;
@@ -30,7 +31,7 @@ pub(super) enum Kind {
     Leaving(usize, Monotonic),
     /// A connection with a CONNECT that waits for a verdict, and the deadline of that.
     Pending(Monotonic),
-    /// A connection of another instance that has not sent its header, and the deadline of that.
+    /// A connection of another instance that has not sent its preface, or a stream that has not sent its header, and the deadline of that.
     Header(Monotonic),
     /// A connection with a CONNECT that waits for an answer of its client's owner, another instance, and the deadline of that.
     Waiting(Monotonic),
@@ -43,10 +44,12 @@ pub(super) enum Kind {
         /// The limits of packets to the device.
         peer: Peer,
     },
-    /// A client that is relayed to its owner, over this connection.
+    /// A client that is relayed to its owner, over this stream.
     Relayed(ConnId),
-    /// The connection to an owner, for this client.
+    /// The stream to an owner, for this client.
     Relay(ConnId),
+    /// A connection to another instance, or from one, that carries streams.
+    Trunk,
     /// A broker that Forebay connects to, of Kafka or of MQTT. An MQTT broker is a device once it has accepted Forebay.
     Link {
         /// The other end.
@@ -120,10 +123,11 @@ impl Connection {
     }
 }
 
-/// Connections by the runtime's slot.
+/// Connections by the runtime's slot, and streams by theirs.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     slots: Vec<Option<Connection>>,
+    streams: Vec<Option<Connection>>,
     /// Connections with the longest tails at the last walk, and these lengths. The longest is the last.
     longest: Vec<(usize, ConnId)>,
     /// Traced connections.
@@ -147,9 +151,9 @@ const LONGEST_MAX: usize = 256;
 impl Connections {
     /// Adds a connection.
     pub(super) fn insert(&mut self, id: ConnId, kind: Kind, listener: ListenerId, now: Monotonic) {
-        let slot = id.slot as usize;
-        if slot >= self.slots.len() {
-            self.slots.resize_with(slot + 1, || None);
+        let (slots, slot) = self.place(id);
+        if slot >= slots.len() {
+            slots.resize_with(slot + 1, || None);
         }
         let fresh = Connection {
             generation: id.generation,
@@ -163,19 +167,31 @@ impl Connections {
             watch: None,
             claim: None,
         };
-        self.slots[slot] = Some(fresh);
+        slots[slot] = Some(fresh);
+    }
+
+    /// The table of an id, and the place there.
+    #[inline]
+    fn place(&mut self, id: ConnId) -> (&mut Vec<Option<Connection>>, usize) {
+        if is_stream(id) {
+            (&mut self.streams, (id.slot - FIRST_STREAM) as usize)
+        } else {
+            (&mut self.slots, id.slot as usize)
+        }
     }
 
     /// A connection that still exists.
     pub(super) fn get(&mut self, id: ConnId) -> Option<&mut Connection> {
-        self.slots.get_mut(id.slot as usize)?.as_mut().filter(|c| c.generation == id.generation)
+        let (slots, slot) = self.place(id);
+        slots.get_mut(slot)?.as_mut().filter(|c| c.generation == id.generation)
     }
 
     /// Forgets a connection.
     pub(super) fn remove(&mut self, id: ConnId) -> Option<Connection> {
         self.get(id)?;
         self.begun.remove(&id.slot);
-        self.slots[id.slot as usize].take()
+        let (slots, slot) = self.place(id);
+        slots.get_mut(slot)?.take()
     }
 
     /// Notes the progress in the packet that the connection sends.
@@ -211,12 +227,8 @@ impl Connections {
     }
 
     fn look_for_longest(&mut self) {
-        let tail = |(slot, c): (usize, &Option<Connection>)| {
-            let connection = c.as_ref().filter(|connection| !connection.tail.is_empty())?;
-            let slot = u32::try_from(slot).unwrap_or(u32::MAX);
-            Some((connection.tail.len(), ConnId { slot, generation: connection.generation }))
-        };
-        let mut all: Vec<_> = self.slots.iter().enumerate().filter_map(tail).collect();
+        let with_tail = self.all().filter(|(_, connection)| !connection.tail.is_empty());
+        let mut all: Vec<_> = with_tail.map(|(id, connection)| (connection.tail.len(), id)).collect();
         let by_bytes = |(bytes, _): &(usize, ConnId)| *bytes;
         if let Some(shorter) = all.len().checked_sub(LONGEST_MAX).filter(|shorter| *shorter > 0) {
             all.select_nth_unstable_by_key(shorter, by_bytes);
@@ -228,10 +240,15 @@ impl Connections {
 
     /// Ids of all connections. Only for rare walks (drain).
     pub(super) fn ids(&self) -> Vec<ConnId> {
-        let id = |(slot, c): (usize, &Option<Connection>)| {
-            c.as_ref().map(|c| ConnId { slot: u32::try_from(slot).unwrap_or(u32::MAX), generation: c.generation })
-        };
-        self.slots.iter().enumerate().filter_map(id).collect()
+        self.all().map(|(id, _)| id).collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = (ConnId, &Connection)> {
+        let slots = (0..).zip(&self.slots).chain((FIRST_STREAM..).zip(&self.streams));
+        slots.filter_map(|(slot, found)| {
+            let connection = found.as_ref()?;
+            Some((ConnId { slot, generation: connection.generation }, connection))
+        })
     }
 }
 
@@ -273,6 +290,8 @@ pub(super) enum Timer {
     Bridge(usize),
     /// Clients wait for an owner.
     Relays,
+    /// Something is due for trunks or their streams.
+    Trunks,
     /// A connection's answers have to be looked at.
     Answers(ConnId),
 }
@@ -307,6 +326,7 @@ impl Timer {
             Self::Note => (2, 11, 0),
             Self::Sources => (2, 12, 0),
             Self::Relays => (2, 13, 0),
+            Self::Trunks => (2, 14, 0),
             Self::Answers(id) => (3, id.slot, id.generation),
         };
         (kind << 62) | (u64::from(slot & (u32::MAX >> 2)) << 32) | u64::from(generation)
@@ -332,6 +352,7 @@ impl Timer {
             2 if slot == 11 => Self::Note,
             2 if slot == 12 => Self::Sources,
             2 if slot == 13 => Self::Relays,
+            2 if slot == 14 => Self::Trunks,
             2 => Self::Grace,
             _ => Self::Answers(ConnId { slot, generation }),
         }
@@ -395,7 +416,7 @@ mod tests {
         let connection = Timer::Connection(ConnId { slot: 123_456, generation: u32::MAX });
         let answers = Timer::Answers(ConnId { slot: 1, generation: 0 });
         use Timer::*;
-        let others = [Sessions, Grace, Spool, Rates, Delivery, Moves, Shares, Relays];
+        let others = [Sessions, Grace, Spool, Rates, Delivery, Moves, Shares, Relays, Trunks];
         for timer in others.into_iter().chain([connection, Cluster(7), Bridge(7), answers]) {
             assert_eq!(Timer::of(timer.token()), timer);
         }

@@ -59,7 +59,7 @@ fn waits_since(connections: &mut Connections, conn: ConnId) -> Option<Monotonic>
         Kind::Door(_, deadline) | Kind::Leaving(_, deadline) => Some(deadline),
         Kind::Pending(deadline) | Kind::Exchange(deadline) => Some(deadline),
         Kind::Header(deadline) | Kind::Waiting(deadline) => Some(deadline),
-        Kind::Device { .. } | Kind::Relayed(_) | Kind::Relay(_) | Kind::Link { .. } => None,
+        Kind::Device { .. } | Kind::Relayed(_) | Kind::Relay(_) | Kind::Trunk | Kind::Link { .. } => None,
     }
 }
 

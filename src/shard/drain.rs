@@ -76,7 +76,7 @@ impl Core {
         for conn in self.connections.ids() {
             match self.connections.get(conn).map(|c| c.kind) {
                 Some(Kind::Device { .. } | Kind::Relayed(_)) => self.read_no_more(io, conn),
-                Some(Kind::Link { .. } | Kind::Relay(_)) | None => {}
+                Some(Kind::Link { .. } | Kind::Relay(_) | Kind::Trunk) | None => {}
                 Some(_) => self.end(io, conn, End::ShuttingDown),
             }
         }
@@ -182,6 +182,10 @@ impl Core {
                 self.end(io, conn, End::ShuttingDown);
                 closing.insert(conn);
             }
+        }
+        // The last words of streams are on their way when their trunks are closed.
+        if let Some((trunks, ring)) = io.trunks_and_io() {
+            closing.extend(trunks.wind_up(ring));
         }
         if !self.broker.outlets.logs.kept.is_there() {
             // No later process will know of the wills.
@@ -299,11 +303,12 @@ impl Core {
         let rows_left = self.rows_waiting() + unsaved;
         let Some(drain) = self.drain.take() else { return };
         // The clients that have not taken the goodbye yet, or have not been sent it.
-        let is_client = |kind: Kind| !matches!(kind, Kind::Link { .. } | Kind::Relay(_));
+        let is_client = |kind: Kind| !matches!(kind, Kind::Link { .. } | Kind::Relay(_) | Kind::Trunk);
         let untold = |core: &mut Self, conn| core.connections.get(conn).is_some_and(|c| is_client(c.kind));
         let ids = self.connections.ids();
-        let connections_left = drain.closing.map_or(0, |closing| closing.len())
-            + ids.into_iter().filter(|conn| untold(self, *conn)).count();
+        let mut closing = drain.closing.unwrap_or_default();
+        closing.retain(|conn| !matches!(self.connections.get(*conn).map(|c| c.kind), Some(Kind::Trunk)));
+        let connections_left = closing.len() + ids.into_iter().filter(|conn| untold(self, *conn)).count();
         self.finish(io, rows_left, rows_kept, connections_left);
     }
 

@@ -44,9 +44,9 @@ pub enum Mail {
     DropSlots(SlotSet),
     /// For the group of instances: to the first shard.
     ToGroup(ToGroup),
-    /// A connection with a CONNECT of a client that this shard owns, with the bytes read so far, the client's identity as far as it is known, and the
-    /// instance that it came from, if it was not accepted by this one.
-    HandOver(Detached, Option<Box<AtDoor>>, Option<Arc<str>>),
+    /// A connection with a CONNECT of a client that this shard owns, with the bytes read so far, and the client's identity as far as it is known; or one of
+    /// another instance that is for this shard.
+    HandOver(Detached, Option<Box<AtDoor>>),
     /// A socket of the control plane, on which a client of the dashboard speaks WebSocket, and its user.
     TestClient(OwnedFd, Box<str>),
     /// The resolver's answer to the question of an outgoing connection's client.

@@ -28,7 +28,8 @@
 //! | `bridges` | other MQTT brokers, of which Forebay is a client |
 //! | `sources` | records of Kafka become messages of subscribers |
 //! | `upstream` | producers and Kafka connections: rows out, results in |
-//! | `turn` | what the runtime calls, and the order of work at the end of a turn |
+//! | `ring` | what the runtime calls, and what it can do, with streams of other instances beside its connections |
+//! | `turn` | each event, and the order of work at the end of a turn |
 //! | `reconfigure`, `members` | sinks and clusters that come, change and go while the shard runs |
 //! | `drain` | the end of the service, without loss |
 //! | `numbers` | the board |
@@ -74,6 +75,7 @@ mod owner;
 mod reconfigure;
 mod relay;
 mod reservation;
+mod ring;
 pub mod router;
 mod rule_events;
 mod rule_hooks;
@@ -123,7 +125,7 @@ use crate::route::trie::SinkRouter;
 use crate::rule::around::Machine;
 use crate::rules::Rules;
 use crate::runtime::Post;
-use crate::runtime::seam::{Io, Monotonic, TimerId};
+use crate::runtime::seam::{Monotonic, TimerId};
 use crate::service::dead_letters::Ways;
 use crate::service::resolver::Question;
 use crate::service::sasl;
@@ -143,14 +145,12 @@ use self::numbers::Numbers;
 use self::outlets::Outlets;
 use self::queues::Queues;
 use self::retained::Retained;
+use self::ring::Ring;
 use self::sources::Sources;
 use self::stalls::Stalls;
 use self::tails::Tails;
 use self::tally::Tally;
 use self::upstream::Upstream;
-
-/// The runtime as a shard sees it.
-type Ring<'a> = dyn Io<Mail> + 'a;
 
 /// State shared by all shards of a process: read-only, or a way to send.
 #[derive(Clone)]

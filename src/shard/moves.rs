@@ -4,11 +4,11 @@
 //! unread, and is sent again every millisecond, until its time for CONNECT is over.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
 use crate::limits::{MAILBOX_LETTERS_MAX, MOVES_WAITING_BYTES_MAX, MOVES_WAITING_MAX};
+use crate::link::LISTENER;
 use crate::metrics::spec::ShardMetric as M;
 use crate::runtime::seam::Detached;
 
@@ -28,8 +28,6 @@ pub(super) struct Move {
     pub(super) claim: Option<Box<AtDoor>>,
     /// The address that the connection counts for, if addresses are bounded.
     pub(super) address: Option<Address>,
-    /// The instance that the connection came from, if it was not accepted by this one.
-    pub(super) front: Option<Arc<str>>,
 }
 
 /// The connections that wait for a mailbox.
@@ -86,13 +84,13 @@ impl Core {
 
     /// Sends a connection. Returns it, if the mailbox is full.
     fn try_move(&mut self, io: &mut Ring<'_>, one: Move) -> Option<Move> {
-        let Move { owner, detached, claim, address, front } = one;
-        match io.mail(owner, Mail::HandOver(detached, claim, front)) {
+        let Move { owner, detached, claim, address } = one;
+        match io.mail(owner, Mail::HandOver(detached, claim)) {
             Ok(()) => {
                 self.broker.numbers.count(M::ConnectionsMoved);
                 None
             }
-            Err(Mail::HandOver(detached, claim, front)) => Some(Move { owner, detached, claim, address, front }),
+            Err(Mail::HandOver(detached, claim)) => Some(Move { owner, detached, claim, address }),
             // The letter is a move: no other letter was sent.
             Err(_) => None,
         }
@@ -101,7 +99,7 @@ impl Core {
     /// Closes the socket of a connection here: the device connects again.
     fn give_up(&mut self, one: Move) {
         self.broker.numbers.count(M::ConnectionsMoveRefused);
-        if one.front.is_none() {
+        if one.detached.listener != LISTENER {
             self.broker.around.tally.leave(one.detached.listener, one.address);
         }
     }

@@ -24,6 +24,13 @@ impl Core {
         if !edge.admits_as(&edge_before) {
             self.renew_access(io);
         }
+        let has_same_links = match (&edge.link, &edge_before.link) {
+            (Some(now), Some(before)) => Arc::ptr_eq(&now.server, &before.server),
+            (now, before) => now.is_none() && before.is_none(),
+        };
+        if !has_same_links {
+            self.renew_trunks();
+        }
         let before = std::mem::replace(&mut self.broker.around.config, Arc::clone(&config));
         let config = &*config;
         for index in before.clusters.len()..config.clusters.len() {

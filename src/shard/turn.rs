@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::metrics::spec::{ClusterMetric, ShardMetric as M};
 use crate::outward::LinkId;
-use crate::runtime::seam::{Closed, ConnId, Facts, ListenerId, SegmentEvent, Shard};
+use crate::runtime::seam::{Closed, ConnId, Facts, ListenerId};
 use crate::session::{Check, End};
 
 use super::carrier::Far;
@@ -13,10 +13,9 @@ use super::connection::{Kind, Timer};
 use super::mail::{Inspection, Mail, Notice};
 use super::{Core, Ring};
 
-impl Shard for Core {
-    type Mail = Mail;
-
-    fn on_start(&mut self, io: &mut Ring<'_>) {
+impl Core {
+    /// Begins: takes up what an earlier process has left.
+    pub(super) fn when_started(&mut self, io: &mut Ring<'_>) {
         match self.open_spool(io) {
             Ok(()) if self.broker.around.config.broker.is_some() => {
                 // The receiver is gone only when the process ends.
@@ -27,18 +26,23 @@ impl Shard for Core {
         }
     }
 
-    fn on_accept(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId) {
+    /// Takes an accepted socket.
+    pub(super) fn when_accepted(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId) {
         self.broker.numbers.count(M::ConnectionsAccepted);
         self.accepted(io, conn, listener);
     }
 
-    fn on_connect(&mut self, io: &mut Ring<'_>, conn: ConnId) {
-        if let Some(Kind::Link { far, link }) = self.connections.get(conn).map(|c| c.kind) {
-            self.far_connected(io, far, link, false);
+    /// Notes that an outgoing connection is open.
+    pub(super) fn when_connected(&mut self, io: &mut Ring<'_>, conn: ConnId) {
+        match self.connections.get(conn).map(|c| c.kind) {
+            Some(Kind::Link { far, link }) => self.far_connected(io, far, link, false),
+            Some(Kind::Trunk) => self.trunk_stands(io, conn, false),
+            _ => {}
         }
     }
 
-    fn on_bytes(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) -> usize {
+    /// Takes received bytes. Returns how many of them it has taken.
+    pub(super) fn when_received(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) -> usize {
         match self.connections.get(conn).map(|c| c.kind) {
             Some(Kind::Device { .. }) => {
                 let taken = self.device_bytes(io, conn, bytes);
@@ -50,6 +54,7 @@ impl Shard for Core {
                 self.pass_on(io, conn, link, bytes);
             }
             Some(Kind::Relay(client)) => self.owner_bytes(io, conn, client, bytes),
+            Some(Kind::Trunk) => self.trunk_bytes(io, conn, bytes),
             Some(
                 Kind::Door(..)
                 | Kind::Leaving(..)
@@ -75,10 +80,11 @@ impl Shard for Core {
         bytes.len()
     }
 
-    fn on_ready(&mut self, io: &mut Ring<'_>, conn: ConnId, facts: Facts) {
+    /// Notes that a connection's layer is ready.
+    pub(super) fn when_ready(&mut self, io: &mut Ring<'_>, conn: ConnId, facts: Facts) {
         match self.connections.get(conn).map(|c| (c.kind, c.listener)) {
             Some((Kind::Link { far, link }, _)) => self.far_connected(io, far, link, true),
-            Some((Kind::Relay(_), _)) => {}
+            Some((Kind::Trunk, _)) => self.trunk_stands(io, conn, true),
             Some((_, listener)) => {
                 if let Some(source) = facts.forwarded {
                     io.set_peer(conn, SocketAddr::new(source, 0));
@@ -93,20 +99,26 @@ impl Shard for Core {
         }
     }
 
-    fn on_writable(&mut self, io: &mut Ring<'_>, conn: ConnId) {
+    /// Notes that a connection's out-buffer has room again.
+    pub(super) fn when_writable(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         self.broker.has_read(conn);
         match self.connections.get(conn).map(|c| c.kind) {
             Some(Kind::Device { session, .. }) => self.broker.delivery.is_writable(session),
             Some(Kind::Relayed(other) | Kind::Relay(other)) => io.resume(other),
+            Some(Kind::Trunk) => io.trunks().has_room(conn),
             _ => {}
         }
     }
 
-    fn on_close(&mut self, io: &mut Ring<'_>, conn: ConnId, why: Closed) {
+    /// Notes that a connection is gone.
+    pub(super) fn when_closed(&mut self, io: &mut Ring<'_>, conn: ConnId, why: Closed) {
         if let Some(drain) = &mut self.drain {
             drain.closed(conn);
         }
         let Some(kind) = self.connections.get(conn).map(|c| c.kind) else { return };
+        if let Kind::Trunk = kind {
+            return self.trunk_closed(io, conn, &why);
+        }
         if let Closed::Layer(error) = &why
             && !is_outgoing(kind)
         {
@@ -120,7 +132,7 @@ impl Shard for Core {
         self.forget(io, conn);
         match kind {
             Kind::Door(..) | Kind::Leaving(..) | Kind::Pending(..) | Kind::Exchange(..) => {}
-            Kind::Header(..) | Kind::Waiting(..) | Kind::Relayed(..) => {}
+            Kind::Header(..) | Kind::Waiting(..) | Kind::Relayed(..) | Kind::Trunk => {}
             Kind::Relay(client) => self.owner_gone(io, conn, client, &why),
             Kind::Device { session, peer } => {
                 self.broker.disconnected(io.now(), session, conn, End::Lost);
@@ -133,17 +145,14 @@ impl Shard for Core {
         }
     }
 
-    fn on_segment(&mut self, io: &mut Ring<'_>, event: SegmentEvent) {
-        self.segment_event(io, event);
-    }
-
-    fn on_mail(&mut self, io: &mut Ring<'_>, letter: Mail) {
+    /// Takes a letter.
+    pub(super) fn when_mail_comes(&mut self, io: &mut Ring<'_>, letter: Mail) {
         match letter {
             Mail::TakeOver(logs) => self.take_over(io, logs),
             Mail::ReleaseSlot(slot) => self.release_slot(io, slot),
             Mail::DropSlots(lost) => self.drop_slots(io, &lost),
             Mail::ToGroup(letter) => self.ask_group(io, letter),
-            Mail::HandOver(detached, admission, front) => self.receive(io, detached, admission, front),
+            Mail::HandOver(detached, admission) => self.receive(io, detached, admission),
             Mail::TestClient(socket, user) => self.test_client(io, socket, user),
             Mail::Judged { conn, answer } => self.judged(io, conn, answer),
             Mail::Resolved { far: Far::Bridge(bridge), ticket, found } => {
@@ -209,7 +218,8 @@ impl Shard for Core {
         }
     }
 
-    fn on_timer(&mut self, io: &mut Ring<'_>, token: u64) {
+    /// Handles a timer.
+    pub(super) fn when_time_comes(&mut self, io: &mut Ring<'_>, token: u64) {
         match Timer::of(token) {
             Timer::Connection(conn) => self.connection_time(io, conn),
             Timer::Cluster(cluster) => self.cluster_time(io, cluster),
@@ -227,12 +237,14 @@ impl Shard for Core {
             Timer::Sources => self.sources_time(),
             Timer::Bridge(bridge) => self.bridge_time(io, bridge),
             Timer::Relays => self.relays_time(io),
+            Timer::Trunks => self.trunks_time(io),
             Timer::LateMembers => self.broker.late_members_time(io),
             Timer::Answers(conn) => self.answers_time(io, conn),
         }
     }
 
-    fn on_turn_end(&mut self, io: &mut Ring<'_>) {
+    /// Does the work that all events of a turn share.
+    pub(super) fn when_turn_ends(&mut self, io: &mut Ring<'_>) {
         self.work_on_bridges(io);
         if self.log.is_taken_up {
             self.broker.release_held(io);
@@ -300,7 +312,7 @@ impl Shard for Core {
 /// Whether the other end is one that Forebay has connected to.
 const fn is_outgoing(kind: Kind) -> bool {
     match kind {
-        Kind::Link { .. } | Kind::Relay(_) => true,
+        Kind::Link { .. } | Kind::Relay(_) | Kind::Trunk => true,
         Kind::Device { peer, .. } => peer.is_remote,
         _ => false,
     }
@@ -373,7 +385,7 @@ impl Core {
                     connection.timer = due.map(|at| io.set_timer(at, Timer::Connection(conn).token()));
                 }
             },
-            Kind::Link { .. } | Kind::Relayed(_) | Kind::Relay(_) => {}
+            Kind::Link { .. } | Kind::Relayed(_) | Kind::Relay(_) | Kind::Trunk => {}
         }
     }
 

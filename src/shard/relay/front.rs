@@ -5,15 +5,16 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::link::{Client, Header, endpoint};
+use crate::link::{Client, Header};
 use crate::listener::door::{self, Verdict};
 use crate::listener::proxy::Expect;
 use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::Connect;
 use crate::mqtt::reason::ReasonCode;
-use crate::runtime::seam::{Closed, ConnId, Monotonic, SocketOptions};
+use crate::runtime::seam::{Closed, ConnId, Monotonic};
 use crate::session::{End, Peer, Violation, redirect};
+use crate::trunk::{Destination, Reason};
 
 use super::super::connection::{AtDoor, Kind, NO_LISTENER, Timer};
 use super::super::events::second;
@@ -31,6 +32,9 @@ const LOOK: Duration = Duration::from_millis(25);
 const LOOK_FOR_MOVED: Duration = Duration::from_millis(500);
 /// The delay between a failed attempt and the next one.
 const AGAIN: Duration = Duration::from_millis(100);
+
+/// Answers of owners that a client belongs elsewhere there, after which it waits for a moment.
+const TURNED_MAX: u8 = 3;
 
 /// The violation of a client for which no owner was found in time.
 const NO_OWNER: Violation = Violation {
@@ -83,7 +87,7 @@ impl Core {
         let Kind::Door(_, deadline) = connection.kind else { return self.tails.give_back(bytes) };
         connection.kind = Kind::Waiting(deadline);
         io.pause(conn);
-        self.doors.relays.waiting.insert(conn, Waiting { slot, link: None, sent: 0, again: io.now() });
+        self.doors.relays.waiting.insert(conn, Waiting { slot, link: None, sent: 0, again: io.now(), turned: 0 });
         self.put_back(io, conn, bytes);
         if let Place::Elsewhere(instance) = place {
             self.reach(io, conn, instance);
@@ -93,14 +97,14 @@ impl Core {
         self.look_for_moved(io);
     }
 
-    /// Connects to an instance for a waiting client, and sends it the client's bytes.
+    /// Opens a stream to an instance for a waiting client, and sends it the client's bytes.
     fn reach(&mut self, io: &mut Ring<'_>, conn: ConnId, instance: u16) {
         let (around, shard) = (&self.broker.around, self.broker.index);
         let table = around.peers.table();
         let Some(owner) = table.instance(instance) else { return };
         let relays = &mut self.doors.relays;
         let Some(to) = relays.address_of(around, shard, io.now(), owner) else { return };
-        let (Some(waiting), Some(connection)) = (relays.waiting.get_mut(&conn), self.connections.get(conn)) else {
+        let (Some(waiting), Some(connection)) = (relays.waiting.get(&conn), self.connections.get(conn)) else {
             return;
         };
         let client = match connection.claim.as_deref() {
@@ -119,21 +123,23 @@ impl Core {
         if !header.write(&mut said) {
             return self.refuse_waiting(io, conn, &TOO_LONG);
         }
-        let link = io.connect(to, SocketOptions::default());
-        if let Some(tls) = &around.edge.link {
-            let host = endpoint(owner).map_or("", |(host, _)| host);
-            io.put_layer(link, tls.outgoing.layer(host), &[]);
-        }
+        let slot = waiting.slot;
+        let shard = self.shard_at(&owner.name, slot);
+        let to = Destination { name: Arc::clone(&owner.name), incarnation: owner.incarnation, to, shard };
+        let Some(link) = self.open_stream(io, to, owner) else { return };
+        let Some(connection) = self.connections.get(conn) else { return };
         let out = io.out(link);
         out.extend_from_slice(&said);
         out.extend_from_slice(&connection.tail);
-        let slot = waiting.slot.unwrap_or_default();
+        let slot = slot.unwrap_or_default();
         let to = To { slot, name: Arc::clone(&owner.name), named: owner.incarnation, answered: 0, heard: 0 };
-        (waiting.link, waiting.sent) = (Some((link, to)), connection.tail.len());
+        if let Some(waiting) = self.doors.relays.waiting.get_mut(&conn) {
+            (waiting.link, waiting.sent) = (Some((link, to)), connection.tail.len());
+        }
         self.connections.insert(link, Kind::Relay(conn), NO_LISTENER, io.now());
     }
 
-    /// Handles the end of a connection to an owner that has not answered: another attempt is made, at this owner or at another one.
+    /// Handles the end of a stream to an owner that has not answered: another attempt is made, at this owner or at another one.
     pub(super) fn reach_again(&mut self, io: &mut Ring<'_>, conn: ConnId, link: ConnId, why: &Closed) {
         let again = io.now().after(AGAIN);
         let Some(waiting) = self.doors.relays.waiting.get_mut(&conn) else { return };
@@ -147,6 +153,29 @@ impl Core {
         // An instance without the slot closes the connection without an answer; the table soon names the right one.
         if !matches!(why, Closed::Peer) {
             self.tell_link_failed(io.now(), slot, why);
+        }
+        self.look_for_owners_soon(io);
+    }
+
+    /// Opens another stream for a waiting client, where its owner has said that it belongs.
+    pub(super) fn reach_elsewhere(&mut self, io: &mut Ring<'_>, conn: ConnId, link: ConnId, reason: Reason) {
+        let relays = &mut self.doors.relays;
+        let Some(waiting) = relays.waiting.get_mut(&conn) else { return };
+        let Some((_, to)) = waiting.link.take_if(|(of, _)| *of == link) else { return };
+        (waiting.sent, waiting.turned) = (0, waiting.turned.saturating_add(1));
+        let (slot, turned) = (waiting.slot, waiting.turned);
+        if turned > TURNED_MAX {
+            waiting.again = io.now().after(AGAIN);
+        }
+        if let (Reason::OtherShard(shard), Some(slot)) = (reason, slot) {
+            let shards = relays.shards.entry(to.name).or_default();
+            let at = usize::from(slot);
+            shards.resize(shards.len().max(at + 1), 0);
+            shards[at] = shard;
+        }
+        match slot.map(|slot| self.broker.around.slots.at(slot)) {
+            Some(Place::Elsewhere(instance)) if turned <= TURNED_MAX => self.reach(io, conn, instance),
+            _ => {}
         }
         self.look_for_owners_soon(io);
     }

@@ -1,5 +1,6 @@
-//! Clients of slots that another instance has. Their front relays each connection to the owner of the slot, over a connection of its own, or redirects the
-//! client ([`front`]). The owner takes such a connection like one handed over by another of its shards ([`owner`]).
+//! Clients of slots that another instance has. Their front relays each connection to the owner of the slot, over a stream of its own, or redirects the
+//! client ([`front`]). The owner takes such a stream like a connection handed over by another of its shards ([`owner`]). Streams of many clients share a
+//! connection ([`trunks`]).
 //!
 //! Bytes go both ways unchanged ([`pipe`]). The end of one direction is passed on after all bytes before it, so that a DISCONNECT is never overtaken by the
 //! end of its connection.
@@ -7,6 +8,7 @@
 mod front;
 mod owner;
 mod pipe;
+mod trunks;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -18,6 +20,7 @@ use crate::membership::{Instance, Table};
 use crate::metrics::spec::ShardMetric as M;
 use crate::runtime::seam::{ConnId, Monotonic, TimerId};
 use crate::service::resolver;
+use crate::trunk::Trunks;
 
 use super::carrier::deliver;
 use super::mail::Mail;
@@ -36,7 +39,16 @@ pub(super) struct Relays {
     /// The table at the last check of relayed clients' owners.
     seen: Arc<Table>,
     timer: Option<(Monotonic, TimerId)>,
-    /// The fronts of connections received over a link, by slot of the connection.
+    /// The trunks, while the shard is not being called.
+    pub(super) trunks: Option<Box<Trunks>>,
+    trunks_timer: Option<(Monotonic, TimerId)>,
+    /// Trunks, and bytes held for streams, as published.
+    counted: (usize, usize),
+    /// The number of changes of the certificates of links.
+    mark: u64,
+    /// The shards that serve the slots at other instances, as far as these have said so.
+    shards: HashMap<Arc<str>, Vec<u16>>,
+    /// The fronts of streams of other instances, by slot of the stream.
     fronts: HashMap<u32, Front>,
     /// Addresses of links that are known by a name.
     names: HashMap<Arc<str>, Name>,
@@ -48,12 +60,14 @@ pub(super) struct Relays {
 struct Waiting {
     /// The client's slot. `None`: the number of slots is not known.
     slot: Option<u16>,
-    /// The connection to the owner that was sent the CONNECT, and that owner.
+    /// The stream to the owner that was sent the CONNECT, and that owner.
     link: Option<(ConnId, To)>,
     /// The number of the client's bytes sent to that owner.
     sent: usize,
     /// The time of the next attempt.
     again: Monotonic,
+    /// The number of answers that the client has another place at its owner.
+    turned: u8,
 }
 
 /// The owner to which a client is relayed.

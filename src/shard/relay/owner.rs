@@ -1,5 +1,5 @@
-//! The owner: connections that other instances make for their clients. The header identifies the client. After it the connection is like one that another
-//! shard of this instance has handed over.
+//! The owner: trunks of other instances, with a stream for each of their clients. The header of a stream identifies the client. After it the stream is like a
+//! connection that another shard of this instance has handed over.
 
 use std::sync::Arc;
 
@@ -9,8 +9,9 @@ use crate::listener::proxy::Expect;
 use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::reason::ReasonCode;
-use crate::runtime::seam::{ConnId, ListenerId};
+use crate::runtime::seam::{ConnId, Detached, ListenerId};
 use crate::session::Violation;
+use crate::trunk::{Preface, Reason};
 
 use super::super::connection::{AtDoor, Kind};
 use super::super::events::second;
@@ -48,7 +49,75 @@ impl Core {
         self.bound_door(io);
     }
 
-    /// Processes the first bytes of a connection at the link's port. Returns the length of its header once that is whole. `None`: it is not, or the
+    /// Takes a connection at the link's port that another shard has accepted for this one. Its first bytes are processed again.
+    pub(in crate::shard) fn receive_trunk(&mut self, io: &mut Ring<'_>, mut detached: Detached) {
+        let (unread, deadline) = (std::mem::take(&mut detached.unread), detached.deadline);
+        let conn = io.adopt(detached);
+        self.arrive(io, conn, LISTENER, Kind::Header(deadline), deadline);
+        self.door_bytes(io, conn, &unread);
+    }
+
+    /// Processes the first bytes of a connection at the link's port. Once its preface is whole, it is a trunk here, or goes to the shard that it is for.
+    pub(in crate::shard) fn preface(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: Vec<u8>) {
+        let around = &self.broker.around;
+        let is_known = |preface: &Preface| around.peers.table().index(&preface.front).is_some();
+        let (preface, len) = match Preface::read(&bytes) {
+            Ok(None) => return self.put_back(io, conn, bytes),
+            Ok(Some(read)) if is_known(&read.0) => read,
+            Ok(Some(_)) => return self.refuse_link(io, conn, UNKNOWN_FRONT),
+            Err(malformed) => return self.refuse_link(io, conn, &malformed.to_string()),
+        };
+        let shard = usize::from(preface.shard);
+        // A shard that is not there serves nobody: this one says which one does.
+        if shard != self.broker.index && shard < around.config.service.shards {
+            return self.hand_over(io, conn, shard, bytes);
+        }
+        self.begin_trunk(io, conn);
+        self.trunk_bytes(io, conn, &bytes[len..]);
+        self.tails.give_back(bytes);
+    }
+
+    fn begin_trunk(&mut self, io: &mut Ring<'_>, conn: ConnId) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        connection.kind = Kind::Trunk;
+        if let Some(timer) = connection.timer.take() {
+            io.cancel_timer(timer);
+        }
+        self.doors.leave();
+        self.broker.numbers.lower(M::ConnectionsOpen, 1);
+        let mark = self.doors.relays.mark;
+        io.trunks().accept(conn, mark);
+        io.stream(conn);
+    }
+
+    /// Takes a stream that another instance has made for a client.
+    pub(super) fn stream_accepted(&mut self, io: &mut Ring<'_>, stream: ConnId, trunk: ConnId) {
+        let is_outdated = io.trunks().mark_of(trunk) != Some(self.doors.relays.mark);
+        if is_outdated {
+            return io.trunks().reset(stream, Reason::OtherTrunk);
+        }
+        let around = &self.broker.around;
+        let table = around.peers.table();
+        if around.edge.link.is_none() && !io.peer(trunk).is_some_and(|peer| has_address(&table, peer.ip())) {
+            self.tell_link_refused(io, trunk, UNKNOWN_ADDRESS);
+            return io.abort(stream);
+        }
+        if self.drain.is_some() {
+            return io.abort(stream);
+        }
+        let deadline = io.now().after(around.config.mqtt.connect_timeout);
+        self.broker.numbers.count(M::ConnectionsAccepted);
+        self.arrive(io, stream, LISTENER, Kind::Header(deadline), deadline);
+        self.bound_door(io);
+    }
+
+    /// Tells the front of a client which shard serves it, as a stream cannot move there.
+    pub(in crate::shard) fn turn_to_shard(&mut self, io: &mut Ring<'_>, stream: ConnId, owner: usize) {
+        self.forget(io, stream);
+        io.trunks().reset(stream, Reason::OtherShard(u16::try_from(owner).unwrap_or_default()));
+    }
+
+    /// Processes the first bytes of a stream. Returns the length of its header once that is whole. `None`: it is not, or the
     /// connection has been refused.
     pub(in crate::shard) fn link_header(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) -> Option<usize> {
         let refused = match Header::read(bytes) {
@@ -59,10 +128,15 @@ impl Core {
             },
             Err(malformed) => malformed.to_string(),
         };
-        self.tell_link_refused(io, conn, &refused);
+        self.refuse_link(io, conn, &refused);
+        None
+    }
+
+    /// Closes a connection at the link's port, or a stream.
+    fn refuse_link(&mut self, io: &mut Ring<'_>, conn: ConnId, why: &str) {
+        self.tell_link_refused(io, conn, why);
         self.forget(io, conn);
         io.close(conn);
-        None
     }
 
     /// Takes a front's header of a client.
@@ -133,7 +207,7 @@ impl Core {
         io.close(conn);
     }
 
-    fn tell_link_refused(&mut self, io: &Ring<'_>, conn: ConnId, why: &str) {
+    pub(super) fn tell_link_refused(&mut self, io: &Ring<'_>, conn: ConnId, why: &str) {
         self.broker.numbers.count(M::LinksRefused);
         let from = io.peer(conn).map(|peer| crate::address::Address::of(peer.ip()));
         self.broker.teller.tell_of(EventKind::LinkRefused, second(io.now()), from, |event| {

@@ -3,12 +3,12 @@
 mod answers;
 mod real;
 mod rights;
+mod trunks;
 mod world;
 
 use std::time::Duration;
 
-use forebay::limits::SENT_AHEAD_BYTES_MAX;
-use forebay::link::ANSWER_LEN;
+use forebay::limits::{SENT_AHEAD_BYTES_MAX, STREAM_WINDOW_BYTES};
 use forebay::metrics::event::Kind as EventKind;
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::{ConnAck, Connect, Disconnect, Packet, Publish, QoS, Sender, Version, Will};
@@ -447,68 +447,19 @@ fn a_side_that_does_not_read_holds_the_other_one_back() {
     let front = &world.instances[0].shards[0].table;
     let most = front.wires.iter().map(|wire| wire.out.len()).max().unwrap_or(0);
     assert!(most <= 2 * SENT_AHEAD_BYTES_MAX, "{most} bytes in the front");
-    assert!(front.wires.iter().any(|wire| wire.paused), "the owner is not read");
+    assert!(!front.wires.iter().any(|wire| wire.outgoing.is_some() && wire.paused), "the trunk is read for others");
+    let (held, window) = (world.number(0, M::TrunkHeldBytes), STREAM_WINDOW_BYTES as u64);
+    assert!((window / 2..=window).contains(&held), "{held} bytes wait for the client");
     world.clients[client].is_deaf = false;
     world.settle();
     let (heard, sent) = (world.words(client), 200);
     assert!(!heard.is_empty() && heard.len() <= sent && heard.iter().all(|told| told.starts_with("t x")));
+    assert_eq!(world.number(0, M::TrunkHeldBytes), 0);
     assert!(!world.instances[0].shards[0].table.wires.iter().any(|wire| wire.paused));
     world.say(client, &[0xC0, 0]);
     assert_eq!(world.words(client).last().map(String::as_str), Some("PINGRESP"), "it goes on");
     world.leave(client, DISCONNECT);
     assert!(world.is_at_rest());
-}
-
-#[test]
-fn strangers_at_the_port_for_other_instances_get_nothing() {
-    let mut world = World::new(2, 1, &text());
-    world.give("a", Some(1));
-    let header = |front: &str| {
-        let header = forebay::link::Header {
-            source: None,
-            front: front.into(),
-            generation: 1,
-            listener: "127.0.0.1:1883".into(),
-            client: None,
-        };
-        let mut bytes = Vec::new();
-        assert!(header.write(&mut bytes));
-        bytes
-    };
-    // From an address that no instance has it is not even read.
-    let stranger = world.knock(1, [10, 0, 0, 99]);
-    world.say(stranger, &[header("eu-0"), connect("a")].concat());
-    assert!(world.clients[stranger].is_over && world.heard(stranger).is_empty());
-    let own = [10, 0, 0, 1];
-    let refused: [Vec<u8>; 4] = [connect("a"), header("eu-7"), b"GET / HTTP/1.1\r\n\r\n".to_vec(), vec![0; 100]];
-    for bytes in &refused {
-        let stranger = world.knock(1, own);
-        world.say(stranger, &[&bytes[..], &connect("a")].concat());
-        assert!(world.clients[stranger].is_over && world.heard(stranger).is_empty(), "{bytes:?}");
-    }
-    assert_eq!(world.number(1, M::LinksRefused), 5);
-    assert!(world.told(1, EventKind::LinkRefused) > 0);
-    // Silence, and a header without its end, last as long as a CONNECT may take.
-    let silent = [world.knock(1, own), world.knock(1, own), world.knock(1, own)];
-    world.say(silent[1], &header("eu-0")[..20]);
-    world.say(silent[2], &header("eu-0"));
-    world.advance(Duration::from_secs(9));
-    assert!(silent.iter().all(|client| !world.clients[*client].is_over));
-    world.advance(Duration::from_secs(2));
-    assert!(silent.iter().all(|client| world.clients[*client].is_over));
-    assert_eq!(world.number(1, M::Sessions), 0);
-    assert!(world.is_at_rest());
-    // What other instances send is taken.
-    let front = world.knock(1, own);
-    world.say(front, &[header("eu-0"), connect("a")].concat());
-    let said = world.heard(front);
-    let (process, said) = said.split_at(ANSWER_LEN);
-    assert_eq!((process, packets(Version::V5, said)), (&1_u128.to_be_bytes()[..], vec!["CONNACK 0x00".to_owned()]));
-    // And their clients are not served elsewhere.
-    world.give("b", Some(0));
-    let front = world.knock(1, own);
-    world.say(front, &[header("eu-0"), connect("b")].concat());
-    assert!(world.clients[front].is_over && world.heard(front).is_empty());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! test sets says who serves whom.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -210,6 +210,14 @@ impl World {
     pub(super) fn restart_of(&mut self, instance: usize) {
         let mut table = (*self.instances[0].peers.table()).clone();
         table.instances[instance].incarnation += 1;
+        let table = Arc::new(table);
+        self.instances.iter().for_each(|instance| instance.peers.set_table(Arc::clone(&table)));
+    }
+
+    /// The link of an instance has another address, as all know.
+    pub(super) fn move_link(&mut self, instance: usize, link: &str) {
+        let mut table = (*self.instances[0].peers.table()).clone();
+        table.instances[instance].link = link.into();
         let table = Arc::new(table);
         self.instances.iter().for_each(|instance| instance.peers.set_table(Arc::clone(&table)));
     }
@@ -551,15 +559,16 @@ impl World {
         found
     }
 
-    /// Nothing is left of any connection.
+    /// Nothing is left of any client's connection. Trunks may stay for a while.
     pub(super) fn is_at_rest(&self) -> bool {
-        const GAUGES: [ShardMetric; 6] = [
+        const GAUGES: [ShardMetric; 7] = [
             ShardMetric::ConnectionsOpen,
             ShardMetric::Relayed,
             ShardMetric::RelayedHere,
             ShardMetric::RelaysWaiting,
             ShardMetric::Unauthenticated,
             ShardMetric::PartialBytes,
+            ShardMetric::TrunkHeldBytes,
         ];
         let mut up = (0..self.instances.len()).filter(|instance| self.instances[*instance].is_up);
         up.all(|instance| {
@@ -567,11 +576,14 @@ impl World {
             let is_free = |of: &Of| {
                 (0..of.table.wires.len()).all(|slot| {
                     let wire = &of.table.wires[slot];
-                    of.table.is_free(of.table.id(slot)) || wire.outgoing.is_some_and(|to| to.port() == 9092)
+                    let is_trunk = |ip: IpAddr| matches!(ip, IpAddr::V4(ip) if ip.octets()[..3] == [10, 0, 0]);
+                    of.table.is_free(of.table.id(slot))
+                        || wire.outgoing.is_some_and(|to| to.port() == 9092 || is_trunk(to.ip()))
+                        || wire.peer.is_some_and(|peer| is_trunk(peer.ip()))
                 })
             };
             let shards = &self.instances[instance].shards;
-            if numbers != [0; 6] || self.of_listener(instance) != 0 || !shards.iter().all(is_free) {
+            if numbers != [0; 7] || self.of_listener(instance) != 0 || !shards.iter().all(is_free) {
                 println!("instance {instance}: {numbers:?}, {} at the listener", self.of_listener(instance));
                 return false;
             }
