@@ -17,7 +17,7 @@ use super::remote::Passes;
 use super::settings::QueueBounds;
 use super::state::Session;
 use super::waiting::Waiting;
-use crate::limits::SENT_AHEAD_BYTES_MAX;
+use crate::limits::{SENT_AHEAD_BYTES_MAX, UNLOGGED_NOTED_MAX};
 use crate::mqtt::encode;
 use crate::mqtt::packet::{PacketType, Publish, QoS, Version};
 use crate::mqtt::reason::ReasonCode;
@@ -242,10 +242,24 @@ impl Outgoing {
         (self.changed, self.unsaved) = (Changed::Received, Unsaved::First);
     }
 
-    /// The numbers of copies of QoS 2 that only memory has, and that the client has or gets.
+    /// The numbers of copies of QoS 2 that only memory has, and that the client has or gets from there.
     pub(super) fn unlogged(&self) -> impl Iterator<Item = u64> {
-        let is_unlogged = |item: &&Item| item.copy.qos == QoS::ExactlyOnce && item.is_unlogged();
+        let is_unlogged =
+            |item: &&Item| item.copy.qos == QoS::ExactlyOnce && item.is_unlogged() && !self.waits_for_log(item);
         self.items.iter().filter(is_unlogged).map(|item| item.number)
+    }
+
+    /// The number below which all copies are noted by a record that is written now.
+    pub(super) fn noted_below(&self) -> u64 {
+        let waits = self.items.iter().find(|item| self.waits_for_log(item)).map(|item| item.number);
+        let rest = self.unlogged().nth(UNLOGGED_NOTED_MAX);
+        rest.into_iter().chain(waits).min().unwrap_or(self.next).max(self.noted)
+    }
+
+    /// Whether a copy is not sent before the log has it: no record notes it, unless all such copies are sent from memory ([`Outgoing::note_first`]).
+    fn waits_for_log(&self, item: &Item) -> bool {
+        let is_noted = item.number < self.noted || self.unsaved == Unsaved::First;
+        !is_noted && item.is_new_from_memory() && item.is_for_log()
     }
 
     /// Whether there may be any.

@@ -169,8 +169,7 @@ impl Session {
         self.outgoing.as_mut().is_some_and(|outgoing| {
             outgoing.record = number.or(outgoing.record);
             if number.is_some() && outgoing.has_unlogged() {
-                let rest = outgoing.unlogged().nth(UNLOGGED_NOTED_MAX);
-                outgoing.noted = rest.unwrap_or(outgoing.next);
+                outgoing.noted = outgoing.noted_below();
             }
             outgoing.written(version, out)
         })

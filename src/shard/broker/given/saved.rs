@@ -21,8 +21,7 @@ impl SavedPosition {
     /// Whether these sessions have the record at this offset.
     pub(super) fn has(&self, offset: i64, sessions: &[u64]) -> bool {
         let is_by_all = offset < self.below || self.above.contains(&offset);
-        is_by_all
-            || !sessions.is_empty() && sessions.iter().all(|session| self.by.contains(&(offset, *session)))
+        is_by_all || !sessions.is_empty() && sessions.iter().all(|session| self.by.contains(&(offset, *session)))
     }
 }
 
