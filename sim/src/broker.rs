@@ -3,7 +3,7 @@
 //! (`replica::TakeOver`), and each request may be answered late, be lost, or arrive late. `judge/broker.rs` judges.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::rc::Rc;
 
@@ -103,9 +103,9 @@ pub(crate) struct Broker {
     pub(crate) had_others: bool,
     /// Whether a log of sessions has lost acknowledged records.
     pub(crate) was_cut: bool,
-    /// Values of the records in the topic of retained messages, and the number of the cluster's batches that they were
-    /// collected from.
-    pub(crate) copied: (usize, HashSet<Vec<u8>>),
+    /// Values of the records in the topic of retained messages, each with its last offset, and the number of the cluster's
+    /// batches that they were collected from.
+    pub(crate) copied: (usize, HashMap<Vec<u8>, i64>),
     /// Offset below a commit up to which the records of each partition were checked.
     pub(crate) below: BTreeMap<(String, i32), i64>,
 }
@@ -121,7 +121,7 @@ impl Broker {
             owners: Vec::new(),
             had_others: false,
             was_cut: false,
-            copied: (0, HashSet::new()),
+            copied: (0, HashMap::new()),
             below: BTreeMap::new(),
         }
     }
@@ -487,6 +487,7 @@ impl World {
         let life = self.life;
         self.judge.process_ended(&process, End::Kill, life);
         self.note_unwanted(&process);
+        self.note_gone();
         self.clients_of_it_are_lost();
         self.links_are_orphans();
     }

@@ -40,6 +40,7 @@ impl World {
         self.note(|| format!("process ends: {how:?}\n{}", process.describe()));
         self.judge.process_ended(&process, how, self.life);
         self.note_unwanted(&process);
+        self.note_gone();
         self.sources_ended();
         let sessions_kept = self.settings.keeps_sessions();
         let mut disks: Vec<Disk> = process.hosts.into_iter().map(|host| host.ring.disk).collect();

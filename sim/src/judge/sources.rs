@@ -48,6 +48,8 @@ pub(crate) struct Judged {
     had: BTreeSet<u32>,
     /// Committed offsets when this process started.
     floor: BTreeMap<(String, i32), i64>,
+    /// Records that sessions which are not kept had, or were due, when they ended with their process.
+    gone: BTreeSet<u32>,
     /// Whether a commit came late, over a connection that was given up.
     is_late: bool,
     /// Messages that ended processes have dropped for want of a subscriber.
@@ -135,6 +137,30 @@ impl World {
     /// Adds the counters of a process that has ended.
     pub(crate) fn note_unwanted(&mut self, process: &Process) {
         self.sources.judged.unwanted += unwanted(process);
+    }
+
+    /// Notes the records that end with the current process: those that clients with sessions that are not kept have not acknowledged.
+    /// With `[broker]` the position of a slot has passed them, so the next process gives them to nobody, and does not count them.
+    pub(crate) fn note_gone(&mut self) {
+        if self.settings.broker.is_none() {
+            return;
+        }
+        let mut gone = Vec::new();
+        for (one, had) in self.subscribers.iter().zip(&self.sources.judged.by_subscriber) {
+            let is_of_it =
+                one.socket.and_then(|socket| self.sockets.get(&socket)).is_some_and(|of| of.life == self.life);
+            if one.kept || !is_of_it || !one.is_greeted() {
+                continue;
+            }
+            let has_its_session = had.of.0 == one.sessions;
+            let is_open = |(number, record): &(u32, &Record)| {
+                let is_due = || qos_of(one, record, record.written_at).is_some_and(|qos| qos > 0);
+                !(has_its_session && had.answered.contains(number))
+                    && (has_its_session && had.got.contains_key(number) || is_due())
+            };
+            gone.extend((FIRST_RECORD..).zip(&self.sources.records).filter(is_open).map(|(number, _)| number));
+        }
+        self.sources.judged.gone.extend(gone);
     }
 
     // ---- at each commit ----
@@ -514,7 +540,8 @@ impl World {
         let is_lost = |(number, record): (u32, &Record)| {
             let is_released = self.settings.sources[record.source].release_after_s.is_some();
             // A retained message stays in Kafka, and is not counted.
-            let is_open = !record.is_bad && !record.retain && !is_released && !judged.had.contains(&number);
+            let is_over = judged.had.contains(&number) || judged.gone.contains(&number);
+            let is_open = !record.is_bad && !record.retain && !is_released && !is_over;
             (is_open && self.offset_of(record).is_some() && !may_have_gone(record)).then_some(number)
         };
         (FIRST_RECORD..).zip(&self.sources.records).filter_map(is_lost).collect()
