@@ -131,7 +131,7 @@ wrong! {
     GivesAgain, Seed(Broker, 14), { fn passes_over(&self, _: bool) -> bool { false } }
     ReadsFromCommit, Shards, { fn reads_from(&self, committed: Option<i64>, needed: Option<i64>) -> Option<i64> { committed.or(needed) } }
     LogsWithoutBound, Seed(Broker, 0), { fn segments_of_sessions(&self, most: u64) -> u64 { 8 * most } }
-    CopiesUnanswered, Seed(Broker, 55), { fn waits_for_copy(&self) -> bool { false } }
+    CopiesUnanswered, Seed(Broker, 129), { fn waits_for_copy(&self) -> bool { false } }
     ClosesWhoAnswered, Shards, { fn stays_with(&self, _: bool) -> bool { false } }
     KeepsReleased, Seed(Instances, 3), { fn reports_released(&self) -> bool { false } }
     SpeaksUnheard, Seed(Instances, 70), { fn is_silent(&self, _: bool) -> bool { false } }
