@@ -153,17 +153,20 @@ impl Buffer {
     /// The largest payload of a kept session that there is room for now, besides the rows promised room.
     #[must_use]
     pub fn session_room(&self) -> usize {
-        let (sessions, bytes) = self.waiting.sessions();
-        let room = self.log.room_of_session(sessions).saturating_sub(self.room.promised + bytes + RECORD_BYTES);
-        if self.room.too_many.is_some() { 0 } else { usize::try_from(room).unwrap_or(usize::MAX) }
+        let (sessions, _) = self.waiting.sessions();
+        if self.room.too_many.is_some() { 0 } else { self.payload_of(self.log.room_of_session(sessions)) }
     }
 
-    /// The largest payload of a change of something kept that there is room for: changes may use a segment that is reserved for moves, as they replace what
-    /// the log has.
+    /// The largest payload of a changed record that there is room for: changes may use a segment that is reserved for moves, as they replace records of the log.
     #[must_use]
     pub(super) fn change_room(&self) -> usize {
+        self.payload_of(self.log.room_of_change())
+    }
+
+    /// The largest payload for this room of the log, besides promised rows and waiting records.
+    fn payload_of(&self, room: u64) -> usize {
         let (_, bytes) = self.waiting.sessions();
-        let room = self.log.room_of_change().saturating_sub(self.room.promised + bytes + RECORD_BYTES);
+        let room = room.saturating_sub(self.room.promised + bytes + RECORD_BYTES);
         usize::try_from(room).unwrap_or(usize::MAX)
     }
 

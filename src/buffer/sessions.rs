@@ -93,8 +93,8 @@ impl Buffer {
         self.keep(number, payload, self.session_room())
     }
 
-    /// Keeps the state of what the log has already: positions, how far a queue is. A change of it may use a segment that is reserved for moves, so that
-    /// a full log still learns what is over.
+    /// Keeps the state of copies in the log: positions, the progress of a queue. A change of it may use a segment that is reserved for moves, so that a full
+    /// log still gets the ends of copies.
     ///
     /// # Errors
     /// There is no room, or the state is larger than a group takes.

@@ -18,7 +18,6 @@ use super::connections::{Conn, FLUSH_LIMIT, Phase, Reading, tag};
 use super::core::Core;
 use super::driver::{Driver, Kind};
 use super::seam::{Chunk, Closed, ConnId, Detached, Facts, Layer, LayerError, LayerFault, Monotonic, TracedSend};
-use super::send::keep_traced;
 
 /// Time for handshakes in a turn; the last handshake may exceed it.
 const HANDSHAKES_BUDGET: Duration = Duration::from_micros(500);
@@ -264,7 +263,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
             sealed = layered.layer.seal(&tail, &mut wire);
             self.sent_bytes += if is_outgoing { 0 } else { tail.len() as u64 };
             if conn.traced {
-                keep_traced(&mut self.traced, TracedSend { conn: id, at: self.wall, bytes: tail.clone() });
+                TracedSend { conn: id, at: self.wall, bytes: tail.clone() }.keep(&mut self.traced);
             }
             self.pool.take_lent(tail);
         } else if has_plain {

@@ -13,9 +13,7 @@ use super::connections::{Conn, FLUSH_LIMIT, LINGER_LIMIT, Outgoing, Phase, Readi
 use super::core::Core;
 use super::driver::{Completion, Driver, Kind, is_transient};
 use super::seam::{Chunk, Closed, ConnId, TracedSend};
-use crate::limits::{
-    LATE_WRITES_PER_TURN, LATE_WRITES_WHILE_MORE_COMES, SENT_AHEAD_BYTES_MAX, TRACED_SENDS_BYTES_MAX, WRITES_PER_TURN,
-};
+use crate::limits::{LATE_WRITES_PER_TURN, LATE_WRITES_WHILE_MORE_COMES, SENT_AHEAD_BYTES_MAX, WRITES_PER_TURN};
 
 /// Pieces of one gathered send; further ones go with the next.
 const PIECES: usize = 64;
@@ -32,18 +30,6 @@ pub(super) fn unacked(socket: &OwnedFd) -> usize {
     // SAFETY: TIOCOUTQ writes one int to where its argument points.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
     if result == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
-}
-
-/// Keeps bytes that a traced connection is sent, as far as there is room.
-#[cold]
-pub(super) fn keep_traced(all: &mut Vec<TracedSend>, mut sent: TracedSend) {
-    let waiting: usize = all.iter().map(|sent| sent.bytes.len()).sum();
-    if waiting + sent.bytes.len() > TRACED_SENDS_BYTES_MAX {
-        sent.bytes = Vec::new();
-    }
-    if !(sent.bytes.is_empty() && all.last().is_some_and(|last| last.bytes.is_empty())) {
-        all.push(sent);
-    }
 }
 
 /// The pieces of a gathered send, at an address that does not move.
@@ -249,10 +235,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
                 outgoing.flight = std::mem::take(&mut outgoing.tail);
                 self.sent_bytes += if is_outgoing { 0 } else { outgoing.flight.len() as u64 };
                 if conn.traced && !outgoing.flight.is_empty() {
-                    keep_traced(
-                        &mut self.traced,
-                        TracedSend { conn: id, at: self.wall, bytes: outgoing.flight.clone() },
-                    );
+                    TracedSend { conn: id, at: self.wall, bytes: outgoing.flight.clone() }.keep(&mut self.traced);
                 }
             } else {
                 outgoing.tail_to_queue(&mut self.pool);

@@ -129,9 +129,10 @@ impl Item {
         self.body.as_ref().is_some_and(|body| !body.is_stored())
     }
 
-    /// Whether the copy is of QoS 2, only memory has it, and the client has not been sent it.
-    pub(super) fn is_new_from_memory(&self) -> bool {
-        self.copy.qos == QoS::ExactlyOnce && self.state == State::Queued && self.is_unlogged()
+    /// Whether the copy is of QoS 2, only memory has it, the client has not been sent it, and no record notes it, as copies below `noted` are.
+    pub(super) fn is_unnoted(&self, noted: u64) -> bool {
+        let is_new = self.copy.qos == QoS::ExactlyOnce && self.state == State::Queued;
+        self.number >= noted && is_new && self.is_unlogged()
     }
 
     /// Whether the message goes to the log before it is sent to the client.

@@ -244,22 +244,24 @@ impl Outgoing {
 
     /// The numbers of copies of QoS 2 that only memory has, and that the client has or gets from there.
     pub(super) fn unlogged(&self) -> impl Iterator<Item = u64> {
-        let is_unlogged =
-            |item: &&Item| item.copy.qos == QoS::ExactlyOnce && item.is_unlogged() && !self.waits_for_log(item);
-        self.items.iter().filter(is_unlogged).map(|item| item.number)
+        self.in_memory().filter(|item| !self.waits_for_log(item)).map(|item| item.number)
     }
 
-    /// The number below which all copies are noted by a record that is written now.
+    /// The number below which a record that is written now notes all copies.
     pub(super) fn noted_below(&self) -> u64 {
-        let waits = self.items.iter().find(|item| self.waits_for_log(item)).map(|item| item.number);
-        let rest = self.unlogged().nth(UNLOGGED_NOTED_MAX);
-        rest.into_iter().chain(waits).min().unwrap_or(self.next).max(self.noted)
+        let mut all = self.in_memory().enumerate();
+        let first = all.find(|(before, item)| *before == UNLOGGED_NOTED_MAX || self.waits_for_log(item));
+        first.map_or(self.next, |(_, item)| item.number).max(self.noted)
+    }
+
+    /// Copies of QoS 2 that only memory has.
+    fn in_memory(&self) -> impl Iterator<Item = &Item> {
+        self.items.iter().filter(|item| item.copy.qos == QoS::ExactlyOnce && item.is_unlogged())
     }
 
     /// Whether a copy is not sent before the log has it: no record notes it, unless all such copies are sent from memory ([`Outgoing::note_first`]).
     fn waits_for_log(&self, item: &Item) -> bool {
-        let is_noted = item.number < self.noted || self.unsaved == Unsaved::First;
-        !is_noted && item.is_new_from_memory() && item.is_for_log()
+        self.unsaved != Unsaved::First && item.is_unnoted(self.noted) && item.is_for_log()
     }
 
     /// Whether there may be any.
@@ -550,7 +552,7 @@ impl Outgoing {
                 self.open += 1;
                 continue;
             }
-            let is_unnoted = is_logged && item.number >= self.noted && item.is_new_from_memory();
+            let is_unnoted = is_logged && item.is_unnoted(self.noted);
             let waits_for_log = is_unnoted && item.is_for_log();
             if is_unnoted && !waits_for_log || self.unsaved == Unsaved::First {
                 self.note_first();

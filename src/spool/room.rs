@@ -118,16 +118,18 @@ impl Log {
     /// The room for one more session, besides `others` that have not been put in yet.
     #[must_use]
     pub fn room_of_session(&self, others: u64) -> u64 {
-        let known = self.account_for(super::checkpoint::SESSION * (others + 1), 4).is_ok();
-        if known { self.capacity(SEGMENTS_RESERVED).saturating_sub(self.settings.segment_bytes / 8) } else { 0 }
+        self.room_beyond(SEGMENTS_RESERVED, others)
     }
 
     /// The room for changes of sessions: [`Log::session`] takes them with one of the reserved segments less.
     #[must_use]
     pub fn room_of_change(&self) -> u64 {
-        let known = self.account_for(super::checkpoint::SESSION, 4).is_ok();
-        let room = self.capacity(SEGMENTS_RESERVED - 1).saturating_sub(self.settings.segment_bytes / 8);
-        if known { room } else { 0 }
+        self.room_beyond(SEGMENTS_RESERVED - 1, 0)
+    }
+
+    fn room_beyond(&self, spare: u64, others: u64) -> u64 {
+        let known = self.account_for(SESSION * (others + 1), 4).is_ok();
+        if known { self.capacity(spare).saturating_sub(self.settings.segment_bytes / 8) } else { 0 }
     }
 
     /// Whether live data takes more than half of what the log can hold.

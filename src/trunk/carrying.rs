@@ -63,12 +63,10 @@ impl Trunks {
 
     /// Notes that a trunk is established.
     pub fn opened(&mut self, conn: ConnId) {
-        if let Some(at) = self.index_of(conn) {
-            if let Some(trunk) = self.trunk(at) {
-                (trunk.is_open, trunk.asked_at) = (true, None);
-            }
-            self.mark_dirty(at);
+        if let Some(trunk) = self.by_conn(conn) {
+            (trunk.is_open, trunk.asked_at) = (true, None);
         }
+        self.has_room(conn);
     }
 
     /// The number of trunks.
@@ -89,7 +87,7 @@ impl Trunks {
         self.held
     }
 
-    /// Makes a stream on a trunk of this shard. Its other side is told at the end of the turn in which the trunk is established. `None`: the trunk is gone.
+    /// Makes a stream on a trunk of this shard. The other side gets OPEN at the end of the turn in which the trunk is established. `None`: the trunk is gone.
     pub fn open(&mut self, trunk: ConnId) -> Option<ConnId> {
         let at = self.index_of(trunk)?;
         let of = self.trunk(at)?;
@@ -125,17 +123,16 @@ impl Trunks {
 
     /// The mark of a trunk: that of the settings by which it was made.
     #[must_use]
-    pub fn mark_of(&self, trunk: ConnId) -> Option<u64> {
-        self.trunks.iter().flatten().find(|of| of.conn == trunk).map(|of| of.mark)
+    pub fn mark_of(&mut self, trunk: ConnId) -> Option<u64> {
+        self.by_conn(trunk).map(|trunk| trunk.mark)
     }
 
     /// Has a trunk take no further stream.
     pub fn retire(&mut self, trunk: ConnId) {
-        let Some(at) = self.index_of(trunk) else { return };
-        if let Some(trunk) = self.trunk(at) {
+        if let Some(trunk) = self.by_conn(trunk) {
             trunk.ends = true;
         }
-        self.mark_dirty(at);
+        self.has_room(trunk);
     }
 
     /// The next event for the shard.
@@ -254,7 +251,7 @@ impl Trunks {
         !self.news.is_empty()
     }
 
-    /// The client's address, or else that of the trunk.
+    /// The client's address. `None`: it is not known yet.
     #[must_use]
     pub fn peer(&self, conn: ConnId) -> Option<SocketAddr> {
         self.peek(conn)?.peer
@@ -311,20 +308,14 @@ impl Trunks {
 
     /// Sends what trunks have to send, and closes each as soon as that is done and it has no stream. Returns the trunks.
     pub fn wind_up<M>(&mut self, io: &mut dyn Io<M>) -> Vec<ConnId> {
-        let all: Vec<(u32, ConnId, bool)> = (0..)
-            .zip(&self.trunks)
-            .filter_map(|(at, trunk)| trunk.as_ref().map(|of| (at, of.conn, of.is_open)))
-            .collect();
-        for (at, conn, is_open) in &all {
-            if let Some(trunk) = self.trunk(*at) {
-                trunk.ends = true;
-            }
-            self.mark_dirty(*at);
-            if !is_open {
+        let all: Vec<ConnId> = self.trunks.iter().flatten().map(|trunk| trunk.conn).collect();
+        for conn in &all {
+            self.retire(*conn);
+            if self.by_conn(*conn).is_some_and(|trunk| !trunk.is_open) {
                 io.abort(*conn);
             }
         }
-        all.into_iter().map(|(_, conn, _)| conn).collect()
+        all
     }
 
     /// A stream that has not been released.
@@ -347,6 +338,11 @@ impl Trunks {
 
     pub(super) fn index_of(&self, trunk: ConnId) -> Option<u32> {
         self.trunks.iter().position(|of| of.as_ref().is_some_and(|of| of.conn == trunk)).map(|at| at as u32)
+    }
+
+    pub(super) fn by_conn(&mut self, trunk: ConnId) -> Option<&mut Trunk> {
+        let at = self.index_of(trunk)?;
+        self.trunk(at)
     }
 
     pub(super) fn trunk(&mut self, at: u32) -> Option<&mut Trunk> {

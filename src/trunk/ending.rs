@@ -65,7 +65,7 @@ impl Trunks {
         self.held -= self.named(conn).map_or(0, |stream| std::mem::take(&mut stream.unread).len());
     }
 
-    /// Ends a stream: the shard is told.
+    /// Ends a stream, and reports the end to the shard.
     pub(super) fn over(&mut self, conn: ConnId, why: Closed) {
         self.leave_trunk(conn);
         self.forget_unread(conn);
@@ -75,7 +75,7 @@ impl Trunks {
         }
     }
 
-    /// Notes that the other side has ended a stream. `Some`: the shard can be told at once.
+    /// Notes that the other side has ended a stream. `Some`: the end can be reported to the shard at once.
     pub(super) fn has_ended(&mut self, conn: ConnId, why: Closed, now: Monotonic) -> Option<Closed> {
         self.leave_trunk(conn);
         let stream = self.named(conn)?;
@@ -100,7 +100,7 @@ impl Trunks {
         }
     }
 
-    /// Forgets a stream, after the shard was told its end.
+    /// Forgets a stream, after its end was reported to the shard.
     pub fn release(&mut self, conn: ConnId) {
         if self.named(conn).is_none() {
             return;
@@ -161,14 +161,14 @@ impl Trunks {
                     }
                 }
                 Due::Dialled(conn) => {
-                    if self.trunks.iter().flatten().any(|trunk| trunk.conn == conn && !trunk.is_open) {
+                    if self.by_conn(conn).is_some_and(|trunk| !trunk.is_open) {
                         io.abort(conn);
                     }
                 }
                 Due::Idle(conn) => {
                     let is_idle = |since: Monotonic| now.since(since) >= IDLE_FOR;
-                    let mut all = self.trunks.iter_mut().flatten();
-                    if let Some(trunk) = all.find(|trunk| trunk.conn == conn && trunk.idle_since.is_some_and(is_idle)) {
+                    let trunk = self.by_conn(conn);
+                    if let Some(trunk) = trunk.filter(|trunk| trunk.idle_since.is_some_and(is_idle)) {
                         trunk.ends = true;
                         io.close(conn);
                     }

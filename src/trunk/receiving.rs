@@ -44,7 +44,7 @@ impl Trunks {
                     Some(Arrival::Accepted(self.enter(at, number, true)))
                 }
                 (Piece::Frame(Frame::Open), _) => return Err(Malformed("a stream that may not be opened")),
-                // The stream has ended here; the other side has not heard of that.
+                // The stream has ended here, and the end was not reported to the other side yet.
                 (_, None) => None,
                 (Piece::Bytes(data), Some(index)) => self.arrived(index, data, waits)?,
                 (Piece::Frame(frame), Some(index)) => self.told(index, frame, now)?,
@@ -127,7 +127,7 @@ impl Trunks {
         }
     }
 
-    /// Has a stream's bytes, or what else it has to tell, sent at the end of the turn.
+    /// Has a stream's bytes, OPEN and CLOSE sent at the end of the turn.
     pub(super) fn queue(&mut self, index: u32) {
         let Some(stream) = self.places.get_mut(index as usize).and_then(|place| place.stream.as_mut()) else { return };
         let at = stream.trunk;

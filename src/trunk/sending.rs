@@ -1,8 +1,6 @@
 //! Frames for the other side: the bytes and ends of a trunk's streams are gathered at the end of a turn, and go out as one write.
 
-use crate::limits::{
-    SENT_AHEAD_BYTES_MAX, STREAM_OUT_BYTES_MAX, TRACED_SENDS_BYTES_MAX, TRUNK_AHEAD_BYTES_MAX, TRUNK_FRAME_BYTES_MAX,
-};
+use crate::limits::{SENT_AHEAD_BYTES_MAX, STREAM_OUT_BYTES_MAX, TRUNK_AHEAD_BYTES_MAX, TRUNK_FRAME_BYTES_MAX};
 use crate::runtime::seam::{Closed, Io, Monotonic, TracedSend, WallMs};
 
 use super::ending::{CLOSING_LIMIT, Due, IDLE_FOR};
@@ -100,7 +98,7 @@ impl Trunks {
         }
         self.spare(emptied);
         if let Some(sent) = traced {
-            self.keep_traced(sent);
+            sent.keep(&mut self.traced);
         }
         if is_new {
             self.asked(at, now);
@@ -123,17 +121,6 @@ impl Trunks {
         if (1..=SPARE_BYTES_MAX).contains(&buffer.capacity()) && self.spare.len() < SPARE_MAX {
             buffer.clear();
             self.spare.push(buffer);
-        }
-    }
-
-    #[cold]
-    fn keep_traced(&mut self, mut sent: TracedSend) {
-        let waiting: usize = self.traced.iter().map(|sent| sent.bytes.len()).sum();
-        if waiting + sent.bytes.len() > TRACED_SENDS_BYTES_MAX {
-            sent.bytes = Vec::new();
-        }
-        if !(sent.bytes.is_empty() && self.traced.last().is_some_and(|last| last.bytes.is_empty())) {
-            self.traced.push(sent);
         }
     }
 }

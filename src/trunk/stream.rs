@@ -12,7 +12,7 @@ pub(super) enum Phase {
     Open,
     /// The shard has closed the stream: the rest is sent, received bytes are discarded.
     Closing,
-    /// The shard is told the end, or has been.
+    /// The end was reported to the shard, or is about to be.
     Over,
 }
 
@@ -42,9 +42,9 @@ pub(super) struct Is {
 /// A stream.
 #[derive(Debug)]
 pub(super) struct Stream {
-    /// Its trunk, by index.
+    /// Index of the trunk that carries the stream.
     pub(super) trunk: u32,
-    /// Its number in the trunk.
+    /// Number of the stream in its trunk.
     pub(super) number: u32,
     pub(super) phase: Phase,
     pub(super) is: Is,
@@ -60,7 +60,7 @@ pub(super) struct Stream {
     pub(super) owed: usize,
     /// Received bytes that wait for the shard.
     pub(super) unread: Vec<u8>,
-    /// The end, which the shard is told after these bytes.
+    /// The end, which is reported to the shard after these bytes.
     pub(super) end: Option<Closed>,
     /// The client's address, once it is known.
     pub(super) peer: Option<SocketAddr>,

@@ -120,6 +120,20 @@ pub struct TracedSend {
     pub bytes: Vec<u8>,
 }
 
+impl TracedSend {
+    /// Adds the bytes to those that wait to be taken, as far as there is room.
+    #[cold]
+    pub(crate) fn keep(mut self, all: &mut Vec<Self>) {
+        let waiting: usize = all.iter().map(|sent| sent.bytes.len()).sum();
+        if waiting + self.bytes.len() > crate::limits::TRACED_SENDS_BYTES_MAX {
+            self.bytes = Vec::new();
+        }
+        if !(self.bytes.is_empty() && all.last().is_some_and(|last| last.bytes.is_empty())) {
+            all.push(self);
+        }
+    }
+}
+
 /// The reason why a connection is gone. After `on_close` its [`ConnId`] is dead.
 #[derive(Debug)]
 pub enum Closed {

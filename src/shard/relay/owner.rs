@@ -111,7 +111,7 @@ impl Core {
         self.bound_door(io);
     }
 
-    /// Tells the front of a client which shard serves it, as a stream cannot move there.
+    /// Reports to the front of a client the shard that serves it, as a stream cannot move there.
     pub(in crate::shard) fn turn_to_shard(&mut self, io: &mut Ring<'_>, stream: ConnId, owner: usize) {
         self.forget(io, stream);
         io.trunks().reset(stream, Reason::OtherShard(u16::try_from(owner).unwrap_or_default()));

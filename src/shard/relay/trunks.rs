@@ -37,7 +37,7 @@ impl Core {
         trunk
     }
 
-    /// Notes that a connection to another instance stands, or that its layer `is_ready`.
+    /// Notes that a connection to another instance is established, or that its layer `is_ready`.
     pub(in crate::shard) fn trunk_stands(&mut self, io: &mut Ring<'_>, trunk: ConnId, is_ready: bool) {
         if is_ready || self.broker.around.edge.link.is_none() {
             io.trunks().opened(trunk);
@@ -67,7 +67,7 @@ impl Core {
         }
     }
 
-    /// Tells the other side nothing more, as it violates the protocol.
+    /// Ends a trunk at once, as its other side violates the protocol.
     fn end_trunk(&mut self, io: &mut Ring<'_>, trunk: ConnId, fault: Malformed) {
         let why = fault.to_string();
         self.tell_link_refused(io, trunk, &why);

@@ -388,18 +388,18 @@ impl Given {
             // All copies of the record are made, and the log has them.
             let is_given = |reading: &Reading| place.offset < reading.next && !reading.open.contains_key(&place.offset);
             let waits = of_slot.positions[&place.of].waits();
-            if saved.has(place.offset, sessions) {
-                frees = true;
-            } else if count >= ABOVE_MAX {
-                continue;
-            } else if !waits && readings.get(&place.of).is_some_and(is_given) {
-                count += usize::from(saved.above.insert(place.offset));
-                frees = true;
-            } else {
-                let had = sessions.iter().map(|session| (place.offset, *session));
-                count += had.map(|had| usize::from(saved.by.insert(had))).sum::<usize>();
-                frees = true;
+            if !saved.has(place.offset, sessions) {
+                if count >= ABOVE_MAX {
+                    continue;
+                }
+                count += if !waits && readings.get(&place.of).is_some_and(is_given) {
+                    usize::from(saved.above.insert(place.offset))
+                } else {
+                    let had = sessions.iter().map(|session| (place.offset, *session));
+                    had.map(|had| usize::from(saved.by.insert(had))).sum()
+                };
             }
+            frees = true;
         }
         let is_wanted = if is_for_over { frees } else { has_moved };
         is_wanted.then_some(SavedPositions(all))
