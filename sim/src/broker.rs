@@ -6,26 +6,30 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use forebay::kafka::consumer::Batches;
 use forebay::replica::{Names, Step as Asked, Store, TakeOver};
 use forebay::runtime::seam::Closed;
+use forebay::session::RecordPlace;
 use forebay::shard::kafka_disk::Parts;
 use forebay::shard::mail::Mail;
 use forebay::shard::router::{Place, owner};
 use forebay::shard::session_log::TakenLog;
-use forebay::shard::sources::{RetainedMessages, RetainedOfShard};
+use forebay::shard::sources::{RetainedMessages, RetainedOfShard, partition_key};
 
 use crate::faults::Fault;
 use crate::kafka::Holds;
 use crate::kafka::cleaner::Written;
 use crate::plan::broker::{INSTANCE, RETAINED, SESSIONS};
 use crate::process::{End, In, Process};
-use crate::time::{S, stream};
+use crate::time::{MS, S, stream};
 use crate::world::{Event, World};
 
 /// Bound on the wait for followers in a starting process.
 const PATIENCE: u64 = 30 * S;
+/// Pause before a starting process that stands still is looked at again.
+const STANDS: u64 = 50 * MS;
 /// Pause before a starting process begins again.
 const AGAIN: u64 = S;
 
@@ -76,6 +80,8 @@ struct Starting {
     attempt: u32,
     /// Takeovers in progress, by log.
     taking: BTreeMap<usize, Taking>,
+    /// The offsets at which the partitions of routes begin.
+    begins: Arc<[RecordPlace]>,
     /// Logs that were taken over, for the shards. The next field: retained messages of each shard.
     taken: Vec<TakenLog>,
     retained: Vec<RetainedOfShard>,
@@ -101,8 +107,8 @@ pub(crate) struct Broker {
     pub(crate) owners: Vec<Owner>,
     /// Whether a process was frozen while another one served.
     pub(crate) had_others: bool,
-    /// Whether a log of sessions has lost acknowledged records.
-    pub(crate) was_cut: bool,
+    /// Logs of sessions that have lost acknowledged records, each with the time.
+    pub(crate) cuts: Vec<(usize, u64)>,
     /// Values of the records in the topic of retained messages, each with its last offset, and the number of the cluster's
     /// batches that they were collected from.
     pub(crate) copied: (usize, HashMap<Vec<u8>, i64>),
@@ -120,7 +126,7 @@ impl Broker {
             last_life: 0,
             owners: Vec::new(),
             had_others: false,
-            was_cut: false,
+            cuts: Vec::new(),
             copied: (0, HashMap::new()),
             below: BTreeMap::new(),
         }
@@ -168,15 +174,32 @@ impl World {
         slots.map_or_else(|| owner(name, self.shards()), |slot| slot % self.shards())
     }
 
+    /// The offset at which each partition of the routes begins: what the group has committed, if anything.
+    pub(crate) fn routes_begin(&self) -> Arc<[RecordPlace]> {
+        let config = self.settings.config();
+        let Some(broker) = &config.broker else { return Arc::default() };
+        let kafka = &self.clusters[0];
+        let group = kafka.groups().and_then(|groups| groups.by_name.get(&broker.group()));
+        let topics = broker.topics().filter_map(|(name, _)| Some((name, kafka.topics.get(name)?)));
+        let places = topics.flat_map(|(name, topic)| {
+            (0..topic.partitions.len() as i32).map(move |partition| {
+                let committed = group.and_then(|group| group.offsets.get(&(name.to_owned(), partition)));
+                let offset = committed.map_or(0, |(offset, _)| *offset);
+                RecordPlace { of: partition_key(name, topic.id, partition), offset }
+            })
+        });
+        places.collect()
+    }
+
     // ---- a start ----
 
     /// Begins the requests to Kafka, which the shards wait for.
     pub(crate) fn prepare_broker(&mut self) {
         let life = self.life;
+        let (logs, begins) = (self.session_logs(), self.routes_begin());
         let starting = self.broker.starting.entry(life).or_default();
-        *starting = Starting { attempt: starting.attempt + 1, ..Starting::default() };
+        *starting = Starting { attempt: starting.attempt + 1, begins, ..Starting::default() };
         let attempt = starting.attempt;
-        let logs = self.session_logs();
         for (log, _) in logs {
             let taking = self.begin_taking(log, INSTANCE);
             let log = usize::from(log);
@@ -209,6 +232,9 @@ impl World {
     pub(crate) fn prepares(&mut self, step: Step) {
         if self.process.is_none() {
             return;
+        }
+        if self.broker.frozen.contains(&step.life) {
+            return self.schedule(self.time + STANDS, Event::Prepare(step));
         }
         let starting = self.broker.starting.get_mut(&step.life).filter(|starting| starting.attempt == step.attempt);
         let Some(starting) = starting else { return };
@@ -346,7 +372,10 @@ impl World {
             Ok(retained) => {
                 let Some(starting) = self.broker.starting.get_mut(&step.life) else { return };
                 starting.retained = retained;
-                let taken = std::mem::take(&mut starting.taken);
+                let (taken, begins) = (std::mem::take(&mut starting.taken), Arc::clone(&starting.begins));
+                for shard in 0..self.shards() {
+                    self.put(shard, In::Mail(Mail::RoutesBegin(Arc::clone(&begins))));
+                }
                 self.gives_out(taken, &logs);
             }
             Err(code) => {
@@ -431,7 +460,7 @@ impl World {
             return;
         }
         let Some(process) = self.process.take() else { return };
-        self.note_too_large();
+        self.note_too_large(false, |_| true);
         // The frozen process gives up the number of the current one until the next process starts.
         let life = std::mem::replace(&mut self.life, u32::MAX);
         self.note(|| format!("process {life} stands still"));

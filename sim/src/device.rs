@@ -65,6 +65,11 @@ impl Message {
         self.qos > 0 && self.id == id
     }
 
+    /// The packet identifier; 0 at QoS 0.
+    pub(crate) const fn packet_id(&self) -> u16 {
+        self.id
+    }
+
     /// Whether subscribers with a matching subscription must get the message: it was answered at QoS 1 or 2, and does
     /// not expire.
     #[must_use]

@@ -55,7 +55,7 @@ impl World {
         if how == End::MachineLost {
             self.disks.clear();
         }
-        self.note_unstored();
+        self.note_unstored(how == End::Stopped);
         self.segments_go_missing();
         if matches!(how, End::PowerCut | End::MachineLost) {
             self.boot = self.time;
@@ -111,7 +111,7 @@ impl World {
     fn orphan(&mut self, link: u64) {
         let requests = self.network.usize(..8);
         if let Some(link) = self.links.get_mut(&link).filter(|link| link.phase != Phase::Cut) {
-            (link.phase, link.requests_left) = (Phase::Orphan, requests);
+            (link.phase, link.requests_left, link.is_unheard) = (Phase::Orphan, requests, false);
         }
     }
 

@@ -92,6 +92,13 @@ pub const CURED_SEEDS: &[(Kind, u64, &str)] = &[
     (Kind::Broker, 1652, "judged too strictly: a message that is too large for the log"),
     (Kind::Broker, 175, "judged too strictly: commits that go back with reading"),
     (Kind::Broker, 1167, "judged too strictly: a process that stood still commits as it reads again"),
+    (Kind::Broker, 19_789, "held packet identifiers that a client forgot in the model when a log was cut"),
+    (
+        Kind::Broker,
+        12_468,
+        "an owner that went on when its term had been cut away, as its successor could not know of it",
+    ),
+    (Kind::Broker, 17_695, "judged too strictly: a packet identifier that was in use again after a log was cut"),
     (Kind::Broker, 1013, "N33, a retained message that went back while a start read again"),
     (Kind::HostileSubscribers, 11, "a message that had expired before a crash"),
     (Kind::HostileSubscribers, 884, "UNSUBACK before it was on the disk"),

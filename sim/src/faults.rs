@@ -282,7 +282,7 @@ impl World {
         // The batches of a starting process that wait for followers may be lost as well.
         self.starts_begin_again();
         if is_lost {
-            self.broker.was_cut = true;
+            self.broker.cuts.push((log, self.time));
             self.sessions_in_doubt();
         }
     }

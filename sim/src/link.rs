@@ -52,6 +52,8 @@ pub struct Link {
     pub down_clear: u64,
     /// For an orphan: number of requests that are still carried out.
     pub requests_left: usize,
+    /// For an orphan: whether the shard has yet to hear of the end.
+    pub is_unheard: bool,
 }
 
 impl Link {
@@ -128,6 +130,7 @@ impl World {
             up_clear: 0,
             down_clear: 0,
             requests_left: 0,
+            is_unheard: false,
         };
         self.links.insert(number, link);
         let known = node >= 1 && node as usize <= self.clusters[cluster].brokers.len();
@@ -214,7 +217,7 @@ impl World {
         }
         let late = link.phase == Phase::Orphan;
         if late && link.requests_left == 0 {
-            self.links.remove(&number);
+            self.orphan_ends(number);
             return;
         }
         let Some(frame) = link.next_request() else { return };
@@ -290,7 +293,9 @@ impl World {
         let requests = self.network.usize(..4);
         let Some(link) = self.links.get_mut(&number) else { return };
         match link.phase {
-            Phase::Open if late => (link.phase, link.requests_left) = (Phase::Orphan, requests),
+            Phase::Open if late => {
+                (link.phase, link.requests_left, link.is_unheard) = (Phase::Orphan, requests, true);
+            }
             Phase::Open | Phase::Dialling => link.phase = Phase::Cut,
             Phase::Orphan | Phase::Cut => return,
         }
@@ -310,12 +315,20 @@ impl World {
             let twin = self.next_link;
             if let Some(link) = self.links.remove(&number) {
                 let head = Link { phase: Phase::Cut, ..copy(&link) };
-                self.links.insert(twin, link);
+                self.links.insert(twin, Link { is_unheard: false, ..link });
                 self.links.insert(number, head);
                 self.schedule(self.time + 1, Event::Serve(twin));
             }
         }
         self.put(shard, In::LinkClosed(number, Closed::Error(std::io::ErrorKind::ConnectionReset.into())));
+    }
+
+    /// Ends the broker's end of an orphan. If the shard has yet to hear of the cut, its own end stays until then.
+    fn orphan_ends(&mut self, number: u64) {
+        match self.links.get_mut(&number) {
+            Some(link) if link.is_unheard => (link.phase, link.waiting) = (Phase::Cut, None),
+            _ => _ = self.links.remove(&number),
+        }
     }
 
     /// Cuts all connections to a broker.
@@ -326,7 +339,7 @@ impl World {
                 // The broker's end is gone with the broker.
                 if let Some(link) = self.links.get_mut(&number) {
                     if link.phase == Phase::Orphan {
-                        self.links.remove(&number);
+                        self.orphan_ends(number);
                         continue;
                     }
                     link.phase = Phase::Cut;

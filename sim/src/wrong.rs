@@ -96,7 +96,7 @@ wrong! {
     EndsLast, Producer, { fn writes_ends_first(&self) -> bool { false } }
     IdentityLost, Seed(All, 0), { fn keeps_identity(&self) -> bool { false } }
     RestoredLast, Producer, { fn waits_for_restored(&self, _: usize) -> bool { false } }
-    OutOfTurn, Seed(All, 708), { fn takes_turns(&self) -> bool { false } }
+    OutOfTurn, Seed(All, 774), { fn takes_turns(&self) -> bool { false } }
     SessionLost, Seed(All, 0), { fn restores_sessions(&self) -> bool { false } }
     PacketIdsLost, Seed(All, 0), { fn restores_packet_ids(&self) -> bool { false } }
     TellsBeforeSync, Seed(All, 835), { fn may_tell(&self, _: u64, _: u64) -> bool { true } }
@@ -134,7 +134,7 @@ wrong! {
     CopiesUnanswered, Seed(Broker, 129), { fn waits_for_copy(&self) -> bool { false } }
     ClosesWhoAnswered, Shards, { fn stays_with(&self, _: bool) -> bool { false } }
     KeepsReleased, Seed(Instances, 3), { fn reports_released(&self) -> bool { false } }
-    SpeaksUnheard, Seed(Instances, 70), { fn is_silent(&self, _: bool) -> bool { false } }
+    SpeaksUnheard, Seed(Instances, 151), { fn is_silent(&self, _: bool) -> bool { false } }
     KeepsWills, Seed(Instances, 6), { fn ends_will(&self) -> bool { false } }
     InstancesRepeatUnderOtherIdentity, Seed(Instances, 49), { fn keeps_identity(&self) -> bool { false } }
     InstancesMoveOnAtOnce, Seed(Instances, 0), { fn commits(&self, _: Option<i64>, next: i64) -> i64 { next } }

@@ -1,8 +1,9 @@
 //! Preparations of `[broker]` in Kafka before clients are accepted: its topics, committed offsets in each of their partitions,
 //! and retained messages.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
@@ -24,8 +25,9 @@ use crate::config::{self, Broker, Cluster, Config};
 use crate::kafka::consumer::Record;
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::journal::Journal;
+use crate::session::RecordPlace;
 use crate::shard::session_log::TakenLog;
-use crate::shard::sources::{RetainedMessages, RetainedOfShard};
+use crate::shard::sources::{RetainedMessages, RetainedOfShard, partition_key};
 
 /// The last versions of these requests that name a topic, and a group without members.
 const OFFSET_FETCH_VERSION_MAX: i16 = 7;
@@ -40,6 +42,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Prepared {
     /// Retained messages, as packets.
     pub(super) retained: Vec<RetainedOfShard>,
+    /// The committed offset of each partition of the routes.
+    pub(super) begins: Arc<[RecordPlace]>,
     /// The logs of the sessions of all slots, without `[broker.link]`.
     pub(super) logs: Vec<TakenLog>,
 }
@@ -93,13 +97,13 @@ fn prepare(config: &Config, broker: &Broker, journal: &Journal) -> Result<Prepar
             "topic {topic} is not compacted: kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config {CLEANUP_POLICY}={COMPACT}"
         ));
     }
-    begin(cluster, broker, &mut admin, &metadata)?;
+    let begins = begin(cluster, broker, &mut admin, &metadata)?;
     // The earlier owner of the logs ends, and copies no more retained messages. With `[broker.link]` the instance gets its logs
     // from the group instead.
     let logs = if broker.link.is_some() { Vec::new() } else { session_logs::take_over(config, broker, journal)? };
     let mut retained = Loading(RetainedMessages::new(config, broker));
     read(&Wanted { cluster, topic: &broker.retained, since: Since::Earliest, limit: u64::MAX }, &mut retained)?;
-    Ok(Prepared { retained: retained.0.of_shards(), logs })
+    Ok(Prepared { retained: retained.0.of_shards(), begins, logs })
 }
 
 fn name(topic: &MetadataResponseTopic) -> Option<&str> {
@@ -134,16 +138,30 @@ fn create(cluster: &Cluster, broker: &Broker, missing: &[&str], brokers: usize) 
 }
 
 /// Commits the end of each partition of a topic in which the group has no committed offset at all: earlier messages have no
-/// subscribers. Partitions that were added later begin at their first record.
-fn begin(cluster: &Cluster, broker: &Broker, admin: &mut Admin, metadata: &MetadataResponse) -> Result<(), String> {
+/// subscribers. Partitions that were added later begin at their first record. Returns the offset at which each partition begins.
+fn begin(
+    cluster: &Cluster,
+    broker: &Broker,
+    admin: &mut Admin,
+    metadata: &MetadataResponse,
+) -> Result<Arc<[RecordPlace]>, String> {
     let group = broker.group();
     let mut coordinator = coordinator(cluster, &group, Coordinates::Group, admin)?;
     let topics: Vec<&MetadataResponseTopic> =
         metadata.topics.iter().filter(|topic| name(topic) != Some(&broker.retained)).collect();
     let known = known(&mut coordinator, &group, &topics)?;
-    let (mut places, mut leaders) = (Vec::new(), BTreeMap::new());
-    for topic in topics.iter().filter(|topic| name(topic).is_some_and(|name| !known.contains(name))) {
+    let (mut begins, mut places, mut leaders) = (Vec::new(), Vec::new(), BTreeMap::new());
+    for topic in &topics {
         let Some(of) = topic.name.clone() else { continue };
+        let place = |partition: i32, offset: i64| RecordPlace {
+            of: partition_key(&of, topic.topic_id.as_u128(), partition),
+            offset,
+        };
+        if let Some(known) = known.get(&*of.0) {
+            let all = topic.partitions.iter().map(|partition| partition.partition_index);
+            begins.extend(all.map(|partition| place(partition, known.get(&partition).copied().unwrap_or(0))));
+            continue;
+        }
         let mut partitions = Vec::new();
         for partition in &topic.partitions {
             let node = metadata.brokers.iter().find(|broker| broker.node_id == partition.leader_id);
@@ -153,6 +171,7 @@ fn begin(cluster: &Cluster, broker: &Broker, admin: &mut Admin, metadata: &Metad
                 Entry::Vacant(place) => place.insert(Admin::connect_to(cluster, &address(node))?),
             };
             let end = offset_at(leader, &of, partition.partition_index, LATEST)?;
+            begins.push(place(partition.partition_index, end));
             let place = OffsetCommitRequestPartition::default()
                 .with_partition_index(partition.partition_index)
                 .with_committed_offset(end)
@@ -162,8 +181,9 @@ fn begin(cluster: &Cluster, broker: &Broker, admin: &mut Admin, metadata: &Metad
         }
         places.push(OffsetCommitRequestTopic::default().with_name(of).with_partitions(partitions));
     }
+    let begins: Arc<[RecordPlace]> = begins.into();
     if places.is_empty() {
-        return Ok(());
+        return Ok(begins);
     }
     let version = coordinator.needs::<OffsetCommitRequest>((0, OFFSET_COMMIT_VERSION_MAX), "OffsetCommit")?;
     let request = OffsetCommitRequest::default()
@@ -178,7 +198,7 @@ fn begin(cluster: &Cluster, broker: &Broker, admin: &mut Admin, metadata: &Metad
     }
     match refusal(&answer) {
         Some(error) => Err(format!("group {group}: OffsetCommit was answered with error {error}")),
-        None => Ok(()),
+        None => Ok(begins),
     }
 }
 
@@ -221,8 +241,11 @@ pub(super) fn coordinator(cluster: &Cluster, key: &str, of: Coordinates, admin: 
     Admin::connect_to(cluster, &format!("{host}:{}", answer.port))
 }
 
-/// The topics in which the group has committed offsets.
-fn known(coordinator: &mut Admin, group: &str, topics: &[&MetadataResponseTopic]) -> Result<BTreeSet<String>, String> {
+/// The committed offsets of partitions, by topic.
+type Commits = BTreeMap<String, BTreeMap<i32, i64>>;
+
+/// The committed offsets of the group in the topics in which it has some.
+fn known(coordinator: &mut Admin, group: &str, topics: &[&MetadataResponseTopic]) -> Result<Commits, String> {
     let version = coordinator.needs::<OffsetFetchRequest>((0, OFFSET_FETCH_VERSION_MAX), "OffsetFetch")?;
     let of_topic = |topic: &&MetadataResponseTopic| {
         let partitions = topic.partitions.iter().map(|partition| partition.partition_index).collect();
@@ -238,6 +261,13 @@ fn known(coordinator: &mut Admin, group: &str, topics: &[&MetadataResponseTopic]
     if let Some(error) = [answer.error_code].into_iter().chain(each()).find(|error| *error != 0) {
         return Err(format!("group {group}: OffsetFetch was answered with error {error}"));
     }
-    let has_place = answer.topics.iter().filter(|topic| topic.partitions.iter().any(|of| of.committed_offset >= 0));
-    Ok(has_place.map(|topic| topic.name.0.to_string()).collect())
+    let mut known = Commits::new();
+    for topic in answer.topics {
+        let committed = topic.partitions.iter().filter(|of| of.committed_offset >= 0);
+        let offsets: BTreeMap<i32, i64> = committed.map(|of| (of.partition_index, of.committed_offset)).collect();
+        if !offsets.is_empty() {
+            known.insert(topic.name.0.to_string(), offsets);
+        }
+    }
+    Ok(known)
 }

@@ -432,6 +432,9 @@ impl Service {
                 Ok(Event::KeySet) => self.edge.look_soon(),
                 Ok(Event::Prepared(prepared)) => {
                     retained = prepared.retained;
+                    for shard in 0..self.shards.len() {
+                        self.tell(shard, Mail::RoutesBegin(Arc::clone(&prepared.begins)))?;
+                    }
                     self.give_out(prepared.logs)?;
                 }
                 Ok(Event::Reload(wish)) => self.reload(Some(wish))?,

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::fields::{self, Fields};
 use crate::auth::acl::Grants;
@@ -21,6 +22,8 @@ const TYPE: u8 = 0xE0;
 const VERSION: u8 = 1;
 /// The first kind of fields that are passed over if they are not known.
 const OPTIONAL: u8 = 0x80;
+/// The kind of the time for which the CONNECT has waited, in milliseconds, if it has.
+const WAITED: u8 = 0x81;
 
 /// Kinds of fields.
 const FRONT: u8 = 1;
@@ -57,6 +60,8 @@ pub struct Header {
     pub generation: i32,
     /// The address of the listener that has accepted the client, as in the front's configuration.
     pub listener: Box<str>,
+    /// The time for which the client's CONNECT has waited at the front.
+    pub waited: Duration,
     /// The client's identity, if the listener requires one.
     pub client: Option<Client>,
 }
@@ -132,6 +137,10 @@ impl Header {
             client.grants.iter().for_each(|grants| put(GRANTS, grants.saved().to_string().as_bytes()));
             client.data.iter().for_each(|data| put(DATA, data));
         }
+        let waited = u64::try_from(self.waited.as_millis()).unwrap_or(u64::MAX);
+        if waited > 0 {
+            fits &= fields::put(WAITED, &waited.to_be_bytes(), &mut value);
+        }
         let (from, mut tlvs) = (out.len(), Vec::new());
         let is_written = fits && fields::put(TYPE, &value, &mut tlvs) && proxy::write_v2(self.source, &tlvs, out);
         if is_written && out.len() - from > LINK_HEADER_BYTES_MAX {
@@ -155,12 +164,13 @@ impl Header {
         if *version != VERSION {
             return Err(Malformed("of a version that this one does not know"));
         }
-        let mut found: [Option<&[u8]>; KINDS] = [None; KINDS];
+        let (mut found, mut waited): ([Option<&[u8]>; KINDS], _) = ([None; KINDS], 0);
         for field in Fields(fields) {
             let (kind, value) = field.ok_or(Malformed("with a field that is cut off"))?;
             match found.get_mut(usize::from(kind)).filter(|_| kind > 0) {
                 Some(place) if place.is_none() => *place = Some(value),
                 Some(_) => return Err(Malformed("with the same field twice")),
+                None if kind == WAITED => waited = number(value)?,
                 None if kind >= OPTIONAL => {}
                 None => return Err(Malformed("with a field that this version does not know")),
             }
@@ -171,6 +181,7 @@ impl Header {
             front: text(required(FRONT)?)?.into(),
             generation: array(required(GENERATION)?).map(i32::from_be_bytes)?,
             listener: text(required(LISTENER)?)?.into(),
+            waited: Duration::from_millis(waited),
             client: client(&found)?,
         };
         Ok(Some((header, len)))

@@ -1,5 +1,6 @@
 //! A log that this process owns: its records pending in Kafka, one batch in flight at a time.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -83,6 +84,15 @@ pub enum Lost {
         "Kafka has lost records of the log that it had acknowledged: it wrote at offset {base_offset} after offset {acknowledged}"
     )]
     Before {
+        /// The offset of the batch.
+        base_offset: i64,
+        /// The offset of the last acknowledged record.
+        acknowledged: i64,
+    },
+    /// A batch does not follow the one acknowledged before: other records lie between them. Kafka has lost the records that would fence one of the two
+    /// writers.
+    #[error("another process writes to the log: Kafka wrote at offset {base_offset} after offset {acknowledged}")]
+    Between {
         /// The offset of the batch.
         base_offset: i64,
         /// The offset of the last acknowledged record.
@@ -289,18 +299,22 @@ impl Replica {
             return Outcome::Nothing;
         }
         match answer {
-            Answer::Produced { error: 0, base_offset } if base_offset > self.acknowledged => {
-                self.acknowledge(base_offset)
-            }
-            Answer::Produced { error: 0, base_offset } => {
-                self.lose(Lost::Before { base_offset, acknowledged: self.acknowledged })
-            }
+            Answer::Produced { error: 0, base_offset } => match base_offset.cmp(&self.next_offset()) {
+                Ordering::Equal => self.acknowledge(base_offset),
+                Ordering::Less => self.lose(Lost::Before { base_offset, acknowledged: self.acknowledged }),
+                Ordering::Greater => self.lose(Lost::Between { base_offset, acknowledged: self.acknowledged }),
+            },
             Answer::Produced { error: error @ (47 | 90), .. } => self.lose(Lost::Fenced(error)),
             // With one batch in flight none is out of order, and none is older than the last.
             Answer::Produced { error: error @ (45 | 46 | 59), .. } => self.lose(Lost::Cut(error)),
             Answer::Produced { error, .. } => self.again(error, now),
             Answer::None => self.again(0, now),
         }
+    }
+
+    /// The offset of the next batch: nobody else has written since the term.
+    pub(super) const fn next_offset(&self) -> i64 {
+        self.acknowledged + 1
     }
 
     fn is_under_way(&self, id: u64) -> bool {

@@ -54,6 +54,7 @@ violations! {
     SESSIONS_OF_USER = QUOTA_EXCEEDED, "section 3.2.2.2", "its user has as many kept sessions as it may";
     WILL_TOO_LARGE = QUOTA_EXCEEDED, "section 3.2.2.2", "the will is larger than its user may leave";
     SESSION_OF_USER_TOO_LARGE = QUOTA_EXCEEDED, "section 3.2.2.2", "client identifier, user name and will are larger than a session of its user may be";
+    OUTDATED = SERVER_UNAVAILABLE, "section 3.1.4", "the CONNECT has waited, and the client has connected elsewhere since";
     TAKEOVERS = CONNECTION_RATE_EXCEEDED, "section 3.1.4", "the client identifier is taken over again and again: do two clients have the same?";
     SESSIONS_MAX = QUOTA_EXCEEDED, "section 3.2.2.2", "no room for another session";
     SESSION_TOO_LARGE = QUOTA_EXCEEDED, "section 3.2.2.2", "client identifier, user name and will are larger than a kept session may be";

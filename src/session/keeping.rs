@@ -57,11 +57,16 @@ pub(super) struct SessionRecord {
     state: State,
     /// The client has changed its session expiry in DISCONNECT.
     pub(super) changed: bool,
+    /// The number of the session's next copy, while it has no queue.
+    pub(super) next_copy: u64,
+    /// The arrival of the last CONNECT: at another instance, if it was relayed.
+    pub(super) arrived_at: Monotonic,
 }
 
 impl SessionRecord {
     fn new(number: Option<u64>) -> Box<Self> {
-        Box::new(Self { number, written: 0, state: State::Written, changed: false })
+        let (state, arrived_at) = (State::Written, Monotonic::default());
+        Box::new(Self { number, written: 0, state, changed: false, next_copy: 0, arrived_at })
     }
 
     pub(super) fn restored(number: u64) -> Box<Self> {

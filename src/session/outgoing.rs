@@ -101,8 +101,8 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    fn new(all: &Rc<Remembered>) -> Self {
-        Self::restored(VecDeque::new(), 0, None, all)
+    fn new(next: u64, all: &Rc<Remembered>) -> Self {
+        Self::restored(VecDeque::new(), next, None, all)
     }
 
     /// The number of copies in flight, and of those that wait.
@@ -707,7 +707,8 @@ impl Session {
         let is_logged = self.number().is_some();
         let waits = copy.qos == QoS::ExactlyOnce && (is_stored || is_logged);
         let is_kept = self.expiry_s > 0;
-        let outgoing = self.outgoing.get_or_insert_with(|| Box::new(Outgoing::new(all)));
+        let next = self.kept.as_ref().map_or(0, |kept| kept.next_copy);
+        let outgoing = self.outgoing.get_or_insert_with(|| Box::new(Outgoing::new(next, all)));
         if outgoing.unsaved == Unsaved::First && outgoing.open == outgoing.items.len() {
             outgoing.note_first();
         }
@@ -950,7 +951,12 @@ impl Session {
             Some(outgoing) if !outgoing.items.is_empty() => outgoing.rewind(releases),
             // The queue's record refers to its numbers: they continue.
             Some(outgoing) if outgoing.record.is_some() || outgoing.unsaved > Unsaved::Nothing => {}
-            _ => self.outgoing = None,
+            // The log may still have copies that are over: the next process must not take later ones for earlier.
+            queue => {
+                if let (Some(outgoing), Some(kept)) = (queue.take(), &mut self.kept) {
+                    kept.next_copy = outgoing.next;
+                }
+            }
         }
     }
 }

@@ -89,7 +89,10 @@ impl Core {
     pub(super) fn door_bytes(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) {
         let Some(connection) = self.connections.get(conn) else { return };
         let (kind, listener) = (connection.kind, connection.listener);
-        if let Kind::Leaving(..) | Kind::Pending(..) | Kind::Waiting(..) = kind {
+        if let Kind::Waiting(..) = kind {
+            return self.waiting_bytes(io, conn, bytes);
+        }
+        if let Kind::Leaving(..) | Kind::Pending(..) = kind {
             connection.tail.extend_from_slice(bytes);
             return self.broker.numbers.raise(M::PartialBytes, bytes.len() as u64);
         }
@@ -213,8 +216,9 @@ impl Core {
             return self.put_back(io, conn, unread);
         };
         let address = self.doors.addresses.remove(&conn.slot);
+        let since = self.doors.relays.has_waited(conn);
         self.drop_connection(io, conn);
-        let detached = Detached { unread, deadline, listener, ..detached };
+        let detached = Detached { unread, deadline, listener, since, ..detached };
         self.send_move(io, Move { owner, detached, claim, address });
     }
 
@@ -237,7 +241,7 @@ impl Core {
         }
         let is_counted = self.broker.around.config.mqtt.connections_per_address > 0;
         let address = detached.peer.filter(|_| is_counted).map(|peer| Address::of(peer.ip()));
-        let unread = std::mem::take(&mut detached.unread);
+        let (unread, detached_since) = (std::mem::take(&mut detached.unread), detached.since);
         // The connection came in before this listener was removed.
         if self.broker.around.config.listener(listener).is_none_or(|listener| listener.is_removed) {
             self.broker.around.tally.leave(listener, address);
@@ -251,6 +255,7 @@ impl Core {
         if let Some(connection) = self.connections.get(conn) {
             connection.claim = claim;
         }
+        self.doors.relays.waits_since(conn, detached_since);
         self.door_bytes(io, conn, &unread);
     }
 
@@ -261,7 +266,8 @@ impl Core {
         let Some(listener) = first.and_then(|first| u16::try_from(first).ok()).map(ListenerId) else { return };
         let deadline = io.now().after(self.broker.around.config.mqtt.connect_timeout);
         let (unsent, unread) = (Vec::new(), Vec::new());
-        let conn = io.adopt(Detached { fd: socket, peer: None, listener, layer: None, unsent, unread, deadline });
+        let moved = Detached { fd: socket, peer: None, listener, layer: None, unsent, unread, deadline, since: None };
+        let conn = io.adopt(moved);
         if !self.enter(io, conn, listener) {
             return;
         }
@@ -310,7 +316,8 @@ impl Core {
             Some(Ok(share)) => share,
             None => None,
         };
-        let arrival = Arrival { conn, assigned_id: named.as_deref(), admission };
+        let at = self.doors.relays.has_waited(conn).unwrap_or(now);
+        let arrival = Arrival { conn, assigned_id: named.as_deref(), admission, at };
         self.broker.measure_session_room(client_id);
         let settings = &self.broker.keeping.settings;
         let from = io.out(conn).len();
@@ -352,6 +359,7 @@ impl Core {
             return self.refuse_admitted(io, conn, newcomer, Violation::SPOOL_FULL);
         }
         self.broker.numbers.count(M::ConnectsAccepted);
+        self.broker.write_dropped(connected.key);
         // Everything sent from now on follows the CONNACK [MQTT-3.2.0-1], and a second CONNECT gets none [MQTT-3.2.0-2].
         self.broker.hold_connack(io, (conn, connected.key), from, !connect.clean_start);
         let Some(connection) = self.connections.get(conn) else { return };
@@ -440,7 +448,8 @@ impl Core {
     /// Drops what this shard knows of a connection that has ended or moved. Returns its listener, if it has one.
     fn drop_connection(&mut self, io: &mut Ring<'_>, conn: ConnId) -> Option<ListenerId> {
         let connection = self.connections.remove(conn)?;
-        self.end_relay(io, conn, connection.kind);
+        self.end_relay(io, conn, &connection);
+        self.doors.relays.has_waited(conn);
         self.broker.keeping.holds.forget(conn);
         self.broker.has_read(conn);
         if let Some(timer) = connection.timer {

@@ -231,8 +231,8 @@ impl Core {
                     self.note_whether_alone(io, table);
                 }
                 News::Lost(slots) => {
-                    let shards = 0..self.broker.around.config.service.shards;
-                    self.broker.letters.extend(shards.map(|shard| (shard, Mail::DropSlots(*slots))));
+                    let (shards, now) = (0..self.broker.around.config.service.shards, io.now());
+                    self.broker.letters.extend(shards.map(|shard| (shard, Mail::SlotsLost(*slots, now))));
                     io.go_on();
                 }
                 _ => {}

@@ -17,10 +17,10 @@ use crate::metrics::inspect::{Answer, Ask};
 use crate::route::shares::ShareNumber;
 use crate::route::topics::TopicKey;
 use crate::runtime::Listener;
-use crate::runtime::seam::{ConnId, Detached, ListenerId};
+use crate::runtime::seam::{ConnId, Detached, ListenerId, Monotonic};
 use crate::secure::sasl::Prepared;
 use crate::service::dead_letters::Ways;
-use crate::session::SessionKey;
+use crate::session::{RecordPlace, SessionKey};
 
 use super::carrier::Far;
 use super::connection::AtDoor;
@@ -42,6 +42,8 @@ pub enum Mail {
     ReleaseSlot(u16),
     /// Other instances have these slots already: those that are here are dropped.
     DropSlots(SlotSet),
+    /// The same, from the shard that hears of the group, at this time. The letter may be late: slots that were taken up since then stay.
+    SlotsLost(SlotSet, Monotonic),
     /// For the group of instances: to the first shard.
     ToGroup(ToGroup),
     /// A connection with a CONNECT of a client that this shard owns, with the bytes read so far, and the client's identity as far as it is known; or one of
@@ -225,6 +227,8 @@ pub enum Mail {
     EndSources,
     /// Topics of `$SYS` and their values, for publishing and retaining.
     SysTopics(Vec<(&'static str, String)>),
+    /// The committed offsets of the partitions of routes, before [`Mail::TakeOver`].
+    RoutesBegin(Arc<[RecordPlace]>),
     /// Messages that Kafka retains for this shard, before clients are accepted.
     TakeRetained(RetainedOfShard),
     /// All shards have started: accept clients.

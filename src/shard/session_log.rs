@@ -41,6 +41,8 @@ pub(super) struct KafkaLogs {
     /// The cluster, by its place in the configuration.
     pub(super) cluster: usize,
     pub(super) disks: BTreeMap<u16, KafkaDisk>,
+    /// The time at which each of them was taken up.
+    pub(super) taken_at: BTreeMap<u16, Monotonic>,
     wire: Wire,
     /// Contents of logs that have opened, until the others have.
     pub(super) found: Vec<(u16, Restored)>,
@@ -102,6 +104,7 @@ impl Core {
                     if let (Kept::OfSlots(buffers), Some(logs)) = (&mut outlets.logs.kept, &mut self.log.kafka) {
                         buffers.insert(slot, buffer.beginning_at(first_of(slot)));
                         logs.disks.insert(slot, disk);
+                        logs.taken_at.insert(slot, io.now());
                     }
                 }
                 Err(why) => return self.cannot_start(io, format!("{}: {why}", name_of(broker, slot))),

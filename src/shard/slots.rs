@@ -58,6 +58,7 @@ impl Core {
             self.begin_slot_rows(slot, &mut found, now);
             self.broker.restore_positions(slot, &found.sessions);
             let (report, by_number) = self.take_up_log(&found, &mut taken, now);
+            self.broker.write_first_positions(slot);
             all.extend(by_number);
             whole.kept.add_all(&report.kept);
             (whole.rows, whole.cuts) = (whole.rows + report.rows, whole.cuts + report.cuts);
@@ -112,6 +113,7 @@ impl Core {
             let mut taken = Vec::new();
             self.begin_slot_rows(slot, &mut found, now);
             let (report, _) = self.take_up_log(&found, &mut taken, now);
+            self.broker.write_first_positions(slot);
             let sessions = taken.len() as u64;
             self.broker.held_here();
             if self.broker.queues.have_all_told() {
@@ -210,10 +212,10 @@ impl Core {
         }
     }
 
-    /// Drops the slots among these that are here: the group has given them to other instances, which go on from what Kafka has.
-    pub(super) fn drop_slots(&mut self, io: &mut Ring<'_>, lost: &SlotSet) {
-        let here = self.log.kafka.iter().flat_map(|logs| logs.disks.keys()).copied();
-        let here: Vec<u16> = here.filter(|slot| lost.contains(*slot)).collect();
+    /// Drops the slots among these that were here at that time: the group has given them to other instances, which go on from what Kafka has.
+    pub(super) fn drop_slots(&mut self, io: &mut Ring<'_>, lost: &SlotSet, at: Monotonic) {
+        let here = self.log.kafka.iter().flat_map(|logs| &logs.taken_at).filter(|(_, taken_at)| **taken_at <= at);
+        let here: Vec<u16> = here.map(|(slot, _)| *slot).filter(|slot| lost.contains(*slot)).collect();
         for slot in here {
             self.drop_slot(io, slot);
             self.broker
@@ -232,6 +234,7 @@ impl Core {
         }
         if let Some(logs) = &mut self.log.kafka {
             logs.disks.remove(&slot);
+            logs.taken_at.remove(&slot);
             logs.leaving.remove(&slot);
             logs.found.retain(|(of, _)| *of != slot);
             self.broker.numbers.set(M::SlotsHere, logs.disks.len() as u64);

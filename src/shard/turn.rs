@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::metrics::spec::{ClusterMetric, ShardMetric as M};
 use crate::outward::LinkId;
-use crate::runtime::seam::{Closed, ConnId, Facts, ListenerId};
+use crate::runtime::seam::{Closed, ConnId, Facts, ListenerId, Monotonic};
 use crate::session::{Check, End};
 
 use super::carrier::Far;
@@ -148,9 +148,11 @@ impl Core {
     /// Takes a letter.
     pub(super) fn when_mail_comes(&mut self, io: &mut Ring<'_>, letter: Mail) {
         match letter {
+            Mail::RoutesBegin(places) => self.routes_begin(&places),
             Mail::TakeOver(logs) => self.take_over(io, logs),
             Mail::ReleaseSlot(slot) => self.release_slot(io, slot),
-            Mail::DropSlots(lost) => self.drop_slots(io, &lost),
+            Mail::DropSlots(lost) => self.drop_slots(io, &lost, Monotonic::NEVER),
+            Mail::SlotsLost(lost, at) => self.drop_slots(io, &lost, at),
             Mail::ToGroup(letter) => self.ask_group(io, letter),
             Mail::HandOver(detached, admission) => self.receive(io, detached, admission),
             Mail::TestClient(socket, user) => self.test_client(io, socket, user),

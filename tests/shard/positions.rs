@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use forebay::config;
 use forebay::config::Wide;
+use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::Version;
 use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{ConnId, Shard as _};
@@ -141,7 +142,7 @@ fn what_a_session_has_does_not_come_again_after_a_crash() {
     assert_eq!(comes_back(&mut world, &id), [""; 0]);
 }
 
-/// A client that has acknowledged all leaves, and its copies are numbered from the first on again. What is over is still in the log.
+/// A client that has acknowledged all leaves. What is over is still in the log.
 #[test]
 fn what_comes_after_all_was_acknowledged_is_not_taken_for_what_is_over() {
     let mut world = started(0..1, "");
@@ -320,6 +321,31 @@ fn what_a_queue_has_no_place_for_comes_once_after_a_crash() {
     let got: Vec<String> = got.iter().map(|payload| payload.trim_end_matches('+').to_owned()).collect();
     assert_eq!(got, all, "in order, and once");
     assert_eq!(comes_back(&mut world, &quick), [""; 0]);
+}
+
+/// What a full queue has dropped does not come behind later messages after a crash, though its record is read again.
+#[test]
+fn what_was_dropped_does_not_come_behind_later_messages() {
+    // Positions are written now and then.
+    for delay in (0..2_400).step_by(300) {
+        let mut world = started(0..1, "[delivery]\nqueue_messages_max = 2\nwhen_full = \"drop-newest\"\n");
+        let id = client(0);
+        let (conn, ..) = connect(&mut world, &id);
+        subscribe(&mut world, conn, b't', 1);
+        world.advance(Duration::from_millis(delay));
+        world.bytes(conn, &[0xE0, 1, 0]);
+        write(&mut world, &["one", "two", "three"]);
+        until(&mut world, |world| (world.number(M::CopiesQueueFull) == 1).then_some(()));
+        let (conn, _, mut said) = connect(&mut world, &id);
+        write(&mut world, &["four"]);
+        while !said.iter().any(|packet| packet.contains("four")) {
+            said.extend(heard(&mut world, conn));
+        }
+        assert!(!said.iter().any(|packet| packet.contains("three")), "{said:?}");
+        crash(&mut world, 0..1, 2);
+        let got = comes_back(&mut world, &id);
+        assert_eq!(got, ["one+", "two+", "four+"], "after {delay} ms");
+    }
 }
 
 #[derive(Debug)]

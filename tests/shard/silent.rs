@@ -23,6 +23,26 @@ fn publish_v5(packet_id: Option<u16>) -> Vec<u8> {
     packet
 }
 
+/// A CONNECT that has waited is older than one that the client has sent since, and is refused if that was served first: nobody may be at its other end.
+#[test]
+fn a_connect_that_has_waited_does_not_take_over_from_a_later_one() {
+    let mut world = started(0..2);
+    world.slots.set_given_out();
+    let [twice, once] = [client(0), client(1)];
+    world.peers.speak_until(Monotonic(1));
+    let [old, other] = [&twice, &once].map(|id| world.connect_kept_v5(id));
+    for _ in 0..20 {
+        world.advance(Duration::from_millis(100));
+    }
+    assert!(world.sent(old).is_empty() && world.sent(other).is_empty());
+    world.peers.speak_until(Monotonic::NEVER);
+    let new = world.connect_kept_v5(&twice);
+    assert!(heard(&mut world, new)[0].starts_with("connack 0 0x00"));
+    assert_eq!(heard(&mut world, old), ["connack 0 0x88"]);
+    assert!(!world.table.wire(new).closed);
+    assert!(heard(&mut world, other)[0].starts_with("connack 0 0x00"), "nobody else has its name");
+}
+
 #[test]
 fn a_silent_instance_welcomes_nobody_and_what_it_has_of_lost_slots_is_not_sent() {
     let mut world = started(0..2);
@@ -43,6 +63,9 @@ fn a_silent_instance_welcomes_nobody_and_what_it_has_of_lost_slots_is_not_sent()
     assert!(world.sent(late).is_empty(), "a CONNACK of a process that may be none of the instances any more");
     let rows = |world: &World| world.broker.records.iter().filter(|(topic, ..)| topic == MESSAGES).count();
     assert_eq!(rows(&world), 0, "rows of a process that may be none of the instances any more");
+    // A letter from before the slot was taken up says nothing of it.
+    world.mail(Mail::SlotsLost(SlotSet::from_iter([0]), Monotonic(0)));
+    assert!(!world.table.wire(conns[0]).closed);
     // The group has gone on without it, with the other slot left to it.
     world.mail(Mail::DropSlots(SlotSet::from_iter([0])));
     assert!(world.table.wire(conns[0]).closed && world.sent(conns[0]).is_empty(), "not a word");

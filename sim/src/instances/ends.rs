@@ -10,6 +10,7 @@ use forebay::shard::mail::Mail;
 
 use super::{Ending, Happening, Part};
 use crate::faults::Fault;
+use crate::judge::instances::serves;
 use crate::plan::instances::name_of;
 use crate::process::{End, In};
 use crate::time::{MS, S, stream};
@@ -111,6 +112,8 @@ impl World {
         let (life, now) = (self.life, self.clocks().1);
         let Some(process) = self.process.as_mut().filter(|process| !process.stopping) else { return };
         process.stopping = true;
+        // A stop is an event of its own: others take the slots over while it lasts.
+        self.instances.calm_at = self.instances.calm_at.max(self.time);
         let has_others = process.peers.table().instances.len() > 1;
         self.note(|| format!("process {life} stops, within {grace:?}, others {has_others}"));
         let Some(part) = self.instances.parts.get_mut(&life) else { return };
@@ -153,6 +156,8 @@ impl World {
         let life = self.life;
         self.note(|| format!("process {life} ends: {how:?}\n{}", process.describe()));
         self.judge.process_ended(&process, how, life);
+        let is_of_it = |name: &str| process.slots.slot(name).is_some_and(|slot| serves(&process, slot));
+        self.note_too_large(how == End::Stopped, is_of_it);
         drop(process);
         self.clients_of_it_are_lost();
         self.fronts_are_gone();

@@ -320,7 +320,11 @@ impl World {
                 if let Some(part) = self.instances.parts.get_mut(&life) {
                     part.retained = retained;
                 }
-                (0..self.shards()).for_each(|shard| self.put(shard, In::Mail(Mail::TakeOver(Vec::new()))));
+                let begins = self.routes_begin();
+                for shard in 0..self.shards() {
+                    self.put(shard, In::Mail(Mail::RoutesBegin(Arc::clone(&begins))));
+                    self.put(shard, In::Mail(Mail::TakeOver(Vec::new())));
+                }
             }
             Err(code) => {
                 self.note(|| format!("process {life} cannot prepare: error {code}"));
@@ -386,6 +390,11 @@ impl World {
             leaving.heard(now);
         }
         self.note(|| format!("process {life} hears {notice:?}: {todo:?}"));
+        if let Notice::SlotReleased(slot) | Notice::SlotLost(slot) = notice {
+            // The connections of its clients are closed.
+            let slots = self.process.as_ref().map(|process| Arc::clone(&process.slots));
+            self.note_too_large(true, |name| slots.as_ref().and_then(|slots| slots.slot(name)) == Some(slot));
+        }
         for one in todo {
             self.carry_out(one, None);
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use forebay::kafka::consumer::{Batches, Record};
 use forebay::metrics::spec::ShardMetric;
+use forebay::shard::router::owner;
 
 use super::sources::is_one_assignment;
 use crate::kafka::coordinator::Commit;
@@ -63,7 +64,7 @@ impl World {
     /// I5: checks that a message of such an exchange is one record of its route's topic in the end, however processes ended: at least one if the message was
     /// answered, and at most one for each session of its client with an attempt. A log that was cut may lack it.
     pub(crate) fn judge_exchanges(&mut self) {
-        let Some(broker) = self.settings.broker.filter(|_| !self.broker.was_cut) else { return };
+        let Some(broker) = self.settings.broker.filter(|_| self.broker.cuts.is_empty()) else { return };
         let is_of_route = |entry: &&Entry| [MESSAGES, ODD].contains(&&*entry.place.0) && entry.state != State::Lost;
         let mut wrong = Vec::new();
         for (number, message) in (0u32..).zip(&self.messages).filter(|(number, _)| self.is_exchange(*number)) {
@@ -89,6 +90,21 @@ impl World {
             let text = format!("records of messages of QoS 2: {wrong:?}; of the first one {copies:#?}");
             self.judge.fails("I5", text);
         }
+    }
+
+    /// Whether a message of QoS 2 was taken for a repeat of the message that had its packet identifier before, and so is in no topic: the log of its slot
+    /// was cut in between, and has lost that the identifier is free.
+    pub(crate) fn is_taken_for_repeat(&self, number: u32) -> bool {
+        let Some(broker) = self.settings.broker.filter(|_| self.is_exchange(number)) else { return false };
+        let message = &self.messages[number as usize];
+        let device = &self.devices[message.device];
+        let log = owner(&device.name, broker.slots.into());
+        let earlier = device.messages.iter().take_while(|earlier| **earlier < number);
+        let earlier = earlier.map(|earlier| &self.messages[*earlier as usize]);
+        let last = earlier.filter(|earlier| earlier.qos == 2 && earlier.is_under(message.packet_id())).last();
+        let was_cut =
+            |from: u64| self.broker.cuts.iter().any(|(of, at)| *of == log && (from..message.sent_at).contains(at));
+        last.is_some_and(|last| was_cut(last.sent_at)) && self.clusters[0].copies(number, 0).next().is_none()
     }
 
     /// Checks that Kafka has the record of an answered message, unless the log of its slot has the message.

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashSet};
 use forebay::metrics::spec::ShardMetric;
 use forebay::shard::router::Place;
 
-use crate::kafka::State;
 use crate::kafka::coordinator::Commit;
+use crate::kafka::{Entry, State};
 use crate::plan::broker::{MESSAGES, ODD};
 use crate::process::Process;
 use crate::time::S;
@@ -21,7 +21,7 @@ const CONNACK_WITHIN: u64 = S;
 const HEARD_WITHIN: u64 = 10 * S;
 
 /// Whether a process serves a slot.
-fn serves(process: &Process, slot: u16) -> bool {
+pub(crate) fn serves(process: &Process, slot: u16) -> bool {
     matches!(process.slots.at(slot), Place::Here(_))
 }
 
@@ -161,7 +161,7 @@ impl World {
     }
 
     /// I8: checks that an instance's group does not move past a record that one of its clients without a kept session has not
-    /// acknowledged.
+    /// acknowledged, unless the instance has lost its place in the group since: then it no longer knows which records were open.
     pub(crate) fn judge_commit_of_instance(&mut self, commit: &Commit) {
         if !self.has_instances() || commit.late || self.copies_dropped() > 0 {
             return;
@@ -182,7 +182,8 @@ impl World {
         let entries =
             partition.into_iter().flat_map(|partition| &partition.entries).map(|place| &kafka.entries[*place]);
         let mut wrong = None;
-        for entry in entries.filter(|entry| entry.end() > from && entry.base_offset < commit.offset) {
+        let is_known = |entry: &&Entry| entry.time >= commit.since;
+        for entry in entries.filter(is_known).filter(|entry| entry.end() > from && entry.base_offset < commit.offset) {
             let is_passed = |offset: &i64| (from..commit.offset).contains(offset);
             let rows = (entry.base_offset..).zip(&entry.rows).filter(|(offset, _)| is_passed(offset));
             for (_, row) in rows {

@@ -2,7 +2,7 @@
 
 mod broker;
 mod end;
-mod instances;
+pub(crate) mod instances;
 mod liveness;
 pub mod shares;
 pub(crate) mod sources;

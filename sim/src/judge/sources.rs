@@ -27,8 +27,8 @@ struct Had {
     was_greeted: bool,
     /// Records that the client has acknowledged.
     answered: BTreeSet<u32>,
-    /// The process in which each record came first, and the number of times it was handed on at QoS 2.
-    got: BTreeMap<u32, (u32, u32)>,
+    /// The process in which each record came first, the number of times it was handed on at QoS 2, and the highest QoS of its copies.
+    got: BTreeMap<u32, (u32, u32, u8)>,
     /// The newest offset of each line.
     newest: BTreeMap<Line, i64>,
     /// Time when a connection ended last, and time when a kept session did.
@@ -299,9 +299,14 @@ impl World {
         }
         let had = &mut judged.by_subscriber[index];
         let before = had.got.get(&number).copied();
-        let (first_life, handed_on) = had.got.entry(number).or_insert((life, 0));
+        let (first_life, handed_on, highest) = had.got.entry(number).or_insert((life, 0, 0));
         *handed_on += u32::from(copy.is_handed_on && copy.qos == 2);
+        *highest = copy.qos.max(*highest);
         let (handed_on, first_life) = (*handed_on, *first_life);
+        // The position of the session's slot is written every 2 s, so it may be below the group's. A record that the session had at QoS 0 alone is not in
+        // the log: if the client has asked for a higher QoS since, the next process gives the record at that.
+        let is_from_slot = self.settings.broker.is_some() && self.subscribers[index].kept && copy.qos > 0;
+        let is_new_to_log = is_from_slot && before.is_some_and(|(.., highest)| highest == 0);
         match before {
             None if is_due => {
                 let newest = had.newest.entry(line).or_insert(offset);
@@ -313,7 +318,7 @@ impl World {
             None => {}
             Some(_) if copy.dup => {}
             // A record that is read again is a new message to its subscribers.
-            Some(_) if first_life < life && offset < floor && !is_late && !is_doubtful => {
+            Some(_) if first_life < life && offset < floor && !is_late && !is_doubtful && !is_new_to_log => {
                 return Err((
                     "again",
                     format!("at offset {offset}, and {floor} was committed when the process started"),

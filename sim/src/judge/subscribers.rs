@@ -137,6 +137,7 @@ impl World {
         ledger.copies += 1;
         let is_first = !ledger.has(number);
         let handed_on = ledger.got.entry(number).or_default();
+        let had_at_2 = *handed_on > 0;
         *handed_on += u64::from(copy.is_handed_on && copy.qos == 2 && !copy.retain);
         if copy.retain {
             // Repeated copies come in the order in which they were first sent.
@@ -149,8 +150,8 @@ impl World {
         if copy.qos == 2 && *handed_on > most {
             return Err(("J2", format!("handed on {handed_on} times at QoS 2, {most} are allowed")));
         }
-        // At QoS 1 a client gets a message before its log has it.
-        let may_lack_dup = is_read_again && copy.qos < 2;
+        // At QoS 1 a client gets a message before its log has it. If the client has asked for QoS 2 since, the next process gives it at that.
+        let may_lack_dup = is_read_again && (copy.qos < 2 || !had_at_2);
         if !is_first && is_sent_once && !copy.dup && !may_lack_dup {
             return Err(("J4", "it comes again without DUP".into()));
         }
@@ -238,8 +239,8 @@ impl World {
 
     /// Notes the end of the process: messages in memory alone, because a log had no room, may be lost. For messages that were answered
     /// meanwhile, the disks tell which ones.
-    pub(crate) fn note_unstored(&mut self) {
-        self.note_too_large();
+    pub(crate) fn note_unstored(&mut self, was_stopped: bool) {
+        self.note_too_large(was_stopped, |_| true);
         if self.judge.tight.is_empty() {
             return;
         }
@@ -261,12 +262,14 @@ impl World {
     }
 
     /// Notes the end of the process, or its replacement by another one. With `[broker]` a message that no entry of the log takes is queued in memory alone
-    /// for a client that has left since: no record stays open for it.
-    pub(crate) fn note_too_large(&mut self) {
+    /// for a client that has left since: no record stays open for it. A stop closes the connections of all clients.
+    pub(crate) fn note_too_large(&mut self, was_stopped: bool, is_of_it: impl Fn(&str) -> bool) {
         let Some(broker) = self.settings.broker else { return };
-        for (index, subscriber) in self.subscribers.iter().enumerate().filter(|(_, one)| one.kept) {
+        for (index, subscriber) in
+            self.subscribers.iter().enumerate().filter(|(_, one)| one.kept && is_of_it(&one.name))
+        {
             let is_lost = |(number, message): &(u32, &Message)| {
-                let was_away = !subscriber.is_greeted() || subscriber.greeted_at > message.sent_at;
+                let was_away = was_stopped || !subscriber.is_greeted() || subscriber.greeted_at > message.sent_at;
                 was_away && broker.is_too_large(message.payload.len()) && !subscriber.ledger.has(*number)
             };
             let lost = (0..).zip(&self.messages).filter(is_lost);
@@ -285,8 +288,11 @@ impl World {
             let is_due = |wish: &Wish| wish.had(message.sent_at) && was_there(wish);
             message.is_promised() && subscriber.matching(&message.topic).any(|(_, wish)| is_due(wish))
         };
-        let is_excused =
-            |number: u32| self.judge.excused.contains(&number) || self.judge.unstored.contains(&(index, number));
+        let is_excused = |number: u32| {
+            self.judge.excused.contains(&number)
+                || self.judge.unstored.contains(&(index, number))
+                || self.is_taken_for_repeat(number)
+        };
         let all = (0..).zip(&self.messages);
         let missing = all.filter(|(number, message)| is_due(message) && !subscriber.ledger.has(*number));
         missing.map(|(number, _)| number).filter(|number| !is_excused(*number)).collect()

@@ -41,6 +41,8 @@ pub(crate) struct Commit {
     pub(crate) partition: i32,
     pub(crate) offset: i64,
     pub(crate) time: u64,
+    /// Time at which a member of the group last joined.
+    pub(crate) since: u64,
     /// Whether the commit came on a connection that its client had given up.
     pub(crate) late: bool,
 }
@@ -394,13 +396,16 @@ impl Cluster {
                     && code == 0
                 {
                     let at = (place.committed_offset, place.committed_leader_epoch);
-                    groups.by_name.entry(name.clone()).or_default().offsets.insert((key.clone(), index), at);
+                    let group = groups.by_name.entry(name.clone()).or_default();
+                    group.offsets.insert((key.clone(), index), at);
+                    let since = group.joined_at;
                     groups.commits.push(Commit {
                         life: from.life,
                         topic: key,
                         partition: index,
                         offset: place.committed_offset,
                         time: from.time,
+                        since,
                         late: from.late,
                     });
                 }

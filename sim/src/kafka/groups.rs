@@ -109,6 +109,8 @@ pub(crate) struct Group {
     state: State,
     /// Number of the generation, raised by each rebalance.
     pub(crate) generation: i32,
+    /// Time at which a member last joined.
+    pub(crate) joined_at: u64,
     leader: String,
     members: BTreeMap<String, Member>,
     /// Member ids that were given to new members, which have yet to join with them.
@@ -136,6 +138,7 @@ impl Default for Group {
         Self {
             state: State::Empty,
             generation: 0,
+            joined_at: 0,
             leader: String::new(),
             members: BTreeMap::new(),
             promised: BTreeSet::new(),
@@ -201,7 +204,10 @@ impl Group {
         });
         if join.member_id.is_empty() {
             match of_instance {
-                Some(old) => return self.replace(&old, join, ticket, time),
+                Some(old) => {
+                    self.joined_at = time;
+                    return self.replace(&old, join, ticket, time);
+                }
                 None if join.comes_again && join.instance.is_none() => {
                     let id = self.new_id("member");
                     self.promised.insert(id.clone());
@@ -214,6 +220,7 @@ impl Group {
         } else if !self.members.contains_key(&join.member_id) && !self.promised.remove(&join.member_id) {
             return self.answers.push((ticket, Answer::Join(Err((UNKNOWN_MEMBER, join.member_id)))));
         }
+        self.joined_at = time;
         let id = join.member_id.clone();
         let is_same = self.members.get(&id).is_some_and(|member| member.metadata == join.metadata);
         let is_repeated = match self.state {

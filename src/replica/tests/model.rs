@@ -428,12 +428,21 @@ impl World {
         }
         let Wire { id, answer, .. } = self.wires.swap_remove(at);
         let Some((error, base_offset)) = answer else { return Ok(()) };
-        let looked_at =
-            if self.wrong == Some(Wrong::OffsetNotLookedAt) { base_offset + (self.now.0 as i64) } else { base_offset };
         if error == 0 && owner != usize::MAX {
             self.owners[owner].acknowledged = self.owners[owner].acknowledged.max(base_offset);
         }
-        self.hear(owner, id, Answer::Produced { error, base_offset: looked_at })
+        let base_offset = self.looked_at(owner).unwrap_or(base_offset);
+        self.hear(owner, id, Answer::Produced { error, base_offset })
+    }
+
+    /// The offset that an owner takes a batch to have, where it does not look. The offset alone shows the faults of these wrong bodies, too.
+    fn looked_at(&self, owner: usize) -> Option<i64> {
+        let is_blind = matches!(
+            self.wrong,
+            Some(Wrong::OffsetNotLookedAt | Wrong::NotClosed | Wrong::NoBeat | Wrong::FrozenClock)
+        );
+        let Phase::Serving(serving) = &self.owners.get(owner).filter(|_| is_blind)?.phase else { return None };
+        Some(serving.replica.next_offset())
     }
 
     fn hear(&mut self, at: usize, id: u64, answer: Answer) -> Checked {

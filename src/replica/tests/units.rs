@@ -150,6 +150,30 @@ fn a_log_that_was_cut_is_lost() {
     let before = Outcome::Lost(Lost::Before { base_offset: 1, acknowledged: 1 });
     assert_eq!(lost(Answer::Produced { error: 0, base_offset: 1 }), before);
     assert_eq!(lost(Answer::Produced { error: 0, base_offset: 2 }), Outcome::Nothing);
+    let between = Outcome::Lost(Lost::Between { base_offset: 3, acknowledged: 1 });
+    assert_eq!(lost(Answer::Produced { error: 0, base_offset: 3 }), between);
+}
+
+#[test]
+fn an_owner_whose_term_was_cut_away_ends_though_its_successor_has_not_closed_it() {
+    let mut kafka = Partition::default();
+    let (mut first, _) = taken(&mut kafka);
+    kafka.cut(usize::MAX);
+    kafka.forget_identity();
+    let (mut second, _) = taken(&mut kafka);
+    second.append(1, 0, b"second");
+    assert_eq!(settle(&mut second, &mut kafka, NOW), [Outcome::Nothing]);
+    // Nothing in the log names the first owner, so Kafka takes its batch.
+    first.append(1, 0, b"first");
+    first.sync(1);
+    let between = |base_offset, acknowledged| [Outcome::Lost(Lost::Between { base_offset, acknowledged })];
+    assert_eq!(settle(&mut first, &mut kafka, NOW), between(3, 1));
+    assert_eq!(first.lost(), Some(Lost::Between { base_offset: 3, acknowledged: 1 }));
+    // The second one finds out as well, and the next owner closes both.
+    second.append(1, 6, b"more");
+    assert_eq!(settle(&mut second, &mut kafka, NOW), between(4, 2));
+    let (_, memory) = taken(&mut kafka);
+    assert_eq!(memory.files.borrow()[&1], b"secondmore");
 }
 
 #[test]
@@ -369,7 +393,8 @@ fn a_leader_has_one_request_with_the_batches_of_all_its_logs() {
     assert!(wire.requests(logs.iter_mut(), NOW).is_empty());
     assert_eq!(wire.due(logs.iter()), Monotonic::NEVER, "each leader is busy");
 
-    let result = |partition, error| ProduceResult { topic: Rc::from("t"), partition, error, base_offset: 9 };
+    // The term of each log is at offset 1.
+    let result = |partition, error| ProduceResult { topic: Rc::from("t"), partition, error, base_offset: 2 };
     let produced = |id, results| ClientEvent::Produced { id, results, throttle_ms: 0 };
     assert!(wire.answers(&produced(5, vec![])).is_none(), "a producer's");
     // One log's batch has an answer, the other log's is sent again.
@@ -402,7 +427,7 @@ fn a_request_is_bounded_and_logs_take_turns() {
         .collect();
     let (mut wire, mut seen) = (Wire::default(), std::collections::BTreeSet::new());
     let mut at = 0;
-    for round in 0..3 {
+    for _ in 0..3 {
         for log in &mut logs {
             log.append(1, at, &vec![7; 2_000_000]);
         }
@@ -416,7 +441,7 @@ fn a_request_is_bounded_and_logs_take_turns() {
             topic: Rc::from("t"),
             partition: batch.partition,
             error: 0,
-            base_offset: 1000 * (round + 1),
+            base_offset: logs[usize::try_from(batch.partition).expect("small")].next_offset(),
         });
         let answers =
             wire.answers(&ClientEvent::Produced { id: request.id, results: results.collect(), throttle_ms: 0 });

@@ -107,6 +107,8 @@ pub struct Detached {
     pub unread: Vec<u8>,
     /// The time by which CONNECT must be complete, on any shard.
     pub deadline: Monotonic,
+    /// The time since which a complete CONNECT has waited for an instance that serves its client.
+    pub since: Option<Monotonic>,
 }
 
 /// Bytes that a traced connection was sent at the end of a turn.
@@ -362,8 +364,8 @@ pub trait Io<M> {
     /// wait until then. No effect where there are no sockets below this seam.
     fn put_layer(&mut self, _conn: ConnId, _layer: Box<dyn Layer>, _unread: &[u8]) {}
     /// Takes a connection off the ring to move it, with its layer. Only while its reads are one-shot (before [`Io::stream`]), and
-    /// only from inside its own `on_bytes`, or while it is paused. No `on_close` follows. The caller fills in `unread` and
-    /// `deadline`. `None` for a dead id, and while a send or a read is under way.
+    /// only from inside its own `on_bytes`, or while it is paused. No `on_close` follows. The caller fills in `unread`,
+    /// `deadline` and `since`. `None` for a dead id, and while a send or a read is under way.
     fn detach(&mut self, conn: ConnId) -> Option<Detached>;
     /// Takes a moved connection onto this ring, with one-shot reads, nothing armed until this turn ends. The caller handles
     /// `unread` and `deadline` of the value: the runtime does not deliver them. The descriptor must be in blocking mode, as

@@ -109,7 +109,13 @@ fn a_client_without_a_name_gets_one() {
     let mut sessions = Sessions::new();
     let asked = connect(Version::V311, "", false);
     let refused = sessions
-        .connect(&asked, Arrival { conn, assigned_id: None, admission: None }, shard.now, &shard.settings, &mut out)
+        .connect(
+            &asked,
+            Arrival { conn, assigned_id: None, admission: None, at: shard.now },
+            shard.now,
+            &shard.settings,
+            &mut out,
+        )
         .expect_err("no name");
     assert_eq!(refused.violation.clause, "MQTT-3.1.3-8");
     assert_eq!(words(Version::V311, &out), ["connack 0 0x85"], "return code 2");

@@ -116,7 +116,7 @@ impl Shard {
         self.versions.insert(conn, connect.version);
         let out = self.out.entry(conn).or_default();
         let admission = self.admission.as_ref();
-        let arrival = Arrival { conn, assigned_id: Some("given"), admission };
+        let arrival = Arrival { conn, assigned_id: Some("given"), admission, at: self.now };
         let result = self.sessions.connect(connect, arrival, self.now, &self.settings, out);
         if let Ok(Connected { taken_over: Some(old), .. }) = result {
             let out = self.out.entry(old.conn).or_default();

@@ -178,6 +178,22 @@ fn nothing_overtakes_what_waits_for_a_client_that_is_slow_to_read() {
     assert_eq!(world.words(), ["1 first", "2 second", "3 third"]);
 }
 
+/// B5: copies that are over may still be in the log, so those after them have later numbers.
+#[test]
+fn numbers_go_on_when_a_client_with_a_session_in_the_log_comes_back() {
+    let mut world = World::new(Version::V5, 10);
+    world.shard.sessions.keep();
+    world.shard.sessions.set_room(usize::MAX);
+    world.reconnect(10);
+    let sessions = &mut world.shard.sessions;
+    let Some(Note::Kept(key)) = sessions.next_note() else { panic!("the session is to be kept") };
+    sessions.kept(key, 7, 1);
+    assert_eq!(world.hand(AtLeastOnce, "a"), Handed::Now(1));
+    world.acknowledge(PubAck, 1);
+    world.reconnect(10);
+    assert_eq!(world.hand(AtLeastOnce, "b"), Handed::Now(2));
+}
+
 /// [MQTT-4.3.3-3] [MQTT-4.3.3-4] [MQTT-4.3.3-5]
 #[test]
 fn the_exchange_of_qos_2() {

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::limits::SENT_AHEAD_BYTES_MAX;
 use crate::link::{Client, Header};
 use crate::listener::door::{self, Verdict};
 use crate::listener::proxy::Expect;
@@ -86,15 +87,34 @@ impl Core {
         let Some(connection) = self.connections.get(conn) else { return self.tails.give_back(bytes) };
         let Kind::Door(_, deadline) = connection.kind else { return self.tails.give_back(bytes) };
         connection.kind = Kind::Waiting(deadline);
-        io.pause(conn);
         self.doors.relays.waiting.insert(conn, Waiting { slot, link: None, sent: 0, again: io.now(), turned: 0 });
+        self.doors.relays.waits_since(conn, Some(io.now()));
         self.put_back(io, conn, bytes);
+        self.pause_if_full(io, conn);
         if let Place::Elsewhere(instance) = place {
             self.reach(io, conn, instance);
         }
         self.count_waiting();
         self.look_for_owners_soon(io);
         self.look_for_moved(io);
+    }
+
+    /// Takes bytes of a client that waits for an owner. The client is read meanwhile, so its end is noticed, and what it has sent is not processed
+    /// after it has sent the same elsewhere.
+    pub(in crate::shard) fn waiting_bytes(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        let mut tail = std::mem::take(&mut connection.tail);
+        self.broker.numbers.lower(M::PartialBytes, tail.len() as u64);
+        tail.extend_from_slice(bytes);
+        self.put_back(io, conn, tail);
+        self.pause_if_full(io, conn);
+    }
+
+    /// Leaves a waiting client unread once enough of its bytes are kept.
+    fn pause_if_full(&mut self, io: &mut Ring<'_>, conn: ConnId) {
+        if self.connections.get(conn).is_some_and(|connection| connection.tail.len() >= SENT_AHEAD_BYTES_MAX) {
+            io.pause(conn);
+        }
     }
 
     /// Opens a stream to an instance for a waiting client, and sends it the client's bytes.
@@ -107,6 +127,7 @@ impl Core {
         let (Some(waiting), Some(connection)) = (relays.waiting.get(&conn), self.connections.get(conn)) else {
             return;
         };
+        let waited = relays.arrived.get(&conn).map_or(Duration::ZERO, |since| io.now().since(*since));
         let client = match connection.claim.as_deref() {
             Some(AtDoor::Admitted(admission, _)) => Some(Client::of(admission)),
             _ => None,
@@ -117,6 +138,7 @@ impl Core {
             front: around.peers.name().into(),
             generation: table.generation,
             listener: listener.unwrap_or_default().into(),
+            waited,
             client,
         };
         let mut said = Vec::with_capacity(512);
@@ -280,7 +302,6 @@ impl Core {
         connection.kind = Kind::Door(Expect::Nothing, deadline);
         self.doors.relays.waiting.remove(&conn);
         self.count_waiting();
-        // The connection can be moved to another shard only while it is not read.
         self.door_bytes(io, conn, &[]);
         if self.connections.get(conn).is_some_and(|connection| matches!(connection.kind, Kind::Device { .. })) {
             io.resume(conn);

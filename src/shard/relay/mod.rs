@@ -34,6 +34,8 @@ const NAME_FOR: Duration = Duration::from_secs(5);
 pub(super) struct Relays {
     /// CONNECTs that wait for an owner, or for its answer.
     waiting: BTreeMap<ConnId, Waiting>,
+    /// The times of CONNECTs that have waited here, or at their fronts.
+    arrived: BTreeMap<ConnId, Monotonic>,
     /// Relayed clients, and their owners.
     relayed: BTreeMap<ConnId, To>,
     /// The table at the last check of relayed clients' owners.
@@ -104,6 +106,16 @@ impl Relays {
     /// The front of a connection. `None`: its client has connected to this instance.
     pub(super) fn front(&self, conn: ConnId) -> Option<&Arc<str>> {
         self.fronts.get(&conn.slot).map(|front| &front.name)
+    }
+
+    /// Notes since when a CONNECT waits. An earlier time stays.
+    pub(super) fn waits_since(&mut self, conn: ConnId, at: Option<Monotonic>) {
+        at.into_iter().for_each(|at| _ = self.arrived.entry(conn).or_insert(at));
+    }
+
+    /// Takes the time since which a CONNECT has waited. `None`: it has not.
+    pub(super) fn has_waited(&mut self, conn: ConnId) -> Option<Monotonic> {
+        self.arrived.remove(&conn)
     }
 
     /// The address of a peer's link. `None`: it has none, or its name is being looked up.

@@ -155,6 +155,7 @@ impl Core {
         connection.kind = Kind::Door(Expect::Nothing, deadline);
         (connection.listener, connection.claim) = (listener, claim);
         self.came_by(conn, header.front.into());
+        self.doors.relays.waits_since(conn, Some(io.now().before(header.waited)));
         if let Some(source) = header.source {
             io.set_peer(conn, source);
         }

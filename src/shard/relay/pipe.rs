@@ -6,8 +6,9 @@ use crate::link::ANSWER_LEN;
 use crate::metrics::spec::ShardMetric as M;
 use crate::runtime::seam::{Closed, ConnId};
 
-use super::super::connection::Kind;
+use super::super::connection::{Connection, Kind};
 use super::super::{Core, Ring};
+use super::Waiting;
 
 impl Core {
     /// Passes bytes on. `from` is read again when `to` has taken most of its bytes.
@@ -51,6 +52,7 @@ impl Core {
         let Some(connection) = self.connections.get(client) else { return };
         connection.kind = Kind::Relayed(link);
         connection.claim = None;
+        self.doors.relays.has_waited(client);
         if let Some(timer) = connection.timer.take() {
             io.cancel_timer(timer);
         }
@@ -86,18 +88,21 @@ impl Core {
     }
 
     /// Handles the end of a client's connection, of this kind: received bytes go to the owner, and then the end of that connection.
-    pub(in crate::shard) fn end_relay(&mut self, io: &mut Ring<'_>, conn: ConnId, kind: Kind) {
-        let link = match kind {
+    pub(in crate::shard) fn end_relay(&mut self, io: &mut Ring<'_>, conn: ConnId, connection: &Connection) {
+        let link = match connection.kind {
             Kind::Relayed(link) => {
                 self.doors.relays.relayed.remove(&conn);
                 self.broker.numbers.lower(M::Relayed, 1);
                 Some(link)
             }
             Kind::Waiting(_) => {
-                let link =
-                    self.doors.relays.waiting.remove(&conn).and_then(|waiting| waiting.link).map(|(link, _)| link);
+                let waiting = self.doors.relays.waiting.remove(&conn);
                 self.count_waiting();
-                link
+                waiting.and_then(|Waiting { link, sent, .. }| {
+                    let (link, _) = link?;
+                    io.out(link).extend_from_slice(connection.tail.get(sent..).unwrap_or_default());
+                    Some(link)
+                })
             }
             _ => None,
         };

@@ -54,6 +54,7 @@ use crate::source::{Mapping, Scratch};
 
 pub(in crate::shard) use self::letters::SourceLetter;
 pub use self::past::PastMessages;
+pub use self::positions::partition_key;
 pub(in crate::shard) use self::retained::Copied;
 pub use self::retained::{RetainedMessages, RetainedOfShard};
 pub use self::trial::{MessageTrial, RecordTrial, try_records};

@@ -66,6 +66,8 @@ pub(super) struct Needs {
     shards: u64,
     /// The offsets of stopped readers. The group's may be higher: a stalled process had the partition, and committed records for which it had no sessions.
     left: BTreeMap<PartitionKey, i64>,
+    /// The committed offsets when the process began. 0: the group has none in a partition that was added to its topic.
+    begins: BTreeMap<PartitionKey, i64>,
 }
 
 impl Needs {
@@ -81,12 +83,13 @@ impl Needs {
     }
 }
 
-/// The hash of a topic's name and id.
-fn topic_key(name: &str, id: u128) -> u64 {
+/// The key of a route's partition: the hash of its topic's name and id, and its number.
+#[must_use]
+pub fn partition_key(name: &str, id: u128, partition: i32) -> PartitionKey {
     let mut hash = Xxh3Default::new();
     hash.update(&id.to_be_bytes());
     hash.update(name.as_bytes());
-    hash.digest()
+    PartitionKey { topic: hash.digest(), partition: u32::try_from(partition).unwrap_or(0) }
 }
 
 impl Reader {
@@ -125,14 +128,16 @@ impl Sources {
             }
             let consumer = &mut consumers[reader.cluster];
             let Some(topic_id) = consumer.topic_id(&reader.topic) else { continue };
-            let partition = u32::try_from(reader.partition).unwrap_or(0);
-            let key = PartitionKey { topic: topic_key(&reader.topic, topic_id), partition };
+            let key = partition_key(&reader.topic, topic_id, reader.partition);
             if reader.of_route.is_none() && !may_begin {
                 continue;
             }
             let is_new = reader.of_route.as_ref().is_none_or(|of| of.key != key);
             let left = if is_new { needs.left.remove(&key) } else { None };
-            let (next, needed) = (reader.next().into_iter().chain(left).min(), needs.all.remove(&key));
+            // Without a committed offset the first record is next, and not what slots need: retained messages, for one, may be missing from there on.
+            let begin = if is_new { needs.begins.get(&key).copied() } else { None };
+            let at = reader.next().or(begin);
+            let (next, needed) = (at.into_iter().chain(left).min(), needs.all.remove(&key));
             let known = reader.of_route.as_mut().filter(|_| !is_new);
             if let (Some(of), Some(next)) = (known, next) {
                 if std::mem::take(&mut of.is_anew) {
@@ -164,7 +169,11 @@ impl Sources {
             if reader.next() != Some(from) {
                 consumer.seek(*id, Start::Offset { offset: from, leader_epoch: -1 });
                 reader.resumes(consumer, *id);
-                reader.goes_to(Place { offset: from, leader_epoch: -1 });
+                let from = Place { offset: from, leader_epoch: -1 };
+                match reader.window.as_mut().filter(|_| !is_new) {
+                    Some(window) => window.reads_again(from),
+                    None => reader.goes_to(from),
+                }
                 reader.report_at = now;
                 *report_at = now;
             }
@@ -186,6 +195,12 @@ impl Sources {
 }
 
 impl Core {
+    /// Takes the committed offsets of the partitions of routes.
+    pub(in crate::shard) fn routes_begin(&mut self, places: &[RecordPlace]) {
+        self.sources.needs.begins = places.iter().map(|place| (place.of, place.offset)).collect();
+        self.broker.routes_begin(places);
+    }
+
     /// Takes the places that a shard's new slots need: partitions that are further on go back.
     pub(super) fn slots_need(&mut self, (by, number): (usize, u64), needed: &[RecordPlace], now: Monotonic) {
         let config = Arc::clone(&self.broker.around.config);

@@ -74,6 +74,8 @@ pub(super) struct Window {
     records: VecDeque<Record>,
     /// The number of the first record. Numbers are consecutive, and wrap.
     first: u32,
+    /// The number of records from the first on that were taken up before reading went back in the same log: later ones may have lower offsets.
+    before: usize,
     bytes: usize,
     parked: usize,
     /// The place after the last record, with the epoch of the last one taken up.
@@ -86,7 +88,15 @@ impl Window {
     /// An empty window at the place where reading begins.
     pub(super) fn new(at: Place) -> Self {
         let Place { leader_epoch, .. } = at;
-        Self { records: VecDeque::new(), first: 0, bytes: 0, parked: 0, next: at, epoch_before: leader_epoch }
+        Self {
+            records: VecDeque::new(),
+            first: 0,
+            before: 0,
+            bytes: 0,
+            parked: 0,
+            next: at,
+            epoch_before: leader_epoch,
+        }
     }
 
     /// The number of records from the first that is not over on.
@@ -167,7 +177,13 @@ impl Window {
     pub(super) fn restart(&mut self, at: Place) {
         self.first = self.next_number();
         self.records.clear();
-        (self.bytes, self.parked) = (0, 0);
+        (self.before, self.bytes, self.parked) = (0, 0, 0);
+        (self.next, self.epoch_before) = (at, at.leader_epoch);
+    }
+
+    /// Continues at an earlier place of the same log. Open records stay open: their receivers may still answer.
+    pub(super) fn reads_again(&mut self, at: Place) {
+        self.before = self.records.len();
         (self.next, self.epoch_before) = (at, at.leader_epoch);
     }
 
@@ -271,7 +287,10 @@ impl Window {
 
     /// The place below which all records are over, up to which a group may commit.
     pub(super) fn low(&self, rules: &dyn Rules) -> Place {
-        let lowest_open = self.records.front().map(|record| record.offset);
+        let open = |record: &&Record| !matches!(record.state, State::Over);
+        let before = self.records.iter().take(self.before).filter(open).map(|record| record.offset).min();
+        let first = self.records.iter().skip(self.before).find(open).map(|record| record.offset);
+        let lowest_open = before.into_iter().chain(first).min().filter(|lowest| *lowest < self.next.offset);
         Place { offset: rules.commits(lowest_open, self.next.offset), leader_epoch: self.epoch_before }
     }
 
@@ -283,7 +302,10 @@ impl Window {
         while let Some(record) = self.records.pop_front_if(|record| matches!(record.state, State::Over)) {
             self.bytes -= record.bytes;
             self.first = self.first.wrapping_add(1);
-            self.epoch_before = record.leader_epoch;
+            if self.before == 0 {
+                self.epoch_before = record.leader_epoch;
+            }
+            self.before = self.before.saturating_sub(1);
         }
     }
 }
@@ -337,6 +359,40 @@ mod tests {
         let new = open(&mut window, 0, 1);
         window.settle(old, true, &KEPT);
         assert_eq!((window.low(&KEPT).offset, new), (0, old.wrapping_add(1)));
+    }
+
+    #[test]
+    fn what_is_open_stays_so_when_reading_goes_back() {
+        let mut window = Window::new(at(5));
+        let numbers = [5, 6, 7, 8].map(|offset| open(&mut window, offset, 1));
+        window.settle(numbers[0], true, &KEPT);
+        window.settle(numbers[2], true, &KEPT);
+        let from = Place { offset: 3, leader_epoch: -1 };
+        window.reads_again(from);
+        assert_eq!(
+            (window.low(&KEPT), window.next_offset()),
+            (from, 3),
+            "nothing is committed beyond the place of reading"
+        );
+        let again = [3, 4, 5, 6, 7, 8, 9].map(|offset| open(&mut window, offset, 0));
+        assert_eq!(window.low(&KEPT).offset, 6, "its receiver has yet to answer");
+        window.settle(again[3], true, &KEPT);
+        assert_eq!(window.low(&KEPT).offset, 6, "an answer for the second reading says nothing of the first");
+        let late = open(&mut window, 10, 1);
+        window.reads_again(Place { offset: 9, leader_epoch: -1 });
+        open(&mut window, 9, 0);
+        window.settle(numbers[1], true, &KEPT);
+        assert_eq!((window.low(&KEPT).offset, window.bytes()), (8, 1_000));
+        window.settle(numbers[3], true, &KEPT);
+        assert_eq!(window.low(&KEPT), Place { offset: 10, leader_epoch: -1 });
+        open(&mut window, 10, 0);
+        window.settle(late, true, &KEPT);
+        assert_eq!((window.low(&KEPT), window.bytes(), window.is_empty()), (at(11), 0, true));
+        let last = open(&mut window, 11, 1);
+        window.reads_again(Place { offset: 4, leader_epoch: -1 });
+        window.restart(at(0));
+        window.settle(last, true, &KEPT);
+        assert_eq!((window.low(&KEPT), window.is_empty()), (at(0), true));
     }
 
     #[test]

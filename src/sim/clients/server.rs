@@ -61,7 +61,7 @@ impl World {
                     password: None,
                     properties: properties.as_properties(),
                 };
-                let arrival = Arrival { conn: connection.id, assigned_id: None, admission: None };
+                let arrival = Arrival { conn: connection.id, assigned_id: None, admission: None, at: now };
                 let connected = clients.sessions.connect(&connect, arrival, now, &clients.settings, &mut out);
                 connection.key = connected.ok().map(|connected| connected.key);
                 connection.key.is_some()

@@ -380,6 +380,45 @@ fn a_client_that_goes_while_it_waits_leaves_nothing() {
     }
 }
 
+/// The end of a client that waits for an owner is noticed: its CONNECT, and what it has sent after it, are not processed once there is an owner. The client may
+/// have completed that elsewhere.
+#[test]
+fn a_client_that_has_gone_is_not_served_later() {
+    for shards in [1, 3] {
+        for owner in [0, 1] {
+            let mut world = World::new(2, shards, &text());
+            world.give("a", None);
+            let client = world.open(0);
+            world.say(client, &[connect("a"), publish("t", "1")].concat());
+            assert_eq!(world.number(0, M::RelaysWaiting), 1);
+            world.leave(client, &publish("t", "2"));
+            assert_eq!((world.number(0, M::RelaysWaiting), world.clients[client].is_over), (0, true));
+            world.give("a", Some(owner));
+            world.advance(Duration::from_secs(1));
+            let served = (0..2).map(|instance| world.number(instance, M::Sessions)).sum::<u64>();
+            assert_eq!(served, 0, "{shards} shards, owner {owner}");
+            assert!(world.is_at_rest());
+        }
+    }
+}
+
+/// A client that waits is read only up to a bound.
+#[test]
+fn a_client_that_waits_is_read_up_to_a_bound() {
+    let mut world = World::new(2, 1, &text());
+    world.give("a", None);
+    let client = world.open(0);
+    world.say(client, &connect("a"));
+    let payload = "p".repeat(1_000);
+    world.say(client, &subscribe("t"));
+    (0..200).for_each(|_| world.say(client, &publish("t", &payload)));
+    let held = world.number(0, M::PartialBytes);
+    assert!((64 << 10..=66 << 10).contains(&held), "{held}");
+    world.give("a", Some(1));
+    world.advance(Duration::from_millis(100));
+    assert_eq!((world.words(client).len(), world.number(0, M::PartialBytes)), (202, 0));
+}
+
 #[test]
 fn a_client_is_redirected_once_and_then_relayed() {
     let mut world = World::with(2, 1, &text(), "mqtt-{}.example:1883", None);

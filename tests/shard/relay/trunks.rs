@@ -24,6 +24,7 @@ fn header(front: &str) -> Vec<u8> {
         front: front.into(),
         generation: 1,
         listener: "127.0.0.1:1883".into(),
+        waited: Duration::ZERO,
         client: None,
     };
     let mut bytes = Vec::new();

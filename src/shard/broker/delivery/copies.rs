@@ -246,6 +246,9 @@ impl Broker {
             if is_live && matches!(why, M::CopiesAway | M::CopiesSlow | M::CopiesQueueFull) {
                 self.retained.note_missed(of[0].session, message.pass);
             }
+            if why == M::CopiesQueueFull && message.by == By::Subscription {
+                self.note_dropped_copy(of[0].session);
+            }
             self.dropped(io.now(), why, Whose::Session(of[0].session), message.publish);
         }
     }

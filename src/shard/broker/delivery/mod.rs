@@ -659,12 +659,13 @@ impl Broker {
     /// Whether a session has had the record of a message, or gets it when its partition is read again. `of`: its subscriptions.
     fn has_had(&self, placed: Placed, qos: QoS, of: &[Subscriber<SessionKey>]) -> bool {
         let Some(session) = self.sessions.get(of[0].session) else { return false };
-        let is_kept = || session.number().is_some() && of.iter().any(|of| qos.min(of.options.qos) > QoS::AtMostOnce);
-        if placed.is_again && !is_kept() {
+        let is_stored = || of.iter().any(|of| qos.min(of.options.qos) > QoS::AtMostOnce);
+        let kept = session.number().filter(|_| is_stored());
+        if placed.is_again && kept.is_none() {
             return true;
         }
         let slot = session.number().map(slot_of).or_else(|| self.around.slots.slot(session.client_id()));
-        let has_it = slot.is_some_and(|slot| self.keeping.given.passes_over(placed, slot, session.number()));
+        let has_it = slot.is_some_and(|slot| self.keeping.given.passes_over(placed, slot, kept));
         self.around.rules.passes_over(has_it)
     }
 

@@ -7,8 +7,9 @@
 //! A copy that is over ends in the log only when the log has a position beyond its record, or names the record among those above, for all sessions or for
 //! those of the copy: otherwise the next process would take the record for a new one.
 //!
-//! A log names each partition as soon as the partition is read while the slot is here: for a partition that the log does not name, the next owner would know
-//! only its reader's offset.
+//! A log names each partition as soon as the slot is here, with the offset that was committed for it when the process began, and one that is added later as
+//! soon as it is read: for a partition that the log does not name, the next owner would know only its reader's offset. A process that stood still may have
+//! committed a higher one meanwhile.
 //!
 //! A partition is read again from the lowest position of new slots ([`Reads::Again`]). Records that sessions of other slots have had by then are not
 //! delivered to them a second time (the *floors*). A new slot waits for that, if the partition is read further on: earlier messages will be read again.
@@ -35,6 +36,9 @@ pub(crate) use self::saved::SavedPositions;
 
 /// The most records above positions that a log names, each for all sessions or for one. Copies of more records end when the positions have passed them.
 const ABOVE_MAX: usize = 1_024;
+
+/// The most dropped copies that a slot remembers, and the most entries above positions with which a log names one more.
+const DROPPED_MAX: usize = ABOVE_MAX / 4;
 
 /// The longest time for which a copy that is over waits to be written down with others.
 const WRITE_WITHIN: Duration = Duration::from_millis(50);
@@ -181,6 +185,8 @@ struct OfSlot {
     placed: HashMap<u64, Stored>,
     /// Copies among `placed` that are over.
     over: Vec<u64>,
+    /// Records of copies that a session's queue had no room for, if the positions in the log do not name them yet: the session's number and the place.
+    dropped: Vec<(u64, RecordPlace)>,
 }
 
 impl OfSlot {
@@ -195,6 +201,8 @@ impl OfSlot {
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Given {
     readings: BTreeMap<PartitionKey, Reading>,
+    /// The committed offsets of partitions when the process began: the positions of slots with logs that do not name them.
+    begins: BTreeMap<PartitionKey, i64>,
     slots: BTreeMap<u16, OfSlot>,
     /// New slots that were not reported to the readers yet.
     news: Vec<u16>,
@@ -304,14 +312,15 @@ impl Given {
         is_again || reading.is_some_and(|reading| time < reading.since || place.offset < reading.floor)
     }
 
-    /// Whether a session of this slot has had this record, or gets it when its partition is read again. `session`: its number in the log.
+    /// Whether a session of this slot has had this record, or gets it when its partition is read again. `session`: its number in the log. `None`: the log
+    /// gets no copy for it, so the session gets nothing when the partition is read again, and does not wait for that.
     pub(in crate::shard) fn passes_over(&self, placed: Placed, slot: u16, session: Option<u64>) -> bool {
         let Placed { place, time, .. } = placed;
         // Sessions get all messages of a partition that the log does not name.
         let Some(position) = self.slots.get(&slot).and_then(|slot| slot.positions.get(&place.of)) else {
             return false;
         };
-        time < position.since
+        session.is_some() && time < position.since
             || place.offset < position.floor(time)
             || position.above.get(&place.offset).is_some_and(|had| match had {
                 Had::ByAll => true,
@@ -340,6 +349,27 @@ impl Given {
         let at = now.after(WRITE_WITHIN);
         self.try_at = Some(self.try_at.map_or(at, |before| before.min(at)));
         false
+    }
+
+    /// Notes that the queue of a session has no room for its copy of this record. The log names the record before it gets a later copy for that session:
+    /// the next process must not give the record out after it. True: positions should be written, as there are many.
+    pub(in crate::shard) fn drops(&mut self, session: u64, place: RecordPlace) -> bool {
+        let Some(slot) = self.slots.get_mut(&slot_of(session)) else { return false };
+        if slot.dropped.len() < DROPPED_MAX {
+            slot.dropped.push((session, place));
+        }
+        slot.dropped.len() == DROPPED_MAX
+    }
+
+    /// Forgets the dropped copies of a session's slot: its log names them, or has no room for more names.
+    fn forgets_dropped(&mut self, session: u64) {
+        self.slots.get_mut(&slot_of(session)).into_iter().for_each(|slot| slot.dropped.clear());
+    }
+
+    /// Whether the log of its slot has yet to name a dropped copy of this session.
+    pub(in crate::shard) fn has_dropped(&self, session: u64) -> bool {
+        let slot = self.slots.get(&slot_of(session)).filter(|slot| !slot.dropped.is_empty());
+        slot.is_some_and(|slot| slot.dropped.iter().any(|(of, _)| *of == session))
     }
 
     /// Whether some slots were not reported to the readers yet.
@@ -401,6 +431,13 @@ impl Given {
             }
             frees = true;
         }
+        for (session, place) in &of_slot.dropped {
+            let Some(saved) = all.get_mut(&place.of) else { continue };
+            if !saved.has(place.offset, &[*session]) && count < DROPPED_MAX {
+                count += 1;
+                has_moved |= saved.by.insert((place.offset, *session));
+            }
+        }
         let is_wanted = if is_for_over { frees } else { has_moved };
         is_wanted.then_some(SavedPositions(all))
     }
@@ -409,6 +446,7 @@ impl Given {
     fn saved(&mut self, slot: u16, number: u64, said: SavedPositions) -> Vec<u64> {
         let Some(of_slot) = self.slots.get_mut(&slot) else { return Vec::new() };
         of_slot.record = Some(number);
+        of_slot.dropped.clear();
         for (of, saved) in said.0 {
             let position = of_slot.positions.entry(of).or_default();
             position.above = position.above.split_off(&saved.below);

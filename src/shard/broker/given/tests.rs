@@ -109,6 +109,31 @@ fn a_record_named_for_a_session_comes_to_the_others() {
     assert_eq!(said.0[&P], SavedPosition { below: 6, ..SavedPosition::default() });
 }
 
+/// A record that a full queue has dropped is named for its session, unless the position has passed it.
+#[test]
+fn a_dropped_copy_is_named_for_its_session() {
+    let mut given = begun(5);
+    let late = given.begins(hand(5));
+    gives(&mut given, 6..8);
+    assert!(!given.drops(ONE + 1, at(7)) && given.has_dropped(ONE + 1) && !given.has_dropped(ONE + 2));
+    let said = given.unsaved(1, false).expect("a name is a reason to write");
+    assert_eq!(said.0[&P].by, BTreeSet::from([(7, ONE + 1)]));
+    given.saved(1, ONE + 9, said);
+    assert!(!given.has_dropped(ONE + 1) && given.unsaved(1, false).is_none());
+    given.is_over(late.place);
+    given.begins(hand(8));
+    given.drops(ONE + 1, at(7));
+    given.drops(ONE + 1, at(8));
+    let said = given.unsaved(1, false).expect("the position has moved");
+    assert_eq!((said.0[&P].below, &said.0[&P].by), (8, &BTreeSet::from([(8, ONE + 1)])));
+    given.saved(1, ONE + 9, said);
+    // There is an end to them, and room for copies that are over.
+    let many: Vec<bool> = (8..8 + DROPPED_MAX as i64).map(|offset| given.drops(ONE + 1, at(offset))).collect();
+    assert_eq!(many.iter().position(|is_full| *is_full), Some(DROPPED_MAX - 1));
+    let said = given.unsaved(1, false).expect("there are more names");
+    assert_eq!(said.0[&P].by.len(), DROPPED_MAX);
+}
+
 #[test]
 fn a_slot_that_comes_is_given_the_gap_and_the_others_nothing_twice() {
     let mut given = begun(0);
@@ -134,6 +159,43 @@ fn a_slot_that_comes_is_given_the_gap_and_the_others_nothing_twice() {
     assert_eq!((said(&mut given, 1).0, said(&mut given, 2).0), (10, 10), "one is not given out yet");
     given.is_over(at(10));
     assert_eq!((said(&mut given, 1).0, said(&mut given, 2).0), (13, 13));
+}
+
+/// A session that is not in the log gets records as they come: when the partition is read again for the slot, it gets none.
+#[test]
+fn a_session_that_is_not_kept_does_not_wait_for_the_gap() {
+    let mut given = begun(0);
+    gives(&mut given, 0..10);
+    comes(&mut given, 2, 4, &[]);
+    let placed = given.begins(hand(10));
+    assert!(given.may_pass_over(placed) && given.passes_over(placed, 2, Some(TWO)));
+    assert!(!given.passes_over(placed, 2, None));
+    let lower = given.begins(hand(3));
+    assert!(given.passes_over(lower, 2, None), "the slot's clients had it elsewhere");
+}
+
+/// A log names a partition before anything of it was read: a later process begins there, and not where a stalled one has committed.
+#[test]
+fn a_slot_that_comes_names_all_partitions() {
+    const Q: PartitionKey = PartitionKey { topic: 7, partition: 1 };
+    let begins = BTreeMap::from([(P, 5), (Q, 0)]);
+    let mut given = Given { begins, ..Given::default() };
+    let mut payload = Vec::new();
+    let named = SavedPositions(BTreeMap::from([(P, SavedPosition { below: 9, ..SavedPosition::default() })]));
+    queues::encode_positions(&named, &mut payload);
+    given.restore(1, &[RestoredSession { number: ONE + 9, payload, open: Vec::new() }]);
+    given.restore(2, &[]);
+    assert_eq!(given.ask().0, [at(5), RecordPlace { of: Q, offset: 0 }]);
+    let said = |given: &mut Given, slot| {
+        let said = given.unsaved(slot, false).expect("a partition has no name in the log");
+        let all = said.0.iter().map(|(of, saved)| (of.partition, saved.below)).collect::<Vec<_>>();
+        given.saved(slot, u64::from(slot) << 48 | 9, said);
+        assert!(given.unsaved(slot, false).is_none());
+        all
+    };
+    assert_eq!((said(&mut given, 1), said(&mut given, 2)), (vec![(0, 9), (1, 0)], vec![(0, 5), (1, 0)]));
+    let placed = given.begins(AtHand { place: RecordPlace { of: Q, offset: 0 }, ..hand(0) });
+    assert!(given.passes_over(placed, 2, Some(TWO)), "it waits until the reader is there");
 }
 
 #[test]

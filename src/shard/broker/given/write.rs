@@ -8,9 +8,9 @@ use smallvec::SmallVec;
 
 use crate::buffer::RestoredSession;
 use crate::runtime::seam::Monotonic;
-use crate::session::{PartitionKey, RecordPlace};
+use crate::session::{PartitionKey, RecordPlace, SessionKey};
 
-use super::super::logs::first_of;
+use super::super::logs::{first_of, slot_of};
 use super::super::mail::Mail;
 use super::super::queues::{self, Kept};
 use super::super::sources::SourceLetter;
@@ -53,6 +53,9 @@ impl Given {
                 position.above.entry(offset).or_insert(Had::By(sessions));
             }
         }
+        for (of, begin) in &self.begins {
+            positions.entry(*of).or_insert_with(|| Position { below: *begin, ..Position::default() });
+        }
         for position in positions.values_mut() {
             (position.since, position.asked) = (WAITS, self.asked + 1);
             position.floors.push((0, position.below));
@@ -83,6 +86,16 @@ impl Given {
 }
 
 impl Broker {
+    /// Notes the committed offsets of the partitions of routes.
+    pub(in crate::shard) fn routes_begin(&mut self, places: &[RecordPlace]) {
+        self.keeping.given.begins = places.iter().map(|place| (place.of, place.offset)).collect();
+    }
+
+    /// Writes the positions of a slot with a log that has yet to name some of them, before the log has sessions that need them.
+    pub(in crate::shard) fn write_first_positions(&mut self, slot: u16) {
+        self.write_positions_of(slot, false);
+    }
+
     /// Takes up the records that sessions have by the log of a slot, before the sessions are taken up.
     pub(in crate::shard) fn restore_positions(&mut self, slot: u16, found: &[RestoredSession]) {
         self.keeping.given.restore(slot, found);
@@ -145,17 +158,39 @@ impl Broker {
         }
     }
 
+    /// Notes a copy of the record at hand that the queue of a session has no room for.
+    pub(in crate::shard) fn note_dropped_copy(&mut self, key: SessionKey) {
+        let session = self.sessions.get(key).and_then(|session| session.number());
+        let Some((session, place)) = session.zip(self.delivery.copies.place) else { return };
+        if self.keeping.given.drops(session, place) {
+            self.write_dropped(key);
+        }
+    }
+
+    /// Names the records of dropped copies of a session in the log, before that gets a later copy for it. The client of the session is sent nothing before
+    /// that is durable.
+    pub(in crate::shard) fn write_dropped(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.get(key).and_then(|session| session.number()) else { return };
+        if !self.keeping.given.has_dropped(session) {
+            return;
+        }
+        self.delivery.remembered().take_given().into_iter().for_each(|place| self.keeping.given.is_over(place));
+        let group = self.write_positions_of(slot_of(session), false);
+        self.keeping.given.forgets_dropped(session);
+        self.sessions.waits_for(key, group.map_or(0, |group| self.around.rules.publish_waits_for(group)));
+    }
+
     /// Writes the positions of a slot that leaves. True: some had changed.
     pub(in crate::shard) fn write_last_positions(&mut self, slot: u16) -> bool {
         self.delivery.remembered().take_given().into_iter().for_each(|place| self.keeping.given.is_over(place));
-        let has_moved = self.write_positions_of(slot, false);
-        self.write_positions_of(slot, true) || has_moved
+        let has_moved = self.write_positions_of(slot, false).is_some();
+        self.write_positions_of(slot, true).is_some() || has_moved
     }
 
-    /// Writes a slot's positions, if there is a reason. True: they are written.
-    fn write_positions_of(&mut self, slot: u16, is_for_over: bool) -> bool {
+    /// Writes a slot's positions, if there is a reason. Returns the group in which they are durable.
+    fn write_positions_of(&mut self, slot: u16, is_for_over: bool) -> Option<u64> {
         let given = &mut self.keeping.given;
-        let Some(log) = self.outlets.logs.kept.of_mut(first_of(slot)) else { return false };
+        let log = self.outlets.logs.kept.of_mut(first_of(slot))?;
         let said = given.unsaved(slot, is_for_over);
         let written = said.and_then(|said| {
             let mut payload = Vec::new();
@@ -165,13 +200,13 @@ impl Broker {
         });
         if let Some((kept, said)) = written {
             given.saved(slot, kept.number, said).into_iter().for_each(|number| _ = log.end_session(number));
-            return true;
+            return Some(kept.group);
         }
         // More copies are over than the log names, or it has no room to name them. They must not hold the room that the log needs to continue: a crash may repeat
         // them then.
         if is_for_over && log.session_room() < self.queues.spare() {
             given.take_over(slot).into_iter().for_each(|number| _ = log.end_session(number));
         }
-        false
+        None
     }
 }

@@ -284,6 +284,7 @@ impl Broker {
         body: &Body,
     ) -> Option<(Rc<Body>, u64)> {
         let of = self.stores_copy(key, body.packet().len()).ok()??;
+        self.write_dropped(key);
         let (publish, buffer) = (body.publish()?, self.outlets.logs.kept.of_mut(of)?);
         let payload = &mut self.queues.payload;
         payload.clear();

@@ -349,6 +349,7 @@ impl Broker {
 
     /// Writes the message at hand to one log, for the sessions in `to`.
     fn store_for(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, to: &[Pending]) -> u64 {
+        to.iter().for_each(|pending| self.write_dropped(pending.session));
         let kept = &mut self.outlets.logs.kept;
         let (Some(body), Some(of)) = (self.delivery.body_at_hand(), to.first().map(|first| first.recipient.session))
         else {
@@ -395,6 +396,7 @@ impl Broker {
             }
             let Some(session) = self.sessions.get_mut(pending.session) else { continue };
             if session.take_back(pending.recipient.number) {
+                self.note_dropped_copy(pending.session);
                 self.dropped(now, M::CopiesQueueFull, Whose::Session(pending.session), publish);
             } else {
                 self.numbers.count(M::CopiesUnstored);

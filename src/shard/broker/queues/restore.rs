@@ -77,7 +77,7 @@ impl Broker {
         for (number, key) in sessions {
             let (mut copies, queue) = (copies.remove(number).unwrap_or_default(), queues.remove(number));
             if !copies.is_empty() || queue.is_some() {
-                // The later of two copies of one number counts: numbers begin again when all copies are over, and those may still be in the log.
+                // The later of two copies of one number counts: earlier versions began numbers again when all copies were over, and those may still be in the log.
                 copies.reverse();
                 copies.sort_by_key(|(number, ..)| *number);
                 copies.dedup_by_key(|(number, ..)| *number);
