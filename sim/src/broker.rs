@@ -11,7 +11,7 @@ use std::sync::Arc;
 use forebay::kafka::consumer::Batches;
 use forebay::replica::{Names, Step as Asked, Store, TakeOver};
 use forebay::runtime::seam::Closed;
-use forebay::session::RecordPlace;
+use forebay::session::PartitionKey;
 use forebay::shard::kafka_disk::Parts;
 use forebay::shard::mail::Mail;
 use forebay::shard::router::{Place, owner};
@@ -81,7 +81,7 @@ struct Starting {
     /// Takeovers in progress, by log.
     taking: BTreeMap<usize, Taking>,
     /// The offsets at which the partitions of routes begin.
-    begins: Arc<[RecordPlace]>,
+    begins: Arc<BTreeMap<PartitionKey, i64>>,
     /// Logs that were taken over, for the shards. The next field: retained messages of each shard.
     taken: Vec<TakenLog>,
     retained: Vec<RetainedOfShard>,
@@ -175,7 +175,7 @@ impl World {
     }
 
     /// The offset at which each partition of the routes begins: what the group has committed, if anything.
-    pub(crate) fn routes_begin(&self) -> Arc<[RecordPlace]> {
+    pub(crate) fn routes_begin(&self) -> Arc<BTreeMap<PartitionKey, i64>> {
         let config = self.settings.config();
         let Some(broker) = &config.broker else { return Arc::default() };
         let kafka = &self.clusters[0];
@@ -185,10 +185,10 @@ impl World {
             (0..topic.partitions.len() as i32).map(move |partition| {
                 let committed = group.and_then(|group| group.offsets.get(&(name.to_owned(), partition)));
                 let offset = committed.map_or(0, |(offset, _)| *offset);
-                RecordPlace { of: partition_key(name, topic.id, partition), offset }
+                (partition_key(name, topic.id, partition), offset)
             })
         });
-        places.collect()
+        Arc::new(places.collect())
     }
 
     // ---- a start ----

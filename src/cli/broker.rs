@@ -25,7 +25,7 @@ use crate::config::{self, Broker, Cluster, Config};
 use crate::kafka::consumer::Record;
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::journal::Journal;
-use crate::session::RecordPlace;
+use crate::session::PartitionKey;
 use crate::shard::session_log::TakenLog;
 use crate::shard::sources::{RetainedMessages, RetainedOfShard, partition_key};
 
@@ -43,7 +43,7 @@ pub(super) struct Prepared {
     /// Retained messages, as packets.
     pub(super) retained: Vec<RetainedOfShard>,
     /// The committed offset of each partition of the routes.
-    pub(super) begins: Arc<[RecordPlace]>,
+    pub(super) begins: Arc<BTreeMap<PartitionKey, i64>>,
     /// The logs of the sessions of all slots, without `[broker.link]`.
     pub(super) logs: Vec<TakenLog>,
 }
@@ -144,22 +144,19 @@ fn begin(
     broker: &Broker,
     admin: &mut Admin,
     metadata: &MetadataResponse,
-) -> Result<Arc<[RecordPlace]>, String> {
+) -> Result<Arc<BTreeMap<PartitionKey, i64>>, String> {
     let group = broker.group();
     let mut coordinator = coordinator(cluster, &group, Coordinates::Group, admin)?;
     let topics: Vec<&MetadataResponseTopic> =
         metadata.topics.iter().filter(|topic| name(topic) != Some(&broker.retained)).collect();
     let known = known(&mut coordinator, &group, &topics)?;
-    let (mut begins, mut places, mut leaders) = (Vec::new(), Vec::new(), BTreeMap::new());
+    let (mut begins, mut places, mut leaders) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
     for topic in &topics {
         let Some(of) = topic.name.clone() else { continue };
-        let place = |partition: i32, offset: i64| RecordPlace {
-            of: partition_key(&of, topic.topic_id.as_u128(), partition),
-            offset,
-        };
+        let key = |partition: i32| partition_key(&of, topic.topic_id.as_u128(), partition);
         if let Some(known) = known.get(&*of.0) {
             let all = topic.partitions.iter().map(|partition| partition.partition_index);
-            begins.extend(all.map(|partition| place(partition, known.get(&partition).copied().unwrap_or(0))));
+            begins.extend(all.map(|partition| (key(partition), known.get(&partition).copied().unwrap_or(0))));
             continue;
         }
         let mut partitions = Vec::new();
@@ -171,7 +168,7 @@ fn begin(
                 Entry::Vacant(place) => place.insert(Admin::connect_to(cluster, &address(node))?),
             };
             let end = offset_at(leader, &of, partition.partition_index, LATEST)?;
-            begins.push(place(partition.partition_index, end));
+            begins.insert(key(partition.partition_index), end);
             let place = OffsetCommitRequestPartition::default()
                 .with_partition_index(partition.partition_index)
                 .with_committed_offset(end)
@@ -181,7 +178,7 @@ fn begin(
         }
         places.push(OffsetCommitRequestTopic::default().with_name(of).with_partitions(partitions));
     }
-    let begins: Arc<[RecordPlace]> = begins.into();
+    let begins = Arc::new(begins);
     if places.is_empty() {
         return Ok(begins);
     }

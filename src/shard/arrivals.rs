@@ -90,7 +90,9 @@ impl Core {
         let Some(connection) = self.connections.get(conn) else { return };
         let (kind, listener) = (connection.kind, connection.listener);
         if let Kind::Waiting(..) = kind {
-            return self.waiting_bytes(io, conn, bytes);
+            connection.tail.extend_from_slice(bytes);
+            self.partial(io, bytes.len());
+            return self.pause_if_full(io, conn);
         }
         if let Kind::Leaving(..) | Kind::Pending(..) = kind {
             connection.tail.extend_from_slice(bytes);
@@ -241,7 +243,7 @@ impl Core {
         }
         let is_counted = self.broker.around.config.mqtt.connections_per_address > 0;
         let address = detached.peer.filter(|_| is_counted).map(|peer| Address::of(peer.ip()));
-        let (unread, detached_since) = (std::mem::take(&mut detached.unread), detached.since);
+        let (unread, since) = (std::mem::take(&mut detached.unread), detached.since);
         // The connection came in before this listener was removed.
         if self.broker.around.config.listener(listener).is_none_or(|listener| listener.is_removed) {
             self.broker.around.tally.leave(listener, address);
@@ -255,7 +257,7 @@ impl Core {
         if let Some(connection) = self.connections.get(conn) {
             connection.claim = claim;
         }
-        self.doors.relays.waits_since(conn, detached_since);
+        self.doors.relays.waits_since(conn, since);
         self.door_bytes(io, conn, &unread);
     }
 

@@ -127,7 +127,7 @@ impl Core {
     }
 
     /// Counts bytes of half-received packets. Beyond their bound, the connection that holds most of them is ended: the one that sent last may hold three.
-    fn partial(&mut self, io: &mut Ring<'_>, more: usize) {
+    pub(super) fn partial(&mut self, io: &mut Ring<'_>, more: usize) {
         self.broker.numbers.raise(M::PartialBytes, more as u64);
         let most = limits::partial_bytes_max(self.broker.around.config.mqtt.packet_bytes_max) as u64;
         while self.broker.numbers.get(M::PartialBytes) > most {

@@ -1,6 +1,6 @@
 //! Letters between cores, and from ordinary threads to a core. Data crosses in no other way.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -20,7 +20,7 @@ use crate::runtime::Listener;
 use crate::runtime::seam::{ConnId, Detached, ListenerId, Monotonic};
 use crate::secure::sasl::Prepared;
 use crate::service::dead_letters::Ways;
-use crate::session::{RecordPlace, SessionKey};
+use crate::session::{PartitionKey, SessionKey};
 
 use super::carrier::Far;
 use super::connection::AtDoor;
@@ -228,7 +228,7 @@ pub enum Mail {
     /// Topics of `$SYS` and their values, for publishing and retaining.
     SysTopics(Vec<(&'static str, String)>),
     /// The committed offsets of the partitions of routes, before [`Mail::TakeOver`].
-    RoutesBegin(Arc<[RecordPlace]>),
+    RoutesBegin(Arc<BTreeMap<PartitionKey, i64>>),
     /// Messages that Kafka retains for this shard, before clients are accepted.
     TakeRetained(RetainedOfShard),
     /// All shards have started: accept clients.

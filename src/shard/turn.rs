@@ -148,7 +148,7 @@ impl Core {
     /// Takes a letter.
     pub(super) fn when_mail_comes(&mut self, io: &mut Ring<'_>, letter: Mail) {
         match letter {
-            Mail::RoutesBegin(places) => self.routes_begin(&places),
+            Mail::RoutesBegin(begins) => self.routes_begin(begins),
             Mail::TakeOver(logs) => self.take_over(io, logs),
             Mail::ReleaseSlot(slot) => self.release_slot(io, slot),
             Mail::DropSlots(lost) => self.drop_slots(io, &lost, Monotonic::NEVER),

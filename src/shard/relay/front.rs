@@ -99,19 +99,9 @@ impl Core {
         self.look_for_moved(io);
     }
 
-    /// Takes bytes of a client that waits for an owner. The client is read meanwhile, so its end is noticed, and what it has sent is not processed
-    /// after it has sent the same elsewhere.
-    pub(in crate::shard) fn waiting_bytes(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) {
-        let Some(connection) = self.connections.get(conn) else { return };
-        let mut tail = std::mem::take(&mut connection.tail);
-        self.broker.numbers.lower(M::PartialBytes, tail.len() as u64);
-        tail.extend_from_slice(bytes);
-        self.put_back(io, conn, tail);
-        self.pause_if_full(io, conn);
-    }
-
-    /// Leaves a waiting client unread once enough of its bytes are kept.
-    fn pause_if_full(&mut self, io: &mut Ring<'_>, conn: ConnId) {
+    /// Leaves a client that waits for an owner unread once enough of its bytes are kept. Until then it is read, so its end is noticed, and what it has
+    /// sent is not processed after it has sent the same elsewhere.
+    pub(in crate::shard) fn pause_if_full(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         if self.connections.get(conn).is_some_and(|connection| connection.tail.len() >= SENT_AHEAD_BYTES_MAX) {
             io.pause(conn);
         }

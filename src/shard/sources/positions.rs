@@ -67,7 +67,7 @@ pub(super) struct Needs {
     /// The offsets of stopped readers. The group's may be higher: a stalled process had the partition, and committed records for which it had no sessions.
     left: BTreeMap<PartitionKey, i64>,
     /// The committed offsets when the process began. 0: the group has none in a partition that was added to its topic.
-    begins: BTreeMap<PartitionKey, i64>,
+    begins: Arc<BTreeMap<PartitionKey, i64>>,
 }
 
 impl Needs {
@@ -196,9 +196,9 @@ impl Sources {
 
 impl Core {
     /// Takes the committed offsets of the partitions of routes.
-    pub(in crate::shard) fn routes_begin(&mut self, places: &[RecordPlace]) {
-        self.sources.needs.begins = places.iter().map(|place| (place.of, place.offset)).collect();
-        self.broker.routes_begin(places);
+    pub(in crate::shard) fn routes_begin(&mut self, begins: Arc<BTreeMap<PartitionKey, i64>>) {
+        self.sources.needs.begins = Arc::clone(&begins);
+        self.broker.routes_begin(begins);
     }
 
     /// Takes the places that a shard's new slots need: partitions that are further on go back.

@@ -23,6 +23,7 @@ mod write;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -202,7 +203,7 @@ impl OfSlot {
 pub(in crate::shard) struct Given {
     readings: BTreeMap<PartitionKey, Reading>,
     /// The committed offsets of partitions when the process began: the positions of slots with logs that do not name them.
-    begins: BTreeMap<PartitionKey, i64>,
+    begins: Arc<BTreeMap<PartitionKey, i64>>,
     slots: BTreeMap<u16, OfSlot>,
     /// New slots that were not reported to the readers yet.
     news: Vec<u16>,

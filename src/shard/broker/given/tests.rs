@@ -178,7 +178,7 @@ fn a_session_that_is_not_kept_does_not_wait_for_the_gap() {
 #[test]
 fn a_slot_that_comes_names_all_partitions() {
     const Q: PartitionKey = PartitionKey { topic: 7, partition: 1 };
-    let begins = BTreeMap::from([(P, 5), (Q, 0)]);
+    let begins = Arc::new(BTreeMap::from([(P, 5), (Q, 0)]));
     let mut given = Given { begins, ..Given::default() };
     let mut payload = Vec::new();
     let named = SavedPositions(BTreeMap::from([(P, SavedPosition { below: 9, ..SavedPosition::default() })]));

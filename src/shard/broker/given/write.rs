@@ -53,7 +53,7 @@ impl Given {
                 position.above.entry(offset).or_insert(Had::By(sessions));
             }
         }
-        for (of, begin) in &self.begins {
+        for (of, begin) in &*self.begins {
             positions.entry(*of).or_insert_with(|| Position { below: *begin, ..Position::default() });
         }
         for position in positions.values_mut() {
@@ -87,8 +87,8 @@ impl Given {
 
 impl Broker {
     /// Notes the committed offsets of the partitions of routes.
-    pub(in crate::shard) fn routes_begin(&mut self, places: &[RecordPlace]) {
-        self.keeping.given.begins = places.iter().map(|place| (place.of, place.offset)).collect();
+    pub(in crate::shard) fn routes_begin(&mut self, begins: Arc<BTreeMap<PartitionKey, i64>>) {
+        self.keeping.given.begins = begins;
     }
 
     /// Writes the positions of a slot with a log that has yet to name some of them, before the log has sessions that need them.
@@ -129,7 +129,8 @@ impl Broker {
         if given.slots.is_empty() {
             return;
         }
-        self.delivery.remembered().take_given().into_iter().for_each(|place| given.is_over(place));
+        self.take_given();
+        let given = &mut self.keeping.given;
         let has_moved = given.has_moved && (given.write_at <= now || is_draining);
         let is_due = given.try_at.is_some_and(|at| at <= now || is_draining);
         if has_moved || is_due {
@@ -158,6 +159,12 @@ impl Broker {
         }
     }
 
+    /// Notes the records of which all copies have been made since the last call.
+    fn take_given(&mut self) {
+        let given = &mut self.keeping.given;
+        self.delivery.remembered().take_given().into_iter().for_each(|place| given.is_over(place));
+    }
+
     /// Notes a copy of the record at hand that the queue of a session has no room for.
     pub(in crate::shard) fn note_dropped_copy(&mut self, key: SessionKey) {
         let session = self.sessions.get(key).and_then(|session| session.number());
@@ -174,7 +181,7 @@ impl Broker {
         if !self.keeping.given.has_dropped(session) {
             return;
         }
-        self.delivery.remembered().take_given().into_iter().for_each(|place| self.keeping.given.is_over(place));
+        self.take_given();
         let group = self.write_positions_of(slot_of(session), false);
         self.keeping.given.forgets_dropped(session);
         self.sessions.waits_for(key, group.map_or(0, |group| self.around.rules.publish_waits_for(group)));
@@ -182,7 +189,7 @@ impl Broker {
 
     /// Writes the positions of a slot that leaves. True: some had changed.
     pub(in crate::shard) fn write_last_positions(&mut self, slot: u16) -> bool {
-        self.delivery.remembered().take_given().into_iter().for_each(|place| self.keeping.given.is_over(place));
+        self.take_given();
         let has_moved = self.write_positions_of(slot, false).is_some();
         self.write_positions_of(slot, true).is_some() || has_moved
     }
