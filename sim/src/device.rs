@@ -153,6 +153,8 @@ pub struct Device {
     pub known: Known,
     session: u32,
     before_greeting: Vec<u32>,
+    /// Whether this connection has sent what was open, before CONNACK.
+    has_sent_open: bool,
     next_id: u16,
     /// Number of packet ids in use, after which they start over.
     ids: u16,
@@ -209,6 +211,7 @@ impl Device {
             known: Known::No,
             session: 0,
             before_greeting: Vec::new(),
+            has_sent_open: false,
             next_id: 0,
             ids: if rng.bool() { 30 } else { 1_000 },
             rng,
@@ -323,7 +326,8 @@ impl Device {
         if clean || self.known != Known::Yes {
             self.unsure_connect = true;
         }
-        if self.eager && self.known != Known::Maybe {
+        self.has_sent_open = self.eager && self.known != Known::Maybe;
+        if self.has_sent_open {
             self.send_open(all, life);
         }
     }
@@ -562,7 +566,7 @@ impl Device {
         let sent = std::mem::take(&mut self.before_greeting);
         let session = self.session;
         sent.iter().for_each(|number| attempted(&mut all[*number as usize], (session, life)));
-        if sent.is_empty() && self.expected.is_empty() && !(self.eager && expected != Known::Maybe) {
+        if sent.is_empty() && self.expected.is_empty() && !self.has_sent_open {
             self.send_open(all, life);
         }
         Ok(())

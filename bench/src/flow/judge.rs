@@ -6,7 +6,8 @@
 //! - **I3** in each partition the first copies of one client's messages are in the order of sending (at a level that may lose:
 //!   only of messages that were sent once, as the first copy of another may be lost).
 //! - **I4** no record is invented or altered: each value is byte for byte one that was sent, under its key.
-//! - **I3** no further copy is after a message that was first sent after the copy's last sending, but for a window.
+//! - **I3** no further copy is after a message that was first sent after the copy's last sending, but for a window, and for what was on its way when a
+//!   fault began, in a run of several instances: one that was frozen may send it when it goes on. Those are counted.
 //! - **I4** a message that was refused, and sent once, is not there.
 //! - **S** a session lasts as long as it is promised, and no longer.
 //! - **P** a key sits in the partition that Kafka's Java producer chooses.
@@ -23,6 +24,8 @@ use super::told::{ABANDONED, ANEW, ANSWERED, DOUBLED, FOUND, REFUSED, RESENT, To
 const EXAMPLES_MAX: usize = 10;
 /// Lines of order: one for each QoS.
 const LINES: usize = 3;
+/// The longest time between the sending of a message and a fault that found it on its way.
+const ON_ITS_WAY_NS: u64 = 2_000_000_000;
 
 /// The rules of the judgement.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +35,7 @@ pub(crate) struct Rules {
     /// Doubles are counted, not judged: the service was killed.
     pub(crate) may_double: bool,
     pub(crate) key: Key,
-    /// Whether only messages of one QoS have an order: those of another one may overtake them.
+    /// Whether the service is several instances: only messages of one QoS have an order, and those of another one may overtake them.
     pub(crate) by_qos: bool,
     /// The most messages without an answer of a client.
     pub(crate) window: u64,
@@ -114,6 +117,8 @@ pub(crate) struct Judge<'a> {
     rules: Rules,
     clients: &'a mut [Told],
     logs: &'a [Log],
+    /// Times at which faults began, on the clock of the payloads.
+    faults_ns: Vec<u64>,
     /// Index of a topic's first partition in tables by partition.
     bases: Vec<usize>,
     partitions: usize,
@@ -144,6 +149,7 @@ impl<'a> Judge<'a> {
             rules,
             clients,
             logs,
+            faults_ns: Vec::new(),
             bases,
             partitions,
             next_offset,
@@ -153,6 +159,11 @@ impl<'a> Judge<'a> {
             records: 0,
             verdict,
         }
+    }
+
+    /// Notes when faults began.
+    pub(crate) fn with_faults(self, faults_ns: Vec<u64>) -> Self {
+        Self { faults_ns, ..self }
     }
 
     /// Takes a record; records of a partition come in their order, and those before its range are skipped.
@@ -198,7 +209,11 @@ impl<'a> Judge<'a> {
         if !first && !self.rules.may_lose {
             let sent = self.clients[client as usize].again.get(&number).copied().unwrap_or(0);
             let newest = self.newest[line];
-            if newest > sent.max(number + self.rules.window) {
+            let on_its_way = header.sent_ns..=header.sent_ns.saturating_add(ON_ITS_WAY_NS);
+            let is_old = newest > sent.max(number + self.rules.window);
+            if is_old && self.rules.by_qos && self.faults_ns.iter().any(|at| on_its_way.contains(at)) {
+                self.verdict.count("old copy behind newer messages, on its way when a fault began", 1);
+            } else if is_old {
                 let text = || format!("{}, a further copy behind message {}", text(), newest - 1);
                 self.verdict.fault("I3: old copy behind newer messages", text);
             }

@@ -23,6 +23,7 @@ struct Run {
     told: Vec<Told>,
     rows: Vec<Row>,
     rules: Rules,
+    faults_ns: Vec<u64>,
     /// Offsets before the first record, and missing ones added to the end of partition 0.
     begin: i64,
     missing: i64,
@@ -43,7 +44,7 @@ impl Run {
         }
         let rules =
             Rules { may_lose: false, may_double: false, key: Key::Topic, by_qos: false, window: 64, part: None };
-        Self { plan, told, rows, rules, begin: 10, missing: 0 }
+        Self { plan, told, rows, rules, faults_ns: Vec::new(), begin: 10, missing: 0 }
     }
 
     fn verdict(&mut self) -> Verdict {
@@ -58,7 +59,7 @@ impl Run {
         next[0] += self.missing;
         let ranges = next.iter().map(|&end| self.begin..end).collect();
         let logs = [Log { topic: "t".to_owned(), ranges }];
-        let mut judge = Judge::new(&self.plan, self.rules, &mut self.told, &logs);
+        let mut judge = Judge::new(&self.plan, self.rules, &mut self.told, &logs).with_faults(self.faults_ns.clone());
         for (offset, row) in placed {
             let key = row.key.as_deref();
             judge.record(&Record { log: 0, partition: row.partition, offset, key, value: &row.value });
@@ -345,6 +346,14 @@ fn an_old_copy_stands_before_what_was_first_sent_after_it() {
     doubled(Some(2), 1).expect(&["I3: old copy behind newer messages"]);
     doubled(Some(11), 1).expect(&[]);
     doubled(None, 64).expect(&[]);
+    // With several instances an old copy may come of what was on its way when a fault began. The example's messages are sent at 5 ns.
+    for (by_qos, fault_ns, allowed) in
+        [(true, 2_000_000_005, true), (true, 2_000_000_006, false), (true, 4, false), (false, 6, false)]
+    {
+        let mut run = doubled(None, 1);
+        (run.rules.by_qos, run.faults_ns) = (by_qos, vec![fault_ns]);
+        run.expect(if allowed { &[] } else { &["I3: old copy behind newer messages"] });
+    }
 }
 
 #[test]

@@ -67,6 +67,11 @@ impl Marks {
         }
     }
 
+    /// The times of all marks, in nanoseconds.
+    pub(crate) fn times_ns(&self) -> Vec<u64> {
+        self.spans.iter().map(|span| span.at_ns).collect()
+    }
+
     /// Ends the last span; also at the end of a run.
     pub(crate) fn close(&mut self, now_ns: u64) {
         if let Some(span) = self.spans.last_mut().filter(|span| span.end_ns.is_none()) {

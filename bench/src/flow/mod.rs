@@ -69,7 +69,8 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<(Value, bool)> {
             if settings.ruled {
                 judge_parts(kafka, (&plan, settings.rules()), &clients, &logs)?
             } else {
-                let mut judge = Judge::new(&plan, settings.rules(), &mut clients, &logs);
+                let faults_ns = outcome.tally.marks.times_ns();
+                let mut judge = Judge::new(&plan, settings.rules(), &mut clients, &logs).with_faults(faults_ns);
                 for (index, log) in logs.iter().enumerate() {
                     kafka.records(&log.topic, index, |record| judge.record(record))?;
                 }

@@ -64,7 +64,7 @@ impl World {
         let still = rng.u64(50 * MS..5 * self.session_timeout() / 2);
         self.note(|| format!("process {life} stands still for {} ms", still / MS));
         self.broker.frozen.push(life);
-        self.instances.disturbed.push((self.time, self.time + still));
+        self.instances.disturbed.push((life, self.time, self.time + still));
         let of_it: Vec<(u64, Client)> = self
             .sockets
             .iter()
@@ -167,7 +167,7 @@ impl World {
         let index = part.index;
         self.instances.ended.push((life, index, self.time));
         if how != End::Stopped {
-            self.instances.disturbed.push((self.time, self.time));
+            self.instances.disturbed.push((life, self.time, self.time));
         }
         let timeout = self.session_timeout();
         let rng = &mut self.instances.rng;
@@ -270,7 +270,7 @@ impl World {
                 let still = rng.u64(timeout / 2..3 * timeout);
                 self.note(|| format!("process {life} stands still for {} ms", still / MS));
                 self.broker.frozen.push(life);
-                self.instances.disturbed.push((self.time, self.time + still));
+                self.instances.disturbed.push((life, self.time, self.time + still));
                 self.instances.calm_at = self.time + still;
                 self.schedule(self.time + still, Event::Thaw(life));
             }

@@ -79,8 +79,8 @@ pub(crate) struct Instances {
     pub(crate) answered: HashSet<(usize, u32, u32)>,
     /// Offsets up to which the records below a commit were checked, by process, topic and partition.
     pub(crate) below: BTreeMap<(u32, String, i32), i64>,
-    /// Times at which processes were killed or lost slots, and intervals in which they were frozen.
-    pub(crate) disturbed: Vec<(u64, u64)>,
+    /// Times at which processes were killed or lost slots, and intervals in which they were frozen, with the process.
+    pub(crate) disturbed: Vec<(u32, u64, u64)>,
     /// Connection times of clients that have no CONNACK, by socket.
     pub(crate) connected_at: BTreeMap<u64, u64>,
     /// Time since which nothing has happened to an instance, once faults have ended.
@@ -372,7 +372,7 @@ impl World {
     pub(crate) fn hear_of_slots(&mut self, notice: Notice) {
         let (life, time, now) = (self.life, self.time, self.clocks().1);
         if matches!(notice, Notice::SlotLost(_) | Notice::Group(News::Lost(_))) {
-            self.instances.disturbed.push((time, time));
+            self.instances.disturbed.push((life, time, time));
         }
         let Some(part) = self.instances.parts.get_mut(&life) else { return };
         let todo = match &notice {

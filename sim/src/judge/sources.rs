@@ -154,7 +154,9 @@ impl World {
             }
             let has_its_session = had.of.0 == one.sessions;
             let is_open = |(number, record): &(u32, &Record)| {
-                let is_due = || qos_of(one, record, record.written_at).is_some_and(|qos| qos > 0);
+                // A record from before SUBSCRIBE may have been read after it, and be in the client's queue.
+                let is_due_at = |time| qos_of(one, record, time).is_some_and(|qos| qos > 0);
+                let is_due = || is_due_at(record.written_at) || is_due_at(self.time);
                 !(has_its_session && had.answered.contains(number))
                     && (has_its_session && had.got.contains_key(number) || is_due())
             };
@@ -230,7 +232,9 @@ impl World {
         self.subscribers.iter().enumerate().find_map(|(index, one)| {
             // A client may wait for a process that is frozen, and that another one has replaced.
             let is_served = one.socket.and_then(|socket| self.sockets.get(&socket));
-            let is_served = is_served.is_some_and(|socket| self.broker.is_newest(socket.life));
+            // One that goes on and takes the logs over ends the sessions of the other's clients that are not kept.
+            let is_of_it = |life: u32| self.settings.broker.is_none() || life == commit.life;
+            let is_served = is_served.is_some_and(|socket| self.broker.is_newest(socket.life) && is_of_it(socket.life));
             let is_here = is_served && one.is_greeted() && one.greeted_at < record.written_at;
             let is_in_log = one.kept && self.settings.keeps_sessions();
             let is_due = qos_of(one, record, record.written_at).is_some_and(|qos| qos > 0);

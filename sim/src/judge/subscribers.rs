@@ -129,7 +129,8 @@ impl World {
             // had younger ones.
             || !is_known;
         // Each process publishes a will until the log has it.
-        let is_sent_once = message.sends == 1 && !message.is_will && !is_doubtful && is_known;
+        let has_one_record = self.settings.broker.is_none() || most == 1;
+        let is_sent_once = message.sends == 1 && !message.is_will && !is_doubtful && is_known && has_one_record;
         let line = (message.device, message.topic.clone(), [message.qos, copy.qos]);
         // The message's last record may come after the records of younger messages.
         let has_many_records = self.settings.broker.is_some() && message.sends > 1;
@@ -196,8 +197,8 @@ impl World {
         if message.is_will || message.is_poison() || self.was_refused(number) {
             return u64::MAX;
         }
-        if self.may_be_read_again() {
-            // Each record is a message of its own.
+        if self.settings.broker.is_some() {
+            // Each record is a message of its own. A partition that has forgotten its producer may have two.
             return (self.clusters[0].copies(number, 0).count() as u64).max(1);
         }
         let attempts = self.devices[message.device].attempts(number, &self.messages, self.life);

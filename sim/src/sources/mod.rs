@@ -296,7 +296,8 @@ impl World {
             process.stopping = true;
             self.end_sources(Duration::from_secs(12));
             self.run_until(self.time + 15 * S);
-            if self.judge.ends.len() > ends {
+            // A process that stood still may have taken the place in the group since, and reading has gone back to its commits.
+            if self.judge.ends.len() > ends && !self.broker.had_others {
                 self.judge_last_commit();
             }
         }
