@@ -460,7 +460,8 @@ impl World {
             return;
         }
         let Some(process) = self.process.take() else { return };
-        self.note_too_large(false, |_| true);
+        // Its clients leave it while it goes on or stands still, and it writes positions until its successor has the logs.
+        self.note_too_large(true, |_| true);
         // The frozen process gives up the number of the current one until the next process starts.
         let life = std::mem::replace(&mut self.life, u32::MAX);
         self.note(|| format!("process {life} stands still"));

@@ -64,10 +64,9 @@ pub(super) struct Needs {
     are_new: bool,
     /// Shards that have reported their needs, as bits. Nothing is read before all have done so.
     shards: u64,
-    /// The offsets of stopped readers. The group's may be higher: a stalled process had the partition, and committed records for which it had no sessions.
+    /// The offsets of stopped readers; at first the committed offsets when the process began (0: the group had none in a partition that was added to its
+    /// topic). The group's may be higher: a stalled process had the partition, and committed records for which it had no sessions.
     left: BTreeMap<PartitionKey, i64>,
-    /// The committed offsets when the process began. 0: the group has none in a partition that was added to its topic.
-    begins: Arc<BTreeMap<PartitionKey, i64>>,
 }
 
 impl Needs {
@@ -134,10 +133,7 @@ impl Sources {
             }
             let is_new = reader.of_route.as_ref().is_none_or(|of| of.key != key);
             let left = if is_new { needs.left.remove(&key) } else { None };
-            // Without a committed offset the first record is next, and not what slots need: retained messages, for one, may be missing from there on.
-            let begin = if is_new { needs.begins.get(&key).copied() } else { None };
-            let at = reader.next().or(begin);
-            let (next, needed) = (at.into_iter().chain(left).min(), needs.all.remove(&key));
+            let (next, needed) = (reader.next().into_iter().chain(left).min(), needs.all.remove(&key));
             let known = reader.of_route.as_mut().filter(|_| !is_new);
             if let (Some(of), Some(next)) = (known, next) {
                 if std::mem::take(&mut of.is_anew) {
@@ -197,7 +193,7 @@ impl Sources {
 impl Core {
     /// Takes the committed offsets of the partitions of routes.
     pub(in crate::shard) fn routes_begin(&mut self, begins: Arc<BTreeMap<PartitionKey, i64>>) {
-        self.sources.needs.begins = Arc::clone(&begins);
+        self.sources.needs.left.clone_from(&begins);
         self.broker.routes_begin(begins);
     }
 
