@@ -390,10 +390,14 @@ impl World {
             leaving.heard(now);
         }
         self.note(|| format!("process {life} hears {notice:?}: {todo:?}"));
-        if let Notice::SlotReleased(slot) | Notice::SlotLost(slot) = notice {
-            // The connections of its clients are closed.
-            let slots = self.process.as_ref().map(|process| Arc::clone(&process.slots));
-            self.note_too_large(true, |name| slots.as_ref().and_then(|slots| slots.slot(name)) == Some(slot));
+        let is_gone = |slot: u16| match &notice {
+            Notice::SlotReleased(gone) | Notice::SlotLost(gone) => *gone == slot,
+            Notice::Group(News::Lost(gone)) => gone.contains(slot),
+            _ => false,
+        };
+        if let Some(slots) = self.process.as_ref().map(|process| Arc::clone(&process.slots)) {
+            // The connections of their clients are closed.
+            self.note_too_large(true, |name| slots.slot(name).is_some_and(is_gone));
         }
         for one in todo {
             self.carry_out(one, None);
