@@ -1,12 +1,15 @@
 //! Partitions of `[broker]`'s routes: where their readers begin, and what they do not retain again.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use forebay::config;
 use forebay::kafka::consumer::Batches;
 use forebay::metrics::spec::SourceMetric;
 use forebay::mqtt::packet::Version;
 use forebay::runtime::seam::ConnId;
 use forebay::shard::mail::Mail;
-use forebay::shard::sources::RetainedMessages;
+use forebay::shard::sources::{RetainedMessages, partition_key};
 use kafka_protocol::messages::ApiKey;
 
 use super::conformance::words;
@@ -77,6 +80,37 @@ fn a_reader_begins_no_later_than_the_one_before_it_was() {
         [2, 3].into_iter().for_each(|id| world.bytes(conn, &[0x40, 2, 0, id]));
     }
     until(&mut world, |world| (groups(world).committed[&at] == 3).then_some(()));
+}
+
+/// A process that had stood still commits what it has nobody for before the first reader of its successor begins. That one begins where the group was when
+/// its process began, so its clients miss nothing, with kept sessions and without.
+#[test]
+fn a_first_reader_begins_no_later_than_its_process() {
+    let config = config::parse(&format!("{BROKER}name = \"a\"\nqos = 1\n"), "test.toml").expect("a configuration");
+    let at = (config.sources[0].group.clone(), MESSAGES.to_owned(), 0);
+    let mut world = World::of(config);
+    world.broker.groups = Some(Groups::default());
+    world.broker.key = Some(b"t".to_vec());
+    groups(&mut world).refuses = vec![(ApiKey::JoinGroup, "forebay", LOADING)];
+    world.mail(Mail::RoutesBegin(Arc::new(BTreeMap::from([(partition_key(MESSAGES, 0, 0), 0)]))));
+    begin(&mut world, 0..2, 1);
+    let (kept, ..) = connect(&mut world, &client(0));
+    let clean = without_session(&mut world, &client(1));
+    [kept, clean].into_iter().for_each(|conn| subscribe(&mut world, conn, b't', 1));
+    ["one", "two"].into_iter().for_each(|value| write(&mut world, value));
+    groups(&mut world).committed.insert(at.clone(), 2);
+    groups(&mut world).refuses.clear();
+    for conn in [kept, clean] {
+        let mut said = Vec::new();
+        until(&mut world, |world| {
+            let bytes = world.sent(conn);
+            said.extend(words(Version::V5, &bytes));
+            (said.len() == 2).then_some(())
+        });
+        assert_eq!(said, ["t one q1 id 1", "t two q1 id 2"]);
+        [1, 2].into_iter().for_each(|id| world.bytes(conn, &[0x40, 2, 0, id]));
+    }
+    until(&mut world, |world| (groups(world).committed[&at] == 2).then_some(()));
 }
 
 /// The process ends, and another one begins that reads these records of the route again, and this many others later; the topic of retained messages is there.
