@@ -56,7 +56,7 @@ impl Core {
         let (mut taken, mut all, mut whole) = (Vec::new(), HashMap::new(), Report::default());
         for (slot, mut found) in std::mem::take(&mut logs.found) {
             self.begin_slot_rows(slot, &mut found, now);
-            self.broker.restore_positions(slot, &found.sessions);
+            self.broker.restore_positions(slot, &found.sessions, now);
             let (report, by_number) = self.take_up_log(&found, &mut taken, now);
             self.broker.write_first_positions(slot);
             all.extend(by_number);
@@ -106,7 +106,7 @@ impl Core {
             return;
         }
         for (slot, found) in &found {
-            self.broker.restore_positions(*slot, &found.sessions);
+            self.broker.restore_positions(*slot, &found.sessions, now);
         }
         self.broker.ask_to_go_back();
         for (slot, mut found) in found {

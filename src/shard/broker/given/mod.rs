@@ -47,6 +47,9 @@ const WRITE_WITHIN: Duration = Duration::from_millis(50);
 /// The delay before copies that could not end are tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
+/// The longest time for which new subscriptions wait for their retained messages after a slot has come: a partition may not be readable.
+const CATCHES_UP_WITHIN: Duration = Duration::from_secs(10);
+
 /// The number of floors kept per partition for messages received before the last one.
 const FLOORS_MAX: usize = 16;
 
@@ -207,6 +210,8 @@ pub(in crate::shard) struct Given {
     slots: BTreeMap<u16, OfSlot>,
     /// New slots that were not reported to the readers yet.
     news: Vec<u16>,
+    /// The end of the time for which [`Given::behind_until`] looks whether reading is behind slots.
+    behind_until: Option<Monotonic>,
     /// The number of requests to the readers.
     asked: u64,
     /// The number of changes in reading.
@@ -305,6 +310,22 @@ impl Given {
         if let Some(reading) = self.readings.get_mut(&of) {
             (reading.floor, reading.since) = (floor, since);
         }
+    }
+
+    /// The time until which new subscriptions wait for their retained messages. `None`: reading has reached all records that sessions of the slots have had by
+    /// their logs, or a slot's time is over. Earlier, such a record may be retained nowhere, and is passed over when it is read: a new subscription would never
+    /// get it.
+    pub(in crate::shard) fn behind_until(&mut self, now: Monotonic) -> Option<Monotonic> {
+        let until = self.behind_until.take().filter(|until| *until > now)?;
+        // Logs go on naming partitions of routes that are gone.
+        let is_behind = |(of, position): (&PartitionKey, &Position)| match self.readings.get(of) {
+            Some(reading) => reading.next < position.end(),
+            None => self.begins.contains_key(of),
+        };
+        if self.slots.values().flat_map(|slot| &slot.positions).any(is_behind) {
+            self.behind_until = Some(until);
+        }
+        self.behind_until
     }
 
     /// Whether some session may have had this record, or have to wait for it until its partition is read again.

@@ -97,7 +97,7 @@ fn a_record_named_for_a_session_comes_to_the_others() {
     assert_eq!(given.saved(1, ONE + 9, said), [ONE + 7]);
     let mut next = Given::default();
     let found = [RestoredSession { number: ONE + 9, payload, open: Vec::new() }];
-    next.restore(1, &found);
+    next.restore(1, &found, Monotonic(0));
     next.ask();
     next.reads(at(5), Reads::Again(i64::MIN), 1);
     let placed = next.begins(hand(5));
@@ -183,8 +183,8 @@ fn a_slot_that_comes_names_all_partitions() {
     let mut payload = Vec::new();
     let named = SavedPositions(BTreeMap::from([(P, SavedPosition { below: 9, ..SavedPosition::default() })]));
     queues::encode_positions(&named, &mut payload);
-    given.restore(1, &[RestoredSession { number: ONE + 9, payload, open: Vec::new() }]);
-    given.restore(2, &[]);
+    given.restore(1, &[RestoredSession { number: ONE + 9, payload, open: Vec::new() }], Monotonic(0));
+    given.restore(2, &[], Monotonic(0));
     assert_eq!(given.ask().0, [at(5), RecordPlace { of: Q, offset: 0 }]);
     let said = |given: &mut Given, slot| {
         let said = given.unsaved(slot, false).expect("a partition has no name in the log");
@@ -334,4 +334,28 @@ fn a_slot_that_the_readers_have_not_heard_of_asks_for_records_that_are_new() {
     given.reads(at(3), Reads::Again(4), 2);
     let again = given.begins(hand(3));
     assert!(!passes(&given, again, 2, TWO) && passes(&given, again, 1, ONE));
+}
+
+/// What sessions have had by their log may be retained nowhere before it is read.
+#[test]
+fn reading_is_behind_until_it_has_reached_all_slots() {
+    const Q: PartitionKey = PartitionKey { topic: 7, partition: 1 };
+    let begins = Arc::new(BTreeMap::from([(P, 2), (Q, 0)]));
+    let mut given = Given { begins, ..Given::default() };
+    let mut payload = Vec::new();
+    let gone = PartitionKey { topic: 8, partition: 0 };
+    let named = SavedPositions(BTreeMap::from([(gone, SavedPosition { below: 9, ..SavedPosition::default() })]));
+    queues::encode_positions(&named, &mut payload);
+    given.restore(1, &[RestoredSession { number: ONE + 9, payload, open: Vec::new() }], Monotonic(0));
+    let is_behind = |given: &mut Given| given.behind_until(Monotonic(1)).is_some();
+    assert!(is_behind(&mut given));
+    given.reads(at(1), Reads::Again(i64::MIN), 1);
+    given.reads(RecordPlace { of: Q, offset: 0 }, Reads::Again(i64::MIN), 1);
+    assert!(is_behind(&mut given));
+    given.begins(hand(1));
+    assert!(!is_behind(&mut given));
+    // A partition that nobody reads does not hold retained messages back for good.
+    given.reads(at(0), Reads::Again(2), 1);
+    given.restore(2, &[], Monotonic(0));
+    assert!(is_behind(&mut given) && given.behind_until(Monotonic::default().after(CATCHES_UP_WITHIN)).is_none());
 }

@@ -15,14 +15,14 @@ use super::super::mail::Mail;
 use super::super::queues::{self, Kept};
 use super::super::sources::SourceLetter;
 use super::super::{Broker, Ring};
-use super::{Given, Had, OfSlot, Position, Stored, TRY_AGAIN, WAITS};
+use super::{CATCHES_UP_WITHIN, Given, Had, OfSlot, Position, Stored, TRY_AGAIN, WAITS};
 
 /// The interval at which moved positions are written, unless a copy that is over needs them earlier.
 const WRITE_EVERY: Duration = Duration::from_secs(2);
 
 impl Given {
     /// Takes up the positions in the log of a slot. [`Broker::ask_to_go_back`] follows.
-    pub(super) fn restore(&mut self, slot: u16, found: &[RestoredSession]) {
+    pub(super) fn restore(&mut self, slot: u16, found: &[RestoredSession], now: Monotonic) {
         let mut of_slot = OfSlot::default();
         let mut positions: BTreeMap<PartitionKey, Position> = BTreeMap::new();
         let mut had: BTreeMap<RecordPlace, SmallVec<[u64; 2]>> = BTreeMap::new();
@@ -67,6 +67,7 @@ impl Given {
         of_slot.placed = placed;
         self.slots.insert(slot, of_slot);
         self.news.push(slot);
+        self.behind_until = Some(now.after(CATCHES_UP_WITHIN));
         (self.has_moved, self.write_at) = (true, Monotonic::default());
         keys.into_iter().for_each(|of| self.set_floor(of));
     }
@@ -97,8 +98,8 @@ impl Broker {
     }
 
     /// Takes up the records that sessions have by the log of a slot, before the sessions are taken up.
-    pub(in crate::shard) fn restore_positions(&mut self, slot: u16, found: &[RestoredSession]) {
-        self.keeping.given.restore(slot, found);
+    pub(in crate::shard) fn restore_positions(&mut self, slot: u16, found: &[RestoredSession], now: Monotonic) {
+        self.keeping.given.restore(slot, found, now);
     }
 
     /// Has all partitions read from the positions of new slots.

@@ -8,11 +8,15 @@ use super::super::{Broker, Ring};
 use super::replay::AskedToPass;
 
 impl Broker {
-    /// Begins a pass, if some subscriptions need one and none is in progress.
+    /// Begins a pass, if some subscriptions need one, none is in progress, and reading is not behind the shard's slots.
     pub(super) fn begin_pass(&mut self, io: &mut Ring<'_>) {
-        if !self.retained.replays.begin_pass() {
+        if !self.retained.replays.need_pass() {
             return;
         }
+        if let Some(until) = self.keeping.given.behind_until(io.now()) {
+            return self.delivery.want_turn_at(io, until);
+        }
+        self.retained.replays.begin_pass();
         for shard in (0..self.around.config.service.shards).filter(|shard| *shard != self.index) {
             self.letters.push_back((shard, Mail::Pass { from: self.index }));
         }

@@ -184,11 +184,13 @@ impl Replays {
         self.asked_to_pass.push(AskedToPass { from, gathered, passes: self.passes });
     }
 
-    /// Whether a pass begins now.
-    pub(super) fn begin_pass(&mut self) -> bool {
-        if self.wanting.is_empty() || self.unanswered != 0 || !self.passing.is_empty() {
-            return false;
-        }
+    /// Whether sessions wait for a pass, and none is in progress.
+    pub(super) fn need_pass(&self) -> bool {
+        !self.wanting.is_empty() && self.unanswered == 0 && self.passing.is_empty()
+    }
+
+    /// Begins a pass.
+    pub(super) fn begin_pass(&mut self) {
         self.begun += 1;
         self.passing = std::mem::take(&mut self.wanting);
         for key in &self.passing {
@@ -202,7 +204,6 @@ impl Replays {
         }
         self.unanswered = u64::MAX >> (64 - self.shards);
         self.behind.fill(u64::MAX);
-        true
     }
 
     /// Notes the answer of a shard. Returns whether that was the last.
@@ -506,9 +507,8 @@ impl Broker {
                 break;
             }
         }
-        let replays = &self.retained.replays;
         // Replays that need a pass now wait for the one in progress, or for the next turn.
-        let begins_pass = !replays.wanting.is_empty() && replays.passing.is_empty() && replays.unanswered == 0;
+        let begins_pass = self.retained.replays.need_pass() && self.keeping.given.behind_until(io.now()).is_none();
         if has_more || begins_pass {
             self.delivery.want_turn(io);
         }
@@ -693,7 +693,7 @@ mod tests {
     fn a_replay_that_does_not_run_notes_no_more_than_it_may() {
         let (mut retained, key) = (retained(), SessionKey::from_bits(7));
         retained.replay(key, subscription("#", 0));
-        assert!(retained.replays.begin_pass());
+        retained.replays.begin_pass();
         retained.replays.pass_over();
         let pass = retained.replays.begun;
         for number in 0..2 * REPLAY_NOTES_MAX {
@@ -732,7 +732,8 @@ mod tests {
         for id in 2..100 {
             ask(&mut retained, &[("b", id)]);
             retained.replays.wanting.push(key);
-            assert!(retained.replays.begin_pass());
+            assert!(retained.replays.need_pass());
+            retained.replays.begin_pass();
             retained.replays.unanswered = 0;
             retained.replays.pass_over();
         }
