@@ -20,7 +20,7 @@ use forebay::shard::sources::{RetainedMessages, RetainedOfShard, partition_key};
 
 use crate::faults::Fault;
 use crate::kafka::Holds;
-use crate::kafka::cleaner::Written;
+use crate::kafka::cleaner::{Awaited, Written};
 use crate::plan::broker::{INSTANCE, RETAINED, SESSIONS};
 use crate::process::{End, In, Process};
 use crate::time::{MS, S, stream};
@@ -68,8 +68,8 @@ impl Store for Read {
 pub(crate) struct Taking {
     taking: TakeOver<Read>,
     read: Read,
-    /// A batch that waits for followers: the offset of its first record, the offset after its last, and the deadline.
-    waits: Option<(i64, i64, u64)>,
+    /// A batch that waits for followers, and the deadline.
+    waits: Option<(Awaited, u64)>,
     /// Offset of the last record that Kafka took; in the end the offset of the term.
     wrote: i64,
 }
@@ -286,10 +286,10 @@ impl World {
         // Some processes start without a fault, however many logs there are.
         let of_all = 60.max(20 * self.session_logs().len());
         let kafka = &mut self.clusters[0];
-        if let Some((base, end, until)) = of.waits {
-            if kafka.has_all(place, end) {
+        if let Some((awaited, until)) = of.waits {
+            if let Some((error, base)) = kafka.answer_to(place, awaited) {
                 of.waits = None;
-                return self.wrote(of, 0, base).map(|()| false);
+                return self.wrote(of, error, base).map(|()| false);
             }
             return if time < until { Ok(false) } else { Err("no answer in time".to_owned()) };
         }
@@ -314,7 +314,7 @@ impl World {
                     }
                     match written {
                         Written::Answer(error, base) => self.wrote(of, error, base)?,
-                        Written::Waits(base, end) => of.waits = Some((base, end, time + PATIENCE)),
+                        Written::Waits(awaited) => of.waits = Some((awaited, time + PATIENCE)),
                     }
                 }
             },

@@ -13,8 +13,19 @@ use crate::time::{MS, wall_ms};
 pub(crate) enum Written {
     /// Kafka has answered: error, and offset of the first record.
     Answer(i16, i64),
-    /// The batch waits for followers: offset of the first record, and the one after the last.
-    Waits(i64, i64),
+    /// The batch waits for followers.
+    Waits(Awaited),
+}
+
+/// A batch of a starting process that waits for followers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Awaited {
+    /// Offset of the first record.
+    base: i64,
+    /// Offset after the last record.
+    end: i64,
+    /// Epoch of the leader that has the batch.
+    epoch: i32,
 }
 
 impl Cluster {
@@ -99,20 +110,27 @@ impl Cluster {
         batch: Vec<u8>,
         (life, late, time): (u32, bool, u64),
     ) -> Written {
-        let leader = self.partition(name, index).and_then(|of| of.leader);
-        let Some(node) = leader.filter(|node| self.works(*node)) else { return Written::Answer(NOT_LEADER, -1) };
+        let leader = self.partition(name, index).and_then(|of| Some((of.leader?, of.leader_epoch)));
+        let Some((node, epoch)) = leader.filter(|(node, _)| self.works(*node)) else {
+            return Written::Answer(NOT_LEADER, -1);
+        };
         let from = From { node, time, life, late };
         let appended = self.append(name, index as i32, &Bytes::from(batch), (-1, from));
         self.replicate_later(time);
         match appended {
             Appended::Answer(code, base) => Written::Answer(code, base),
-            Appended::Wait(base, end) => Written::Waits(base, end),
+            Appended::Wait(base, end) => Written::Waits(Awaited { base, end, epoch }),
         }
     }
 
-    /// Whether all replicas have the records before an offset.
-    pub(crate) fn has_all(&self, (name, index): (&str, usize), end: i64) -> bool {
-        self.partition(name, index).is_some_and(|of| of.high >= end)
+    /// The answer for a batch that waits for followers, if there is one by now: error, and offset of the first record.
+    pub(crate) fn answer_to(&self, (name, index): (&str, usize), awaited: Awaited) -> Option<(i16, i64)> {
+        let of = self.partition(name, index).filter(|of| of.leader.is_some() && of.leader_epoch == awaited.epoch);
+        match of {
+            // The leader that had the batch is none any more: it answers so, or its connection has ended.
+            None => Some((NOT_LEADER, -1)),
+            Some(of) => (of.high >= awaited.end).then_some((0, awaited.base)),
+        }
     }
 
     /// Reads a partition for a starting process: a few batches from an offset on, and the offset after the last one.
