@@ -16,6 +16,10 @@ use crate::world::{Client, World};
 /// Bound on a client's wait for its CONNACK, at rest.
 const CONNACK_WITHIN: u64 = S;
 
+/// Bound on the time until the logs of slots move again once faults have ended: a batch without success waits for 2 s, and a fifth more, before it is
+/// sent again; twice if its leader has moved meanwhile.
+const LOGS_MOVE_WITHIN: u64 = 5 * S;
+
 /// Bound on the time from when an owner hears that a connection has ended until the client does: the link between instances
 /// may be cut meanwhile.
 const HEARD_WITHIN: u64 = 10 * S;
@@ -51,8 +55,8 @@ impl World {
         let Some(owned) = self.instances.owned_since.filter(|_| self.instances.is_calm && self.judge.live) else {
             return;
         };
-        // The logs that were taken over must have been available for a moment.
-        let from = owned.max(self.instances.calm_at) + S;
+        // The logs that were taken over must have been available for a moment, and CONNACK waits for the log of its slot.
+        let from = (owned + S).max(self.instances.calm_at + LOGS_MOVE_WITHIN);
         let is_late = |(_, at): &(&u64, &u64)| self.time > from.max(**at) + CONNACK_WITHIN;
         let mut waiting = self.instances.connected_at.iter().filter(is_late);
         let late = waiting.find_map(|(socket, at)| {
