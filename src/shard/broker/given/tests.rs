@@ -336,7 +336,7 @@ fn a_slot_that_the_readers_have_not_heard_of_asks_for_records_that_are_new() {
     assert!(!passes(&given, again, 2, TWO) && passes(&given, again, 1, ONE));
 }
 
-/// What sessions have had by their log may be retained nowhere before it is read.
+/// Records that sessions have had by their log may be retained nowhere before they are read.
 #[test]
 fn reading_is_behind_until_it_has_reached_all_slots() {
     const Q: PartitionKey = PartitionKey { topic: 7, partition: 1 };
