@@ -104,6 +104,12 @@ impl Peers {
         until != 0 && now.0 >= until
     }
 
+    /// The time since which this process is silent ([`Peers::is_silent`]), until `now`.
+    #[must_use]
+    pub fn silent_for(&self, now: Monotonic) -> Duration {
+        now.since(Monotonic(self.speaks_until.load(Ordering::Acquire)))
+    }
+
     /// Notes that a process of another instance has answered.
     pub fn has_answered(&self, name: &Arc<str>, incarnation: u128) {
         let table = self.table();

@@ -121,6 +121,13 @@ impl Trunks {
         self.trunks.get(at as usize)?.as_ref().map(|trunk| trunk.conn)
     }
 
+    /// Whether the trunk of a stream is established.
+    #[must_use]
+    pub fn is_established(&self, conn: ConnId) -> bool {
+        let at = self.peek(conn).map(|stream| stream.trunk as usize);
+        at.and_then(|at| self.trunks.get(at)?.as_ref()).is_some_and(|trunk| trunk.is_open)
+    }
+
     /// The mark of a trunk: that of the settings by which it was made.
     #[must_use]
     pub fn mark_of(&mut self, trunk: ConnId) -> Option<u64> {

@@ -43,6 +43,39 @@ fn a_connect_that_has_waited_does_not_take_over_from_a_later_one() {
     assert!(heard(&mut world, other)[0].starts_with("connack 0 0x00"), "nobody else has its name");
 }
 
+/// A CONNECT that a process reads after it has stood still may have come at any time since it heard of its group: it is older than one that was served since.
+#[test]
+fn a_connect_that_a_still_process_finds_does_not_take_over_from_a_later_one() {
+    let mut world = started(0..2);
+    world.slots.set_given_out();
+    let [twice, once] = [client(0), client(1)];
+    world.peers.speak_until(Monotonic::NEVER);
+    for _ in 0..200 {
+        world.advance(Duration::from_millis(100));
+    }
+    let before = world.connect_kept_v5(&once);
+    assert!(heard(&mut world, before)[0].starts_with("connack 0 0x00"));
+    for _ in 0..200 {
+        world.advance(Duration::from_millis(100));
+    }
+    let until = world.table.now;
+    for _ in 0..20 {
+        world.advance(Duration::from_millis(100));
+    }
+    let new = world.connect_kept_v5(&twice);
+    assert!(heard(&mut world, new)[0].starts_with("connack 0 0x00"));
+    world.peers.speak_until(until);
+    let [old, again] = [&twice, &once].map(|id| world.connect_kept_v5(id));
+    assert!(world.sent(old).is_empty() && world.sent(again).is_empty());
+    world.peers.speak_until(Monotonic::NEVER);
+    for _ in 0..2 {
+        world.advance(Duration::from_millis(100));
+    }
+    assert_eq!(heard(&mut world, old), ["connack 0 0x88"]);
+    assert!(!world.table.wire(new).closed);
+    assert!(heard(&mut world, again)[0].starts_with("connack 1 0x00"), "its client was here long before");
+}
+
 #[test]
 fn a_silent_instance_welcomes_nobody_and_what_it_has_of_lost_slots_is_not_sent() {
     let mut world = started(0..2);

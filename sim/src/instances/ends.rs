@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use forebay::membership::Leaving;
+use forebay::metrics::spec::ShardMetric;
 use forebay::runtime::seam::Closed;
 use forebay::shard::instances::ToGroup;
 use forebay::shard::mail::Mail;
@@ -158,6 +159,8 @@ impl World {
         self.judge.process_ended(&process, how, life);
         let is_of_it = |name: &str| process.slots.slot(name).is_some_and(|slot| serves(&process, slot));
         self.note_too_large(how == End::Stopped, is_of_it);
+        // Kafka has not taken the logs of its slots within the grace.
+        let is_unwritten = process.number(ShardMetric::SessionLogWaiting) > 0;
         drop(process);
         self.clients_of_it_are_lost();
         self.fronts_are_gone();
@@ -166,7 +169,7 @@ impl World {
         let Some(part) = self.instances.parts.remove(&life) else { return };
         let index = part.index;
         self.instances.ended.push((life, index, self.time));
-        if how != End::Stopped {
+        if how != End::Stopped || is_unwritten {
             self.instances.disturbed.push((life, self.time, self.time));
         }
         let timeout = self.session_timeout();

@@ -37,6 +37,8 @@ const PORT: u16 = 1885;
 const LOOKS: u64 = 200 * MS;
 /// Time that a client waits for CONNACK before it tries another instance.
 const PATIENCE: u64 = 5 * S;
+/// The time after which a slot is given up without what Kafka has not taken of its log.
+const WRITTEN_WITHIN: u64 = 10 * S;
 
 /// An event of an instance.
 #[derive(Clone, Debug)]
@@ -98,6 +100,8 @@ pub(crate) struct Part {
     own: OwnSlots,
     /// Times at which the sessions of each slot became available.
     pub(crate) up_at: BTreeMap<u16, u64>,
+    /// Times at which each slot was to be given up.
+    released_at: BTreeMap<u16, u64>,
     /// Slots with a wanted log. The next field: logs that are being taken over.
     wanted: BTreeSet<u16>,
     taking: BTreeMap<u16, Take>,
@@ -274,6 +278,7 @@ impl World {
             index,
             own: OwnSlots::new(plan.shards[index]),
             up_at: BTreeMap::new(),
+            released_at: BTreeMap::new(),
             wanted: BTreeSet::new(),
             taking: BTreeMap::new(),
             retained: Vec::new(),
@@ -371,10 +376,16 @@ impl World {
     /// Handles news of the group, or of a slot.
     pub(crate) fn hear_of_slots(&mut self, notice: Notice) {
         let (life, time, now) = (self.life, self.time, self.clocks().1);
-        if matches!(notice, Notice::SlotLost(_) | Notice::Group(News::Lost(_))) {
+        let Some(part) = self.instances.parts.get_mut(&life) else { return };
+        let is_unwritten = |slot| part.released_at.get(slot).is_some_and(|at| time >= at + WRITTEN_WITHIN);
+        let is_disturbed = match &notice {
+            Notice::SlotLost(_) | Notice::Group(News::Lost(_)) => true,
+            Notice::SlotReleased(slot) => is_unwritten(slot),
+            _ => false,
+        };
+        if is_disturbed {
             self.instances.disturbed.push((life, time, time));
         }
-        let Some(part) = self.instances.parts.get_mut(&life) else { return };
         let todo = match &notice {
             Notice::Group(News::Fenced) => return self.is_fenced(),
             Notice::Group(news) => part.own.hear(news, now),
@@ -417,7 +428,10 @@ impl World {
                 return;
             }
             Do::Give(_, shard) => (shard, Mail::TakeOver(log.into_iter().collect())),
-            Do::Release(slot, shard) => (shard, Mail::ReleaseSlot(slot)),
+            Do::Release(slot, shard) => {
+                part.released_at.insert(slot, self.time);
+                (shard, Mail::ReleaseSlot(slot))
+            }
             Do::Drop(slot, shard) => (shard, Mail::DropSlots(SlotSet::from_iter([slot]))),
             Do::Released(slot) => (0, Mail::ToGroup(ToGroup::Released(SlotSet::from_iter([slot])))),
         };
@@ -527,7 +541,7 @@ impl World {
                 Some(Ending::Reading(waiting, until)) if *waiting == 0 || time >= *until => {
                     part.ending = Some(Ending::Draining);
                     let grace = self.grace();
-                    self.note(|| format!("process {life} drains"));
+                    self.note(|| format!("process {life} drains, within {grace:?}"));
                     (0..self.shards()).for_each(|shard| self.put(shard, In::Mail(Mail::Drain { grace })));
                     return;
                 }

@@ -88,7 +88,8 @@ impl Core {
         let Kind::Door(_, deadline) = connection.kind else { return self.tails.give_back(bytes) };
         connection.kind = Kind::Waiting(deadline);
         self.doors.relays.waiting.insert(conn, Waiting { slot, link: None, sent: 0, again: io.now(), turned: 0 });
-        self.doors.relays.waits_since(conn, Some(io.now()));
+        let at = io.now().before(self.still_for(io));
+        self.doors.relays.waits_since(conn, Some(at));
         self.put_back(io, conn, bytes);
         self.pause_if_full(io, conn);
         if let Place::Elsewhere(instance) = place {
@@ -99,6 +100,14 @@ impl Core {
         self.look_for_moved(io);
     }
 
+    /// How long this process may have stood still at most, with a CONNECT that it reads now waiting for it: the client may have served itself elsewhere
+    /// meanwhile.
+    fn still_for(&self, io: &Ring<'_>) -> Duration {
+        let around = &self.broker.around;
+        let Some(broker) = around.config.broker.as_ref().filter(|_| self.is_silent(io)) else { return Duration::ZERO };
+        around.peers.silent_for(io.boottime()) + broker.session_timeout
+    }
+
     /// Leaves a client that waits for an owner unread once enough of its bytes are kept. Until then it is read, so its end is noticed, and what it has
     /// sent is not processed after it has sent the same elsewhere.
     pub(in crate::shard) fn pause_if_full(&mut self, io: &mut Ring<'_>, conn: ConnId) {
@@ -107,16 +116,44 @@ impl Core {
         }
     }
 
-    /// Opens a stream to an instance for a waiting client, and sends it the client's bytes.
+    /// Opens a stream to an instance for a waiting client. The client's bytes go over it as soon as its trunk is established.
     fn reach(&mut self, io: &mut Ring<'_>, conn: ConnId, instance: u16) {
         let (around, shard) = (&self.broker.around, self.broker.index);
         let table = around.peers.table();
         let Some(owner) = table.instance(instance) else { return };
         let relays = &mut self.doors.relays;
         let Some(to) = relays.address_of(around, shard, io.now(), owner) else { return };
-        let (Some(waiting), Some(connection)) = (relays.waiting.get(&conn), self.connections.get(conn)) else {
-            return;
-        };
+        let Some(slot) = relays.waiting.get(&conn).map(|waiting| waiting.slot) else { return };
+        let shard = self.shard_at(&owner.name, slot);
+        let to = Destination { name: Arc::clone(&owner.name), incarnation: owner.incarnation, to, shard };
+        let Some(link) = self.open_stream(io, to, owner) else { return };
+        let slot = slot.unwrap_or_default();
+        let to = To { slot, name: Arc::clone(&owner.name), named: owner.incarnation, answered: 0, heard: 0 };
+        if let Some(waiting) = self.doors.relays.waiting.get_mut(&conn) {
+            (waiting.link, waiting.sent) = (Some((link, to)), 0);
+        }
+        self.connections.insert(link, Kind::Relay(conn), NO_LISTENER, io.now());
+        if io.trunks().is_established(link) {
+            self.send_connect(io, conn);
+        }
+    }
+
+    /// Sends the CONNECTs that have waited for a trunk.
+    pub(super) fn send_connects(&mut self, io: &mut Ring<'_>, trunk: ConnId) {
+        let waiting = self.doors.relays.waiting.iter();
+        let mut is_there = |link: ConnId| io.trunks().trunk_of(link) == Some(trunk);
+        let links = waiting.filter_map(|(conn, waiting)| Some((*conn, waiting.link.as_ref()?.0)));
+        let due: Vec<ConnId> = links.filter(|(_, link)| is_there(*link)).map(|(conn, _)| conn).collect();
+        due.into_iter().for_each(|conn| self.send_connect(io, conn));
+    }
+
+    /// Sends a waiting client's header and bytes to the owner that was chosen for it. The header says how long the CONNECT has waited, so it is not written
+    /// before it can be sent.
+    fn send_connect(&mut self, io: &mut Ring<'_>, conn: ConnId) {
+        let (around, relays) = (&self.broker.around, &self.doors.relays);
+        let link = relays.waiting.get(&conn).and_then(|waiting| waiting.link.as_ref());
+        let (Some((link, _)), Some(connection)) = (link, self.connections.get(conn)) else { return };
+        let link = *link;
         let waited = relays.arrived.get(&conn).map_or(Duration::ZERO, |since| io.now().since(*since));
         let client = match connection.claim.as_deref() {
             Some(AtDoor::Admitted(admission, _)) => Some(Client::of(admission)),
@@ -126,7 +163,7 @@ impl Core {
         let header = Header {
             source: io.peer(conn),
             front: around.peers.name().into(),
-            generation: table.generation,
+            generation: around.peers.table().generation,
             listener: listener.unwrap_or_default().into(),
             waited,
             client,
@@ -135,20 +172,12 @@ impl Core {
         if !header.write(&mut said) {
             return self.refuse_waiting(io, conn, &TOO_LONG);
         }
-        let slot = waiting.slot;
-        let shard = self.shard_at(&owner.name, slot);
-        let to = Destination { name: Arc::clone(&owner.name), incarnation: owner.incarnation, to, shard };
-        let Some(link) = self.open_stream(io, to, owner) else { return };
-        let Some(connection) = self.connections.get(conn) else { return };
         let out = io.out(link);
         out.extend_from_slice(&said);
         out.extend_from_slice(&connection.tail);
-        let slot = slot.unwrap_or_default();
-        let to = To { slot, name: Arc::clone(&owner.name), named: owner.incarnation, answered: 0, heard: 0 };
         if let Some(waiting) = self.doors.relays.waiting.get_mut(&conn) {
-            (waiting.link, waiting.sent) = (Some((link, to)), connection.tail.len());
+            waiting.sent = connection.tail.len();
         }
-        self.connections.insert(link, Kind::Relay(conn), NO_LISTENER, io.now());
     }
 
     /// Handles the end of a stream to an owner that has not answered: another attempt is made, at this owner or at another one.

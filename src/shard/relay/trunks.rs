@@ -41,6 +41,7 @@ impl Core {
     pub(in crate::shard) fn trunk_stands(&mut self, io: &mut Ring<'_>, trunk: ConnId, is_ready: bool) {
         if is_ready || self.broker.around.edge.link.is_none() {
             io.trunks().opened(trunk);
+            self.send_connects(io, trunk);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forebay::link::ANSWER_LEN;
+use forebay::link::{ANSWER_LEN, Header};
 use forebay::metrics::event::Kind as EventKind;
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::Version;
@@ -19,7 +19,7 @@ fn preface(front: &str, shard: u16) -> Vec<u8> {
 
 /// The header of a stream.
 fn header(front: &str) -> Vec<u8> {
-    let header = forebay::link::Header {
+    let header = Header {
         source: None,
         front: front.into(),
         generation: 1,
@@ -169,4 +169,27 @@ fn a_trunk_that_does_not_answer_gets_no_more_clients() {
     let words: Vec<_> = [first, second, third, fourth].iter().flat_map(|client| world.words(*client)).collect();
     assert_eq!(words.iter().filter(|word| *word == "CONNACK 0x00").count(), 3);
     assert_eq!(world.number(1, M::Sessions), 1);
+}
+
+/// A CONNECT that has waited for its trunk says so: its client may have connected elsewhere meanwhile.
+#[test]
+fn a_connect_tells_how_long_it_has_waited_for_its_trunk() {
+    let mut world = World::new(2, 1, &text());
+    world.give("a", Some(1));
+    (world.instances[1].is_far, world.instances[1].is_still) = (true, true);
+    let client = world.open(0);
+    world.say(client, &connect("a"));
+    world.advance(Duration::from_millis(1_500));
+    world.say(client, &subscribe("t"));
+    assert!(world.on_the_way_to(1).is_empty());
+    world.instances[1].is_far = false;
+    world.settle();
+    let said = world.on_the_way_to(1);
+    let (_, preface) = Preface::read(&said).expect("well formed").expect("whole");
+    // OPEN, and the head of the bytes.
+    let (header, _) = Header::read(&said[preface + 16..]).expect("well formed").expect("whole");
+    assert_eq!(header.waited, Duration::from_millis(1_500));
+    world.instances[1].is_still = false;
+    world.settle();
+    assert_eq!(world.words(client), ["CONNACK 0x00", "SUBACK"]);
 }

@@ -45,6 +45,8 @@ pub(super) struct Instance {
     pub(super) is_up: bool,
     /// It does nothing, as one that is frozen.
     pub(super) is_still: bool,
+    /// Connections to it are not established yet.
+    pub(super) is_far: bool,
     /// As many bytes of its shards still come anywhere.
     pub(super) says: usize,
 }
@@ -152,6 +154,7 @@ impl World {
                 config: Arc::clone(&config),
                 is_up: true,
                 is_still: false,
+                is_far: false,
                 says: usize::MAX,
             }
         };
@@ -383,6 +386,7 @@ impl World {
                 }
             }
         }
+        wanted.retain(|(_, to)| !self.instances[*to].is_far);
         for (at, to) in &wanted {
             if !self.instances[*to].is_up {
                 self.close(*at, Closed::Error(std::io::ErrorKind::ConnectionRefused.into()));
@@ -411,6 +415,15 @@ impl World {
             moved |= self.bring(line, to, count);
         }
         moved
+    }
+
+    /// The bytes on their way to an instance that stands still.
+    pub(super) fn on_the_way_to(&self, instance: usize) -> Vec<u8> {
+        let is_its = |end: &End| matches!(end, End::Shard(at) if at.instance == instance);
+        let flying = |line: &Line| {
+            (0..2).filter(|to| is_its(&line.ends[*to])).flat_map(|to| line.flying[to].clone()).collect::<Vec<u8>>()
+        };
+        self.lines.iter().flat_map(flying).collect()
     }
 
     /// Takes bytes of one end of a line, and its end after them.
