@@ -127,16 +127,16 @@ wrong! {
     RepeatsUnderOtherIdentity, Seed(Broker, 5), { fn keeps_identity(&self) -> bool { false } }
     ForgetsWhoRepeats, Seed(Broker, 2), { fn restores_packet_ids(&self) -> bool { false } }
     SendsBeforeItsLog, Seed(Broker, 5), { fn may_send(&self, _: u64, _: u64) -> bool { true } }
-    EndsCopiesAtOnce, Seed(Broker, 10), { fn may_end_copy(&self, _: bool) -> bool { true } }
+    EndsCopiesAtOnce, Seed(Broker, 58), { fn may_end_copy(&self, _: bool) -> bool { true } }
     GivesAgain, Seed(Broker, 14), { fn passes_over(&self, _: bool) -> bool { false } }
     ReadsFromCommit, Shards, { fn reads_from(&self, committed: Option<i64>, needed: Option<i64>) -> Option<i64> { committed.or(needed) } }
     LogsWithoutBound, Seed(Broker, 0), { fn segments_of_sessions(&self, most: u64) -> u64 { 8 * most } }
     CopiesUnanswered, Seed(Broker, 129), { fn waits_for_copy(&self) -> bool { false } }
     ClosesWhoAnswered, Shards, { fn stays_with(&self, _: bool) -> bool { false } }
     KeepsReleased, Seed(Instances, 3), { fn reports_released(&self) -> bool { false } }
-    SpeaksUnheard, Seed(Instances, 151), { fn is_silent(&self, _: bool) -> bool { false } }
+    SpeaksUnheard, Seed(Instances, 161), { fn is_silent(&self, _: bool) -> bool { false } }
     KeepsWills, Seed(Instances, 6), { fn ends_will(&self) -> bool { false } }
-    InstancesRepeatUnderOtherIdentity, Seed(Instances, 49), { fn keeps_identity(&self) -> bool { false } }
+    InstancesRepeatUnderOtherIdentity, Seed(Instances, 8), { fn keeps_identity(&self) -> bool { false } }
     InstancesMoveOnAtOnce, Seed(Instances, 0), { fn commits(&self, _: Option<i64>, next: i64) -> i64 { next } }
     OutputsUnanswered, Shards, { fn waits_for_outputs(&self) -> bool { false } }
     SomeIsAll, Shards, { fn has_all(&self, had: usize, _: usize) -> bool { had > 0 } }

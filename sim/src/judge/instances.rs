@@ -108,7 +108,7 @@ impl World {
             for row in &entry.rows {
                 let Some(message) = self.messages.get(row.message as usize) else { continue };
                 let stood_still = |(life, begin, end): &(u32, u64, u64)| {
-                    *life == entry.life && begin < end && message.sent_at <= *end && *begin <= entry.time
+                    *life == entry.life && begin < end && message.sent_at <= *begin && *begin <= entry.time
                 };
                 let is_left = message.qos == 0 && self.instances.disturbed.iter().any(stood_still);
                 if !seen.insert(row.message) || message.is_will || entry.late || is_left {
