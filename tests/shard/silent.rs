@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use forebay::membership::SlotSet;
-use forebay::runtime::seam::Monotonic;
+use forebay::rules::{KEPT, Rules};
+use forebay::runtime::seam::{ConnId, Monotonic};
 use forebay::shard::mail::Mail;
 use forebay::shard::router::owner;
 
-use super::slots::{client, heard, started, two_connected};
+use super::slots::{BROKER, client, heard, started, started_under, two_connected};
 use super::world::{World, publish};
 
 const MESSAGES: &str = "mqtt-messages";
@@ -76,9 +77,22 @@ fn a_connect_that_a_still_process_finds_does_not_take_over_from_a_later_one() {
     assert!(heard(&mut world, again)[0].starts_with("connack 1 0x00"), "its client was here long before");
 }
 
-#[test]
-fn a_silent_instance_welcomes_nobody_and_what_it_has_of_lost_slots_is_not_sent() {
-    let mut world = started(0..2);
+#[derive(Debug)]
+struct SpeaksUnheard;
+impl Rules for SpeaksUnheard {
+    fn is_silent(&self, _: bool) -> bool {
+        false
+    }
+}
+
+/// The rows in the topic of messages.
+fn rows(world: &World) -> usize {
+    world.broker.records.iter().filter(|(topic, ..)| topic == MESSAGES).count()
+}
+
+/// An instance that has not heard of its group for two seconds, with the clients of two slots, which have published, and one that has connected since.
+fn unheard(rules: &'static dyn Rules) -> (World, [ConnId; 2], ConnId) {
+    let mut world = started_under(rules, BROKER, 0..2);
     world.slots.set_given_out();
     let [lost, staying] = [client(0), client(1)];
     let conns = two_connected(&mut world, [&lost, &staying]);
@@ -93,8 +107,20 @@ fn a_silent_instance_welcomes_nobody_and_what_it_has_of_lost_slots_is_not_sent()
     for _ in 0..20 {
         world.advance(Duration::from_millis(100));
     }
+    (world, conns, late)
+}
+
+/// The rule is needed: without it both are seen.
+#[test]
+fn an_instance_that_speaks_unheard_is_noticed() {
+    let (mut world, _, late) = unheard(&SpeaksUnheard);
+    assert!(rows(&world) > 0 && !world.sent(late).is_empty());
+}
+
+#[test]
+fn a_silent_instance_welcomes_nobody_and_what_it_has_of_lost_slots_is_not_sent() {
+    let (mut world, conns, late) = unheard(&KEPT);
     assert!(world.sent(late).is_empty(), "a CONNACK of a process that may be none of the instances any more");
-    let rows = |world: &World| world.broker.records.iter().filter(|(topic, ..)| topic == MESSAGES).count();
     assert_eq!(rows(&world), 0, "rows of a process that may be none of the instances any more");
     // A letter from before the slot was taken up says nothing of it.
     world.mail(Mail::SlotsLost(SlotSet::from_iter([0]), Monotonic(0)));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use forebay::config;
 use forebay::mqtt::packet::Version;
 use forebay::replica::{Names, Step, TakeOver};
+use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::ConnId;
 use forebay::shard::kafka_disk::Parts;
 use forebay::shard::mail::{Mail, Notice};
@@ -97,10 +98,15 @@ pub(crate) fn started(slots: std::ops::Range<u16>) -> World {
 
 /// The same with this configuration.
 pub(crate) fn started_with(text: &str, slots: std::ops::Range<u16>) -> World {
+    started_under(&KEPT, text, slots)
+}
+
+/// The same under other rules than the program's.
+pub(crate) fn started_under(rules: &'static dyn Rules, text: &str, slots: std::ops::Range<u16>) -> World {
     let mut config = config::parse(text, "test.toml").expect("a configuration");
     // A group is more than this Kafka knows.
     config.sources[0].group = String::new();
-    let mut world = World::of(config);
+    let mut world = World::of_under(rules, config);
     begin(&mut world, slots, 1);
     world
 }
