@@ -16,7 +16,7 @@ use forebay::shard::kafka_disk::Parts;
 use forebay::shard::mail::Mail;
 use forebay::shard::router::{Place, owner};
 use forebay::shard::session_log::TakenLog;
-use forebay::shard::sources::{RetainedMessages, RetainedOfShard, partition_key};
+use forebay::shard::sources::{FirstRead, RetainedMessages, RetainedOfShard, partition_key};
 
 use crate::faults::Fault;
 use crate::kafka::Holds;
@@ -368,7 +368,7 @@ impl World {
         if !starting.taking.is_empty() || starting.taken.len() < logs.len() {
             return;
         }
-        match self.read_retained() {
+        match self.read_retained(&FirstRead::new()) {
             Ok(retained) => {
                 let Some(starting) = self.broker.starting.get_mut(&step.life) else { return };
                 starting.retained = retained;
@@ -402,7 +402,7 @@ impl World {
     }
 
     /// The retained messages of each shard, or Kafka's error code.
-    pub(crate) fn read_retained(&self) -> Result<Vec<RetainedOfShard>, i16> {
+    pub(crate) fn read_retained(&self, first: &FirstRead) -> Result<Vec<RetainedOfShard>, i16> {
         let config = self.settings.config();
         let Some(broker) = &config.broker else { return Ok(Vec::new()) };
         let mut retained = RetainedMessages::new(&config, broker);
@@ -415,7 +415,7 @@ impl World {
                 retained.take(partition as i32, &record);
             }
         }
-        Ok(retained.of_shards())
+        Ok(retained.of_shards(first))
     }
 
     /// Gives the shards, which have all started, the retained messages that were read.

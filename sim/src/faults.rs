@@ -2,8 +2,9 @@
 
 use forebay::runtime::seam::Closed;
 
-use crate::kafka::Flaky;
+use crate::broker::Owner;
 use crate::kafka::coordinator::OFFSETS_TOPIC;
+use crate::kafka::{Entry, Flaky, State};
 use crate::plan::broker::{RETAINED, SESSIONS};
 use crate::process::End;
 use crate::time::{MS, S};
@@ -277,8 +278,15 @@ impl World {
         let Some(count) = kafka.topics.get(SESSIONS).map(|topic| topic.partitions.len()) else { return };
         let log = rng.usize(..count);
         let is_lost = kafka.cut_log(SESSIONS, log, batches);
-        let end = kafka.topics[SESSIONS].partitions[log].end();
-        self.broker.owners.retain(|owner| owner.log != log || owner.from < end);
+        // The cleaner removes the record of a term when there is a later one. If the cut takes the later one, both are unknown, and nothing fences the owners.
+        let is_term = |entry: &&Entry| entry.place.0 == SESSIONS && entry.place.2 == log && entry.state == State::There;
+        let owners = &mut self.broker.owners;
+        let is_known = |owner: &&Owner| {
+            let is_its = |of: &Entry| of.base_offset == owner.from && (of.producer, of.epoch) == owner.identity;
+            owner.log == log && kafka.entries.iter().filter(is_term).any(is_its)
+        };
+        let last = owners.iter().filter(is_known).map(|owner| owner.from).max();
+        owners.retain(|owner| owner.log != log || Some(owner.from) <= last);
         // The batches of a starting process that wait for followers may be lost as well.
         self.starts_begin_again();
         if is_lost {

@@ -370,7 +370,7 @@ impl Io<Mail> for Ring {
         self.moving.borrow_mut().insert(fd.as_raw_fd(), socket);
         self.release(conn);
         let (unsent, unread, deadline) = (unsent.unwrap_or_default(), Vec::new(), Monotonic::NEVER);
-        Some(Detached { fd, peer, listener: ListenerId(listener), layer, unsent, unread, deadline, since: None })
+        Some(Detached { fd, peer, listener: ListenerId(listener), layer, unsent, unread, deadline, came: None })
     }
     fn adopt(&mut self, moved: Detached) -> ConnId {
         let socket = self.moving.borrow_mut().remove(&moved.fd.as_raw_fd()).unwrap_or(0);

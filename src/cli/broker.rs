@@ -18,7 +18,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::admin::Admin;
 use super::check::{UNKNOWN_TOPIC, address};
-use super::log_reader::{LATEST, Since, Taker, Wanted, offset_at, read};
+use super::log_reader::{EARLIEST, LATEST, Since, Taker, Wanted, offset_at, read};
 use super::session_logs;
 use super::topics::{self, CLEANUP_POLICY, COMPACT, Shape, new_topic};
 use crate::config::{self, Broker, Cluster, Config};
@@ -27,7 +27,7 @@ use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::journal::Journal;
 use crate::session::PartitionKey;
 use crate::shard::session_log::TakenLog;
-use crate::shard::sources::{RetainedMessages, RetainedOfShard, partition_key};
+use crate::shard::sources::{FirstRead, RetainedMessages, RetainedOfShard, partition_key};
 
 /// The last versions of these requests that name a topic, and a group without members.
 const OFFSET_FETCH_VERSION_MAX: i16 = 7;
@@ -97,13 +97,13 @@ fn prepare(config: &Config, broker: &Broker, journal: &Journal) -> Result<Prepar
             "topic {topic} is not compacted: kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config {CLEANUP_POLICY}={COMPACT}"
         ));
     }
-    let begins = begin(cluster, broker, &mut admin, &metadata)?;
+    let Begun { begins, first } = begin(cluster, broker, &mut admin, &metadata)?;
     // The earlier owner of the logs ends, and copies no more retained messages. With `[broker.link]` the instance gets its logs
     // from the group instead.
     let logs = if broker.link.is_some() { Vec::new() } else { session_logs::take_over(config, broker, journal)? };
     let mut retained = Loading(RetainedMessages::new(config, broker));
     read(&Wanted { cluster, topic: &broker.retained, since: Since::Earliest, limit: u64::MAX }, &mut retained)?;
-    Ok(Prepared { retained: retained.0.of_shards(), begins, logs })
+    Ok(Prepared { retained: retained.0.of_shards(&first), begins: Arc::new(begins), logs })
 }
 
 fn name(topic: &MetadataResponseTopic) -> Option<&str> {
@@ -137,26 +137,29 @@ fn create(cluster: &Cluster, broker: &Broker, missing: &[&str], brokers: usize) 
     if failed.is_empty() { Ok(()) } else { Err(format!("topics cannot be created: {}", failed.join("; "))) }
 }
 
+/// The places of the group.
+#[derive(Default)]
+struct Begun {
+    /// The offset at which each partition begins.
+    begins: BTreeMap<PartitionKey, i64>,
+    first: FirstRead,
+}
+
 /// Commits the end of each partition of a topic in which the group has no committed offset at all: earlier messages have no
-/// subscribers. Partitions that were added later begin at their first record. Returns the offset at which each partition begins.
-fn begin(
-    cluster: &Cluster,
-    broker: &Broker,
-    admin: &mut Admin,
-    metadata: &MetadataResponse,
-) -> Result<Arc<BTreeMap<PartitionKey, i64>>, String> {
+/// subscribers. Partitions that were added later begin at their first record.
+fn begin(cluster: &Cluster, broker: &Broker, admin: &mut Admin, metadata: &MetadataResponse) -> Result<Begun, String> {
     let group = broker.group();
     let mut coordinator = coordinator(cluster, &group, Coordinates::Group, admin)?;
     let topics: Vec<&MetadataResponseTopic> =
         metadata.topics.iter().filter(|topic| name(topic) != Some(&broker.retained)).collect();
     let known = known(&mut coordinator, &group, &topics)?;
-    let (mut begins, mut places, mut leaders) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
+    let (mut begun, mut places, mut leaders) = (Begun::default(), Vec::new(), BTreeMap::new());
     for topic in &topics {
         let Some(of) = topic.name.clone() else { continue };
         let key = |partition: i32| partition_key(&of, topic.topic_id.as_u128(), partition);
         if let Some(known) = known.get(&*of.0) {
             let all = topic.partitions.iter().map(|partition| partition.partition_index);
-            begins.extend(all.map(|partition| (key(partition), known.get(&partition).copied().unwrap_or(0))));
+            begun.begins.extend(all.map(|partition| (key(partition), known.get(&partition).copied().unwrap_or(0))));
             continue;
         }
         let mut partitions = Vec::new();
@@ -167,8 +170,10 @@ fn begin(
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(place) => place.insert(Admin::connect_to(cluster, &address(node))?),
             };
+            let start = offset_at(leader, &of, partition.partition_index, EARLIEST)?;
             let end = offset_at(leader, &of, partition.partition_index, LATEST)?;
-            begins.insert(key(partition.partition_index), end);
+            begun.begins.insert(key(partition.partition_index), end);
+            begun.first.insert(key(partition.partition_index), start..end);
             let place = OffsetCommitRequestPartition::default()
                 .with_partition_index(partition.partition_index)
                 .with_committed_offset(end)
@@ -178,9 +183,8 @@ fn begin(
         }
         places.push(OffsetCommitRequestTopic::default().with_name(of).with_partitions(partitions));
     }
-    let begins = Arc::new(begins);
     if places.is_empty() {
-        return Ok(begins);
+        return Ok(begun);
     }
     let version = coordinator.needs::<OffsetCommitRequest>((0, OFFSET_COMMIT_VERSION_MAX), "OffsetCommit")?;
     let request = OffsetCommitRequest::default()
@@ -195,7 +199,7 @@ fn begin(
     }
     match refusal(&answer) {
         Some(error) => Err(format!("group {group}: OffsetCommit was answered with error {error}")),
-        None => Ok(begins),
+        None => Ok(begun),
     }
 }
 

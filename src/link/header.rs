@@ -22,8 +22,9 @@ const TYPE: u8 = 0xE0;
 const VERSION: u8 = 1;
 /// The first kind of fields that are passed over if they are not known.
 const OPTIONAL: u8 = 0x80;
-/// The kind of the time for which the CONNECT has waited, in milliseconds, if it has.
+/// The kinds of the times for which the CONNECT has waited, and of the part of it in which the front stood still, in milliseconds, if they are not 0.
 const WAITED: u8 = 0x81;
+const STOOD_STILL: u8 = 0x82;
 
 /// Kinds of fields.
 const FRONT: u8 = 1;
@@ -60,8 +61,10 @@ pub struct Header {
     pub generation: i32,
     /// The address of the listener that has accepted the client, as in the front's configuration.
     pub listener: Box<str>,
-    /// The time for which the client's CONNECT has waited at the front.
+    /// The longest time for which the client's CONNECT may have waited at the front.
     pub waited: Duration,
+    /// The part of it in which the front stood still: when the CONNECT came then is not known.
+    pub stood_still: Duration,
     /// The client's identity, if the listener requires one.
     pub client: Option<Client>,
 }
@@ -137,9 +140,11 @@ impl Header {
             client.grants.iter().for_each(|grants| put(GRANTS, grants.saved().to_string().as_bytes()));
             client.data.iter().for_each(|data| put(DATA, data));
         }
-        let waited = u64::try_from(self.waited.as_millis()).unwrap_or(u64::MAX);
-        if waited > 0 {
-            fits &= fields::put(WAITED, &waited.to_be_bytes(), &mut value);
+        for (kind, time) in [(WAITED, self.waited), (STOOD_STILL, self.stood_still)] {
+            let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            if ms > 0 {
+                fits &= fields::put(kind, &ms.to_be_bytes(), &mut value);
+            }
         }
         let (from, mut tlvs) = (out.len(), Vec::new());
         let is_written = fits && fields::put(TYPE, &value, &mut tlvs) && proxy::write_v2(self.source, &tlvs, out);
@@ -164,13 +169,15 @@ impl Header {
         if *version != VERSION {
             return Err(Malformed("of a version that this one does not know"));
         }
-        let (mut found, mut waited): ([Option<&[u8]>; KINDS], _) = ([None; KINDS], 0);
+        let mut found: [Option<&[u8]>; KINDS] = [None; KINDS];
+        let (mut waited, mut stood_still) = (0, 0);
         for field in Fields(fields) {
             let (kind, value) = field.ok_or(Malformed("with a field that is cut off"))?;
             match found.get_mut(usize::from(kind)).filter(|_| kind > 0) {
                 Some(place) if place.is_none() => *place = Some(value),
                 Some(_) => return Err(Malformed("with the same field twice")),
                 None if kind == WAITED => waited = number(value)?,
+                None if kind == STOOD_STILL => stood_still = number(value)?,
                 None if kind >= OPTIONAL => {}
                 None => return Err(Malformed("with a field that this version does not know")),
             }
@@ -182,6 +189,7 @@ impl Header {
             generation: array(required(GENERATION)?).map(i32::from_be_bytes)?,
             listener: text(required(LISTENER)?)?.into(),
             waited: Duration::from_millis(waited),
+            stood_still: Duration::from_millis(stood_still),
             client: client(&found)?,
         };
         Ok(Some((header, len)))

@@ -15,6 +15,11 @@ use crate::runtime::seam::Monotonic;
 /// A redirected client that connects again within this time is relayed: it does not follow redirections, or cannot.
 const REDIRECTED_FOR: Duration = Duration::from_secs(60);
 
+/// The time without a turn of the first shard after which the process has stood still: heartbeats are due twice as often.
+const STILL_AFTER: Duration = Duration::from_secs(1);
+/// The time within which a process reads bytes that came while it stood still.
+const FOUND_WITHIN: Duration = Duration::from_secs(1);
+
 /// This instance among the others.
 #[derive(Debug, Default)]
 pub struct Peers {
@@ -26,6 +31,12 @@ pub struct Peers {
     /// The time until which this process may speak as one of the instances, in nanoseconds of a clock that runs while the machine sleeps. 0: there is no
     /// group.
     speaks_until: AtomicU64,
+    /// How often the group has given slots of this process to others without its knowing.
+    losses: AtomicU64,
+    /// The last turn of the first shard, in nanoseconds of the shards' clock. 0: there was none.
+    ran_at: AtomicU64,
+    /// The last turns before and after the process stood still.
+    stood_still: [AtomicU64; 2],
     /// Whether this instance gives its slots away, as it is about to end or was drained.
     is_leaving: AtomicBool,
     /// Processes of other instances that have answered here, by instance name.
@@ -102,6 +113,39 @@ impl Peers {
     pub fn is_silent(&self, now: Monotonic) -> bool {
         let until = self.speaks_until.load(Ordering::Acquire);
         until != 0 && now.0 >= until
+    }
+
+    /// Notes that slots were lost, before this process may speak again. Returns the number of the loss.
+    pub fn has_lost(&self) -> u64 {
+        self.losses.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// The number of the last loss. A shard stays silent until it has dropped the slots.
+    #[must_use]
+    pub fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Acquire)
+    }
+
+    /// Notes a turn of the first shard.
+    pub fn ran(&self, now: Monotonic) {
+        let before = self.ran_at.swap(now.0, Ordering::AcqRel);
+        if before != 0 && now.since(Monotonic(before)) >= STILL_AFTER {
+            self.stood_still[0].store(before, Ordering::Release);
+            self.stood_still[1].store(now.0, Ordering::Release);
+        }
+    }
+
+    /// The longest time for which something that a shard reads now may have waited as the process stood still.
+    #[must_use]
+    pub fn still_for(&self, now: Monotonic) -> Duration {
+        let ran_at = Monotonic(self.ran_at.load(Ordering::Acquire));
+        let [from, to] = [&self.stood_still[0], &self.stood_still[1]].map(|at| Monotonic(at.load(Ordering::Acquire)));
+        match now.since(ran_at) {
+            _ if ran_at == Monotonic(0) => Duration::ZERO,
+            still if still >= STILL_AFTER => still,
+            _ if to != Monotonic(0) && now < to.after(FOUND_WITHIN) => now.since(from),
+            _ => Duration::ZERO,
+        }
     }
 
     /// The time since which this process is silent ([`Peers::is_silent`]), until `now`.
@@ -216,6 +260,20 @@ mod tests {
         assert!(peers.is_silent(Monotonic(1)), "it has heard nothing yet");
         peers.speak_until(Monotonic(7));
         assert!(!peers.is_silent(Monotonic(6)) && peers.is_silent(Monotonic(7)) && peers.is_silent(Monotonic(8)));
+    }
+
+    #[test]
+    fn what_is_read_after_a_process_stood_still_may_have_waited() {
+        let ms = |ms: u64| Monotonic(ms * 1_000_000);
+        let peers = Peers::new("a", false);
+        let still_ms = |now| peers.still_for(ms(now)).as_millis();
+        assert_eq!(still_ms(9_000), 0, "it has had no turn");
+        [9_000, 9_500, 10_400].iter().for_each(|at| peers.ran(ms(*at)));
+        assert_eq!((still_ms(11_300), still_ms(11_400), still_ms(14_000)), (0, 1_000, 3_600));
+        peers.ran(ms(14_000));
+        assert_eq!((still_ms(14_000), still_ms(14_900), still_ms(15_000)), (3_600, 4_500, 1_000));
+        peers.ran(ms(14_900));
+        assert_eq!((still_ms(14_999), still_ms(15_000)), (4_599, 0));
     }
 
     #[test]

@@ -345,6 +345,14 @@ impl Replica {
         Outcome::Retry(at)
     }
 
+    /// Ends the wait before a batch is sent again.
+    pub(super) fn begins_again(&mut self) {
+        self.backoff.reset();
+        if let Some(at) = self.flight.as_mut().and_then(|flight| flight.again.as_mut()) {
+            *at = Monotonic(0);
+        }
+    }
+
     pub(super) fn lose(&mut self, why: Lost) -> Outcome {
         Outcome::Lost(*self.numbers.lost.get_or_insert(why))
     }

@@ -109,7 +109,7 @@ impl Wire {
 }
 
 impl Replica {
-    /// Takes metadata: the leader of the partition, and whether the topic is the one that was taken over.
+    /// Takes metadata: the leader of the partition, and whether the topic is the one that was taken over. A batch that waits is sent to a new leader at once.
     pub fn metadata(&mut self, topics: &[TopicMetadata]) -> Outcome {
         let Some(topic) = topics.iter().find(|topic| *topic.name == *self.topic && topic.error == 0) else {
             return Outcome::Nothing;
@@ -117,8 +117,11 @@ impl Replica {
         if topic.id != 0 && self.topic_id != 0 && topic.id != self.topic_id {
             return self.lose(Lost::OtherTopic);
         }
-        self.leader =
-            usize::try_from(self.partition).ok().and_then(|index| topic.leaders.get(index).copied().flatten());
+        let leader = usize::try_from(self.partition).ok().and_then(|index| topic.leaders.get(index).copied().flatten());
+        if leader.is_some() && leader != self.leader {
+            self.begins_again();
+        }
+        self.leader = leader;
         Outcome::Nothing
     }
 }

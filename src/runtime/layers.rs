@@ -354,7 +354,7 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         let (fd, peer, listener) = (conn.fd?, conn.peer, conn.listener);
         self.driver.forget(fd.as_fd(), tag(Kind::Receive, id));
         let (unread, deadline) = (Vec::new(), Monotonic::NEVER);
-        Some(Detached { fd, peer, listener, layer, unsent, unread, deadline, since: None })
+        Some(Detached { fd, peer, listener, layer, unsent, unread, deadline, came: None })
     }
 
     pub(super) fn take_on(&mut self, moved: Detached) -> ConnId {

@@ -59,14 +59,14 @@ pub(super) struct SessionRecord {
     pub(super) changed: bool,
     /// The number of the session's next copy, while it has no queue.
     pub(super) next_copy: u64,
-    /// The arrival of the last CONNECT: at another instance, if it was relayed.
-    pub(super) arrived_at: Monotonic,
+    /// The time by which the last CONNECT had come, to another instance if it was relayed.
+    pub(super) came_by: Monotonic,
 }
 
 impl SessionRecord {
     fn new(number: Option<u64>) -> Box<Self> {
-        let (state, arrived_at) = (State::Written, Monotonic::default());
-        Box::new(Self { number, written: 0, state, changed: false, next_copy: 0, arrived_at })
+        let (state, came_by) = (State::Written, Monotonic::default());
+        Box::new(Self { number, written: 0, state, changed: false, next_copy: 0, came_by })
     }
 
     pub(super) fn restored(number: u64) -> Box<Self> {

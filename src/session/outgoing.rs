@@ -343,6 +343,14 @@ impl Outgoing {
         self.waiting = bodies(&self.items).collect();
     }
 
+    /// Gives a copy, which may be in flight, another body of the same message.
+    pub(super) fn is_logged_as(&mut self, number: u64, body: Rc<Body>) {
+        match self.items.binary_search_by_key(&number, |item| item.number) {
+            Ok(at) if at < self.open => self.items[at].body = Some(body),
+            _ => self.waits_as(number, body),
+        }
+    }
+
     /// Gives a waiting copy another body of the same message.
     pub(super) fn waits_as(&mut self, number: u64, body: Rc<Body>) {
         let Ok(at) = self.items.binary_search_by_key(&number, |item| item.number) else { return };

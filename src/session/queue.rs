@@ -209,6 +209,22 @@ impl Session {
         self.outgoing.as_mut().into_iter().for_each(|outgoing| outgoing.note_first());
     }
 
+    /// Whether a copy of QoS 2 waits for the log: the client has not been sent it, and no record notes it.
+    #[must_use]
+    pub fn waits_unnoted(&self, number: u64) -> bool {
+        self.outgoing.as_ref().is_some_and(|outgoing| {
+            let at = outgoing.items.binary_search_by_key(&number, |item| item.number);
+            at.is_ok_and(|at| at >= outgoing.open && outgoing.items[at].is_unnoted(outgoing.noted))
+        })
+    }
+
+    /// Gives a copy, which the client may have been sent, a separate body of the same message, for which no record stays open.
+    pub fn is_logged_as(&mut self, number: u64, body: Rc<Body>) {
+        if let Some(outgoing) = &mut self.outgoing {
+            outgoing.is_logged_as(number, body);
+        }
+    }
+
     /// Gives a waiting copy a separate body of the same message, for which no record stays open.
     pub fn waits_as(&mut self, number: u64, body: Rc<Body>) {
         if let Some(outgoing) = &mut self.outgoing {

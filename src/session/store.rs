@@ -14,7 +14,7 @@ use super::takeovers::Takeovers;
 use super::will::{DueWill, Will};
 use crate::auth::{Access, Admission, Shares};
 use crate::mqtt::packet::{Connect, Publish};
-use crate::runtime::seam::{ConnId, Monotonic};
+use crate::runtime::seam::{Came, ConnId, Monotonic};
 use hashbrown::HashTable;
 use slotmap::{Key, KeyData, SlotMap, new_key_type};
 use std::collections::{BTreeSet, VecDeque};
@@ -66,8 +66,8 @@ pub struct Arrival<'a> {
     pub assigned_id: Option<&'a str>,
     /// The admission, if the listener has an auth.
     pub admission: Option<&'a Admission>,
-    /// The arrival of the CONNECT: it may have waited for an instance that serves the client.
-    pub at: Monotonic,
+    /// When the CONNECT came: it may have waited for an instance that serves the client.
+    pub came: Came,
 }
 
 /// The result of a CONNECT; its CONNACK is in `out`.
@@ -267,7 +267,7 @@ impl Sessions {
         settings: &Settings,
         out: &mut Vec<u8>,
     ) -> Result<Connected, Violation> {
-        let Arrival { conn, assigned_id, admission, at } = arrival;
+        let Arrival { conn, assigned_id, admission, came } = arrival;
         let plan = connect::plan(connect, assigned_id, admission, settings)?;
         self.bytes_max = settings.session_bytes_max;
         let client = ClientKey { auth: plan.auth, client_id: plan.client_id };
@@ -277,7 +277,7 @@ impl Sessions {
         if old.is_some() && !is_own && admission.is_some_and(Admission::refuses_foreign_sessions) {
             return Err(Violation::SESSION_FOREIGN);
         }
-        if old.is_some_and(|key| self.sessions[key].kept.as_ref().is_some_and(|kept| kept.arrived_at > at)) {
+        if old.is_some_and(|key| self.sessions[key].kept.as_ref().is_some_and(|kept| kept.came_by > came.earliest)) {
             return Err(Violation::OUTDATED);
         }
         if let Some(key) = old.filter(|&key| self.sessions[key].conn.is_some()) {
@@ -323,7 +323,7 @@ impl Sessions {
         self.bytes += session.bytes();
         self.connected += 1;
         self.note_connected(key, is_written);
-        self.sessions[key].kept.iter_mut().for_each(|kept| kept.arrived_at = at);
+        self.sessions[key].kept.iter_mut().for_each(|kept| kept.came_by = came.latest);
         let keep_alive = KeepAlive::new(plan.keep_alive_s, now);
         Ok(Connected { key, session_present: resumed.is_some(), taken_over, keep_alive })
     }

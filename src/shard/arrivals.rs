@@ -14,7 +14,7 @@ use crate::metrics::spec::{ListenerMetric, ShardMetric as M};
 use crate::mqtt::Malformed;
 use crate::mqtt::packet::{Connect, Version};
 use crate::mqtt::reason::ReasonCode;
-use crate::runtime::seam::{ConnId, Detached, ListenerId, Monotonic};
+use crate::runtime::seam::{Came, ConnId, Detached, ListenerId, Monotonic};
 use crate::session::{Arrival, End, Peer, SessionKey, Violation, refuse};
 use crate::trunk::is_stream;
 
@@ -218,9 +218,9 @@ impl Core {
             return self.put_back(io, conn, unread);
         };
         let address = self.doors.addresses.remove(&conn.slot);
-        let since = self.doors.relays.has_waited(conn);
+        let came = self.doors.relays.has_waited(conn);
         self.drop_connection(io, conn);
-        let detached = Detached { unread, deadline, listener, since, ..detached };
+        let detached = Detached { unread, deadline, listener, came, ..detached };
         self.send_move(io, Move { owner, detached, claim, address });
     }
 
@@ -243,7 +243,7 @@ impl Core {
         }
         let is_counted = self.broker.around.config.mqtt.connections_per_address > 0;
         let address = detached.peer.filter(|_| is_counted).map(|peer| Address::of(peer.ip()));
-        let (unread, since) = (std::mem::take(&mut detached.unread), detached.since);
+        let (unread, came) = (std::mem::take(&mut detached.unread), detached.came);
         // The connection came in before this listener was removed.
         if self.broker.around.config.listener(listener).is_none_or(|listener| listener.is_removed) {
             self.broker.around.tally.leave(listener, address);
@@ -257,7 +257,7 @@ impl Core {
         if let Some(connection) = self.connections.get(conn) {
             connection.claim = claim;
         }
-        self.doors.relays.waits_since(conn, since);
+        self.doors.relays.waits_since(conn, came);
         self.door_bytes(io, conn, &unread);
     }
 
@@ -268,7 +268,7 @@ impl Core {
         let Some(listener) = first.and_then(|first| u16::try_from(first).ok()).map(ListenerId) else { return };
         let deadline = io.now().after(self.broker.around.config.mqtt.connect_timeout);
         let (unsent, unread) = (Vec::new(), Vec::new());
-        let moved = Detached { fd: socket, peer: None, listener, layer: None, unsent, unread, deadline, since: None };
+        let moved = Detached { fd: socket, peer: None, listener, layer: None, unsent, unread, deadline, came: None };
         let conn = io.adopt(moved);
         if !self.enter(io, conn, listener) {
             return;
@@ -318,8 +318,8 @@ impl Core {
             Some(Ok(share)) => share,
             None => None,
         };
-        let at = self.doors.relays.has_waited(conn).unwrap_or(now);
-        let arrival = Arrival { conn, assigned_id: named.as_deref(), admission, at };
+        let came = self.doors.relays.has_waited(conn).unwrap_or(Came::at(now));
+        let arrival = Arrival { conn, assigned_id: named.as_deref(), admission, came };
         self.broker.measure_session_room(client_id);
         let settings = &self.broker.keeping.settings;
         let from = io.out(conn).len();

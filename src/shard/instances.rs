@@ -213,8 +213,11 @@ impl Core {
         let Some(instances) = &mut self.log.instances else { return };
         let membership = &mut instances.membership;
         let all: Vec<News> = std::iter::from_fn(|| membership.take_news()).collect();
+        let mut loss = self.broker.around.peers.losses();
         for news in &all {
             match news {
+                // Before the process may speak again.
+                News::Lost(_) => _ = self.broker.around.peers.has_lost(),
                 // Other instances have all slots: the drain continues like that of an instance that is alone.
                 News::Left => instances.over = Some(Monotonic::NEVER),
                 // Another process has this name: this one sends no more, and ends.
@@ -231,8 +234,10 @@ impl Core {
                     self.note_whether_alone(io, table);
                 }
                 News::Lost(slots) => {
-                    let (shards, now) = (0..self.broker.around.config.service.shards, io.now());
-                    self.broker.letters.extend(shards.map(|shard| (shard, Mail::SlotsLost(*slots, now))));
+                    let (shards, at) = (0..self.broker.around.config.service.shards, io.now());
+                    loss += 1;
+                    let letters = shards.map(|shard| (shard, Mail::SlotsLost { slots: *slots, at, loss }));
+                    self.broker.letters.extend(letters);
                     io.go_on();
                 }
                 _ => {}
@@ -303,6 +308,8 @@ impl Core {
     /// Whether this process may no longer be an instance of the broker, and sends nothing that another one could contradict (C4).
     pub(super) fn is_silent(&self, io: &Ring<'_>) -> bool {
         let around = &self.broker.around;
-        around.slots.are_given_out() && around.rules.is_silent(around.peers.is_silent(io.boottime()))
+        // Rows of a slot that this shard has yet to drop must not go out because another shard has heard of the group again.
+        let is_unheard = || around.peers.is_silent(io.boottime()) || self.log.losses < around.peers.losses();
+        around.slots.are_given_out() && around.rules.is_silent(is_unheard())
     }
 }

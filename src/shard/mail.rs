@@ -43,7 +43,14 @@ pub enum Mail {
     /// Other instances have these slots already: those that are here are dropped.
     DropSlots(SlotSet),
     /// The same, from the shard that hears of the group, at this time. The letter may be late: slots that were taken up since then stay.
-    SlotsLost(SlotSet, Monotonic),
+    SlotsLost {
+        /// The slots.
+        slots: SlotSet,
+        /// The time.
+        at: Monotonic,
+        /// The number of the loss ([`crate::link::Peers::losses`]): until this letter the shard is silent.
+        loss: u64,
+    },
     /// For the group of instances: to the first shard.
     ToGroup(ToGroup),
     /// A connection with a CONNECT of a client that this shard owns, with the bytes read so far, and the client's identity as far as it is known; or one of

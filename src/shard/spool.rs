@@ -42,6 +42,8 @@ pub(super) struct Log {
     pub(super) kafka: Option<Box<KafkaLogs>>,
     /// On the first shard of an instance among others, its part in their group, which gives out the logs.
     pub(super) instances: Option<Box<Instances>>,
+    /// The number of the last loss of slots that this shard has heard of.
+    pub(super) losses: u64,
 }
 
 /// The log on this machine's disk, and the disk.

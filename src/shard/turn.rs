@@ -152,7 +152,10 @@ impl Core {
             Mail::TakeOver(logs) => self.take_over(io, logs),
             Mail::ReleaseSlot(slot) => self.release_slot(io, slot),
             Mail::DropSlots(lost) => self.drop_slots(io, &lost, Monotonic::NEVER),
-            Mail::SlotsLost(lost, at) => self.drop_slots(io, &lost, at),
+            Mail::SlotsLost { slots, at, loss } => {
+                self.drop_slots(io, &slots, at);
+                self.log.losses = loss;
+            }
             Mail::ToGroup(letter) => self.ask_group(io, letter),
             Mail::HandOver(detached, admission) => self.receive(io, detached, admission),
             Mail::TestClient(socket, user) => self.test_client(io, socket, user),
@@ -247,6 +250,9 @@ impl Core {
 
     /// Does the work that all events of a turn share.
     pub(super) fn when_turn_ends(&mut self, io: &mut Ring<'_>) {
+        if self.log.instances.is_some() {
+            self.broker.around.peers.ran(io.now());
+        }
         self.work_on_bridges(io);
         if self.log.is_taken_up {
             self.broker.release_held(io);

@@ -81,6 +81,7 @@ mod shares_stored;
 mod silent;
 mod sinks;
 mod slot_full;
+mod slot_full_order;
 mod slot_full_qos2;
 mod slot_rows;
 mod slots;

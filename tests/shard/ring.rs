@@ -304,16 +304,7 @@ impl Io<Mail> for Table {
         let fd = OwnedFd::from(File::open("/dev/null").ok()?);
         self.moved_off.push((fd.as_raw_fd(), conn));
         let (listener, deadline) = (ListenerId(0), Monotonic::NEVER);
-        Some(Detached {
-            fd,
-            peer,
-            listener,
-            layer: None,
-            unsent: Vec::new(),
-            unread: Vec::new(),
-            deadline,
-            since: None,
-        })
+        Some(Detached { fd, peer, listener, layer: None, unsent: Vec::new(), unread: Vec::new(), deadline, came: None })
     }
     fn adopt(&mut self, moved: Detached) -> ConnId {
         let conn = self.open(None);

@@ -1,6 +1,7 @@
 //! Partitions of `[broker]`'s routes: where their readers begin, and what they do not retain again.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use forebay::metrics::spec::SourceMetric;
 use forebay::mqtt::packet::Version;
 use forebay::runtime::seam::ConnId;
 use forebay::shard::mail::Mail;
-use forebay::shard::sources::{RetainedMessages, partition_key};
+use forebay::shard::sources::{FirstRead, RetainedMessages, partition_key};
 use kafka_protocol::messages::ApiKey;
 
 use super::conformance::words;
@@ -119,6 +120,12 @@ fn restarted(world: &mut World, values: &[&str], unread: i64) {
     world.broker.unread = unread;
     world.broker.readable.insert((MESSAGES.to_owned(), 0), Vec::new());
     values.iter().for_each(|value| write(world, value));
+    begins(world, (0, &FirstRead::new()), (0..1, 2));
+    until(world, |world| (world.source_number(0, SourceMetric::Records) == values.len() as u64).then_some(()));
+}
+
+/// Another process begins, with these slots, and the routes from this place on, some of them for the first time.
+fn begins(world: &mut World, (from, first): (i64, &FirstRead), (slots, epoch): (Range<u16>, i16)) {
     world.restart(None);
     let config = world.config();
     let mut retained = RetainedMessages::new(config, config.broker.as_ref().expect("a broker"));
@@ -128,10 +135,9 @@ fn restarted(world: &mut World, values: &[&str], unread: i64) {
             retained.take(*partition, &record);
         }
     }
-    world.mail(Mail::TakeRetained(retained.of_shards().remove(0)));
-    world.mail(Mail::RoutesBegin(Arc::new([(partition_key(MESSAGES, 0, 0), 0)].into())));
-    begin(world, 0..1, 2);
-    until(world, |world| (world.source_number(0, SourceMetric::Records) == values.len() as u64).then_some(()));
+    world.mail(Mail::TakeRetained(retained.of_shards(first).remove(0)));
+    world.mail(Mail::RoutesBegin(Arc::new([(partition_key(MESSAGES, 0, 0), from)].into())));
+    begin(world, slots, epoch);
 }
 
 /// How many copies of retained messages there are.
@@ -175,6 +181,33 @@ fn a_record_that_is_read_again_does_not_bring_back_what_is_retained_no_more() {
     ["", "live"].iter().for_each(|value| write(&mut world, value));
     assert_eq!(heard(&mut world, conn), ["t  q1 id 1", "t live q1 id 2"]);
     assert_eq!(copies(&world), 2);
+}
+
+/// An instance begins at the end for the first time. Others have retained messages below that which have no copies yet.
+#[test]
+fn a_new_instance_has_what_others_have_yet_to_copy() {
+    let config = config::parse(&format!("{BROKER}name = \"a\"\nqos = 1\n"), "test.toml").expect("a configuration");
+    let at = (config.sources[0].group.clone(), MESSAGES.to_owned(), 0);
+    let mut world = World::of(config);
+    world.broker.groups = Some(Groups::default());
+    world.broker.key = Some(b"t".to_vec());
+    world.broker.retains = (0..10).collect();
+    groups(&mut world).committed.insert(at.clone(), 0);
+    begin(&mut world, 0..1, 1);
+    ["older", "old"].iter().for_each(|value| write(&mut world, value));
+    until(&mut world, |world| (copies(world) == 2).then_some(()));
+    ["newer", "new"].iter().for_each(|value| write(&mut world, value));
+    world.broker.records.clear();
+    groups(&mut world).committed.insert(at.clone(), 4);
+    let first = FirstRead::from([(partition_key(MESSAGES, 0, 0), 0..4)]);
+    begins(&mut world, (4, &first), (1..2, 1));
+    until(&mut world, |world| (world.source_number(0, SourceMetric::Records) == 2).then_some(()));
+    let conn = without_session(&mut world, &client(1));
+    subscribe_and_hear(&mut world, conn, &["suback 9 [1]", "t new q1 id 1 retain"]);
+    until(&mut world, |world| (copies(world) == 2 && groups(world).committed[&at] == 4).then_some(()));
+    write(&mut world, "live");
+    assert_eq!(heard(&mut world, conn), ["t live q1 id 2"]);
+    assert_eq!(world.source_number(0, SourceMetric::Records), 3);
 }
 
 /// A log has lost records that have copies: later ones at their places are retained.

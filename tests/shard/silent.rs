@@ -6,7 +6,7 @@ use forebay::membership::SlotSet;
 use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{ConnId, Monotonic};
 use forebay::shard::mail::Mail;
-use forebay::shard::router::owner;
+use forebay::shard::router::{Place, owner};
 
 use super::slots::{BROKER, client, heard, started, started_under, two_connected};
 use super::world::{World, publish};
@@ -77,6 +77,39 @@ fn a_connect_that_a_still_process_finds_does_not_take_over_from_a_later_one() {
     assert!(heard(&mut world, again)[0].starts_with("connack 1 0x00"), "its client was here long before");
 }
 
+/// The same where the process is heard of by its group again at once: it has stood still for less than `session_timeout`.
+#[test]
+fn a_connect_that_a_process_finds_after_a_short_stop_does_not_take_over_from_a_later_one() {
+    for is_still in [true, false] {
+        let mut world = started(0..2);
+        world.slots.set_given_out();
+        world.peers.speak_until(Monotonic::NEVER);
+        world.peers.ran(world.table.now);
+        world.advance(Duration::from_secs(2));
+        let new = world.connect_kept_v5(&client(0));
+        assert!(heard(&mut world, new)[0].starts_with("connack 0 0x00"));
+        world.advance(Duration::from_secs(1));
+        if !is_still {
+            [1, 2].iter().for_each(|_| world.peers.ran(world.table.now));
+            world.advance(Duration::from_millis(900));
+            world.peers.ran(world.table.now);
+            world.advance(Duration::from_millis(900));
+        }
+        let here = world.slots.at(0);
+        world.slots.set(0, Place::Nobody);
+        let old = world.connect_kept_v5(&client(0));
+        assert!(world.sent(old).is_empty());
+        world.slots.set(0, here);
+        (0..5).for_each(|_| world.advance(Duration::from_millis(100)));
+        let said = heard(&mut world, old);
+        assert_eq!(
+            (said[0].starts_with("connack 0 0x88"), world.table.wire(new).closed),
+            (is_still, !is_still),
+            "{said:?}"
+        );
+    }
+}
+
 #[derive(Debug)]
 struct SpeaksUnheard;
 impl Rules for SpeaksUnheard {
@@ -110,6 +143,22 @@ fn unheard(rules: &'static dyn Rules) -> (World, [ConnId; 2], ConnId) {
     (world, conns, late)
 }
 
+/// Another shard has heard of the group again, before this one has heard that a slot was lost: it sends nothing of that slot.
+#[test]
+fn a_shard_is_silent_until_it_has_dropped_what_was_lost() {
+    let (mut world, conns, late) = unheard(&KEPT);
+    let loss = world.peers.has_lost();
+    world.peers.speak_until(Monotonic::NEVER);
+    for _ in 0..20 {
+        world.advance(Duration::from_millis(100));
+    }
+    assert_eq!((rows(&world), world.sent(late).len()), (0, 0));
+    world.mail(Mail::SlotsLost { slots: SlotSet::from_iter([0]), at: world.table.now, loss });
+    assert!(world.table.wire(conns[0]).closed && world.sent(conns[0]).is_empty());
+    assert_eq!(heard(&mut world, conns[1]), ["puback 1 0x00"]);
+    assert_eq!((rows(&world), heard(&mut world, late)), (2, vec!["connack 0 0x00".to_owned()]));
+}
+
 /// The rule is needed: without it both are seen.
 #[test]
 fn an_instance_that_speaks_unheard_is_noticed() {
@@ -123,7 +172,7 @@ fn a_silent_instance_welcomes_nobody_and_what_it_has_of_lost_slots_is_not_sent()
     assert!(world.sent(late).is_empty(), "a CONNACK of a process that may be none of the instances any more");
     assert_eq!(rows(&world), 0, "rows of a process that may be none of the instances any more");
     // A letter from before the slot was taken up says nothing of it.
-    world.mail(Mail::SlotsLost(SlotSet::from_iter([0]), Monotonic(0)));
+    world.mail(Mail::SlotsLost { slots: SlotSet::from_iter([0]), at: Monotonic(0), loss: 0 });
     assert!(!world.table.wire(conns[0]).closed);
     // The group has gone on without it, with the other slot left to it.
     world.mail(Mail::DropSlots(SlotSet::from_iter([0])));

@@ -33,7 +33,7 @@ pub(crate) fn write(world: &mut World, topics: impl IntoIterator<Item = u8>) {
     }
 }
 
-fn is_read(world: &World) -> bool {
+pub(crate) fn is_read(world: &World) -> bool {
     let written = world.broker.readable[&(MESSAGES.to_owned(), 0)].len() as u64;
     world.source_number(0, SourceMetric::Records) == written
 }
@@ -46,7 +46,7 @@ pub(crate) fn absent(world: &mut World, id: &str, topic: u8) {
 }
 
 /// Acknowledges all that comes until nothing does any more: the places of records, each once, in the order of first copies.
-fn take_all(world: &mut World, (conn, mut came): (ConnId, Vec<String>)) -> Vec<usize> {
+pub(crate) fn take_all(world: &mut World, (conn, mut came): (ConnId, Vec<String>)) -> Vec<usize> {
     let (mut got, mut quiet) = (Vec::new(), 0);
     while quiet < 30 {
         quiet += 1;

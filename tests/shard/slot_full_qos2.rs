@@ -13,12 +13,12 @@ use super::slots::{heard, until};
 use super::world::World;
 
 /// Places of records, as their payloads are.
-fn places(has: &[String]) -> Vec<usize> {
+pub(crate) fn places(has: &[String]) -> Vec<usize> {
     has.iter().map(|payload| payload.parse().expect("a place")).collect()
 }
 
 /// A shard with four clients that are away, and a fifth one.
-fn begun() -> (World, String) {
+pub(crate) fn begun() -> (World, String) {
     let mut world = started(0..1, "");
     let ids: Vec<String> = clients().take(5).collect();
     ids.iter().zip(b"abcd").for_each(|(id, topic)| absent(&mut world, id, *topic));
@@ -26,11 +26,11 @@ fn begun() -> (World, String) {
 }
 
 /// Records that take more than the log has.
-fn many() -> impl Iterator<Item = u8> {
+pub(crate) fn many() -> impl Iterator<Item = u8> {
     b"abcd".iter().flat_map(|topic| [*topic; 28])
 }
 
-fn turn(world: &mut World) {
+pub(crate) fn turn(world: &mut World) {
     world.advance(Duration::from_millis(20));
     let letters = world.table.posted.replace(Vec::new()).unwrap_or_default();
     letters.into_iter().for_each(|(_, letter)| world.mail(letter));

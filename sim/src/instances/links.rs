@@ -299,6 +299,7 @@ impl World {
             return;
         }
         self.note(|| format!("connections from {} to {} break", name_of(from), name_of(to)));
+        self.instances.broken.insert((from, to), self.time);
         let all =
             self.instances.relays.iter().filter(|(_, relay)| relay.between == (from, to) && relay.owner.is_some());
         for number in all.map(|(number, _)| *number).collect::<Vec<_>>() {

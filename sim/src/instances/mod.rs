@@ -9,6 +9,7 @@ mod links;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::sync::Arc;
 
 use forebay::config::Config;
@@ -19,9 +20,10 @@ use forebay::shard::instances::ToGroup;
 use forebay::shard::mail::{Mail, Notice};
 use forebay::shard::router::Slots;
 use forebay::shard::session_log::TakenLog;
-use forebay::shard::sources::RetainedOfShard;
+use forebay::shard::sources::{FirstRead, RetainedOfShard, partition_key};
 
 use crate::broker::{Step, Taking};
+use crate::kafka::coordinator::Commit;
 use crate::plan::Plan;
 use crate::plan::broker::{MESSAGES, ODD};
 use crate::plan::instances::{InstancePlan, InstancesPlan, name_of};
@@ -73,6 +75,11 @@ pub(crate) struct Instances {
     relays: BTreeMap<u64, Relay>,
     /// Directions between two instances that carry nothing, each with its end.
     cuts: BTreeMap<(usize, usize), u64>,
+    /// The offset at which the group of each instance, by index, began in each partition: what was retained below it, and has no copy, is copied by the
+    /// other instances when they are back.
+    began: BTreeMap<(usize, String, i32), i64>,
+    /// The last time when the connections from one instance to another broke.
+    pub(crate) broken: BTreeMap<(usize, usize), u64>,
     /// Processes that have ended: number, index, and time.
     ended: Vec<(u32, usize, u64)>,
     /// Whether faults have ended.
@@ -174,6 +181,8 @@ impl Instances {
             parts: BTreeMap::new(),
             relays: BTreeMap::new(),
             cuts: BTreeMap::new(),
+            began: BTreeMap::new(),
+            broken: BTreeMap::new(),
             ended: Vec::new(),
             is_calm: false,
             answered: HashSet::new(),
@@ -191,6 +200,13 @@ impl Instances {
         let index = self.parts.get(&life).map(|part| part.index);
         let is_there = self.parts.iter().any(|(other, part)| Some(part.index) == index && *other != life);
         is_there || self.ended.iter().any(|(_, of, at)| Some(*of) == index && *at >= since)
+    }
+
+    /// The offset at which the group of the process of this commit began in its partition.
+    pub(crate) fn began_at(&self, commit: &Commit) -> i64 {
+        let index = self.parts.get(&commit.life).map(|part| part.index);
+        let at = index.and_then(|index| self.began.get(&(index, commit.topic.clone(), commit.partition)));
+        at.copied().unwrap_or(0)
     }
 
     /// The newest process of an instance.
@@ -318,10 +334,14 @@ impl World {
         let index = self.instances.parts.get(&life).map(|part| part.index);
         let Some((index, plan)) = index.zip(self.instances.plan) else { return };
         self.configure_as(index, plan);
-        let prepared = if self.away[0] { Err(-1) } else { self.read_retained() };
+        let prepared = if self.away[0] {
+            Err(-1)
+        } else {
+            let first = self.begin_group(index);
+            self.read_retained(&first)
+        };
         match prepared {
             Ok(retained) => {
-                self.begin_group();
                 if let Some(part) = self.instances.parts.get_mut(&life) {
                     part.retained = retained;
                 }
@@ -339,26 +359,32 @@ impl World {
     }
 
     /// Commits the end of each partition for an instance without a place, as the program does before clients are accepted.
-    fn begin_group(&mut self) {
-        let Some(broker) = self.settings.config().broker else { return };
+    fn begin_group(&mut self, index: usize) -> FirstRead {
+        let mut first = FirstRead::new();
+        let Some(broker) = self.settings.config().broker else { return first };
         let group = broker.group();
         let kafka = &mut self.clusters[0];
-        let ends: Vec<(String, Vec<i64>)> = [MESSAGES, ODD]
+        let ends: Vec<(&str, u128, Vec<Range<i64>>)> = [MESSAGES, ODD]
             .into_iter()
-            .filter_map(|topic| {
-                let partitions = &kafka.topics.get(topic)?.partitions;
-                Some((topic.to_owned(), partitions.iter().map(|partition| partition.high).collect()))
+            .filter_map(|name| {
+                let topic = kafka.topics.get(name)?;
+                let all =
+                    topic.partitions.iter().map(|partition| partition.start_offset(&kafka.entries)..partition.high);
+                Some((name, topic.id, all.collect()))
             })
             .collect();
-        let Some(group) = kafka.group_mut(&group, &[]) else { return };
-        for (topic, ends) in ends {
+        let Some(group) = kafka.group_mut(&group, &[]) else { return first };
+        for (topic, id, ends) in ends {
             if group.offsets.keys().any(|(of, _)| *of == topic) {
                 continue;
             }
-            for (partition, end) in (0..).zip(ends) {
-                group.offsets.insert((topic.clone(), partition), (end, -1));
+            for (partition, all) in (0..).zip(ends) {
+                group.offsets.insert((topic.to_owned(), partition), (all.end, -1));
+                self.instances.began.insert((index, topic.to_owned(), partition), all.end);
+                first.insert(partition_key(topic, id, partition), all);
             }
         }
+        first
     }
 
     /// Notes that all shards of a process have started.

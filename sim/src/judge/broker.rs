@@ -207,6 +207,7 @@ impl World {
         let kafka = &self.clusters[0];
         let at = (commit.topic.clone(), commit.partition);
         let from = self.broker.below.insert(at.clone(), commit.offset).unwrap_or(0);
+        let from = from.max(self.instances.began_at(commit));
         let partition = kafka.topics.get(&at.0).and_then(|topic| topic.partitions.get(at.1 as usize));
         let entries =
             partition.into_iter().flat_map(|partition| &partition.entries).map(|place| &kafka.entries[*place]);

@@ -10,6 +10,7 @@ use crate::kafka::coordinator::Commit;
 use crate::kafka::{Entry, State};
 use crate::plan::broker::{MESSAGES, ODD};
 use crate::process::Process;
+use crate::subscriber::Subscriber;
 use crate::time::S;
 use crate::world::{Client, World};
 
@@ -169,6 +170,15 @@ impl World {
         }
     }
 
+    /// Whether the connections between a subscriber's front and this process have broken since its CONNACK.
+    fn has_broken_since(&self, one: &Subscriber, life: u32) -> bool {
+        let front = one.socket.and_then(|socket| self.sockets.get(&socket)).map(|socket| socket.life);
+        let part = |life: u32| self.instances.parts.get(&life).map(|part| part.index);
+        let between = front.and_then(part).zip(part(life));
+        let broken = between.and_then(|between| self.instances.broken.get(&between));
+        broken.is_some_and(|at| *at > one.greeted_at)
+    }
+
     /// I8: checks that an instance's group does not move past a record that one of its clients without a kept session has not
     /// acknowledged, unless the instance has lost its place in the group since: then it no longer knows which records were open.
     pub(crate) fn judge_commit_of_instance(&mut self, commit: &Commit) {
@@ -203,7 +213,12 @@ impl World {
                     let is_here = served_since(&one.name).is_some_and(|since| since <= one.greeted_at);
                     let is_due = || one.matching(&message.topic).any(|(_, wish)| wish.qos > 0 && wish.had(entry.time));
                     let is_there = is_here && !one.kept && one.is_greeted() && one.greeted_at < entry.time;
-                    is_there && is_due() && !self.instances.answered.contains(&(*index, one.sessions, row.message))
+                    // Its front stands still, and has not noticed that its session has ended.
+                    let is_over = || self.has_broken_since(one, commit.life);
+                    is_there
+                        && is_due()
+                        && !is_over()
+                        && !self.instances.answered.contains(&(*index, one.sessions, row.message))
                 });
                 if let Some((_, one)) = open {
                     wrong.get_or_insert(format!(

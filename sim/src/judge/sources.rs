@@ -13,7 +13,7 @@ use crate::sources::plan::SourcePlan;
 use crate::sources::{FIRST_RECORD, Record};
 use crate::subscriber::{Asked, Copy, Subscriber, Wish};
 use crate::time::S;
-use crate::world::World;
+use crate::world::{Client, World};
 
 /// A partition, an MQTT topic, and the QoS of record and copy.
 type Line = ((String, i32), String, [u8; 2]);
@@ -146,10 +146,16 @@ impl World {
             return;
         }
         let mut gone = Vec::new();
-        for (one, had) in self.subscribers.iter().zip(&self.sources.judged.by_subscriber) {
-            let is_of_it =
-                one.socket.and_then(|socket| self.sockets.get(&socket)).is_some_and(|of| of.life == self.life);
-            if one.kept || !is_of_it || !one.is_greeted() {
+        // A connection that its client has left unnoticed is among them.
+        let of_it = self.sockets.values().filter(|socket| socket.life == self.life);
+        let here: BTreeSet<usize> = of_it
+            .filter_map(|socket| match socket.client {
+                Client::Subscriber(index) => Some(index),
+                Client::Device(_) | Client::Relay(_) => None,
+            })
+            .collect();
+        for (index, (one, had)) in self.subscribers.iter().zip(&self.sources.judged.by_subscriber).enumerate() {
+            if one.kept || !here.contains(&index) || one.socket.is_some() && !one.is_greeted() {
                 continue;
             }
             let has_its_session = had.of.0 == one.sessions;

@@ -133,6 +133,30 @@ fn a_batch_without_a_good_answer_is_sent_again_as_it_was() {
     assert_eq!(outcome, Outcome::Synced(1), "Kafka knows the batch");
 }
 
+/// An election takes seconds, and the waits grow. The new leader gets the batch as soon as it is known.
+#[test]
+fn a_new_leader_is_sent_a_batch_that_waits() {
+    let (mut replica, _) = taken(&mut Partition::default());
+    let leader = |leader: i32| topic(7, [None, None, None, Some(leader)]);
+    replica.metadata(&leader(5));
+    replica.append(1, 0, b"x");
+    let mut now = NOW;
+    for _ in 0..9 {
+        let batch = replica.next_batch(now).expect("a batch");
+        replica.answered(batch.id, Answer::Produced { error: 6, base_offset: -1 }, now);
+        replica.metadata(&leader(5));
+        assert!(replica.due() > now, "the same leader is not asked again at once");
+        now = replica.due();
+    }
+    let batch = replica.next_batch(now).expect("a batch");
+    replica.answered(batch.id, Answer::Produced { error: 6, base_offset: -1 }, now);
+    assert!(replica.due() > now.after(Duration::from_secs(1)));
+    replica.metadata(&leader(6));
+    let batch = replica.next_batch(now).expect("it is due");
+    replica.answered(batch.id, Answer::Produced { error: 6, base_offset: -1 }, now);
+    assert!(replica.due() < now.after(Duration::from_millis(200)), "the waits begin with the first one");
+}
+
 #[test]
 fn a_log_that_was_cut_is_lost() {
     let lost = |answer| {

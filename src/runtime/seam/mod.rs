@@ -107,8 +107,25 @@ pub struct Detached {
     pub unread: Vec<u8>,
     /// The time by which CONNECT must be complete, on any shard.
     pub deadline: Monotonic,
-    /// The time since which a complete CONNECT has waited for an instance that serves its client.
-    pub since: Option<Monotonic>,
+    /// When a complete CONNECT that has waited for an instance that serves its client came.
+    pub came: Option<Came>,
+}
+
+/// When a CONNECT came to the first instance that has read it. The two differ where that instance had stood still, with the CONNECT in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Came {
+    /// The earliest time.
+    pub earliest: Monotonic,
+    /// The time when it was read.
+    pub latest: Monotonic,
+}
+
+impl Came {
+    /// A CONNECT that was read as it came.
+    #[must_use]
+    pub const fn at(time: Monotonic) -> Self {
+        Self { earliest: time, latest: time }
+    }
 }
 
 /// Bytes that a traced connection was sent at the end of a turn.

@@ -188,7 +188,7 @@ fn trap_3_what_no_completion_made_is_sent_before_the_wait() {
         unsent: Vec::new(),
         unread: b"came along".to_vec(),
         deadline: Monotonic::NEVER,
-        since: None,
+        came: None,
     };
     assert!(house.post.send(0, Letter::Adopt(moved)).is_ok());
     let mut heard = [0; 10];

@@ -111,7 +111,7 @@ fn a_client_without_a_name_gets_one() {
     let refused = sessions
         .connect(
             &asked,
-            Arrival { conn, assigned_id: None, admission: None, at: shard.now },
+            Arrival { conn, assigned_id: None, admission: None, came: Came::at(shard.now) },
             shard.now,
             &shard.settings,
             &mut out,
@@ -119,6 +119,22 @@ fn a_client_without_a_name_gets_one() {
         .expect_err("no name");
     assert_eq!(refused.violation.clause, "MQTT-3.1.3-8");
     assert_eq!(words(Version::V311, &out), ["connack 0 0x85"], "return code 2");
+}
+
+/// I5: a process has stood still, and finds a CONNECT that may have come at any time since. Another one that has waited since before the process went on may be
+/// the older of the two. (`forebay-sim --instances 161 --no-layers`)
+#[test]
+fn a_connect_that_may_be_older_than_the_last_one_is_refused() {
+    let asked = connect(Version::V311, "c", false);
+    for (came_s, is_refused) in [(19, true), (20, false)] {
+        let mut shard = super::kept::Kept::new().shard;
+        let [earliest, latest, came] = [5, 20, came_s].map(|s| Monotonic(0).after(s * S));
+        shard.now = latest;
+        shard.try_connect_of(&asked, Came { earliest, latest }).1.expect("it is the first one");
+        shard.pass(S);
+        let (_, second) = shard.try_connect_of(&asked, Came::at(came));
+        assert_eq!(second.is_err(), is_refused, "{came_s}");
+    }
 }
 
 /// [MQTT-4.12.0-1]

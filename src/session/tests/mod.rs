@@ -27,7 +27,7 @@ use crate::mqtt::frame;
 use crate::mqtt::packet::{Ack, Connect, Disconnect, Packet, Publish, QoS, Sender, Version, Will};
 use crate::mqtt::property::{Properties, Property, PropertyBuf};
 use crate::mqtt::reason::ReasonCode;
-use crate::runtime::seam::{ConnId, Monotonic};
+use crate::runtime::seam::{Came, ConnId, Monotonic};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,12 +111,17 @@ impl Shard {
     }
 
     pub(super) fn try_connect(&mut self, connect: &Connect<'_>) -> (ConnId, Result<Connected, Refused>) {
+        self.try_connect_of(connect, Came::at(self.now))
+    }
+
+    /// Connects with a CONNECT that came at this time.
+    pub(super) fn try_connect_of(&mut self, connect: &Connect<'_>, came: Came) -> (ConnId, Result<Connected, Refused>) {
         self.conns += 1;
         let conn = ConnId { slot: self.conns, generation: 1 };
         self.versions.insert(conn, connect.version);
         let out = self.out.entry(conn).or_default();
         let admission = self.admission.as_ref();
-        let arrival = Arrival { conn, assigned_id: Some("given"), admission, at: self.now };
+        let arrival = Arrival { conn, assigned_id: Some("given"), admission, came };
         let result = self.sessions.connect(connect, arrival, self.now, &self.settings, out);
         if let Ok(Connected { taken_over: Some(old), .. }) = result {
             let out = self.out.entry(old.conn).or_default();

@@ -13,7 +13,7 @@ use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::Connect;
 use crate::mqtt::reason::ReasonCode;
-use crate::runtime::seam::{Closed, ConnId, Monotonic};
+use crate::runtime::seam::{Came, Closed, ConnId, Monotonic};
 use crate::session::{End, Peer, Violation, redirect};
 use crate::trunk::{Destination, Reason};
 
@@ -88,8 +88,8 @@ impl Core {
         let Kind::Door(_, deadline) = connection.kind else { return self.tails.give_back(bytes) };
         connection.kind = Kind::Waiting(deadline);
         self.doors.relays.waiting.insert(conn, Waiting { slot, link: None, sent: 0, again: io.now(), turned: 0 });
-        let at = io.now().before(self.still_for(io));
-        self.doors.relays.waits_since(conn, Some(at));
+        let came = Came { earliest: io.now().before(self.still_for(io)), latest: io.now() };
+        self.doors.relays.waits_since(conn, Some(came));
         self.put_back(io, conn, bytes);
         self.pause_if_full(io, conn);
         if let Place::Elsewhere(instance) = place {
@@ -104,8 +104,10 @@ impl Core {
     /// meanwhile.
     fn still_for(&self, io: &Ring<'_>) -> Duration {
         let around = &self.broker.around;
-        let Some(broker) = around.config.broker.as_ref().filter(|_| self.is_silent(io)) else { return Duration::ZERO };
-        around.peers.silent_for(io.boottime()) + broker.session_timeout
+        match &around.config.broker {
+            Some(broker) if self.is_silent(io) => around.peers.silent_for(io.boottime()) + broker.session_timeout,
+            _ => around.peers.still_for(io.now()),
+        }
     }
 
     /// Leaves a client that waits for an owner unread once enough of its bytes are kept. Until then it is read, so its end is noticed, and what it has
@@ -154,7 +156,7 @@ impl Core {
         let link = relays.waiting.get(&conn).and_then(|waiting| waiting.link.as_ref());
         let (Some((link, _)), Some(connection)) = (link, self.connections.get(conn)) else { return };
         let link = *link;
-        let waited = relays.arrived.get(&conn).map_or(Duration::ZERO, |since| io.now().since(*since));
+        let came = relays.arrived.get(&conn).copied().unwrap_or(Came::at(io.now()));
         let client = match connection.claim.as_deref() {
             Some(AtDoor::Admitted(admission, _)) => Some(Client::of(admission)),
             _ => None,
@@ -165,7 +167,8 @@ impl Core {
             front: around.peers.name().into(),
             generation: around.peers.table().generation,
             listener: listener.unwrap_or_default().into(),
-            waited,
+            waited: io.now().since(came.earliest),
+            stood_still: came.latest.since(came.earliest),
             client,
         };
         let mut said = Vec::with_capacity(512);

@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::link;
 use crate::membership::{Instance, Table};
 use crate::metrics::spec::ShardMetric as M;
-use crate::runtime::seam::{ConnId, Monotonic, TimerId};
+use crate::runtime::seam::{Came, ConnId, Monotonic, TimerId};
 use crate::service::resolver;
 use crate::trunk::Trunks;
 
@@ -35,7 +35,7 @@ pub(super) struct Relays {
     /// CONNECTs that wait for an owner, or for its answer.
     waiting: BTreeMap<ConnId, Waiting>,
     /// The times of CONNECTs that have waited here, or at their fronts.
-    arrived: BTreeMap<ConnId, Monotonic>,
+    arrived: BTreeMap<ConnId, Came>,
     /// Relayed clients, and their owners.
     relayed: BTreeMap<ConnId, To>,
     /// The table at the last check of relayed clients' owners.
@@ -109,12 +109,12 @@ impl Relays {
     }
 
     /// Notes since when a CONNECT waits. An earlier time stays.
-    pub(super) fn waits_since(&mut self, conn: ConnId, at: Option<Monotonic>) {
-        at.into_iter().for_each(|at| _ = self.arrived.entry(conn).or_insert(at));
+    pub(super) fn waits_since(&mut self, conn: ConnId, came: Option<Came>) {
+        came.into_iter().for_each(|came| _ = self.arrived.entry(conn).or_insert(came));
     }
 
     /// Takes the time since which a CONNECT has waited. `None`: it has not.
-    pub(super) fn has_waited(&mut self, conn: ConnId) -> Option<Monotonic> {
+    pub(super) fn has_waited(&mut self, conn: ConnId) -> Option<Came> {
         self.arrived.remove(&conn)
     }
 

@@ -9,7 +9,7 @@ use crate::listener::proxy::Expect;
 use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::reason::ReasonCode;
-use crate::runtime::seam::{ConnId, Detached, ListenerId};
+use crate::runtime::seam::{Came, ConnId, Detached, ListenerId};
 use crate::session::Violation;
 use crate::trunk::{Preface, Reason};
 
@@ -155,7 +155,8 @@ impl Core {
         connection.kind = Kind::Door(Expect::Nothing, deadline);
         (connection.listener, connection.claim) = (listener, claim);
         self.came_by(conn, header.front.into());
-        self.doors.relays.waits_since(conn, Some(io.now().before(header.waited)));
+        let earliest = io.now().before(header.waited);
+        self.doors.relays.waits_since(conn, Some(Came { earliest, latest: earliest.after(header.stood_still) }));
         if let Some(source) = header.source {
             io.set_peer(conn, source);
         }

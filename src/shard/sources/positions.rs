@@ -16,7 +16,7 @@ use crate::runtime::seam::Monotonic;
 use crate::session::{PartitionKey, RecordPlace};
 use crate::shard::Core;
 use crate::shard::broker::Broker;
-use crate::shard::broker::given::{AtHand, Reads};
+use crate::shard::broker::given::{AtHand, Reads, Retains};
 
 /// The shortest interval between reports to shards on the progress of a partition.
 const TELLS_EVERY: Duration = BOARD_EVERY.saturating_mul(2);
@@ -29,8 +29,10 @@ pub(super) struct OfRoute {
     topic: u16,
     /// The offset below which records were read before: they are only for new slots.
     again_below: i64,
+    /// The offset below which retained messages of records are in memory. It is below `again_below` where the group is new.
+    kept_below: i64,
     /// The offset below which retained messages of records are in Kafka.
-    retained_below: i64,
+    copied_below: i64,
     /// The offset last reported to shards.
     told: i64,
     tell_at: Monotonic,
@@ -41,8 +43,12 @@ pub(super) struct OfRoute {
 impl OfRoute {
     /// The description of a record for the broker.
     pub(super) fn at_hand(&self, offset: i64) -> AtHand {
-        let (is_again, is_retained) = (offset < self.again_below, offset < self.retained_below);
-        AtHand { place: self.place(offset), topic: self.topic, is_again, is_retained }
+        let retains = match offset {
+            _ if offset < self.copied_below => Retains::Nothing,
+            _ if offset < self.kept_below => Retains::Copy,
+            _ => Retains::Message,
+        };
+        AtHand { place: self.place(offset), topic: self.topic, is_again: offset < self.again_below, retains }
     }
 
     fn place(&self, offset: i64) -> RecordPlace {
@@ -137,7 +143,7 @@ impl Sources {
             let known = reader.of_route.as_mut().filter(|_| !is_new);
             if let (Some(of), Some(next)) = (known, next) {
                 if std::mem::take(&mut of.is_anew) {
-                    (of.again_below, of.retained_below, of.told) = (i64::MIN, i64::MIN, next);
+                    (of.again_below, of.kept_below, of.copied_below, of.told) = (i64::MIN, i64::MIN, i64::MIN, next);
                     broker.read_partition(of.place(next), Reads::Anew);
                     copied.remove(&key);
                 }
@@ -156,9 +162,10 @@ impl Sources {
                     continue;
                 }
             }
-            let Some(from) = rules.reads_from(next, needed) else { continue };
+            let copied_to = if is_new { copied.take_to(&key) } else { None };
+            let Some(from) = rules.reads_from(next, needed.into_iter().chain(copied_to).min()) else { continue };
             let low = reader.window.as_ref().map_or(i64::MIN, |window| window.low(rules).offset);
-            let low = low.min(next.unwrap_or(i64::MIN));
+            let low = low.min(next.unwrap_or(i64::MIN)).min(copied_to.unwrap_or(i64::MAX));
             if reader.pause == Some(Pause::Start) {
                 reader.resumes(consumer, *id);
             }
@@ -174,12 +181,14 @@ impl Sources {
                 *report_at = now;
             }
             let again_below = next.unwrap_or(i64::MIN);
+            let kept_below = copied_to.map_or(again_below, |to| to.min(again_below));
             let before = reader.of_route.as_ref().filter(|_| !is_new);
             let of = OfRoute {
                 key,
                 topic,
                 again_below: before.map_or(again_below, |before| before.again_below.max(again_below)),
-                retained_below: before.map_or(low, |before| before.retained_below.max(low)),
+                kept_below: before.map_or(kept_below, |before| before.kept_below.max(kept_below)),
+                copied_below: before.map_or(low, |before| before.copied_below.max(low)),
                 told: from,
                 tell_at: now.after(TELLS_EVERY),
                 is_anew: false,

@@ -16,7 +16,7 @@ use crate::runtime::seam::{Monotonic, WallMs};
 use crate::session::{Claimed, ClientKey, is_expired};
 use crate::shard::broker::Broker;
 use crate::shard::broker::admit::{Feeds, Publication, Publisher};
-use crate::shard::broker::given::AtHand;
+use crate::shard::broker::given::{AtHand, Retains};
 use crate::shard::delivery::{packet_bytes, publish_of, put_packet};
 use crate::shard::numbers::Numbers;
 use crate::shard::owner::ticket_of;
@@ -240,8 +240,10 @@ impl Sources {
             Ok(message) => {
                 let publish = publish(&message);
                 let is_copied = |at_hand: &AtHand| message.retain && copied.has(at_hand.place, message.topic);
-                broker.delivery.at_hand = at_hand
-                    .map(|at_hand| AtHand { is_retained: at_hand.is_retained || is_copied(&at_hand), ..at_hand });
+                broker.delivery.at_hand = at_hand.map(|at_hand| match is_copied(&at_hand) {
+                    true => AtHand { retains: Retains::Nothing, ..at_hand },
+                    false => at_hand,
+                });
                 let (time, grown) = (WallMs(record.timestamp), broker.delivery.grown());
                 let offered =
                     with_rules(broker, reader.source, &mapping.encoded(&of), (wall, facts), |broker, beside| {
@@ -364,7 +366,7 @@ fn offer(
         true if source.is_of_broker => {
             let at_hand = broker.delivery.at_hand;
             let rules = feeds.rules && !at_hand.is_some_and(|at_hand| at_hand.is_again);
-            let retained = publish.retain && !at_hand.is_some_and(|at_hand| at_hand.is_retained);
+            let retained = publish.retain && at_hand.is_none_or(|at_hand| at_hand.retains != Retains::Nothing);
             Feeds { retained, rules, ..feeds }
         }
         true => broker.feeds(feeds),

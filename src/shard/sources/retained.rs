@@ -1,6 +1,7 @@
 //! Retained messages in the topic of `[broker]`, for the shards that retain them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use super::records::{mapped_record, publish};
 use super::{home, reads};
@@ -14,6 +15,12 @@ use crate::shard::broker::delivery::put_packet;
 use crate::shard::router;
 use crate::source::{Mapping, Scratch};
 
+/// Partitions in which the group had no place when the process began, each from its first record to its end then.
+pub type FirstRead = BTreeMap<PartitionKey, Range<i64>>;
+
+/// The most records before the end of a partition of [`FirstRead`] that are read for retained messages.
+const UNCOPIED_MAX: i64 = 10_000;
+
 /// `RetainedOfShard` is a shard's part of the topic, read when the process begins.
 #[derive(Debug, Default)]
 pub struct RetainedOfShard {
@@ -22,31 +29,42 @@ pub struct RetainedOfShard {
     pub(in crate::shard) copied: Copied,
 }
 
-/// `Copied` names the newest record of each MQTT topic that has a copy, by partition, for the shard that reads the partition: a record that is not newer is
-/// not retained again. Records before the place from which the partition is read are left out; the rest are removed as reading passes them.
+/// `Copied` names the records that have a copy in the topic, for the shard that reads their partitions.
 #[derive(Debug, Default)]
-pub(in crate::shard) struct Copied(BTreeMap<PartitionKey, HashMap<String, i64>>);
+pub(in crate::shard) struct Copied {
+    /// The newest record of each MQTT topic that has a copy, by partition: a record that is not newer is not retained again. Records before the place from
+    /// which the partition is read are left out; the rest are removed as reading passes them.
+    newest: BTreeMap<PartitionKey, HashMap<String, i64>>,
+    /// The offset after the last copied record of each partition of [`FirstRead`], until its reading begins. Copies of a partition are made in its order,
+    /// by all instances: from there to the end other instances may have copies to make.
+    to: BTreeMap<PartitionKey, i64>,
+}
 
 impl Copied {
     /// Whether Kafka has a copy of this record, or of a newer one of its partition and MQTT topic.
     pub(super) fn has(&self, place: RecordPlace, topic: &str) -> bool {
-        let newest = self.0.get(&place.of).and_then(|of| of.get(topic));
+        let newest = self.newest.get(&place.of).and_then(|of| of.get(topic));
         newest.is_some_and(|newest| place.offset <= *newest)
     }
 
     /// Forgets records below this offset: the partition is read from there on.
     pub(super) fn forget(&mut self, of: &PartitionKey, below: i64) {
-        let Some(topics) = self.0.get_mut(of) else { return };
+        let Some(topics) = self.newest.get_mut(of) else { return };
         topics.retain(|_, newest| *newest >= below);
         topics.shrink_to_fit();
         if topics.is_empty() {
-            self.0.remove(of);
+            self.newest.remove(of);
         }
     }
 
     /// Forgets a partition: its log has other records, or an operator wants all of them sent again.
     pub(super) fn remove(&mut self, of: &PartitionKey) {
-        self.0.remove(of);
+        self.newest.remove(of);
+    }
+
+    /// Takes the offset below which all records of a partition have copies, if the group is new there.
+    pub(super) fn take_to(&mut self, of: &PartitionKey) -> Option<i64> {
+        self.to.remove(of)
     }
 }
 
@@ -99,13 +117,19 @@ impl RetainedMessages {
         }
     }
 
-    /// The part of each shard, for [`crate::shard::mail::Mail::TakeRetained`].
+    /// The part of each shard, for [`crate::shard::mail::Mail::TakeRetained`]. A partition of `first` without any copy is read from its end.
     #[must_use]
-    pub fn of_shards(self) -> Vec<RetainedOfShard> {
+    pub fn of_shards(self, first: &FirstRead) -> Vec<RetainedOfShard> {
         let Self { newest, home, mut shards, .. } = self;
         for (topic, RecordPlace { of, offset }) in newest {
             let shard = reads(home, of.partition.cast_signed(), shards.len());
-            shards[shard].copied.0.entry(of).or_default().insert(topic, offset);
+            let copied = &mut shards[shard].copied;
+            if let Some(all) = first.get(&of) {
+                let least = all.start.max(all.end.saturating_sub(UNCOPIED_MAX));
+                let to = copied.to.entry(of).or_insert(least);
+                *to = (offset + 1).max(*to).min(all.end);
+            }
+            copied.newest.entry(of).or_default().insert(topic, offset);
         }
         shards
     }
@@ -139,7 +163,7 @@ mod tests {
             let mut batches = consumer::Batches::new(batch, 0, Vec::new(), false);
             retained.take(0, &batches.take().expect("sound").expect("one"));
         }
-        let all = retained.of_shards().remove(0).packets;
+        let all = retained.of_shards(&FirstRead::new()).remove(0).packets;
         let payload = |publish: Publish<'_>| String::from_utf8_lossy(publish.payload).into_owned();
         packets(&all).filter_map(publish_of).map(payload).collect()
     }

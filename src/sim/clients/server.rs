@@ -7,6 +7,7 @@ use crate::kafka::types::{Outcome, Run, SinkId, Ticket};
 use crate::mqtt::packet::{Ack, Connect, Packet, Publish, QoS, Version};
 use crate::mqtt::property::{Properties, Property, PropertyBuf};
 use crate::mqtt::reason::ReasonCode;
+use crate::runtime::seam::Came;
 use crate::session::{Arrival, End, HadBy, Next, Note, OpenId, Reason, SessionKey, Sessions, Taken};
 use crate::sim::store::Store;
 use crate::sim::world::World;
@@ -61,7 +62,7 @@ impl World {
                     password: None,
                     properties: properties.as_properties(),
                 };
-                let arrival = Arrival { conn: connection.id, assigned_id: None, admission: None, at: now };
+                let arrival = Arrival { conn: connection.id, assigned_id: None, admission: None, came: Came::at(now) };
                 let connected = clients.sessions.connect(&connect, arrival, now, &clients.settings, &mut out);
                 connection.key = connected.ok().map(|connected| connected.key);
                 connection.key.is_some()

@@ -25,6 +25,7 @@ fn header(front: &str) -> Vec<u8> {
         generation: 1,
         listener: "127.0.0.1:1883".into(),
         waited: Duration::ZERO,
+        stood_still: Duration::ZERO,
         client: None,
     };
     let mut bytes = Vec::new();

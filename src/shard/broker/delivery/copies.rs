@@ -397,7 +397,8 @@ impl Broker {
         // Kafka has the message, and its record stays open until the log has room. A connected client gets it at QoS 2 after that.
         let is_exact = copy.qos == QoS::ExactlyOnce;
         let may_wait = || if is_there { is_exact } else { self.may_wait_for_log(bytes, is_full, bounds) };
-        let waits = is_of_slot && stored.is_err() && may_wait();
+        let lacks_room = is_of_slot && stored.is_err();
+        let waits = lacks_room && may_wait();
         let is_of_share = copy.share.filter(|_| copy.qos == QoS::AtLeastOnce);
         let is_in_log = message.claim.is_some() && is_of_share.is_some_and(|share| self.logs_share(share, bytes));
         let has_room = self.remembers_more();
@@ -453,7 +454,7 @@ impl Broker {
         if handed != Handed::Dropped && claim.is_none() && until_logged.is_none() {
             message.claim.into_iter().for_each(|claim| claim.meet());
         }
-        if waits && handed != Handed::Dropped {
+        if lacks_room && claim.is_some() && handed != Handed::Dropped {
             self.note_unlogged(key);
         } else if let Some(number) = stored.filter(|_| handed != Handed::Dropped) {
             self.store_copy(key, number, &copy, (own, until_logged.cloned()));
@@ -507,7 +508,7 @@ impl Broker {
     }
 
     /// Sends a session its waiting messages up to one that the log gets first. True: there is one.
-    fn pump(&mut self, io: &mut Ring<'_>, key: SessionKey) -> bool {
+    pub(in crate::shard) fn pump(&mut self, io: &mut Ring<'_>, key: SessionKey) -> bool {
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let Some(conn) = session.conn().filter(|_| session.has_queued()) else { return false };
         let holds = &mut self.keeping.holds;

@@ -47,7 +47,7 @@ use self::parcels::{Peers, Received};
 use self::unread::Unread;
 use self::writable::Writable;
 use super::connection::Timer;
-use super::given::{AtHand, Reads};
+use super::given::{AtHand, Reads, Retains};
 use super::logs::{Groups, slot_of};
 use super::queues::{Marks, Queues};
 use super::remotes::Remotes;
@@ -315,7 +315,7 @@ impl Delivery {
     ) -> Result<Route, Stall> {
         let mut route = self.route(topic, publisher);
         // [MQTT-3.3.1-8]
-        if publish.retain && !self.at_hand.is_some_and(|at_hand| at_hand.is_again || at_hand.is_retained) {
+        if publish.retain && self.at_hand.is_none_or(|at_hand| at_hand.retains == Retains::Message) {
             route = self.also(route, retained.home(topic));
         }
         if route.is_any() {

@@ -276,7 +276,7 @@ mod tests {
             let to = |(share, key)| ToShare { share: ShareNumber::new(share).expect("not 0"), key };
             let (mut parcel, mut sent) = (Vec::new(), Vec::new());
             let at = |offset| RecordPlace { of: PartitionKey { topic: 7, partition: 8 }, offset };
-            let hand = |offset| AtHand { place: at(offset), topic: 9, is_again: offset < 0, is_retained: false };
+            let hand = |offset| AtHand { place: at(offset), topic: 9, is_again: offset < 0, retains: super::super::super::given::Retains::Nothing };
             let place = |of: &Message| of.1.1.and(of.1.2).map(|offset| hand(offset).to_bytes());
             let places: Vec<Option<PlaceBytes>> = all.iter().map(place).collect();
             for ((packet, (origin, claimed, _, client), home, shares), place) in all.iter().zip(&places) {

@@ -73,8 +73,19 @@ pub(in crate::shard) struct AtHand {
     pub(in crate::shard) topic: u16,
     /// The record was read before: only kept sessions of new slots may need it.
     pub(in crate::shard) is_again: bool,
-    /// The record's retained message, or a newer one of its MQTT topic, is in Kafka: no other is made of it. Only the record's reader sets this.
-    pub(in crate::shard) is_retained: bool,
+    /// The parts that a record with the retain flag still needs. Only the record's reader sets this.
+    pub(in crate::shard) retains: Retains,
+}
+
+/// `Retains` names the parts that a record with the retain flag still needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) enum Retains {
+    /// The message in memory, and its copy in Kafka.
+    Message,
+    /// The copy alone: the message, or a newer one of its MQTT topic, is in memory.
+    Copy,
+    /// Nothing: Kafka has the copy, or that of a newer message of its MQTT topic.
+    Nothing,
 }
 
 impl AtHand {
@@ -92,7 +103,7 @@ impl AtHand {
     pub(in crate::shard) fn of_bytes(bytes: &[u8; Self::BYTES]) -> Self {
         let place = RecordPlace::of_bytes(&std::array::from_fn(|at| bytes[at]));
         let topic = u16::from_be_bytes(std::array::from_fn(|at| bytes[RecordPlace::BYTES + at]));
-        Self { place, topic, is_again: bytes[RecordPlace::BYTES + 2] != 0, is_retained: false }
+        Self { place, topic, is_again: bytes[RecordPlace::BYTES + 2] != 0, retains: Retains::Nothing }
     }
 }
 

@@ -9,7 +9,7 @@ fn at(offset: i64) -> RecordPlace {
 }
 
 fn hand(offset: i64) -> AtHand {
-    AtHand { place: at(offset), topic: 0, is_again: false, is_retained: false }
+    AtHand { place: at(offset), topic: 0, is_again: false, retains: Retains::Message }
 }
 
 /// A number of slot 1's log, or of slot 2's.

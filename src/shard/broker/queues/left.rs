@@ -1,15 +1,18 @@
 //! Copies of source records for offline clients that only memory has, because the client left while its queue or the log was full, or, with `[broker]`,
-//! because the log of its slot was full when the copy was made. In the second case copies of QoS 2 for connected clients are handled the same way, and are
-//! sent once the log has them. The log gets copies as soon as it can, in order, and their records stay open until the copies are durable there. So an offline
+//! because the log of its slot was full when the copy was made. In the second case copies for connected clients are handled the same way: those of QoS 2 are
+//! sent once the log has them, those of QoS 1 at once. The log gets the copies of a session as soon as it can, in order, and later ones wait: a crash would
+//! have the earlier ones read again, and sent after them. Their records stay open until the copies are durable there. So an offline
 //! client holds back no partition for longer than the log is full, and a crash loses nothing that its group has moved past.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::rc::Rc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use crate::limits::LEFT_WRITES_PER_TURN;
+use crate::mqtt::packet::QoS;
 use crate::route::shares::ShareNumber;
 use crate::runtime::seam::Monotonic;
 use crate::session::{Body, Claim, Copy, Session, SessionKey};
@@ -26,6 +29,8 @@ const SHORTEN_AFTER: Duration = Duration::from_secs(1);
 struct OfLog {
     /// Sessions, each with the number of the first copy that may be in memory alone.
     sessions: BTreeMap<SessionKey, u64>,
+    /// The session after which the next turn begins.
+    passed: Option<SessionKey>,
     /// The time at which queues are shortened, if the log had no room for a copy and some are not written yet.
     shorten_at: Option<Monotonic>,
     is_told: bool,
@@ -70,9 +75,10 @@ impl Left {
         self.logs.get(&log).into_iter().flat_map(|of| of.sessions.keys().copied())
     }
 
-    /// The first session that waits for this log, and the number of its first copy.
-    fn first(&self, log: u16) -> Option<(SessionKey, u64)> {
-        self.logs.get(&log)?.sessions.first_key_value().map(|(key, from)| (*key, *from))
+    /// The first session after this one that waits for this log, and the number of its first copy.
+    fn after(&self, log: u16, passed: Option<SessionKey>) -> Option<(SessionKey, u64)> {
+        let from = passed.map_or(Bound::Unbounded, Bound::Excluded);
+        self.logs.get(&log)?.sessions.range((from, Bound::Unbounded)).next().map(|(key, from)| (*key, *from))
     }
 
     fn goes_on(&mut self, log: u16, key: SessionKey, from: u64) {
@@ -91,6 +97,22 @@ impl Left {
     /// The number of logs without room for the next copy.
     pub(super) fn full(&self) -> usize {
         self.logs.values().filter(|of| of.shorten_at.is_some()).count()
+    }
+
+    /// Takes the session after which this turn begins.
+    fn passed(&mut self, log: u16) -> Option<SessionKey> {
+        self.logs.get_mut(&log)?.passed.take()
+    }
+
+    fn goes_on_after(&mut self, log: u16, passed: Option<SessionKey>) {
+        self.logs.get_mut(&log).into_iter().for_each(|of| of.passed = passed);
+    }
+
+    /// Notes that no copy waits for room in this log.
+    fn has_room(&mut self, log: u16) {
+        if let Some(of) = self.logs.get_mut(&log) {
+            (of.shorten_at, of.is_told) = (None, false);
+        }
     }
 
     /// Whether queues have to be shortened for a log that has had no room for a while, in which moves and acknowledgements may have made some.
@@ -115,7 +137,9 @@ enum Written {
     Next(u64),
     /// The log has no room.
     NoRoom,
-    /// All copies are written, or the client is connected again.
+    /// The queue of a connected client is full: its records stay open until it has acknowledged some.
+    Held,
+    /// All copies are written, or, with a spool, the client is connected again.
     All,
 }
 
@@ -130,10 +154,17 @@ impl Broker {
 
     /// Notes a copy that its log has no room for: its record stays open until the copy is written.
     pub(in crate::shard) fn note_unlogged(&mut self, key: SessionKey) {
-        let Some((number, copy)) = self.sessions.get(key).and_then(|of| Some((of.number()?, of.last_copy()))) else {
-            return;
-        };
-        self.queues.left.of(slot_of(number)).entry(key).or_insert(copy);
+        if let Some(copy) = self.sessions.get(key).map(Session::last_copy) {
+            self.note_unlogged_at(key, copy);
+        }
+    }
+
+    /// Like [`Broker::note_unlogged`], for the copy with this number.
+    pub(super) fn note_unlogged_at(&mut self, key: SessionKey, copy: u64) {
+        if let Some(number) = self.sessions.get(key).and_then(Session::number) {
+            let from = self.queues.left.of(slot_of(number)).entry(key).or_insert(copy);
+            *from = copy.min(*from);
+        }
     }
 
     /// Ends the claims of durable copies.
@@ -159,13 +190,26 @@ impl Broker {
         let mut looks = LEFT_WRITES_PER_TURN;
         let logs: SmallVec<[u16; 4]> = self.queues.left.logs.keys().copied().collect();
         for log in logs {
-            while let Some((key, from)) = self.queues.left.first(log) {
+            let (mut passed, mut held) = (self.queues.left.passed(log), 0);
+            loop {
+                let Some((key, from)) = self.queues.left.after(log, passed) else {
+                    self.queues.left.has_room(log);
+                    break;
+                };
+                if held == LEFT_WRITES_PER_TURN {
+                    self.queues.left.goes_on_after(log, passed);
+                    break;
+                }
                 if looks == 0 {
                     return self.delivery.want_turn(io);
                 }
                 looks -= 1;
                 match self.write_one_left(io, key, from) {
                     Written::Next(from) => self.queues.left.goes_on(log, key, from),
+                    Written::Held => {
+                        passed = Some(key);
+                        (held, looks) = (held + 1, looks + 1);
+                    }
                     Written::NoRoom => {
                         self.shorten_for(log, io.now());
                         break;
@@ -243,9 +287,47 @@ impl Broker {
         body.packet().len() + MESSAGE_BYTES + Recipient::BYTES_MAX <= self.queues.entry_max
     }
 
-    fn write_one_left(&mut self, io: &mut Ring<'_>, key: SessionKey, from: u64) -> Written {
-        if self.sessions.get(key).is_some_and(|session| session.conn().is_some()) {
+    /// Writes the next copy of a connected client. Copies of QoS 2 that it was sent from memory are noted in the record of its queue.
+    fn write_one_there(&mut self, io: &mut Ring<'_>, key: SessionKey, from: u64) -> Written {
+        let bounds = self.queue_bounds(key);
+        let Some(session) = self.sessions.get(key) else { return Written::All };
+        let Some((number, copy, body)) = session.next_unlogged(from) else {
             return if self.pump_logged(io, key) { Written::NoRoom } else { Written::All };
+        };
+        let is_exact = copy.qos == QoS::ExactlyOnce;
+        // A share's copy at QoS 1 stays with the share: another member may get the message.
+        let is_others = if is_exact { !session.waits_unnoted(number) } else { copy.share.is_some() };
+        if body.is_stored() || !self.can_be_logged(body) || is_others {
+            return Written::Next(number + 1);
+        }
+        // The copy that the client is sent next needs no room in its queue.
+        let is_next = session.next_for_log().is_some_and(|(next, ..)| next == number);
+        if !is_next && session.is_queue_full(body.packet().len(), bounds) {
+            self.pump(io, key);
+            return Written::Held;
+        }
+        let (copy, body) = (copy.clone(), Rc::clone(body));
+        let Some((own, group)) = self.log_copy(key, number, &copy, &body) else {
+            // Its client makes room when it has acknowledged what the log has got.
+            self.pump(io, key);
+            return Written::NoRoom;
+        };
+        self.sessions.get_mut(key).into_iter().for_each(|session| session.is_logged_as(number, Rc::clone(&own)));
+        if is_exact {
+            self.sessions.waits_for(key, self.around.rules.publish_waits_for(group));
+        }
+        self.note_grown(key);
+        Written::Next(number + 1)
+    }
+
+    fn write_one_left(&mut self, io: &mut Ring<'_>, key: SessionKey, from: u64) -> Written {
+        if let Some(session) = self.sessions.get(key).filter(|session| session.conn().is_some()) {
+            let is_of_slot = session.number().is_some_and(|number| self.outlets.logs.kept.part_of(number).is_some());
+            return match is_of_slot {
+                true => self.write_one_there(io, key, from),
+                false if self.pump_logged(io, key) => Written::NoRoom,
+                false => Written::All,
+            };
         }
         let Some((number, copy, body)) = self.sessions.get(key).and_then(|session| session.next_unlogged(from)) else {
             return Written::All;

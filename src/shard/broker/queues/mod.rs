@@ -392,6 +392,9 @@ impl Broker {
             if let Some(own) = &pending.own {
                 own.hold_position();
                 self.numbers.count(M::CopiesUnstored);
+                if self.outlets.logs.kept.part_of(pending.recipient.session).is_some() {
+                    self.note_unlogged_at(pending.session, pending.recipient.number);
+                }
                 continue;
             }
             let Some(session) = self.sessions.get_mut(pending.session) else { continue };

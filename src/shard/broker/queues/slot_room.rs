@@ -83,8 +83,11 @@ impl Broker {
             // No queue can make room.
             let waiting: Vec<SessionKey> = self.queues.left.waiting_for(slot).collect();
             for key in waiting {
-                if self.sessions.get(key).is_some_and(|session| session.conn().is_some()) {
-                    self.sends_from_memory(now, key);
+                let there = self.sessions.get(key).filter(|session| session.conn().is_some());
+                if let Some(waits) = there.map(|session| session.next_for_log().is_some()) {
+                    if waits {
+                        self.sends_from_memory(now, key);
+                    }
                     continue;
                 }
                 self.sessions.get_mut(key).into_iter().for_each(Session::drop_unlogged);
