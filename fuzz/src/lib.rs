@@ -68,8 +68,24 @@ mod granted;
 #[path = "../../src/bridge/login.rs"]
 mod login;
 
+// Of several instances what reads the bytes of another one.
+#[path = "../../src/link/fields.rs"]
+mod fields;
+#[path = "../../src/trunk/frame.rs"]
+mod frame;
+#[path = "../../src/link/header.rs"]
+pub mod header;
+#[path = "../../src/trunk/preface.rs"]
+mod preface;
+
 pub mod kafka_fetch;
 pub mod remote;
+pub mod trunk;
+
+/// What the header of a link names of the listener's room.
+pub mod listener {
+    pub use crate::proxy;
+}
 
 /// What they name of Kafka's room.
 pub mod kafka {
@@ -85,7 +101,6 @@ pub mod types {
 pub mod edits;
 pub mod naive;
 
-use mqtt::frame;
 use mqtt::packet::{Packet, Sender, Version};
 
 /// The bound on a packet, bytes.
@@ -99,8 +114,8 @@ pub fn connection(byte: u8) -> (Version, Sender) {
 
 /// The packet at the front of `bytes`, its length, and where its frame says that it ends.
 pub fn read(version: Version, sender: Sender, bytes: &[u8]) -> Option<(Packet<'_>, usize)> {
-    let frame = frame::next_for(version, sender, bytes, MAXIMUM_PACKET_SIZE).ok()??;
-    assert_eq!(frame::needed(bytes), Some(frame.len));
+    let frame = mqtt::frame::next_for(version, sender, bytes, MAXIMUM_PACKET_SIZE).ok()??;
+    assert_eq!(mqtt::frame::needed(bytes), Some(frame.len));
     assert!(frame.len <= bytes.len() && frame.body.len() < frame.len);
     Some((mqtt::decode::decode(version, sender, frame).ok()?, frame.len))
 }
