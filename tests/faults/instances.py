@@ -23,9 +23,10 @@ class Instances(BrokersKilled, Fleet, Subscribers):
     Kafka's brokers is killed now and then."""
 
     name = "instances"
+    LOGS_IN_KAFKA = True
     plain = Subscribers.plain | {"real": False, "brokers": 3, "cycles": 6, "round": 6, "subscribers": 200, "freeze": 20.0, "ready_within": 30.0, "insist": False, "qos": "0:1:1"}
     short = plain | {"cycles": 3, "round": 3, "subscribers": 100, "freeze": 8.0, "away": 3.0}
-    long = plain | {"cycles": 10_000, "seconds": 1_200.0, "subscribers": 2_000, "clients": 2_000, "rate": 5_000, "wide": 0.005, "freeze": 60.0, "away": 20.0}
+    long = plain | {"cycles": 10_000, "seconds": 1_200.0, "subscribers": 2_000, "clients": 2_000, "rate": 5_000, "wide": 0.0, "freeze": 60.0, "away": 20.0}
     needs = ()
 
     def run(self) -> None:

@@ -104,6 +104,7 @@ class Subscribers(Kill9):
     TOPICS = 2
     MORE = MORE
     REREADS = False
+    LOGS_IN_KAFKA = False  # of sessions
 
     def prepare(self) -> None:
         self.options.events = True  # they say what was answered
@@ -165,7 +166,10 @@ class Subscribers(Kill9):
         found = messages.read_events(events.read(load.events.read_bytes()))
         # A group may wait for the one before it.
         acknowledged_ms = copies.ACKNOWLEDGED_MS + 2 * self.options.hold_writes
-        round = copies.Round(found, load.name, load.seed, self.TOPICS, load.marked_ns, self.options.b8, acknowledged_ms, self.REREADS, self.has_dropped(), self.hurt_ns())
+        answered_ms = max((of["p99"] // 1_000 for of in report["latency_us"].values()), default=0) if self.LOGS_IN_KAFKA else 0
+        round = copies.Round(
+            found, load.name, load.seed, self.TOPICS, load.marked_ns, self.options.b8, acknowledged_ms, self.REREADS, self.has_dropped(), self.hurt_ns(), answered_ms
+        )
         judge = copies.Judge(round, verdict)
         for each in heard:
             judge.subscriber(each)
@@ -229,6 +233,7 @@ class Machine(BrokersKilled, Subscribers):
     # Room for all that waits: nothing may be dropped.
     MORE = MORE + '[broker]\nkafka = "main"\nsessions_bytes_max = "8GiB"\n'
     REREADS = True
+    LOGS_IN_KAFKA = True
 
     @classmethod
     def made(cls, options, program: Path | None = None) -> Scenario:

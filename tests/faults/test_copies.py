@@ -23,7 +23,7 @@ class World:
         self.messages = {Key(0, number): Published(qos, number * S, 0, answered=True) for number in range(count)}
         self.qos = min(qos, asked)
         self.heard = Heard("one", [Filter("flow/r1/0/+", asked)])
-        self.b8, self.rereads, self.dropped, self.hurt = True, False, False, None
+        self.b8, self.rereads, self.dropped, self.hurt, self.answered_ms = True, False, False, None, 0
         for key in self.messages:
             self.get(key.number)
 
@@ -47,7 +47,7 @@ class World:
 
     def verdict(self) -> Verdict:
         run = Run(self.messages, [0, 3 * S])
-        judge = Judge(Round(run, "r1", 1, 1, [100, 200], self.b8, rereads=self.rereads, dropped=self.dropped, hurt=self.hurt), Verdict())
+        judge = Judge(Round(run, "r1", 1, 1, [100, 200], self.b8, rereads=self.rereads, dropped=self.dropped, hurt=self.hurt, answered_ms=self.answered_ms), Verdict())
         judge.subscriber(self.heard)
         return judge.verdict
 
@@ -155,6 +155,18 @@ class Judged(unittest.TestCase):
         for hurt, ms, kinds in (([(10, 60)], 2_600, ()), ([(60, 70)], 2_600, (1,)), ([(60, 70)], 2_400, ()), ([(10, 60)], 20_001, (1,))):
             world = self.again(hurt, dup=True, acknowledged_ms=ms)
             self.finds(world, *("J4: sent again long after it was acknowledged" for _ in kinds))
+
+    def test_where_kafka_is_slow_an_acknowledgement_may_be_lost_for_as_long(self):
+        for answered_ms, kinds in ((100, ()), (99, (1,))):
+            world = self.again([(60, 70)], dup=True, acknowledged_ms=2_600)
+            world.answered_ms = answered_ms
+            self.finds(world, *("J4: sent again long after it was acknowledged" for _ in kinds))
+
+    def test_where_kafka_is_slow_a_fault_lasts_longer(self):
+        for answered_ms, kinds in ((1, ()), (0, ("J4: sent again without DUP",))):
+            world = self.again([(10, 40)])
+            world.answered_ms = answered_ms
+            self.finds(world, *kinds)
 
     def test_with_several_instances_what_is_from_before_suback_may_come_late(self):
         for late, kinds in ((1, ()), (4, ("J3: order",))):

@@ -6,7 +6,7 @@
 //! - **I3** in each partition the first copies of one client's messages are in the order of sending (at a level that may lose:
 //!   only of messages that were sent once, as the first copy of another may be lost).
 //! - **I4** no record is invented or altered: each value is byte for byte one that was sent, under its key.
-//! - **I3** no further copy is after a message that was first sent after the copy's last sending, but for a window, and for what was on its way when a
+//! - **I3** no further copy is after a message that was first sent after the copy's last sending, but for a window, and for what was not answered when a
 //!   fault began, in a run of several instances: one that was frozen may send it when it goes on. Those are counted.
 //! - **I4** a message that was refused, and sent once, is not there.
 //! - **S** a session lasts as long as it is promised, and no longer.
@@ -24,8 +24,6 @@ use super::told::{ABANDONED, ANEW, ANSWERED, DOUBLED, FOUND, REFUSED, RESENT, To
 const EXAMPLES_MAX: usize = 10;
 /// Lines of order: one for each QoS.
 const LINES: usize = 3;
-/// The longest time between the sending of a message and a fault that found it on its way.
-const ON_ITS_WAY_NS: u64 = 2_000_000_000;
 
 /// The rules of the judgement.
 #[derive(Clone, Copy, Debug)]
@@ -207,10 +205,11 @@ impl<'a> Judge<'a> {
             self.verdict.count("sent again, and behind later ones: the first copy is in another topic", 1);
         }
         if !first && !self.rules.may_lose {
-            let sent = self.clients[client as usize].again.get(&number).copied().unwrap_or(0);
+            let again = self.clients[client as usize].again.get(&number).copied().unwrap_or_default();
             let newest = self.newest[line];
-            let on_its_way = header.sent_ns..=header.sent_ns.saturating_add(ON_ITS_WAY_NS);
-            let is_old = newest > sent.max(number + self.rules.window);
+            let answered_ns = if again.answered_ns == 0 { u64::MAX } else { again.answered_ns };
+            let on_its_way = header.sent_ns..=answered_ns;
+            let is_old = newest > again.newest.max(number + self.rules.window);
             if is_old && self.rules.by_qos && self.faults_ns.iter().any(|at| on_its_way.contains(at)) {
                 self.verdict.count("old copy behind newer messages, on its way when a fault began", 1);
             } else if is_old {

@@ -17,6 +17,15 @@ pub(crate) const DOUBLED: u8 = 32;
 /// The session was forgotten, and the message was sent once more as a new one.
 pub(crate) const ANEW: u8 = 64;
 
+/// A message that was sent again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Again {
+    /// The number of messages that had been sent by the last time.
+    pub(crate) newest: u64,
+    /// The time of its answer, in ns since the run began. 0: it has none.
+    pub(crate) answered_ns: u64,
+}
+
 /// The fates of one client's messages.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Told {
@@ -34,8 +43,8 @@ pub(crate) struct Told {
     pub(crate) sessions_lost: u64,
     /// Sessions that the server claimed and cannot have.
     pub(crate) sessions_claimed: u64,
-    /// Messages that were sent again, and the number of messages that had been sent by the last time.
-    pub(crate) again: HashMap<u64, u64>,
+    /// Messages that were sent again.
+    pub(crate) again: HashMap<u64, Again>,
     /// All messages were sent and answered, and the connection ended in order.
     pub(crate) finished: bool,
 }

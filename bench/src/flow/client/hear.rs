@@ -135,6 +135,7 @@ impl Client {
                     wire::release(&mut self.out, packet_id);
                 }
                 self.told.mark(number, if code >= 0x80 { REFUSED } else { ANSWERED });
+                self.told.again.get_mut(&number).into_iter().for_each(|again| again.answered_ns = now_ns);
                 if kind == 4 || code >= 0x80 {
                     self.release(index, tally);
                 }

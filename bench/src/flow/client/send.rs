@@ -4,7 +4,7 @@ use super::super::events::Kind;
 use super::super::payload::{self, Header};
 use super::super::plan::Plan;
 use super::super::tally::Tally;
-use super::super::told::{ANEW, RESENT};
+use super::super::told::{ANEW, Again, RESENT};
 use super::super::wire;
 use super::{Client, Hold, Slot, State};
 
@@ -47,7 +47,7 @@ impl Client {
             let anew = std::mem::take(&mut slot.anew);
             self.put(plan, !anew, qos, number, index + 1, sent_ns);
             self.told.mark(number, if anew { RESENT | ANEW } else { RESENT });
-            self.told.again.insert(number, self.next());
+            self.told.again.insert(number, Again { newest: self.next(), answered_ns: 0 });
             tally.events.put(now_ns, self.index, Kind::Publish, qos | 8, number);
             tally.publishes_again += 1;
         }
