@@ -1,4 +1,4 @@
-//! The log of a slot had no room for copies of a connected client, and then has some for later ones: a crash changes their order no more.
+//! Order of a connected client's messages after a crash, if the log of its slot had no room for some of them and then has room for later ones.
 
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::Version;
