@@ -264,7 +264,8 @@ impl Core {
     /// stay: nobody publishes them again.
     fn withdraw_rows_of(&mut self, slot: u16, sessions: &HashSet<SessionKey>) {
         let around = &self.broker.around;
-        let Some(broker) = around.config.broker.as_ref().filter(|_| around.slots.are_given_out()) else { return };
+        let is_shared = around.slots.are_given_out() && around.rules.withdraws_rows();
+        let Some(broker) = around.config.broker.as_ref().filter(|_| is_shared) else { return };
         let is_of_slot = |record: &Record<'_>| {
             let client =
                 record.headers.last_of(names::CLIENT_ID.as_bytes()).and_then(|id| std::str::from_utf8(id).ok());

@@ -120,6 +120,7 @@ wrong! {
     ClosesWhoAnswered, Broker { fn stays_with(&self, _: bool) -> bool { false } }
     KeepsReleased, Broker { fn reports_released(&self) -> bool { false } }
     SpeaksUnheard, Broker { fn is_silent(&self, _: bool) -> bool { false } }
+    SendsForOthers, Broker { fn withdraws_rows(&self) -> bool { false } }
     KeepsWills, Broker { fn ends_will(&self) -> bool { false } }
     CopiesUnanswered, Broker { fn waits_for_copy(&self) -> bool { false } }
     EndsCopiesAtOnce, Broker { fn may_end_copy(&self, _: bool) -> bool { true } }
