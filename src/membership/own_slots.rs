@@ -49,7 +49,7 @@ pub struct OwnSlots {
 }
 
 /// A slot that the group has assigned to this instance, or that is not released completely yet.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Slot {
     /// The shard that has the slot.
     shard: Option<usize>,
@@ -193,13 +193,15 @@ pub struct Leaving {
     /// Whether the group was asked to forget this instance.
     has_asked: bool,
     end: Monotonic,
+    /// The own slots when one of them last changed, and the end of the wait for the next change.
+    seen: BTreeMap<u16, Slot>,
     quiet: Monotonic,
 }
 
 /// The next step of an instance that leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leave {
-    /// Wait for an event that concerns slots ([`Leaving::heard`]), at most until this time.
+    /// Wait for an event that concerns slots, at most until this time.
     Wait(Monotonic),
     /// Leave the group.
     Leave,
@@ -211,18 +213,17 @@ impl Leaving {
     /// Begins the departure, with the grace of the drain.
     #[must_use]
     pub fn new(grace: Duration, now: Monotonic) -> Self {
-        Self { has_asked: false, end: now.after(grace.min(GIVE_UP_WITHIN)), quiet: now.after(QUIET) }
+        let end = now.after(grace.min(GIVE_UP_WITHIN));
+        Self { has_asked: false, end, seen: BTreeMap::new(), quiet: now.after(QUIET) }
     }
 
-    /// Notes an event of a slot or of the group.
-    pub fn heard(&mut self, now: Monotonic) {
-        self.quiet = now.after(QUIET);
-    }
-
-    /// The action that is due.
+    /// The action that is due. Only a change of an own slot extends the wait: the group makes tables for as long as a slot has no owner.
     pub fn step(&mut self, slots: &OwnSlots, now: Monotonic) -> Leave {
         if self.has_asked {
             return if slots.has_left || now >= self.end { Leave::Over } else { Leave::Wait(self.end) };
+        }
+        if self.seen != slots.all {
+            (self.seen, self.quiet) = (slots.all.clone(), now.after(QUIET));
         }
         let until = self.end.min(self.quiet);
         if !slots.is_empty() && now < until {
@@ -284,15 +285,18 @@ mod tests {
         let (quiet, grace) = (NOW.after(QUIET), Duration::from_secs(60));
         let mut leaving = Leaving::new(grace, NOW);
         assert_eq!(leaving.step(&own, NOW), Leave::Wait(quiet));
-        leaving.heard(quiet);
+        own.taken(1, true);
         let later = quiet.after(QUIET);
-        assert_eq!((leaving.step(&own, quiet), leaving.step(&own, later)), (Leave::Wait(later), Leave::Leave));
+        assert_eq!(leaving.step(&own, quiet), Leave::Wait(later));
+        // The leader asks for a table every few seconds while a slot has no owner.
+        own.hear(&News::Table(Arc::new(Table { owners: vec![None, Some(0)], ..Table::default() })), later);
+        assert_eq!(leaving.step(&own, later), Leave::Leave);
         let end = later.after(LEAVE_WITHIN);
         assert_eq!((leaving.step(&own, later), leaving.step(&own, end)), (Leave::Wait(end), Leave::Over));
         // Constant events do not extend the bound.
         let mut leaving = Leaving::new(grace, NOW);
         let most = NOW.after(GIVE_UP_WITHIN);
-        leaving.heard(most);
+        own.up(1);
         assert_eq!(leaving.step(&own, most), Leave::Leave);
         own.hear(&News::Left, NOW);
         assert_eq!(leaving.step(&own, most), Leave::Over);

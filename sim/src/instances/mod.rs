@@ -423,9 +423,6 @@ impl World {
             Notice::SlotReleased(slot) | Notice::SlotLost(slot) => part.own.gone(*slot).into_iter().collect(),
             _ => Vec::new(),
         };
-        if let Some(Ending::Leaving(leaving)) = &mut part.ending {
-            leaving.heard(now);
-        }
         self.note(|| format!("process {life} hears {notice:?}: {todo:?}"));
         let is_gone = |slot: u16| match &notice {
             Notice::SlotReleased(gone) | Notice::SlotLost(gone) => *gone == slot,

@@ -92,11 +92,7 @@ impl Service {
         let mut leaving = Leaving::new(grace, boottime());
         while let Some(part) = &self.part {
             match leaving.step(&part.slots, boottime()) {
-                Leave::Wait(until) => {
-                    if self.hears_of_slots(until)? {
-                        leaving.heard(boottime());
-                    }
-                }
+                Leave::Wait(until) => self.hears_of_slots(until)?,
                 Leave::Leave => self.tell(0, Mail::ToGroup(ToGroup::Leave))?,
                 Leave::Over => break,
             }
@@ -104,19 +100,19 @@ impl Service {
         Ok(())
     }
 
-    /// Waits for an event about slots, and takes it. Returns false at the deadline.
-    fn hears_of_slots(&mut self, until: Monotonic) -> Result<bool, Failure> {
+    /// Waits for an event about slots, at most until this time, and takes it.
+    fn hears_of_slots(&mut self, until: Monotonic) -> Result<(), Failure> {
         loop {
             match self.heard.recv_timeout(until.since(boottime())) {
                 Ok(Event::Shard(
                     notice @ (Notice::Group(_) | Notice::SlotTaken(_) | Notice::SlotReleased(_) | Notice::SlotLost(_)),
-                )) => return self.hear_of_slots(notice).map(|()| true),
-                Ok(Event::Taken(slot, log)) => return self.take_log(slot, log).map(|()| true),
+                )) => return self.hear_of_slots(notice),
+                Ok(Event::Taken(slot, log)) => return self.take_log(slot, log),
                 Ok(Event::Signal(Signal::Stop(_))) => {
                     return Err(SECOND_SIGNAL.into());
                 }
                 Ok(_) => {}
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(false),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(()),
             }
         }
     }
