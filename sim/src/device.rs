@@ -179,6 +179,8 @@ pub(crate) struct WillSeen {
     pub(crate) was_greeted: bool,
     /// Time when the connection was lost.
     pub(crate) lost_at: Option<u64>,
+    /// The socket of a connection that the device has left in silence. There is no keep-alive, so the server only hears of it by the next CONNECT.
+    pub(crate) left: Option<u64>,
     /// Time of the next connection's CONNACK, and whether it has the same session.
     pub(crate) back_at: Option<(u64, bool)>,
 }
@@ -298,7 +300,7 @@ impl Device {
                     body.extend_from_slice(&seconds.to_be_bytes());
                 }
             }
-            self.wills.push(WillSeen { message: number, was_greeted: false, lost_at: None, back_at: None });
+            self.wills.push(WillSeen { message: number, was_greeted: false, lost_at: None, left: None, back_at: None });
             string(topic.as_bytes(), &mut body);
             string(&payload, &mut body);
             all.push(Message {

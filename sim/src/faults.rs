@@ -403,6 +403,8 @@ impl World {
         self.devices[device].reconnect_at = self.time + if noticed { self.rng.u64(..500 * MS) } else { 0 };
         if noticed {
             self.close_socket(socket, Closed::Error(std::io::ErrorKind::ConnectionReset.into()));
+        } else if let Some(will) = self.devices[device].wills.last_mut() {
+            will.left = Some(socket);
         }
     }
 }

@@ -133,6 +133,7 @@ impl World {
 
     /// I6: checks that a will comes once, and not at all if its client was back in its session before the will was due. A will that is published while a
     /// process dies, freezes or loses slots may come again, or be lost. An event long before its client was lost, or after its last record, excuses nothing.
+    /// The will of a connection that the server still has open is not due.
     pub(crate) fn judge_wills(&mut self) {
         let has_disturbed = |from: u64, to: u64| {
             let all = self.instances.disturbed.iter();
@@ -148,8 +149,10 @@ impl World {
                 let delay = u64::from(device.will_delay_s) * S;
                 let is_before = |lost: u64| will.back_at.is_some_and(|(at, is_same)| is_same && at < lost + delay);
                 let is_cancelled = will.was_greeted && delay > 0 && will.lost_at.is_some_and(is_before);
+                let is_open = will.left.is_some_and(|socket| self.sockets.contains_key(&socket));
                 let is_due = device.is_kept()
                     && will.was_greeted
+                    && !is_open
                     && delay == 0
                     && will.lost_at.is_some()
                     && has_disturbed(lost_at, u64::MAX) == 0;
