@@ -220,11 +220,6 @@ impl Subscriber {
         self.is_greeted() && !waits && self.owed.is_empty() && !holds && self.connection.has_sent()
     }
 
-    /// Whether the client has yet to acknowledge something on its connection.
-    pub(crate) fn owes(&self) -> bool {
-        self.is_greeted() && !self.owed.is_empty()
-    }
-
     /// The state in words, for a run that does not end.
     #[must_use]
     pub fn describe(&self) -> String {

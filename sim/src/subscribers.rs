@@ -119,14 +119,14 @@ impl World {
         }
     }
 
-    /// Waits for two seconds in which no copy comes, neither a repeated one, nor, where messages were dropped, a missing one, and no client has anything
-    /// to acknowledge.
+    /// Waits for two seconds in which no copy comes, neither a repeated one, nor, where messages were dropped, a missing one, and until each client is
+    /// connected and has acknowledged everything.
     pub(crate) fn hear_nothing_more(&mut self) {
         let copies = |world: &Self| world.subscribers.iter().map(|one| one.ledger.copies).sum::<u64>();
         for _ in 0..60 {
             let before = copies(self);
             self.run_until(self.time + 2 * S);
-            if copies(self) == before && !self.subscribers.iter().any(Subscriber::owes) {
+            if copies(self) == before && self.subscribers.iter().all(Subscriber::is_at_rest) {
                 break;
             }
         }
