@@ -169,6 +169,7 @@ impl World {
         let Some(part) = self.instances.parts.remove(&life) else { return };
         let index = part.index;
         self.instances.ended.push((life, index, self.time));
+        self.instances.note_unheard(index, self.time);
         if how != End::Stopped || is_unwritten {
             self.instances.disturbed.push((life, self.time, self.time));
         }

@@ -90,6 +90,9 @@ pub(crate) struct Instances {
     pub(crate) below: BTreeMap<(u32, String, i32), i64>,
     /// Times at which processes were killed or lost slots, and intervals in which they were frozen, with the process.
     pub(crate) disturbed: Vec<(u32, u64, u64)>,
+    /// Times at which a process gave a slot away, or ended, while nothing went from it to another instance: a front that waits for its answer gives the
+    /// CONNECT to the next owner, too.
+    pub(crate) unheard: Vec<u64>,
     /// Connection times of clients that have no CONNACK, by socket.
     pub(crate) connected_at: BTreeMap<u64, u64>,
     /// Time since which nothing has happened to an instance, once faults have ended.
@@ -188,6 +191,7 @@ impl Instances {
             answered: HashSet::new(),
             below: BTreeMap::new(),
             disturbed: Vec::new(),
+            unheard: Vec::new(),
             connected_at: BTreeMap::new(),
             calm_at: 0,
             owned_since: None,
@@ -207,6 +211,13 @@ impl Instances {
         let index = self.parts.get(&commit.life).map(|part| part.index);
         let at = index.and_then(|index| self.began.get(&(index, commit.topic.clone(), commit.partition)));
         at.copied().unwrap_or(0)
+    }
+
+    /// Notes that the owner of slots goes: an instance of this index.
+    fn note_unheard(&mut self, index: usize, time: u64) {
+        if self.cuts.iter().any(|((from, _), until)| *from == index && *until > time) {
+            self.unheard.push(time);
+        }
     }
 
     /// The newest process of an instance.
@@ -409,9 +420,14 @@ impl World {
             Notice::SlotReleased(slot) => is_unwritten(slot),
             _ => false,
         };
+        let index = part.index;
+        if matches!(notice, Notice::SlotReleased(_)) {
+            self.instances.note_unheard(index, time);
+        }
         if is_disturbed {
             self.instances.disturbed.push((life, time, time));
         }
+        let Some(part) = self.instances.parts.get_mut(&life) else { return };
         let todo = match &notice {
             Notice::Group(News::Fenced) => return self.is_fenced(),
             Notice::Group(news) => part.own.hear(news, now),

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use forebay::metrics::spec::ShardMetric;
 use forebay::shard::router::Place;
 
+use crate::device::WillSeen;
 use crate::kafka::coordinator::Commit;
 use crate::kafka::{Entry, State};
 use crate::plan::broker::{MESSAGES, ODD};
@@ -133,11 +134,16 @@ impl World {
 
     /// I6: checks that a will comes once, and not at all if its client was back in its session before the will was due. A will that is published while a
     /// process dies, freezes or loses slots may come again, or be lost. An event long before its client was lost, or after its last record, excuses nothing.
-    /// The will of a connection that the server still has open is not due.
+    /// The will of a connection that the server still has open is not due. One without CONNACK may come again: its CONNECT may have reached two owners.
     pub(crate) fn judge_wills(&mut self) {
         let has_disturbed = |from: u64, to: u64| {
             let all = self.instances.disturbed.iter();
             all.filter(|(_, begin, end)| *begin <= to && *end + HEARD_WITHIN >= from).count()
+        };
+        let has_two_owners = |will: &WillSeen, last: u64| {
+            let connected = self.messages.get(will.message as usize).map_or(last, |message| message.sent_at);
+            let is_between = self.instances.unheard.iter().any(|at| (connected..=last).contains(at));
+            usize::from(!will.was_greeted && is_between)
         };
         let mut wrong = None;
         for device in &self.devices {
@@ -145,7 +151,7 @@ impl World {
                 let copies = self.clusters[0].copies(will.message, 0).filter(|entry| entry.state != State::Lost);
                 let times: Vec<u64> = copies.map(|entry| entry.time).collect();
                 let (lost_at, last) = (will.lost_at.unwrap_or(0), times.iter().max().copied());
-                let most = 1 + last.map_or(0, |last| has_disturbed(lost_at, last));
+                let most = 1 + last.map_or(0, |last| has_disturbed(lost_at, last) + has_two_owners(will, last));
                 let delay = u64::from(device.will_delay_s) * S;
                 let is_before = |lost: u64| will.back_at.is_some_and(|(at, is_same)| is_same && at < lost + delay);
                 let is_cancelled = will.was_greeted && delay > 0 && will.lost_at.is_some_and(is_before);
