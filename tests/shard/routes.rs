@@ -210,6 +210,38 @@ fn a_new_instance_has_what_others_have_yet_to_copy() {
     assert_eq!(world.source_number(0, SourceMetric::Records), 3);
 }
 
+/// The group is behind when another reader begins, so records are read again that no client gets live once more. One that waits for what is retained, as
+/// its window is full, gets it.
+#[test]
+fn what_another_reader_reads_again_is_retained_as_before() {
+    let config = config::parse(&format!("{BROKER}name = \"a\"\nqos = 1\n"), "test.toml").expect("a configuration");
+    let at = (config.sources[0].group.clone(), MESSAGES.to_owned(), 0);
+    let mut world = World::of(config);
+    world.broker.groups = Some(Groups::default());
+    world.broker.key = Some(b"t".to_vec());
+    world.broker.keys.insert(1, b"u".to_vec());
+    world.broker.retains.insert(0);
+    groups(&mut world).committed.insert(at.clone(), 0);
+    begin(&mut world, 0..1, 1);
+    write(&mut world, "old");
+    until(&mut world, |world| (copies(world) == 1).then_some(()));
+    // Receive Maximum 1.
+    let conn = world.connect_v5(&client(0), &[2, 0, 0, 3, 0x21, 0, 1]);
+    assert!(heard(&mut world, conn)[0].starts_with("connack 0 0x00"));
+    subscribe(&mut world, conn, b'u', 1);
+    write(&mut world, "busy");
+    assert_eq!(heard(&mut world, conn), ["u busy q1 id 1"]);
+    subscribe_and_hear(&mut world, conn, &["suback 9 [1]"]);
+
+    groups(&mut world).refuses = vec![(ApiKey::Heartbeat, "forebay", FENCED), (ApiKey::JoinGroup, "forebay", LOADING)];
+    until(&mut world, |world| (world.source_number(0, SourceMetric::Assigned) == 0).then_some(()));
+    groups(&mut world).committed.insert(at, 0);
+    groups(&mut world).refuses.clear();
+    until(&mut world, |world| (world.source_number(0, SourceMetric::Records) == 4).then_some(()));
+    world.bytes(conn, &[0x40, 2, 0, 1]);
+    assert_eq!(heard(&mut world, conn), ["t old q1 id 2 retain"]);
+}
+
 /// A log has lost records that have copies: later ones at their places are retained.
 #[test]
 fn a_copy_of_a_record_that_is_lost_keeps_no_other_one_from_being_retained() {

@@ -29,7 +29,8 @@ pub(super) struct OfRoute {
     topic: u16,
     /// The offset below which records were read before: they are only for new slots.
     again_below: i64,
-    /// The offset below which retained messages of records are in memory. It is below `again_below` where the group is new.
+    /// The offset below which retained messages of records are in memory. It is below `again_below` where the group is new, and above it where an earlier reader
+    /// was further on than the group.
     kept_below: i64,
     /// The offset below which retained messages of records are in Kafka.
     copied_below: i64,
@@ -181,7 +182,9 @@ impl Sources {
                 *report_at = now;
             }
             let again_below = next.unwrap_or(i64::MIN);
-            let kept_below = copied_to.map_or(again_below, |to| to.min(again_below));
+            // The memory has the retained messages of what an earlier reader took up, however low the group is: they are not retained once more, as no client gets
+            // them live again.
+            let kept_below = copied_to.map_or(again_below.max(left.unwrap_or(i64::MIN)), |to| to.min(again_below));
             let before = reader.of_route.as_ref().filter(|_| !is_new);
             let of = OfRoute {
                 key,
