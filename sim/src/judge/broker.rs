@@ -95,16 +95,28 @@ impl World {
     /// Whether a message of QoS 2 was taken for a repeat of the message that had its packet identifier before, and so is in no topic: the log of its slot
     /// was cut in between, and has lost that the identifier is free.
     pub(crate) fn is_taken_for_repeat(&self, number: u32) -> bool {
-        let Some(broker) = self.settings.broker.filter(|_| self.is_exchange(number)) else { return false };
+        self.cut_since_identifier(number).is_some() && self.clusters[0].copies(number, 0).next().is_none()
+    }
+
+    /// Whether a message of QoS 2 was taken for a repeat of one of another route, for the same reason: its own route gets it, not by way of the log of the slot, and so
+    /// it may overtake messages that are in the log.
+    pub(crate) fn may_go_beside_log(&self, number: u32) -> bool {
+        let topic_of = |number: u32| self.clusters[0].copies(number, 0).next().map(|entry| &entry.place.0);
+        self.cut_since_identifier(number).is_some_and(|last| topic_of(last) != topic_of(number))
+    }
+
+    /// The last message of QoS 2 before this one under its packet identifier, if the log of its slot was cut in between.
+    fn cut_since_identifier(&self, number: u32) -> Option<u32> {
+        let broker = self.settings.broker.filter(|_| self.is_exchange(number))?;
         let message = &self.messages[number as usize];
         let device = &self.devices[message.device];
         let log = owner(&device.name, broker.slots.into());
         let earlier = device.messages.iter().take_while(|earlier| **earlier < number);
-        let earlier = earlier.map(|earlier| &self.messages[*earlier as usize]);
-        let last = earlier.filter(|earlier| earlier.qos == 2 && earlier.is_under(message.packet_id())).last();
+        let earlier = earlier.map(|earlier| (*earlier, &self.messages[*earlier as usize]));
+        let (last, of) = earlier.filter(|(_, of)| of.qos == 2 && of.is_under(message.packet_id())).last()?;
         let was_cut =
-            |from: u64| self.broker.cuts.iter().any(|(of, at)| *of == log && (from..message.sent_at).contains(at));
-        last.is_some_and(|last| was_cut(last.sent_at)) && self.clusters[0].copies(number, 0).next().is_none()
+            self.broker.cuts.iter().any(|(of_log, at)| *of_log == log && (of.sent_at..message.sent_at).contains(at));
+        was_cut.then_some(last)
     }
 
     /// Checks that Kafka has the record of an answered message, unless the log of its slot has the message.
