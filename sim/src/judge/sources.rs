@@ -9,7 +9,6 @@ use forebay::route::filter::matches;
 
 use crate::kafka::coordinator::Commit;
 use crate::process::Process;
-use crate::sources::plan::SourcePlan;
 use crate::sources::{FIRST_RECORD, Record};
 use crate::subscriber::{Asked, Copy, Subscriber, Wish};
 use crate::time::S;
@@ -52,6 +51,8 @@ pub(crate) struct Judged {
     gone: BTreeSet<u32>,
     /// Whether a commit came late, over a connection that was given up.
     is_late: bool,
+    /// Committed offsets at rest of the partitions in which a late commit took back the last one.
+    taken_back: BTreeMap<(String, i32), i64>,
     /// Messages that ended processes have dropped for want of a subscriber.
     unwanted: u64,
     /// Number of copies of records that came.
@@ -276,11 +277,14 @@ impl World {
             self.subscribers[index].ledger.note(number);
             return Ok(());
         }
-        if self.judge.is_at_rest {
-            return Err(("again", format!("it comes after all was committed, QoS {}, DUP {}", copy.qos, copy.dup)));
-        }
         let Some(offset) = self.offset_of(record) else { return Err(("J5", "its leader had lost it".into())) };
         let subscriber = &self.subscribers[index];
+        if self.judge.is_at_rest
+            && !self.is_doubtful(subscriber.doubted_until, number)
+            && (subscriber.kept || !self.comes_after_late_commit(&record.at, offset))
+        {
+            return Err(("again", format!("it comes after all was committed, QoS {}, DUP {}", copy.qos, copy.dup)));
+        }
         check_qos(subscriber, record, copy)?;
         // Records come in order that had to be delivered since before they were written; at QoS 0, only if the client has
         // been there.
@@ -406,7 +410,7 @@ impl World {
                 for (index, partition) in (0..).zip(partitions.into_iter().flatten()) {
                     let at = (topic.clone(), index);
                     let committed = group.and_then(|group| group.offsets.get(&at)).map_or(-1, |place| place.0);
-                    if committed != partition.end() {
+                    if committed != partition.end() && !self.is_taken_back(&at, partition.end()) {
                         behind.push((at, committed, partition.end()));
                     }
                 }
@@ -415,13 +419,59 @@ impl World {
         behind
     }
 
-    /// Whether all records are read, committed, and delivered to the subscribers that must have them.
+    /// Whether a commit of this process came late, over a connection that had been given up, and took back its last one, of this offset. No member can know of
+    /// that: the group stays there until something else is committed.
+    fn is_taken_back(&self, at: &(String, i32), offset: i64) -> bool {
+        let commits = self.clusters.iter().filter_map(|of| of.groups()).flat_map(|groups| groups.commits.iter().rev());
+        let mut of_it = commits.filter(|commit| commit.topic == at.0 && commit.partition == at.1);
+        let is_late = of_it.next().is_some_and(|last| last.late && last.life == self.life && last.offset < offset);
+        let heard = of_it.find(|commit| !commit.late);
+        is_late && heard.is_some_and(|commit| commit.life == self.life && commit.offset == offset)
+    }
+
+    /// Notes, at rest, where the next process reads again what a late commit took back.
+    pub(crate) fn note_taken_back(&mut self) {
+        let mut taken_back = BTreeMap::new();
+        for source in &self.settings.sources {
+            let cluster = &self.clusters[source.cluster];
+            let group = cluster.groups().and_then(|groups| groups.by_name.get(&source.group()));
+            for (at, place) in group.into_iter().flat_map(|group| &group.offsets) {
+                let topic = cluster.topics.get(&at.0).and_then(|topic| topic.partitions.get(at.1 as usize));
+                if topic.is_some_and(|partition| self.is_taken_back(at, partition.end())) {
+                    taken_back.insert(at.clone(), place.0);
+                }
+            }
+        }
+        self.sources.judged.taken_back = taken_back;
+    }
+
+    /// Whether the next process reads a record again at rest, as a late commit took back the last one: clients without kept sessions get it.
+    pub(super) fn comes_after_late_commit(&self, at: &(String, i32), offset: i64) -> bool {
+        self.sources.judged.taken_back.get(at).is_some_and(|from| offset >= *from)
+    }
+
+    /// Whether all records are read, committed, and delivered to the subscribers that must have them. With `[broker]` the process may have to read again what
+    /// others have committed, from the positions of its slots.
     pub(crate) fn has_read_all(&self) -> bool {
         if self.settings.sources.is_empty() {
             return true;
         }
         let missing: usize = self.subscribers.iter().map(|one| self.missing_records(one).len()).sum();
-        self.behind().is_empty() && missing as u64 <= self.copies_dropped()
+        self.behind().is_empty()
+            && missing as u64 <= self.copies_dropped()
+            && (self.settings.broker.is_none() || self.process.as_ref().is_some_and(|process| self.reads_all(process)))
+    }
+
+    /// Whether a process reads all partitions, and has nothing open, according to its shards.
+    fn reads_all(&self, process: &Process) -> bool {
+        self.settings.sources.iter().enumerate().all(|(source, plan)| {
+            let topics = plan.topics.iter().filter_map(|topic| self.clusters[plan.cluster].topics.get(topic));
+            let partitions: usize = topics.map(|topic| topic.partitions.len()).sum();
+            let of = |metric| of_source(process, source, metric);
+            of(SourceMetric::Assigned) == partitions as u64
+                && of(SourceMetric::Partitions) == partitions as u64
+                && of(SourceMetric::Open) + of(SourceMetric::Lag) == 0
+        })
     }
 
     /// Whether all subscribers but the slow one have their records, in partitions that the slow one gets nothing from.
@@ -481,18 +531,8 @@ impl World {
     /// Whether the process reads everything and has nothing open, according to its shards.
     pub(crate) fn has_nothing_open(&self) -> bool {
         let Some(process) = self.process.as_ref().filter(|process| process.has_started()) else { return false };
-        let is_over = |(source, plan): (usize, &SourcePlan)| {
-            let topics = plan.topics.iter().filter_map(|topic| self.clusters[plan.cluster].topics.get(topic));
-            let partitions: usize = topics.map(|topic| topic.partitions.len()).sum();
-            let of = |metric| of_source(process, source, metric);
-            of(SourceMetric::Assigned) == partitions as u64
-                && of(SourceMetric::Partitions) == partitions as u64
-                && of(SourceMetric::Open) + of(SourceMetric::Lag) == 0
-        };
         let missing: usize = self.subscribers.iter().map(|one| self.missing_records(one).len()).sum();
-        missing == 0
-            && self.settings.sources.iter().enumerate().all(is_over)
-            && self.subscribers.iter().all(Subscriber::is_at_rest)
+        missing == 0 && self.reads_all(process) && self.subscribers.iter().all(Subscriber::is_at_rest)
     }
 
     /// Checks that an orderly stop at rest has committed everything (F6), so that nothing comes twice.

@@ -100,7 +100,13 @@ impl World {
             return Err(("J5", format!("it is another one: {copy:?}")));
         }
         let is_doubtful = self.is_doubtful(self.subscribers[index].doubted_until, number);
-        if self.judge.is_at_rest && !message.is_will && !copy.retain && !is_doubtful {
+        let is_after_late_commit = || {
+            let copies = self.clusters[0].copies(number, 0);
+            let places = copies.map(|entry| ((entry.place.0.clone(), entry.place.2 as i32), entry.end() - 1));
+            !self.subscribers[index].kept
+                && places.into_iter().any(|(at, last)| self.comes_after_late_commit(&at, last))
+        };
+        if self.judge.is_at_rest && !message.is_will && !copy.retain && !is_doubtful && !is_after_late_commit() {
             return Err(("J11", format!("it comes after all was acknowledged, QoS {}, DUP {}", copy.qos, copy.dup)));
         }
         self.judge_expiry(index, copy)?;
@@ -164,7 +170,7 @@ impl World {
         if is_first && !may_be_late {
             ascends(&mut ledger.newest, &line, number)?;
         }
-        if is_sent_once { ascends(&mut ledger.newest_here, &line, number) } else { Ok(()) }
+        if is_in_order { ascends(&mut ledger.newest_here, &line, number) } else { Ok(()) }
     }
 
     /// Checks that no message comes that expired before the process began, and that each copy has the right remaining lifetime.

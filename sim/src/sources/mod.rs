@@ -305,16 +305,23 @@ impl World {
 
     /// Runs until everything is read and acknowledged, and checks that it stays so when the process ends once more.
     pub(crate) fn sources_come_to_rest(&mut self) {
-        self.hear_nothing_more();
-        // A process that began in the last moment reads again from the positions of its slots, and its commits go back
-        // accordingly.
-        self.run_until_over();
+        loop {
+            let life = self.life;
+            self.hear_nothing_more();
+            // A process that began in the last moment reads again from the positions of its slots, and its commits go back
+            // accordingly.
+            self.run_until_over();
+            if self.life == life || !self.judge.is_well() {
+                break;
+            }
+        }
         self.judge_sources();
         self.judge_queues();
         self.judge_retained_topic();
         if !self.judge.is_well() {
             return;
         }
+        self.note_taken_back();
         self.judge.is_at_rest = true;
         let mut rng = stream(self.plan.seed, "last end");
         match rng.u8(..3) {
