@@ -22,9 +22,11 @@ const TYPE: u8 = 0xE0;
 const VERSION: u8 = 1;
 /// The first kind of fields that are passed over if they are not known.
 const OPTIONAL: u8 = 0x80;
-/// The kinds of the times for which the CONNECT has waited, and of the part of it in which the front stood still, in milliseconds, if they are not 0.
+/// The kinds of the times for which the CONNECT has waited, and of the part of it in which the front stood still, in milliseconds, and of the last stamp, each
+/// if it is not 0.
 const WAITED: u8 = 0x81;
 const STOOD_STILL: u8 = 0x82;
+const STAMP: u8 = 0x83;
 
 /// Kinds of fields.
 const FRONT: u8 = 1;
@@ -65,6 +67,8 @@ pub struct Header {
     pub waited: Duration,
     /// The part of it in which the front stood still: when the CONNECT came then is not known.
     pub stood_still: Duration,
+    /// The last stamp that the front had from the owner ([`crate::trunk::since_stamp`]): it bounds the time for which the header was on its way.
+    pub stamp: Option<u32>,
     /// The client's identity, if the listener requires one.
     pub client: Option<Client>,
 }
@@ -140,10 +144,11 @@ impl Header {
             client.grants.iter().for_each(|grants| put(GRANTS, grants.saved().to_string().as_bytes()));
             client.data.iter().for_each(|data| put(DATA, data));
         }
-        for (kind, time) in [(WAITED, self.waited), (STOOD_STILL, self.stood_still)] {
-            let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-            if ms > 0 {
-                fits &= fields::put(kind, &ms.to_be_bytes(), &mut value);
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let stamp = self.stamp.unwrap_or_default().into();
+        for (kind, number) in [(WAITED, ms(self.waited)), (STOOD_STILL, ms(self.stood_still)), (STAMP, stamp)] {
+            if number > 0 {
+                fits &= fields::put(kind, &number.to_be_bytes(), &mut value);
             }
         }
         let (from, mut tlvs) = (out.len(), Vec::new());
@@ -170,7 +175,7 @@ impl Header {
             return Err(Malformed("of a version that this one does not know"));
         }
         let mut found: [Option<&[u8]>; KINDS] = [None; KINDS];
-        let (mut waited, mut stood_still) = (0, 0);
+        let (mut waited, mut stood_still, mut stamp) = (0, 0, 0);
         for field in Fields(fields) {
             let (kind, value) = field.ok_or(Malformed("with a field that is cut off"))?;
             match found.get_mut(usize::from(kind)).filter(|_| kind > 0) {
@@ -178,6 +183,7 @@ impl Header {
                 Some(_) => return Err(Malformed("with the same field twice")),
                 None if kind == WAITED => waited = number(value)?,
                 None if kind == STOOD_STILL => stood_still = number(value)?,
+                None if kind == STAMP => stamp = number(value)?,
                 None if kind >= OPTIONAL => {}
                 None => return Err(Malformed("with a field that this version does not know")),
             }
@@ -190,6 +196,7 @@ impl Header {
             listener: text(required(LISTENER)?)?.into(),
             waited: Duration::from_millis(waited),
             stood_still: Duration::from_millis(stood_still),
+            stamp: u32::try_from(stamp).ok().filter(|stamp| *stamp > 0),
             client: client(&found)?,
         };
         Ok(Some((header, len)))

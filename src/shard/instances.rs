@@ -26,6 +26,10 @@ const NUMBER: u32 = u32::MAX - 1;
 /// The time after which a drained instance that is alone in its group takes part again. If the group was lost, others reconnect earlier.
 const ALONE_FOR: Duration = Duration::from_secs(5);
 
+/// Bound on the time between two turns of the first shard, also while its group answers nothing: a process without a turn for longer has stood still
+/// ([`Peers::ran`]).
+const TURN_WITHIN: Duration = Duration::from_millis(500);
+
 /// A letter to the group of instances.
 #[derive(Debug)]
 pub enum ToGroup {
@@ -53,6 +57,8 @@ pub(super) struct Instances {
     cluster: usize,
     /// The nanoseconds by which the membership's clock, which runs while the machine sleeps, was ahead of the shard's when last read.
     ahead: u64,
+    /// The time on the shard's clock when both were last read.
+    looked_at: Monotonic,
     /// The time until which the process may speak although the membership is over.
     over: Option<Monotonic>,
     /// Whether the instance was drained, and is not about to end.
@@ -75,13 +81,13 @@ impl Instances {
         any
     }
 
-    /// The time of the next request to the group, on the shard's clock.
+    /// The time of the next request to the group, or of the next turn that is due without one, on the shard's clock.
     pub(super) fn next_deadline(&self, cluster: usize) -> Monotonic {
-        match self.membership.next_deadline().min(self.drain_ends()) {
-            Monotonic::NEVER => Monotonic::NEVER,
-            at if self.cluster == cluster => Monotonic(at.0.saturating_sub(self.ahead)),
-            _ => Monotonic::NEVER,
+        if self.cluster != cluster {
+            return Monotonic::NEVER;
         }
+        let of_group = self.membership.next_deadline().min(self.drain_ends());
+        Monotonic(of_group.0.saturating_sub(self.ahead)).min(self.looked_at.after(TURN_WITHIN))
     }
 
     /// Takes part again, if this instance was drained. An instance that is about to end was not.
@@ -100,7 +106,8 @@ impl Instances {
     /// Reads the clocks.
     fn look_at(&mut self, io: &Ring<'_>) -> Monotonic {
         let now = io.boottime();
-        self.ahead = now.0.saturating_sub(io.now().0);
+        self.looked_at = io.now();
+        self.ahead = now.0.saturating_sub(self.looked_at.0);
         now
     }
 }
@@ -145,6 +152,7 @@ impl Core {
             membership,
             cluster,
             ahead: 0,
+            looked_at: Monotonic(0),
             over: None,
             is_drained: false,
             serves_at: Monotonic::NEVER,
@@ -311,5 +319,44 @@ impl Core {
         // Rows of a slot that this shard has yet to drop must not go out because another shard has heard of the group again.
         let is_unheard = || around.peers.is_silent(io.boottime()) || self.log.losses < around.peers.losses();
         around.slots.are_given_out() && around.rules.is_silent(is_unheard())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Monotonic = Monotonic(7_000_000_000);
+
+    /// A group that has yet to answer JoinGroup is asked nothing for seconds. A process without a turn for so long is taken for one that stood still.
+    #[test]
+    fn a_turn_is_due_while_the_group_does_not_answer() {
+        let instance = Instance {
+            name: Arc::from("a"),
+            incarnation: 1,
+            link: Arc::from("127.0.0.1:1885"),
+            server: Arc::from(""),
+            member_id: Arc::from(""),
+        };
+        let settings = Settings {
+            number: NUMBER,
+            group: Rc::from("g"),
+            instance,
+            shards: 1,
+            terms: Terms { slots: 64, routes: 7 },
+            session_timeout: Duration::from_secs(10),
+        };
+        let mut membership = Membership::new(settings, 1, NOW);
+        assert!(membership.take_request(NOW).is_some() && membership.take_request(NOW).is_none());
+        let asked = Instances {
+            membership,
+            cluster: 1,
+            ahead: 3,
+            looked_at: NOW,
+            over: None,
+            is_drained: false,
+            serves_at: Monotonic::NEVER,
+        };
+        assert_eq!((asked.next_deadline(1), asked.next_deadline(0)), (NOW.after(TURN_WITHIN), Monotonic::NEVER));
     }
 }

@@ -31,10 +31,19 @@ impl Trunks {
         self.deadlines.insert((until, Due::Dialled(conn)));
     }
 
-    /// Adds a trunk that another instance has made.
-    pub fn accept(&mut self, conn: ConnId, mark: u64) {
+    /// Adds a trunk that another instance has made. Stamps are sent over it from now on: headers of its streams name the last one, so it is known how long they
+    /// were on their way at most.
+    pub fn accept(&mut self, conn: ConnId, mark: u64, now: Monotonic) {
         self.add(conn, None, mark);
         self.opened(conn);
+        self.deadlines.insert((now, Due::Stamp(conn)));
+    }
+
+    /// The last stamp that has come over the trunk of a stream.
+    #[must_use]
+    pub fn stamp_of(&self, stream: ConnId) -> Option<u32> {
+        let at = self.peek(stream)?.trunk;
+        self.trunks.get(at as usize)?.as_ref()?.stamp
     }
 
     fn add(&mut self, conn: ConnId, to: Option<Destination>, mark: u64) -> u32 {
@@ -46,6 +55,7 @@ impl Trunks {
             ends: false,
             is_dirty: false,
             asked_at: None,
+            stamp: None,
             idle_since: None,
             streams: super::HashMap::default(),
             next: 0,

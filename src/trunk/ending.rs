@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::runtime::seam::{Closed, ConnId, Io, Monotonic};
 
-use super::frame::Reason;
+use super::frame::{Frame, Reason, STAMPS, stamp_at};
 use super::stream::Phase;
 use super::{FIRST_STREAM, NO_TRUNK, News, Trunks};
 
@@ -15,6 +15,9 @@ pub(super) const CLOSING_LIMIT: Duration = Duration::from_secs(10);
 const ENDED_LIMIT: Duration = Duration::from_secs(5);
 /// The time after which a trunk without a stream is closed.
 pub(super) const IDLE_FOR: Duration = Duration::from_secs(10);
+
+/// The time between two stamps of a trunk.
+pub(super) const STAMPED_EVERY: Duration = Duration::from_millis(500);
 
 /// A deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +30,8 @@ pub(super) enum Due {
     Dialled(ConnId),
     /// The time at which a trunk is closed if it has had no stream since.
     Idle(ConnId),
+    /// The time of a trunk's next stamp.
+    Stamp(ConnId),
 }
 
 /// A copy of a reason, for another stream.
@@ -163,6 +168,15 @@ impl Trunks {
                 Due::Dialled(conn) => {
                     if self.by_conn(conn).is_some_and(|trunk| !trunk.is_open) {
                         io.abort(conn);
+                    }
+                }
+                Due::Stamp(conn) => {
+                    if let Some(at) = self.index_of(conn) {
+                        // One that waits for room already is older, and so on the safe side.
+                        if self.trunk(at).is_some_and(|trunk| trunk.control.is_empty()) {
+                            self.put_control(at, Frame::Credit(stamp_at(now)), STAMPS);
+                        }
+                        self.deadlines.insert((now.after(STAMPED_EVERY), due));
                     }
                 }
                 Due::Idle(conn) => {

@@ -2,8 +2,10 @@
 //! the stream; big-endian.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::limits::TRUNK_FRAME_BYTES_MAX;
+use crate::runtime::seam::Monotonic;
 
 /// The length of a frame without bytes.
 pub(super) const HEAD: usize = 8;
@@ -20,6 +22,21 @@ const OTHER_SHARD: u32 = 2;
 const OTHER_TRUNK: u32 = 3;
 
 const VALUE_MAX: u32 = (1 << 24) - 1;
+
+/// The number of no stream. [`Frame::Credit`] of this number is a stamp ([`stamp_at`]). A version without stamps ignores it, like all credit of streams that it
+/// does not have.
+pub(super) const STAMPS: u32 = u32::MAX;
+
+/// The stamp of a time: milliseconds of the clock of the side that sends it, modulo 2^24.
+pub(super) fn stamp_at(now: Monotonic) -> u32 {
+    ((now.0 / 1_000_000) as u32 & VALUE_MAX).max(1)
+}
+
+/// The time since this process made a stamp, modulo 2^24 ms.
+#[must_use]
+pub fn since_stamp(stamp: u32, now: Monotonic) -> Duration {
+    Duration::from_millis(u64::from(stamp_at(now).wrapping_sub(stamp) & VALUE_MAX))
+}
 
 /// The reason why a stream ends before all its bytes have been sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -38,7 +38,7 @@ use self::ending::Due;
 use self::frame::Reader;
 use self::stream::Stream;
 
-pub use self::frame::{Malformed, Reason};
+pub use self::frame::{Malformed, Reason, since_stamp};
 pub use self::preface::Preface;
 pub use self::receiving::Arrival;
 
@@ -94,6 +94,8 @@ struct Trunk {
     is_dirty: bool,
     /// The time at which the first stream since the last received byte was opened, or the trunk was begun.
     asked_at: Option<Monotonic>,
+    /// The last stamp of the other side.
+    stamp: Option<u32>,
     /// The time since when the trunk has no stream.
     idle_since: Option<Monotonic>,
     /// Streams by their numbers.

@@ -3,7 +3,7 @@
 use crate::limits::STREAM_CREDIT_MAX;
 use crate::runtime::seam::{Closed, ConnId, Monotonic};
 
-use super::frame::{Frame, Malformed, Piece, Reason};
+use super::frame::{Frame, Malformed, Piece, Reason, STAMPS};
 use super::stream::Phase;
 use super::{NO_TRUNK, Trunks};
 
@@ -44,6 +44,10 @@ impl Trunks {
                     Some(Arrival::Accepted(self.enter(at, number, true)))
                 }
                 (Piece::Frame(Frame::Open), _) => return Err(Malformed("a stream that may not be opened")),
+                (Piece::Frame(Frame::Credit(stamp)), None) if number == STAMPS && is_dialled => {
+                    of.stamp = Some(stamp);
+                    None
+                }
                 // The stream has ended here, and the end was not reported to the other side yet.
                 (_, None) => None,
                 (Piece::Bytes(data), Some(index)) => self.arrived(index, data, waits)?,

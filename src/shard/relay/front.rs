@@ -169,6 +169,7 @@ impl Core {
             listener: listener.unwrap_or_default().into(),
             waited: io.now().since(came.earliest),
             stood_still: came.latest.since(came.earliest),
+            stamp: io.trunks().stamp_of(link),
             client,
         };
         let mut said = Vec::with_capacity(512);

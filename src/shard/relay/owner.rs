@@ -2,6 +2,7 @@
 //! connection that another shard of this instance has handed over.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::auth::By;
 use crate::link::{Header, LISTENER, has_address};
@@ -11,11 +12,14 @@ use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{Came, ConnId, Detached, ListenerId};
 use crate::session::Violation;
-use crate::trunk::{Preface, Reason};
+use crate::trunk::{Preface, Reason, since_stamp};
 
 use super::super::connection::{AtDoor, Kind};
 use super::super::events::second;
 use super::super::{Core, Ring};
+
+/// A header that was on its way for less than this is not late: a stamp comes twice as often.
+const LATE_AFTER: Duration = Duration::from_secs(1);
 
 /// Reasons why a connection is refused.
 const UNKNOWN_ADDRESS: &str = "it comes from an address that no instance has, and the link has no TLS";
@@ -85,8 +89,8 @@ impl Core {
         }
         self.doors.leave();
         self.broker.numbers.lower(M::ConnectionsOpen, 1);
-        let mark = self.doors.relays.mark;
-        io.trunks().accept(conn, mark);
+        let (mark, now) = (self.doors.relays.mark, io.now());
+        io.trunks().accept(conn, mark, now);
         io.stream(conn);
     }
 
@@ -155,8 +159,14 @@ impl Core {
         connection.kind = Kind::Door(Expect::Nothing, deadline);
         (connection.listener, connection.claim) = (listener, claim);
         self.came_by(conn, header.front.into());
-        let earliest = io.now().before(header.waited);
-        self.doors.relays.waits_since(conn, Some(Came { earliest, latest: earliest.after(header.stood_still) }));
+        let now = io.now();
+        let on_the_way = header.stamp.map_or(Duration::ZERO, |stamp| since_stamp(stamp, now));
+        let earliest = now.before(header.waited);
+        let came = Came {
+            earliest: if on_the_way < LATE_AFTER { earliest } else { earliest.before(on_the_way) },
+            latest: earliest.after(header.stood_still),
+        };
+        self.doors.relays.waits_since(conn, Some(came));
         if let Some(source) = header.source {
             io.set_peer(conn, source);
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::limits::STREAM_WINDOW_BYTES;
+use crate::trunk::ending::STAMPED_EVERY;
 
 #[test]
 fn ends_of_each_kind() {
@@ -52,7 +53,7 @@ fn a_stream_that_is_closed_before_its_trunk_stands_was_never_there() {
     front.trunks.close(gone);
     front.trunks.opened(TRUNK);
     front.turn();
-    owner.trunks.accept(TRUNK, 0);
+    owner.trunks.accept(TRUNK, 0, Monotonic(0));
     owner.receive(&front.io.out).expect("well formed");
     assert_eq!((owner.accepted.len(), owner.heard(owner.accepted[0])), (1, &b"kept"[..]));
     assert_eq!(&front.ended[&gone], "Local");
@@ -186,4 +187,26 @@ fn a_trunk_that_is_wound_up_is_closed_after_its_streams() {
     pair.front.trunks.close(conn);
     pair.settle();
     assert_eq!(pair.front.io.closed, Some("close"));
+}
+
+#[test]
+fn a_front_has_the_last_stamp_of_its_owner() {
+    let mut pair = Pair::new();
+    let (conn, there) = pair.stream();
+    assert_eq!(pair.front.trunks.stamp_of(conn), None);
+    pair.owner.later(Duration::ZERO);
+    pair.settle();
+    assert_eq!(pair.front.trunks.stamp_of(conn), Some(1), "0 is no credit");
+    for ms in [500, 1_000] {
+        pair.owner.later(STAMPED_EVERY);
+        pair.settle();
+        assert_eq!(pair.front.trunks.stamp_of(conn), Some(ms));
+    }
+    pair.owner.later(STAMPED_EVERY - Duration::from_millis(1));
+    pair.settle();
+    assert_eq!((pair.front.trunks.stamp_of(conn), pair.owner.trunks.stamp_of(there)), (Some(1_000), None));
+    // Stamps begin again after 4.6 hours.
+    let after = |ms: u64| Monotonic(ms * 1_000_000);
+    assert_eq!(since_stamp(1_000, after(3_500)), Duration::from_millis(2_500));
+    assert_eq!(since_stamp((1 << 24) - 100, after((1 << 24) + 200)), Duration::from_millis(300));
 }

@@ -192,7 +192,7 @@ impl Pair {
         let (mut front, mut owner) = (Side::default(), Side::default());
         front.trunks.dial(TRUNK, destination(0), 0, (Monotonic(0), Monotonic(10_000_000_000)));
         front.trunks.opened(TRUNK);
-        owner.trunks.accept(TRUNK, 0);
+        owner.trunks.accept(TRUNK, 0, Monotonic(0));
         Self { front, owner }
     }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 use forebay::link::{ANSWER_LEN, Header};
 use forebay::metrics::event::Kind as EventKind;
 use forebay::metrics::spec::ShardMetric as M;
-use forebay::mqtt::packet::Version;
+use forebay::mqtt::packet::{Connect, Packet, Version};
 use forebay::trunk::Preface;
 
 use super::world::World;
-use super::{DISCONNECT, connect, packets, publish, subscribe, text};
+use super::{DISCONNECT, bytes_of, connect, hello, packets, publish, subscribe, text};
 
 fn preface(front: &str, shard: u16) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -26,6 +26,7 @@ fn header(front: &str) -> Vec<u8> {
         listener: "127.0.0.1:1883".into(),
         waited: Duration::ZERO,
         stood_still: Duration::ZERO,
+        stamp: None,
         client: None,
     };
     let mut bytes = Vec::new();
@@ -80,12 +81,17 @@ fn strangers_at_the_port_for_other_instances_get_nothing() {
     let front = world.knock(1, own);
     world.say(front, &[preface("eu-0", 0), opened(3, &header("eu-0")[..20]), opened(4, &header("eu-0"))].concat());
     world.advance(Duration::from_secs(9));
-    assert!(silent.iter().all(|client| !world.clients[*client].is_over) && world.heard(front).is_empty());
+    assert!(silent.iter().all(|client| !world.clients[*client].is_over));
+    // Stamps: credit of no stream, twice a second.
+    let stamps = world.heard(front);
+    assert!(stamps.len() >= 18 * 8 && stamps.chunks(8).all(|stamp| stamp[0] == 3 && stamp[4..] == [0xff; 4]));
     assert_eq!(world.number(1, M::Unauthenticated), 4);
     world.advance(Duration::from_secs(2));
     assert!(silent.iter().all(|client| world.clients[*client].is_over) && !world.clients[front].is_over);
     let said = [[&CLOSED[..], &[0, 0, 0, 3]].concat(), [&CLOSED[..], &[0, 0, 0, 4]].concat()].concat();
-    assert_eq!(world.heard(front), said);
+    let heard = world.heard(front);
+    let of_streams = heard.chunks(8).filter(|frame| frame[4..] != [0xff; 4]);
+    assert_eq!(of_streams.collect::<Vec<_>>().concat(), said);
     assert_eq!(world.number(1, M::Sessions), 0);
     // A stream is refused alone: its client is of an instance that is none.
     let begin = |stream, front: &str, id: &str| opened(stream, &[header(front), connect(id)].concat());
@@ -193,4 +199,27 @@ fn a_connect_tells_how_long_it_has_waited_for_its_trunk() {
     world.instances[1].is_still = false;
     world.settle();
     assert_eq!(world.words(client), ["CONNACK 0x00", "SUBACK"]);
+}
+
+/// A CONNECT that has not waited may have been on its way to the owner for seconds: its client may have connected elsewhere meanwhile.
+#[test]
+fn a_connect_that_was_on_its_way_for_long_does_not_take_over_from_a_later_one() {
+    let version = Version::V311;
+    let kept = bytes_of(version, &Packet::Connect(Connect { version, clean_start: false, ..hello("a") }));
+    for is_late in [true, false] {
+        let mut world = World::new(2, 1, &text());
+        ["a", "b"].iter().for_each(|id| world.give(id, Some(1)));
+        world.connected(0, "b");
+        world.advance(Duration::from_secs(1));
+        world.instances[0].says = 0;
+        let [old, new] = [0, 1].map(|front| world.open(front));
+        world.say(old, &kept);
+        world.advance(Duration::from_millis(if is_late { 3_000 } else { 400 }));
+        world.say(new, &kept);
+        assert_eq!(packets(version, &world.heard(new)), ["CONNACK 0x00"]);
+        world.instances[0].says = usize::MAX;
+        world.settle();
+        let word = if is_late { "CONNACK 0x88" } else { "CONNACK 0x00" };
+        assert_eq!((packets(version, &world.heard(old)), world.clients[new].is_over), (vec![word.to_owned()], !is_late));
+    }
 }
