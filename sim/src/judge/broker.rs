@@ -98,8 +98,8 @@ impl World {
         self.cut_since_identifier(number).is_some() && self.clusters[0].copies(number, 0).next().is_none()
     }
 
-    /// Whether a message of QoS 2 was taken for a repeat of one of another route, for the same reason: its own route gets it, not by way of the log of the slot, and so
-    /// it may overtake messages that are in the log.
+    /// Whether a message of QoS 2 was taken for a repeat of one of another route, for the same reason: its own route gets it, past the log of the slot, so it may
+    /// overtake messages that are in that log.
     pub(crate) fn may_go_beside_log(&self, number: u32) -> bool {
         let topic_of = |number: u32| self.clusters[0].copies(number, 0).next().map(|entry| &entry.place.0);
         self.cut_since_identifier(number).is_some_and(|last| topic_of(last) != topic_of(number))
