@@ -135,6 +135,13 @@ impl Peers {
         }
     }
 
+    /// Whether the first shard has had no turn for so long that the process may have stood still until now: another one of its name may have its slots.
+    #[must_use]
+    pub fn stands_still(&self, now: Monotonic) -> bool {
+        let ran_at = Monotonic(self.ran_at.load(Ordering::Acquire));
+        ran_at != Monotonic(0) && now.since(ran_at) >= STILL_AFTER
+    }
+
     /// The longest time for which something that a shard reads now may have waited as the process stood still.
     #[must_use]
     pub fn still_for(&self, now: Monotonic) -> Duration {
@@ -142,7 +149,7 @@ impl Peers {
         let [from, to] = [&self.stood_still[0], &self.stood_still[1]].map(|at| Monotonic(at.load(Ordering::Acquire)));
         match now.since(ran_at) {
             _ if ran_at == Monotonic(0) => Duration::ZERO,
-            still if still >= STILL_AFTER => still,
+            still if self.stands_still(now) => still,
             _ if to != Monotonic(0) && now < to.after(FOUND_WITHIN) => now.since(from),
             _ => Duration::ZERO,
         }
@@ -267,9 +274,10 @@ mod tests {
         let ms = |ms: u64| Monotonic(ms * 1_000_000);
         let peers = Peers::new("a", false);
         let still_ms = |now| peers.still_for(ms(now)).as_millis();
-        assert_eq!(still_ms(9_000), 0, "it has had no turn");
+        assert!(still_ms(9_000) == 0 && !peers.stands_still(ms(9_000)), "it has had no turn");
         [9_000, 9_500, 10_400].iter().for_each(|at| peers.ran(ms(*at)));
         assert_eq!((still_ms(11_300), still_ms(11_400), still_ms(14_000)), (0, 1_000, 3_600));
+        assert!(!peers.stands_still(ms(11_300)) && peers.stands_still(ms(11_400)));
         peers.ran(ms(14_000));
         assert_eq!((still_ms(14_000), still_ms(14_900), still_ms(15_000)), (3_600, 4_500, 1_000));
         peers.ran(ms(14_900));

@@ -302,6 +302,14 @@ impl Membership {
         self.silence.heard.map_or(Monotonic(0), |heard| heard.after(self.silence.after))
     }
 
+    /// Makes the instance silent until the group answers a request that is sent from now on: the process has stood still, and another one of its name may
+    /// have its slots. Call [`Membership::on_time`] after it.
+    pub fn stood_still(&mut self, now: Monotonic) {
+        let Silence { sent, heard, after, .. } = &mut self.silence;
+        sent.clear();
+        *heard = heard.map(|heard| heard.min(now.before(*after)));
+    }
+
     /// Whether the instance is silent (C4).
     #[must_use]
     pub const fn is_silent(&self) -> bool {

@@ -216,6 +216,17 @@ impl Core {
         io.go_on();
     }
 
+    /// Notes that the first shard has a turn. After a stop the process is silent until its group has answered.
+    pub(super) fn look_if_stood_still(&mut self, io: &Ring<'_>) {
+        let Some(instances) = &mut self.log.instances else { return };
+        let peers = &self.broker.around.peers;
+        if peers.stands_still(io.now()) {
+            instances.membership.stood_still(io.boottime());
+            peers.speak_until(instances.over.unwrap_or(instances.membership.speaks_until()));
+        }
+        peers.ran(io.now());
+    }
+
     /// Takes the news of the group: sets what all shards read, and passes them on.
     fn hear_group(&mut self, io: &mut Ring<'_>) {
         let Some(instances) = &mut self.log.instances else { return };
@@ -317,7 +328,10 @@ impl Core {
     pub(super) fn is_silent(&self, io: &Ring<'_>) -> bool {
         let around = &self.broker.around;
         // Rows of a slot that this shard has yet to drop must not go out because another shard has heard of the group again.
-        let is_unheard = || around.peers.is_silent(io.boottime()) || self.log.losses < around.peers.losses();
+        let is_unheard = || {
+            let peers = &around.peers;
+            peers.is_silent(io.boottime()) || peers.stands_still(io.now()) || self.log.losses < peers.losses()
+        };
         around.slots.are_given_out() && around.rules.is_silent(is_unheard())
     }
 }

@@ -250,9 +250,7 @@ impl Core {
 
     /// Does the work that all events of a turn share.
     pub(super) fn when_turn_ends(&mut self, io: &mut Ring<'_>) {
-        if self.log.instances.is_some() {
-            self.broker.around.peers.ran(io.now());
-        }
+        self.look_if_stood_still(io);
         self.work_on_bridges(io);
         if self.log.is_taken_up {
             self.broker.release_held(io);

@@ -220,6 +220,9 @@ fn a_connect_that_was_on_its_way_for_long_does_not_take_over_from_a_later_one() 
         world.instances[0].says = usize::MAX;
         world.settle();
         let word = if is_late { "CONNACK 0x88" } else { "CONNACK 0x00" };
-        assert_eq!((packets(version, &world.heard(old)), world.clients[new].is_over), (vec![word.to_owned()], !is_late));
+        assert_eq!(
+            (packets(version, &world.heard(old)), world.clients[new].is_over),
+            (vec![word.to_owned()], !is_late)
+        );
     }
 }
