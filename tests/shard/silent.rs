@@ -86,9 +86,10 @@ fn a_connect_that_a_process_finds_after_a_short_stop_does_not_take_over_from_a_l
         world.peers.speak_until(Monotonic::NEVER);
         world.peers.ran(world.table.now);
         world.advance(Duration::from_secs(2));
+        world.peers.ran(world.table.now);
         let new = world.connect_kept_v5(&client(0));
         assert!(heard(&mut world, new)[0].starts_with("connack 0 0x00"));
-        world.advance(Duration::from_secs(1));
+        world.advance(Duration::from_millis(1_500));
         if !is_still {
             [1, 2].iter().for_each(|_| world.peers.ran(world.table.now));
             world.advance(Duration::from_millis(900));
@@ -99,6 +100,7 @@ fn a_connect_that_a_process_finds_after_a_short_stop_does_not_take_over_from_a_l
         world.slots.set(0, Place::Nobody);
         let old = world.connect_kept_v5(&client(0));
         assert!(world.sent(old).is_empty());
+        world.peers.ran(world.table.now);
         world.slots.set(0, here);
         (0..5).for_each(|_| world.advance(Duration::from_millis(100)));
         let said = heard(&mut world, old);
@@ -157,6 +159,24 @@ fn a_shard_is_silent_until_it_has_dropped_what_was_lost() {
     assert!(world.table.wire(conns[0]).closed && world.sent(conns[0]).is_empty());
     assert_eq!(heard(&mut world, conns[1]), ["puback 1 0x00"]);
     assert_eq!((rows(&world), heard(&mut world, late)), (2, vec!["connack 0 0x00".to_owned()]));
+}
+
+/// The first shard has had no turn for a second: the process may have stood still, and another one of its name may have its slots. Another shard sends nothing
+/// until the first one has had a turn.
+#[test]
+fn a_shard_of_a_process_that_stood_still_is_silent() {
+    let mut world = started(0..2);
+    world.slots.set_given_out();
+    let conns = two_connected(&mut world, [&client(0), &client(1)]);
+    world.peers.speak_until(Monotonic::NEVER);
+    world.peers.ran(world.table.now);
+    world.advance(Duration::from_secs(1));
+    world.bytes(conns[0], &publish_v5(None));
+    (0..5).for_each(|_| world.advance(Duration::from_millis(100)));
+    assert_eq!(rows(&world), 0);
+    world.peers.ran(world.table.now);
+    (0..5).for_each(|_| world.advance(Duration::from_millis(100)));
+    assert_eq!(rows(&world), 1);
 }
 
 /// The rule is needed: without it both are seen.
