@@ -135,7 +135,6 @@ impl World {
     /// I6: checks that a will comes once, and not at all if its client was back in its session before the will was due. A will that is published while a
     /// process dies, freezes or loses slots may come again, or be lost. An event long before its client was lost, or after its last record, excuses nothing.
     /// The will of a connection that the server still has open is not due. One without CONNACK may come again: its CONNECT may have reached two owners.
-    /// A process that stands still when its client comes back, to a second process of its name, goes on within `session_timeout`, and so does not know of it.
     /// The client of a process that stands still notices later than the next owner that its connection is lost.
     pub(crate) fn judge_wills(&mut self) {
         let has_disturbed = |from: u64, to: u64| {
@@ -147,36 +146,25 @@ impl World {
             let is_between = self.instances.unheard.iter().any(|at| (connected..=last).contains(at));
             usize::from(!will.was_greeted && is_between)
         };
-        let has_stood_still = |entry: &Entry, at: u64| {
-            let is_of_it = |(life, begin, end): &&(u32, u64, u64)| *life == entry.life && begin < end;
-            let speaks_until = |begin: u64| begin + self.session_timeout();
-            let mut all = self.instances.disturbed.iter().filter(is_of_it);
-            all.any(|(_, begin, _)| (*begin..=entry.time).contains(&at) && entry.time < speaks_until(*begin))
-        };
-        let is_early = |entry: &Entry, delay: u64| {
-            let covers = |(_, begin, end): &(u32, u64, u64)| {
-                begin < end && begin + delay <= entry.time && entry.time <= end + HEARD_WITHIN
-            };
+        let is_early = |time: u64, delay: u64| {
+            let covers =
+                |(_, begin, end): &(u32, u64, u64)| begin < end && begin + delay <= time && time <= end + HEARD_WITHIN;
             self.instances.disturbed.iter().any(covers)
         };
         let mut wrong = None;
         for device in &self.devices {
             for will in &device.wills {
                 let copies = self.clusters[0].copies(will.message, 0).filter(|entry| entry.state != State::Lost);
-                let copies: Vec<&Entry> = copies.collect();
-                let times: Vec<u64> = copies.iter().map(|entry| entry.time).collect();
+                let times: Vec<u64> = copies.map(|entry| entry.time).collect();
                 let (lost_at, last) = (will.lost_at.unwrap_or(0), times.iter().max().copied());
                 let most = 1 + last.map_or(0, |last| has_disturbed(lost_at, last) + has_two_owners(will, last));
                 let delay = u64::from(device.will_delay_s) * S;
                 let is_before = |lost: u64| will.back_at.is_some_and(|(at, is_same)| is_same && at < lost + delay);
-                let is_excused = |entry: &&Entry| {
-                    will.back_at
-                        .is_some_and(|(at, _)| has_stood_still(entry, at) || at > entry.time && is_early(entry, delay))
-                };
+                let is_excused = |time: &u64| will.back_at.is_some_and(|(at, _)| at > *time && is_early(*time, delay));
                 let is_cancelled = will.was_greeted
                     && delay > 0
                     && will.lost_at.is_some_and(is_before)
-                    && !copies.iter().all(is_excused);
+                    && !times.iter().all(is_excused);
                 let is_open = will.left.is_some_and(|socket| self.sockets.contains_key(&socket));
                 let is_due = device.is_kept()
                     && will.was_greeted

@@ -3,4 +3,5 @@
 mod assigned;
 mod coordinator;
 mod model;
+mod silence;
 mod world;
