@@ -10,7 +10,7 @@ use super::state::Session;
 use super::store::{SessionKey, Sessions};
 use crate::auth::Access;
 use crate::mqtt::packet::Connect;
-use crate::runtime::seam::{ConnId, Monotonic};
+use crate::runtime::seam::{Came, ConnId, Monotonic};
 use std::collections::VecDeque;
 
 /// A record that has to be written.
@@ -59,18 +59,30 @@ pub(super) struct SessionRecord {
     pub(super) changed: bool,
     /// The number of the session's next copy, while it has no queue.
     pub(super) next_copy: u64,
-    /// The time by which the last CONNECT had come, to another instance if it was relayed.
-    pub(super) came_by: Monotonic,
+    /// The time by which the last CONNECT had come, to another instance if it was relayed; of a restored session the time of that.
+    came_by: Monotonic,
+    is_restored: bool,
 }
 
 impl SessionRecord {
     fn new(number: Option<u64>) -> Box<Self> {
         let (state, came_by) = (State::Written, Monotonic::default());
-        Box::new(Self { number, written: 0, state, changed: false, next_copy: 0, came_by })
+        Box::new(Self { number, written: 0, state, changed: false, next_copy: 0, came_by, is_restored: false })
     }
 
-    pub(super) fn restored(number: u64) -> Box<Self> {
-        Self::new(Some(number))
+    pub(super) fn restored(number: u64, now: Monotonic) -> Box<Self> {
+        Box::new(Self { came_by: now, is_restored: true, ..*Self::new(Some(number)) })
+    }
+
+    /// Whether a CONNECT may have come before the last one. The last one of a restored session came to another process, at a time that is not known: a CONNECT
+    /// that has waited since before that is served if it is known when it came, as clients wait for a slot that nobody has.
+    pub(super) fn is_after(&self, came: Came) -> bool {
+        self.came_by > came.earliest && (!self.is_restored || came.earliest < came.latest)
+    }
+
+    /// Notes a CONNECT of the session.
+    pub(super) fn connected(&mut self, came: Came) {
+        (self.came_by, self.is_restored) = (came.latest, false);
     }
 }
 

@@ -60,7 +60,7 @@ impl Sessions {
         session.username = connect.username.map(Into::into);
         session.access = auth.filter(|_| !is_remote).map(|auth| Box::new(Access::restored(auth)));
         session.subscribed = Subscribed::new(subscriptions);
-        session.kept = Some(SessionRecord::restored(number));
+        session.kept = Some(SessionRecord::restored(number, now));
         session.will = connect.will.as_ref().map(|will| {
             let mut will = Will::store(will);
             will.delay_s = will_delay_s;

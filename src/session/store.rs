@@ -277,7 +277,7 @@ impl Sessions {
         if old.is_some() && !is_own && admission.is_some_and(Admission::refuses_foreign_sessions) {
             return Err(Violation::SESSION_FOREIGN);
         }
-        if old.is_some_and(|key| self.sessions[key].kept.as_ref().is_some_and(|kept| kept.came_by > came.earliest)) {
+        if old.is_some_and(|key| self.sessions[key].kept.as_ref().is_some_and(|kept| kept.is_after(came))) {
             return Err(Violation::OUTDATED);
         }
         if let Some(key) = old.filter(|&key| self.sessions[key].conn.is_some()) {
@@ -323,7 +323,7 @@ impl Sessions {
         self.bytes += session.bytes();
         self.connected += 1;
         self.note_connected(key, is_written);
-        self.sessions[key].kept.iter_mut().for_each(|kept| kept.came_by = came.latest);
+        self.sessions[key].kept.iter_mut().for_each(|kept| kept.connected(came));
         let keep_alive = KeepAlive::new(plan.keep_alive_s, now);
         Ok(Connected { key, session_present: resumed.is_some(), taken_over, keep_alive })
     }

@@ -137,6 +137,23 @@ fn a_connect_that_may_be_older_than_the_last_one_is_refused() {
     }
 }
 
+/// I5: a process has stood still, and finds a CONNECT; it gets the slot of its client after that. The owner before may have had a later CONNECT of this client.
+/// (`forebay-sim --instances 1244`)
+#[test]
+fn a_connect_that_may_be_older_than_the_restored_session_is_refused() {
+    let asked = connect(Version::V311, "c", false);
+    for (earliest_s, latest_s, is_refused) in [(5, 20, true), (5, 5, false), (10, 20, false)] {
+        let mut kept = super::kept::Kept::new();
+        kept.shard.try_connect_of(&asked, Came::at(kept.shard.now)).1.expect("it is the first one");
+        kept.write();
+        let [restored, earliest, latest] = [10, earliest_s, latest_s].map(|s| Monotonic(0).after(s * S));
+        kept.shard.now = restored;
+        kept.crash(&[]);
+        let (_, found) = kept.shard.try_connect_of(&asked, Came { earliest, latest });
+        assert_eq!(found.is_err(), is_refused, "{earliest_s} {latest_s}");
+    }
+}
+
 /// [MQTT-4.12.0-1]
 #[test]
 fn refusals_in_each_version() {
