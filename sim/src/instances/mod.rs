@@ -90,6 +90,8 @@ pub(crate) struct Instances {
     pub(crate) below: BTreeMap<(u32, String, i32), i64>,
     /// Times at which processes were killed or lost slots, and intervals in which they were frozen, with the process.
     pub(crate) disturbed: Vec<(u32, u64, u64)>,
+    /// Slots that processes have taken over, and when they said so.
+    pub(crate) taken: Vec<(u16, u64)>,
     /// Times at which a process gave a slot away, or ended, while nothing went from it to another instance: a front that waits for its answer gives the
     /// CONNECT to the next owner, too.
     pub(crate) unheard: Vec<u64>,
@@ -191,6 +193,7 @@ impl Instances {
             answered: HashSet::new(),
             below: BTreeMap::new(),
             disturbed: Vec::new(),
+            taken: Vec::new(),
             unheard: Vec::new(),
             connected_at: BTreeMap::new(),
             calm_at: 0,
@@ -434,6 +437,7 @@ impl World {
             Notice::SlotTaken(slot) => {
                 part.own.up(*slot);
                 part.up_at.insert(*slot, time);
+                self.instances.taken.push((*slot, time));
                 Vec::new()
             }
             Notice::SlotReleased(slot) | Notice::SlotLost(slot) => part.own.gone(*slot).into_iter().collect(),

@@ -4,15 +4,15 @@
 use std::collections::{BTreeMap, HashSet};
 
 use forebay::metrics::spec::ShardMetric;
-use forebay::shard::router::Place;
+use forebay::shard::router::{Place, owner};
 
 use crate::device::WillSeen;
-use crate::kafka::coordinator::Commit;
 use crate::kafka::{Entry, State};
+use crate::kafka::coordinator::Commit;
 use crate::plan::broker::{MESSAGES, ODD};
 use crate::process::Process;
 use crate::subscriber::Subscriber;
-use crate::time::S;
+use crate::time::{MS, S};
 use crate::world::{Client, World};
 
 /// Bound on a client's wait for its CONNACK, at rest.
@@ -25,6 +25,8 @@ const LOGS_MOVE_WITHIN: u64 = 5 * S;
 /// Bound on the time from when an owner hears that a connection has ended until the client does: the link between instances
 /// may be cut meanwhile.
 const HEARD_WITHIN: u64 = 10 * S;
+/// Bound on the time for which a letter between shards waits.
+const LATE_MAIL: u64 = 300 * MS;
 
 /// Whether a process serves a slot.
 pub(crate) fn serves(process: &Process, slot: u16) -> bool {
@@ -135,7 +137,7 @@ impl World {
     /// I6: checks that a will comes once, and not at all if its client was back in its session before the will was due. A will that is published while a
     /// process dies, freezes or loses slots may come again, or be lost. An event long before its client was lost, or after its last record, excuses nothing.
     /// The will of a connection that the server still has open is not due. One without CONNACK may come again: its CONNECT may have reached two owners.
-    /// The client of a process that stands still notices later than the next owner that its connection is lost.
+    /// The delay begins when the slot has its next owner, also if the one before it closes the client's connection later.
     pub(crate) fn judge_wills(&mut self) {
         let has_disturbed = |from: u64, to: u64| {
             let all = self.instances.disturbed.iter();
@@ -146,10 +148,11 @@ impl World {
             let is_between = self.instances.unheard.iter().any(|at| (connected..=last).contains(at));
             usize::from(!will.was_greeted && is_between)
         };
-        let is_early = |time: u64, delay: u64| {
-            let covers =
-                |(_, begin, end): &(u32, u64, u64)| begin < end && begin + delay <= time && time <= end + HEARD_WITHIN;
-            self.instances.disturbed.iter().any(covers)
+        let slots = self.settings.broker.map_or(1, |broker| usize::from(broker.slots));
+        let is_of_next_owner = |client: &str, (lost_at, delay): (u64, u64), time: u64| {
+            let slot = owner(client, slots) as u16;
+            let begins = |(taken, at): &(u16, u64)| *taken == slot && *at <= lost_at && at + delay <= time + LATE_MAIL;
+            self.instances.taken.iter().any(begins)
         };
         let mut wrong = None;
         for device in &self.devices {
@@ -160,7 +163,10 @@ impl World {
                 let most = 1 + last.map_or(0, |last| has_disturbed(lost_at, last) + has_two_owners(will, last));
                 let delay = u64::from(device.will_delay_s) * S;
                 let is_before = |lost: u64| will.back_at.is_some_and(|(at, is_same)| is_same && at < lost + delay);
-                let is_excused = |time: &u64| will.back_at.is_some_and(|(at, _)| at > *time && is_early(*time, delay));
+                let is_excused = |time: &u64| {
+                    let is_back = will.back_at.is_some_and(|(at, _)| at <= *time);
+                    !is_back && is_of_next_owner(&device.name, (lost_at, delay), *time)
+                };
                 let is_cancelled = will.was_greeted
                     && delay > 0
                     && will.lost_at.is_some_and(is_before)

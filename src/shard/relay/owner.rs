@@ -10,7 +10,7 @@ use crate::listener::proxy::Expect;
 use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::reason::ReasonCode;
-use crate::runtime::seam::{Came, ConnId, Detached, ListenerId};
+use crate::runtime::seam::{Came, ConnId, Detached, ListenerId, Monotonic};
 use crate::session::Violation;
 use crate::trunk::{Preface, Reason, since_stamp};
 
@@ -35,6 +35,14 @@ const NOT_ADMITTED: Violation = Violation {
     clause: "section 3.1.4",
     what: "the files of `auth` at the owner do not admit the client, as those of its front do",
 };
+
+/// When the CONNECT with this header came to its front.
+fn came_at(header: &Header, now: Monotonic) -> Came {
+    let on_the_way = header.stamp.map_or(Duration::ZERO, |stamp| since_stamp(stamp, now));
+    let earliest = now.before(header.waited);
+    let latest = earliest.after(header.stood_still);
+    Came { earliest: if on_the_way < LATE_AFTER { earliest } else { earliest.before(on_the_way) }, latest }
+}
 
 impl Core {
     /// Takes a connection at the link's port.
@@ -158,15 +166,8 @@ impl Core {
         let Kind::Header(deadline) = connection.kind else { return Ok(()) };
         connection.kind = Kind::Door(Expect::Nothing, deadline);
         (connection.listener, connection.claim) = (listener, claim);
+        self.doors.relays.waits_since(conn, Some(came_at(&header, io.now())));
         self.came_by(conn, header.front.into());
-        let now = io.now();
-        let on_the_way = header.stamp.map_or(Duration::ZERO, |stamp| since_stamp(stamp, now));
-        let earliest = now.before(header.waited);
-        let came = Came {
-            earliest: if on_the_way < LATE_AFTER { earliest } else { earliest.before(on_the_way) },
-            latest: earliest.after(header.stood_still),
-        };
-        self.doors.relays.waits_since(conn, Some(came));
         if let Some(source) = header.source {
             io.set_peer(conn, source);
         }
@@ -225,5 +226,26 @@ impl Core {
         self.broker.teller.tell_of(EventKind::LinkRefused, second(io.now()), from, |event| {
             event.shown(Field::Peer, io.peer(conn)).with(Field::Reason, why)
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connect_may_have_come_before_the_last_stamp() {
+        let ms = |ms: u64| Monotonic(ms * 1_000_000);
+        let came = |stamp, waited, stood_still| {
+            let [waited, stood_still] = [waited, stood_still].map(Duration::from_millis);
+            let (front, listener, source, client) = ("a".into(), "b".into(), None, None);
+            let header = Header { source, front, generation: 1, listener, waited, stood_still, stamp, client };
+            let Came { earliest, latest } = came_at(&header, ms(9_000));
+            [earliest, latest].map(|at| at.0 / 1_000_000)
+        };
+        assert_eq!(came(None, 300, 0), [8_700; 2], "a front of before");
+        assert_eq!(came(Some(8_001), 300, 0), [8_700; 2]);
+        assert_eq!(came(Some(8_000), 300, 0), [7_700, 8_700]);
+        assert_eq!(came(Some(6_000), 2_000, 500), [4_000, 7_500]);
     }
 }

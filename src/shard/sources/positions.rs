@@ -73,14 +73,22 @@ pub(super) struct Needs {
     shards: u64,
     /// The offsets of stopped readers; at first the committed offsets when the process began (0: the group had none in a partition that was added to its
     /// topic). The group's may be higher: a stalled process had the partition, and committed records for which it had no sessions.
-    left: BTreeMap<PartitionKey, i64>,
+    left: BTreeMap<PartitionKey, Left>,
+}
+
+/// The place at which the next reader of a partition begins at the latest.
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    offset: i64,
+    /// Whether a reader of this process has read up to there.
+    is_read: bool,
 }
 
 impl Needs {
     /// Notes the offset at which a reader stops, or the target of a pending move.
     pub(super) fn leaves(&mut self, reader: &Reader) {
         if let (Some(of), Some(next)) = (reader.of_route.as_ref().filter(|_| !reader.is_sought), reader.next()) {
-            self.left.insert(of.key, next);
+            self.left.insert(of.key, Left { offset: next, is_read: true });
         }
     }
 
@@ -140,7 +148,8 @@ impl Sources {
             }
             let is_new = reader.of_route.as_ref().is_none_or(|of| of.key != key);
             let left = if is_new { needs.left.remove(&key) } else { None };
-            let (next, needed) = (reader.next().into_iter().chain(left).min(), needs.all.remove(&key));
+            let (next, needed) =
+                (reader.next().into_iter().chain(left.map(|left| left.offset)).min(), needs.all.remove(&key));
             let known = reader.of_route.as_mut().filter(|_| !is_new);
             if let (Some(of), Some(next)) = (known, next) {
                 if std::mem::take(&mut of.is_anew) {
@@ -184,7 +193,8 @@ impl Sources {
             let again_below = next.unwrap_or(i64::MIN);
             // The memory has the retained messages of what an earlier reader took up, however low the group is: they are not retained once more, as no client gets
             // them live again.
-            let kept_below = copied_to.map_or(again_below.max(left.unwrap_or(i64::MIN)), |to| to.min(again_below));
+            let read_below = left.filter(|left| left.is_read).map_or(i64::MIN, |left| left.offset);
+            let kept_below = copied_to.map_or(again_below.max(read_below), |to| to.min(again_below));
             let before = reader.of_route.as_ref().filter(|_| !is_new);
             let of = OfRoute {
                 key,
@@ -205,7 +215,8 @@ impl Sources {
 impl Core {
     /// Takes the committed offsets of the partitions of routes.
     pub(in crate::shard) fn routes_begin(&mut self, begins: Arc<BTreeMap<PartitionKey, i64>>) {
-        self.sources.needs.left.clone_from(&begins);
+        let left = begins.iter().map(|(key, offset)| (*key, Left { offset: *offset, is_read: false }));
+        self.sources.needs.left = left.collect();
         self.broker.routes_begin(begins);
     }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 use forebay::link::{ANSWER_LEN, Header};
 use forebay::metrics::event::Kind as EventKind;
 use forebay::metrics::spec::ShardMetric as M;
-use forebay::mqtt::packet::{Connect, Packet, Version};
-use forebay::trunk::Preface;
+use forebay::mqtt::packet::Version;
+use forebay::trunk::{Preface, since_stamp};
 
 use super::world::World;
-use super::{DISCONNECT, bytes_of, connect, hello, packets, publish, subscribe, text};
+use super::{DISCONNECT, connect, packets, publish, subscribe, text};
 
 fn preface(front: &str, shard: u16) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -201,28 +201,23 @@ fn a_connect_tells_how_long_it_has_waited_for_its_trunk() {
     assert_eq!(world.words(client), ["CONNACK 0x00", "SUBACK"]);
 }
 
-/// A CONNECT that has not waited may have been on its way to the owner for seconds: its client may have connected elsewhere meanwhile.
+/// A CONNECT that has not waited may have been on its way to the owner for seconds: its header names the last stamp of the owner.
 #[test]
-fn a_connect_that_was_on_its_way_for_long_does_not_take_over_from_a_later_one() {
-    let version = Version::V311;
-    let kept = bytes_of(version, &Packet::Connect(Connect { version, clean_start: false, ..hello("a") }));
-    for is_late in [true, false] {
-        let mut world = World::new(2, 1, &text());
-        ["a", "b"].iter().for_each(|id| world.give(id, Some(1)));
-        world.connected(0, "b");
-        world.advance(Duration::from_secs(1));
-        world.instances[0].says = 0;
-        let [old, new] = [0, 1].map(|front| world.open(front));
-        world.say(old, &kept);
-        world.advance(Duration::from_millis(if is_late { 3_000 } else { 400 }));
-        world.say(new, &kept);
-        assert_eq!(packets(version, &world.heard(new)), ["CONNACK 0x00"]);
-        world.instances[0].says = usize::MAX;
-        world.settle();
-        let word = if is_late { "CONNACK 0x88" } else { "CONNACK 0x00" };
-        assert_eq!(
-            (packets(version, &world.heard(old)), world.clients[new].is_over),
-            (vec![word.to_owned()], !is_late)
-        );
-    }
+fn a_connect_names_the_last_stamp() {
+    let mut world = World::new(2, 1, &text());
+    ["a", "b"].iter().for_each(|id| world.give(id, Some(1)));
+    world.connected(0, "b");
+    let stamped = world.instances[1].shards[0].table.now;
+    world.advance(Duration::from_millis(1_200));
+    world.instances[1].is_still = true;
+    let client = world.open(0);
+    world.say(client, &connect("a"));
+    let said = world.on_the_way_to(1);
+    let (header, _) = Header::read(&said[16..]).expect("well formed").expect("whole");
+    // The first stamp comes with the trunk, and one each 500 ms after that.
+    let age = since_stamp(header.stamp.expect("a stamp"), stamped.after(Duration::from_millis(1_200)));
+    assert!((Duration::from_millis(150)..=Duration::from_millis(250)).contains(&age), "{age:?}");
+    world.instances[1].is_still = false;
+    world.settle();
+    assert_eq!(world.words(client), ["CONNACK 0x00"]);
 }
