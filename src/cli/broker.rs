@@ -51,9 +51,9 @@ pub(super) struct Prepared {
 /// Prepares until that succeeds, then calls `done` with the result. Each obstacle is reported once.
 pub(super) fn prepare_until_done(config: &Config, journal: &Journal, done: impl FnOnce(Prepared) -> bool) {
     let Some(broker) = &config.broker else { return };
-    let mut said = String::new();
+    let (mut said, mut first) = (String::new(), FirstRead::new());
     let prepared = loop {
-        match prepare(config, broker, journal) {
+        match prepare(config, broker, journal, &mut first) {
             Ok(prepared) => break prepared,
             Err(why) => {
                 if said != why {
@@ -69,11 +69,12 @@ pub(super) fn prepare_until_done(config: &Config, journal: &Journal, done: impl 
     let _ = done(prepared);
 }
 
-/// Creates missing topics, commits first offsets of the group, takes over the logs of sessions, and reads retained messages.
+/// Creates missing topics, commits first offsets of the group, takes over the logs of sessions, and reads retained messages. `first`: the partitions in which
+/// the group had no offset before the first attempt.
 ///
 /// # Errors
 /// The obstacle, in words: it may pass.
-fn prepare(config: &Config, broker: &Broker, journal: &Journal) -> Result<Prepared, String> {
+fn prepare(config: &Config, broker: &Broker, journal: &Journal, first: &mut FirstRead) -> Result<Prepared, String> {
     let cluster = &config.clusters[broker.cluster];
     let mut admin = Admin::reach(cluster)?;
     let names: Vec<&str> = broker.topics().map(|(topic, _)| topic).chain([broker.retained.as_str()]).collect();
@@ -97,13 +98,13 @@ fn prepare(config: &Config, broker: &Broker, journal: &Journal) -> Result<Prepar
             "topic {topic} is not compacted: kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config {CLEANUP_POLICY}={COMPACT}"
         ));
     }
-    let Begun { begins, first } = begin(cluster, broker, &mut admin, &metadata)?;
+    let begins = begin(cluster, broker, &mut admin, &metadata, first)?;
     // The earlier owner of the logs ends, and copies no more retained messages. With `[broker.link]` the instance gets its logs
     // from the group instead.
     let logs = if broker.link.is_some() { Vec::new() } else { session_logs::take_over(config, broker, journal)? };
     let mut retained = Loading(RetainedMessages::new(config, broker));
     read(&Wanted { cluster, topic: &broker.retained, since: Since::Earliest, limit: u64::MAX }, &mut retained)?;
-    Ok(Prepared { retained: retained.0.of_shards(&first), begins: Arc::new(begins), logs })
+    Ok(Prepared { retained: retained.0.of_shards(first), begins: Arc::new(begins), logs })
 }
 
 fn name(topic: &MetadataResponseTopic) -> Option<&str> {
@@ -137,29 +138,27 @@ fn create(cluster: &Cluster, broker: &Broker, missing: &[&str], brokers: usize) 
     if failed.is_empty() { Ok(()) } else { Err(format!("topics cannot be created: {}", failed.join("; "))) }
 }
 
-/// The places of the group.
-#[derive(Default)]
-struct Begun {
-    /// The offset at which each partition begins.
-    begins: BTreeMap<PartitionKey, i64>,
-    first: FirstRead,
-}
-
 /// Commits the end of each partition of a topic in which the group has no committed offset at all: earlier messages have no
-/// subscribers. Partitions that were added later begin at their first record.
-fn begin(cluster: &Cluster, broker: &Broker, admin: &mut Admin, metadata: &MetadataResponse) -> Result<Begun, String> {
+/// subscribers. Partitions that were added later begin at their first record. Returns the offset at which each partition begins.
+fn begin(
+    cluster: &Cluster,
+    broker: &Broker,
+    admin: &mut Admin,
+    metadata: &MetadataResponse,
+    first: &mut FirstRead,
+) -> Result<BTreeMap<PartitionKey, i64>, String> {
     let group = broker.group();
     let mut coordinator = coordinator(cluster, &group, Coordinates::Group, admin)?;
     let topics: Vec<&MetadataResponseTopic> =
         metadata.topics.iter().filter(|topic| name(topic) != Some(&broker.retained)).collect();
     let known = known(&mut coordinator, &group, &topics)?;
-    let (mut begun, mut places, mut leaders) = (Begun::default(), Vec::new(), BTreeMap::new());
+    let (mut begins, mut places, mut leaders) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
     for topic in &topics {
         let Some(of) = topic.name.clone() else { continue };
         let key = |partition: i32| partition_key(&of, topic.topic_id.as_u128(), partition);
         if let Some(known) = known.get(&*of.0) {
             let all = topic.partitions.iter().map(|partition| partition.partition_index);
-            begun.begins.extend(all.map(|partition| (key(partition), known.get(&partition).copied().unwrap_or(0))));
+            begins.extend(all.map(|partition| (key(partition), known.get(&partition).copied().unwrap_or(0))));
             continue;
         }
         let mut partitions = Vec::new();
@@ -172,8 +171,8 @@ fn begin(cluster: &Cluster, broker: &Broker, admin: &mut Admin, metadata: &Metad
             };
             let start = offset_at(leader, &of, partition.partition_index, EARLIEST)?;
             let end = offset_at(leader, &of, partition.partition_index, LATEST)?;
-            begun.begins.insert(key(partition.partition_index), end);
-            begun.first.insert(key(partition.partition_index), start..end);
+            begins.insert(key(partition.partition_index), end);
+            first.insert(key(partition.partition_index), start..end);
             let place = OffsetCommitRequestPartition::default()
                 .with_partition_index(partition.partition_index)
                 .with_committed_offset(end)
@@ -184,7 +183,7 @@ fn begin(cluster: &Cluster, broker: &Broker, admin: &mut Admin, metadata: &Metad
         places.push(OffsetCommitRequestTopic::default().with_name(of).with_partitions(partitions));
     }
     if places.is_empty() {
-        return Ok(begun);
+        return Ok(begins);
     }
     let version = coordinator.needs::<OffsetCommitRequest>((0, OFFSET_COMMIT_VERSION_MAX), "OffsetCommit")?;
     let request = OffsetCommitRequest::default()
@@ -199,7 +198,7 @@ fn begin(cluster: &Cluster, broker: &Broker, admin: &mut Admin, metadata: &Metad
     }
     match refusal(&answer) {
         Some(error) => Err(format!("group {group}: OffsetCommit was answered with error {error}")),
-        None => Ok(begun),
+        None => Ok(begins),
     }
 }
 

@@ -117,6 +117,8 @@ pub(crate) struct Part {
     /// Slots with a wanted log. The next field: logs that are being taken over.
     wanted: BTreeSet<u16>,
     taking: BTreeMap<u16, Take>,
+    /// The partitions in which the group was new at the first attempt to prepare.
+    first: FirstRead,
     /// Retained messages of each shard.
     retained: Vec<RetainedOfShard>,
     has_started: bool,
@@ -311,6 +313,7 @@ impl World {
             released_at: BTreeMap::new(),
             wanted: BTreeSet::new(),
             taking: BTreeMap::new(),
+            first: FirstRead::new(),
             retained: Vec::new(),
             has_started: false,
             accepts: false,
@@ -351,8 +354,12 @@ impl World {
         let prepared = if self.away[0] {
             Err(-1)
         } else {
-            let first = self.begin_group(index);
-            self.read_retained(&first)
+            let new = self.begin_group(index);
+            let first = self.instances.parts.get_mut(&life).map(|part| {
+                part.first.extend(new);
+                part.first.clone()
+            });
+            self.read_retained(&first.unwrap_or_default())
         };
         match prepared {
             Ok(retained) => {

@@ -7,8 +7,8 @@ use forebay::metrics::spec::ShardMetric;
 use forebay::shard::router::{Place, owner};
 
 use crate::device::WillSeen;
-use crate::kafka::{Entry, State};
 use crate::kafka::coordinator::Commit;
+use crate::kafka::{Entry, State};
 use crate::plan::broker::{MESSAGES, ODD};
 use crate::process::Process;
 use crate::subscriber::Subscriber;
