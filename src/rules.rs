@@ -403,7 +403,7 @@ pub trait Rules: Debug + Sync {
         true
     }
 
-    /// K12: Rows of a slot that leaves are dropped if they are in no batch yet: its clients may have published what comes after them at the next owner.
+    /// K12: Rows of a slot that leaves are dropped if they are in no batch yet: its clients may have published later messages at the next owner.
     fn withdraws_rows(&self) -> bool {
         true
     }

@@ -135,7 +135,7 @@ impl Peers {
         }
     }
 
-    /// Whether the first shard has had no turn for so long that the process may have stood still until now: another one of its name may have its slots.
+    /// Whether the first shard has had no turn for [`STILL_AFTER`]: the process may have stood still, and another one of its name may have its slots.
     #[must_use]
     pub fn stands_still(&self, now: Monotonic) -> bool {
         let ran_at = Monotonic(self.ran_at.load(Ordering::Acquire));

@@ -160,7 +160,7 @@ events! {
     SlotTaken, Info, Lifecycle, "slot_taken", [Partition, Sessions], "a slot has come to this instance: its clients are served here";
     SlotReleased, Info, Lifecycle, "slot_released", [Partition], "a slot was given up for another instance: its clients were disconnected, and their sessions are in Kafka";
     SlotGone, Warn, Error, "slot_gone", [Partition, Reason], "another instance has a slot that this one has served, as the group has not heard of this one: connections of its clients are closed, and they find their sessions there";
-    InstanceSilent, Warn, Error, "instance_silent", [Group], "nothing was heard of the group of instances for almost `session_timeout`: until it is, no client is welcomed and nothing is written to the topics of `[broker]`, as another instance may serve the clients by now";
+    InstanceSilent, Warn, Error, "instance_silent", [Group], "nothing was heard of the group of instances for almost `session_timeout`, or since this process stood still for a second: until it is, no client is welcomed and nothing is written to the topics of `[broker]`, as another instance may serve the clients by now";
     InstanceHeard, Info, Lifecycle, "instance_heard", [Group], "the group of instances has answered: this one takes part";
     InstanceGone, Info, Lifecycle, "instance_gone", [Instance], "connections to another instance are refused: the group is asked to give its slots to others at once";
     DrainOver, Warn, Lifecycle, "drain_over", [Group], "all other instances have left the group: this one, which was drained, serves clients again";

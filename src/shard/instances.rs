@@ -342,7 +342,7 @@ mod tests {
 
     const NOW: Monotonic = Monotonic(7_000_000_000);
 
-    /// A group that has yet to answer JoinGroup is asked nothing for seconds. A process without a turn for so long is taken for one that stood still.
+    /// A group that has yet to answer JoinGroup is asked nothing for seconds, and a process without a turn for a second counts as one that stood still.
     #[test]
     fn a_turn_is_due_while_the_group_does_not_answer() {
         let instance = Instance {

@@ -172,7 +172,7 @@ impl Trunks {
                 }
                 Due::Stamp(conn) => {
                     if let Some(at) = self.index_of(conn) {
-                        // One that waits for room already is older, and so on the safe side.
+                        // A stamp that is not sent yet is older, and so on the safe side.
                         if self.trunk(at).is_some_and(|trunk| trunk.control.is_empty()) {
                             self.put_control(at, Frame::Credit(stamp_at(now)), STAMPS);
                         }

@@ -36,7 +36,7 @@ const NOT_ADMITTED: Violation = Violation {
     what: "the files of `auth` at the owner do not admit the client, as those of its front do",
 };
 
-/// When the CONNECT with this header came to its front.
+/// The time at which the CONNECT with this header came to its front.
 fn came_at(header: &Header, now: Monotonic) -> Came {
     let on_the_way = header.stamp.map_or(Duration::ZERO, |stamp| since_stamp(stamp, now));
     let earliest = now.before(header.waited);
