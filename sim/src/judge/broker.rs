@@ -76,7 +76,7 @@ impl World {
             let sessions: BTreeSet<u32> = message.attempts.iter().map(|(session, _)| *session).collect();
             // Bound on an entry of a log: an eighth of a segment.
             let is_large = message.payload.len() as u64 + 1_024 > broker.segment_bytes / 8;
-            // Such a message went past the log, so each owner of its slot may take it as a new one. An attempt names a process, and no owner among several.
+            // A large message goes past the log, so each owner of its slot may take it as a new one. An attempt names a process, and no owner among several.
             let owners = if self.plan.instances.is_some() { message.sends as usize } else { message.attempts.len() };
             let most = if is_large { owners } else { sessions.len() };
             if copies > most.max(1) || !is_there && message.answered.is_some() {
