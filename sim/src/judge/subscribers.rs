@@ -128,17 +128,18 @@ impl World {
         // The log of a slot knows the messages of a kept session.
         let is_known = !is_read_again || was_due && subscriber.kept && !self.has_left_out();
         let most = if is_known { most } else { u64::MAX };
+        let goes_beside_log = self.may_go_beside_log(number);
         let may_be_late = message.is_will
             || is_doubtful
             || (message.sends > 1 && lacks)
             // Records that a process reads again also come to clients that need not get them, and at QoS 0 to clients that have
             // had younger ones.
             || !is_known
-            || self.may_go_beside_log(number);
+            || goes_beside_log;
         // Each process publishes a will until the log has it.
         let has_one_record = self.settings.broker.is_none() || most == 1;
         let is_sent_once = message.sends == 1 && !message.is_will && !is_doubtful && is_known && has_one_record;
-        let is_in_order = is_sent_once && !self.may_go_beside_log(number);
+        let is_in_order = is_sent_once && !goes_beside_log;
         let line = (message.device, message.topic.clone(), [message.qos, copy.qos]);
         // The message's last record may come after the records of younger messages.
         let has_many_records = self.settings.broker.is_some() && message.sends > 1;
