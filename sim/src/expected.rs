@@ -100,6 +100,11 @@ pub const CURED_SEEDS: &[(Kind, u64, &str)] = &[
     ),
     (Kind::Broker, 17_695, "judged too strictly: a packet identifier that was in use again after a log was cut"),
     (Kind::Broker, 1013, "N33, a retained message that went back while a start read again"),
+    (
+        Kind::HostileSubscribers,
+        355,
+        "a session without a record waited for its record once its queue had dropped what others have in the log",
+    ),
     (Kind::HostileSubscribers, 11, "a message that had expired before a crash"),
     (Kind::HostileSubscribers, 884, "UNSUBACK before it was on the disk"),
     (Kind::HostileSubscribers, 2571, "a segment that was not emptied once the disk was back"),

@@ -70,3 +70,21 @@ fn what_was_dropped_does_not_come_after_younger_ones() {
         got.iter().enumerate().filter(|(at, one)| !got[..*at].contains(one)).map(|(_, one)| one).collect();
     assert_eq!(first, ["1", "2", "3", "4", "5"]);
 }
+
+/// A session that ends with its connection has no record, also if others have its messages in the log.
+#[test]
+fn a_session_without_a_record_waits_for_none_after_messages_were_dropped() {
+    let mut world = World::new(&format!("{}[delivery]\nqueue_messages_max = 4\n", config()));
+    let kept = member(&mut world, "kept", 100, 0, true);
+    let client = member(&mut world, "client", 1, 0, false);
+    for client in [kept, client] {
+        assert_eq!(subscribe(&mut world, client, Version::V5, 0, &[("#", QOS_1)]), [1]);
+    }
+    let publisher = world.device_v5("publisher");
+    for id in 1..=7 {
+        say(&mut world, publisher, QoS::AtLeastOnce, id, &id.to_string());
+        world.advance(Duration::from_millis(1));
+    }
+    assert_eq!(world.number(M::CopiesQueueFull), 2);
+    assert_eq!(take_all(&mut world, (client, Vec::new())), ["1", "4", "5", "6", "7"]);
+}

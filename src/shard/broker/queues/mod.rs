@@ -436,9 +436,10 @@ impl Broker {
     /// Writes a queue down, and sends the bytes held for that. If the log has no room, the write is tried again every 50 ms.
     fn write_queue(&mut self, io: &mut Ring<'_>, key: SessionKey) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let Some(buffer) = session.number().and_then(|number| self.outlets.logs.kept.of_mut(number)) else { return };
         let mut saved = None;
         if let Some((queue, record)) = session.save_queue() {
+            let buffer = session.number().and_then(|number| self.outlets.logs.kept.of_mut(number));
+            let Some(buffer) = buffer else { return };
             let payload = &mut self.queues.payload;
             payload.clear();
             saved::encode_queue(&queue, payload);
