@@ -368,8 +368,9 @@ impl World {
         if !starting.taking.is_empty() || starting.taken.len() < logs.len() {
             return;
         }
-        match self.read_retained(&FirstRead::new()) {
+        match self.read_retained() {
             Ok(retained) => {
+                let retained = retained.of_shards(&FirstRead::new());
                 let Some(starting) = self.broker.starting.get_mut(&step.life) else { return };
                 starting.retained = retained;
                 let (taken, begins) = (std::mem::take(&mut starting.taken), Arc::clone(&starting.begins));
@@ -401,10 +402,10 @@ impl World {
         }
     }
 
-    /// The retained messages of each shard, or Kafka's error code.
-    pub(crate) fn read_retained(&self, first: &FirstRead) -> Result<Vec<RetainedOfShard>, i16> {
+    /// The retained messages, or Kafka's error code.
+    pub(crate) fn read_retained(&self) -> Result<RetainedMessages, i16> {
         let config = self.settings.config();
-        let Some(broker) = &config.broker else { return Ok(Vec::new()) };
+        let broker = config.broker.as_ref().expect("the configuration has [broker]");
         let mut retained = RetainedMessages::new(&config, broker);
         let kafka = &self.clusters[0];
         let partitions = kafka.topics.get(RETAINED).map_or(0, |topic| topic.partitions.len());
@@ -415,7 +416,7 @@ impl World {
                 retained.take(partition as i32, &record);
             }
         }
-        Ok(retained.of_shards(first))
+        Ok(retained)
     }
 
     /// Gives the shards, which have all started, the retained messages that were read.

@@ -38,10 +38,14 @@ pub struct Link {
     pub phase: Phase,
     /// Bytes that the broker has received, and not yet taken as a request.
     pub inbox: VecDeque<u8>,
+    /// Numbers of bytes of the inbox, each with the time at which they arrived.
+    arrived: VecDeque<(usize, u64)>,
     /// The broker's end of the connection's layer, if it has one.
     pub(crate) layered: Option<Box<Layered>>,
     /// Bytes of the wire that the layer has not opened.
     pub(crate) unopened: Vec<u8>,
+    /// Time at which the last of them arrived.
+    unopened_at: u64,
     /// The request that waits at the broker.
     pub(crate) waiting: Option<Box<Waiting>>,
     /// Time until which the broker is busy with a request.
@@ -69,8 +73,14 @@ impl Link {
         count
     }
 
-    /// The next complete request.
-    pub fn next_request(&mut self) -> Option<Vec<u8>> {
+    /// Takes bytes in that arrived at a time.
+    fn take_in(&mut self, bytes: &[u8], time: u64) {
+        self.inbox.extend(bytes);
+        self.arrived.push_back((bytes.len(), time));
+    }
+
+    /// The next complete request, and the time at which its end arrived.
+    pub fn next_request(&mut self) -> Option<(Vec<u8>, u64)> {
         if self.inbox.len() < 4 {
             return None;
         }
@@ -80,7 +90,15 @@ impl Link {
             return None;
         }
         self.inbox.drain(..4);
-        Some(self.inbox.drain(..length).collect())
+        let (mut left, mut since) = (4 + length, 0);
+        while let Some((count, at)) = self.arrived.front_mut().filter(|_| left > 0) {
+            let taken = left.min(*count);
+            (left, *count, since) = (left - taken, *count - taken, *at);
+            if *count == 0 {
+                self.arrived.pop_front();
+            }
+        }
+        Some((self.inbox.drain(..length).collect(), since))
     }
 }
 
@@ -123,8 +141,10 @@ impl World {
             node,
             phase: Phase::Dialling,
             inbox: VecDeque::new(),
+            arrived: VecDeque::new(),
             layered: has_layer.then(|| Box::new(Layered::server())),
             unopened: Vec::new(),
+            unopened_at: 0,
             waiting: None,
             busy_until: 0,
             up_clear: 0,
@@ -166,10 +186,14 @@ impl World {
     }
 
     pub(crate) fn arrives_at_broker(&mut self, number: u64, bytes: &[u8]) {
+        let time = self.time;
         let Some(link) = self.links.get_mut(&number).filter(|link| link.phase != Phase::Cut) else { return };
         match link.layered {
-            Some(_) => link.unopened.extend_from_slice(bytes),
-            None => link.inbox.extend(bytes),
+            Some(_) => {
+                link.unopened.extend_from_slice(bytes);
+                link.unopened_at = time;
+            }
+            None => link.take_in(bytes, time),
         }
         self.serve(number);
     }
@@ -180,8 +204,8 @@ impl World {
         let Some(link) = self.links.get_mut(&number) else { return };
         let Some(layered) = &mut link.layered else { return };
         let opened = layered.open(&std::mem::take(&mut link.unopened));
-        link.inbox.extend(opened.plain);
         let answer = layered.seal(&mut Vec::new());
+        link.take_in(&opened.plain, link.unopened_at);
         if !answer.is_empty() {
             link.down_clear = link.down_clear.max(self.time + way);
             let at = link.down_clear;
@@ -220,9 +244,9 @@ impl World {
             self.orphan_ends(number);
             return;
         }
-        let Some(frame) = link.next_request() else { return };
+        let Some((frame, since)) = link.next_request() else { return };
         link.requests_left = link.requests_left.saturating_sub(1);
-        let from = From { node, time, life: link.life, late };
+        let from = From { node, time, since, life: link.life, late };
         let rng_busy = self.network.u64(..300_000);
         // A request of an abandoned connection may be carried out much later.
         let pause = if late && self.network.u8(..4) == 0 { self.network.u64(..2 * S) } else { 0 };
@@ -372,5 +396,6 @@ impl World {
 
 /// A copy of a connection without its contents.
 fn copy(link: &Link) -> Link {
-    Link { inbox: VecDeque::new(), layered: None, unopened: Vec::new(), waiting: None, ..*link }
+    let (inbox, arrived) = (VecDeque::new(), VecDeque::new());
+    Link { inbox, arrived, layered: None, unopened: Vec::new(), waiting: None, ..*link }
 }

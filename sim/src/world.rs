@@ -184,6 +184,7 @@ impl World {
             (cluster.by_id, cluster.modern, cluster.partitions) = (plan.by_id, plan.modern, plan.partitions);
             cluster.min_in_sync = plan.min_in_sync.min(plan.brokers);
             cluster.unreadable = plan.hostile.unreadable == Some(index);
+            cluster.notes_arrivals = plan.instances.is_some();
             cluster
         });
         let devices = (0..plan.devices).map(|index| {

@@ -69,7 +69,7 @@ pub(super) fn prepare_until_done(config: &Config, journal: &Journal, done: impl 
     let _ = done(prepared);
 }
 
-/// Creates missing topics, commits first offsets of the group, takes over the logs of sessions, and reads retained messages. `first`: the partitions in which
+/// Creates missing topics, takes over the logs of sessions, reads retained messages, and commits first offsets of the group. `first`: the partitions in which
 /// the group had no offset before the first attempt.
 ///
 /// # Errors
@@ -98,12 +98,12 @@ fn prepare(config: &Config, broker: &Broker, journal: &Journal, first: &mut Firs
             "topic {topic} is not compacted: kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config {CLEANUP_POLICY}={COMPACT}"
         ));
     }
-    let begins = begin(cluster, broker, &mut admin, &metadata, first)?;
     // The earlier owner of the logs ends, and copies no more retained messages. With `[broker.link]` the instance gets its logs
     // from the group instead.
     let logs = if broker.link.is_some() { Vec::new() } else { session_logs::take_over(config, broker, journal)? };
     let mut retained = Loading(RetainedMessages::new(config, broker));
     read(&Wanted { cluster, topic: &broker.retained, since: Since::Earliest, limit: u64::MAX }, &mut retained)?;
+    let begins = begin(cluster, broker, &mut admin, &metadata, &retained.0, first)?;
     Ok(Prepared { retained: retained.0.of_shards(first), begins: Arc::new(begins), logs })
 }
 
@@ -138,13 +138,15 @@ fn create(cluster: &Cluster, broker: &Broker, missing: &[&str], brokers: usize) 
     if failed.is_empty() { Ok(()) } else { Err(format!("topics cannot be created: {}", failed.join("; "))) }
 }
 
-/// Commits the end of each partition of a topic in which the group has no committed offset at all: earlier messages have no
-/// subscribers. Partitions that were added later begin at their first record. Returns the offset at which each partition begins.
+/// Commits where the group begins in each partition of a topic in which it has no committed offset at all ([`RetainedMessages::first_read`]). Partitions that
+/// were added later begin at their first record. Returns the offset from which clients get each partition's records, where the group is new its end: earlier
+/// messages have no subscribers.
 fn begin(
     cluster: &Cluster,
     broker: &Broker,
     admin: &mut Admin,
     metadata: &MetadataResponse,
+    retained: &RetainedMessages,
     first: &mut FirstRead,
 ) -> Result<BTreeMap<PartitionKey, i64>, String> {
     let group = broker.group();
@@ -152,7 +154,8 @@ fn begin(
     let topics: Vec<&MetadataResponseTopic> =
         metadata.topics.iter().filter(|topic| name(topic) != Some(&broker.retained)).collect();
     let known = known(&mut coordinator, &group, &topics)?;
-    let (mut begins, mut places, mut leaders) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
+    let (mut begins, mut new, mut leaders) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
+    let mut ranges = FirstRead::new();
     for topic in &topics {
         let Some(of) = topic.name.clone() else { continue };
         let key = |partition: i32| partition_key(&of, topic.topic_id.as_u128(), partition);
@@ -161,7 +164,6 @@ fn begin(
             begins.extend(all.map(|partition| (key(partition), known.get(&partition).copied().unwrap_or(0))));
             continue;
         }
-        let mut partitions = Vec::new();
         for partition in &topic.partitions {
             let node = metadata.brokers.iter().find(|broker| broker.node_id == partition.leader_id);
             let node = node.ok_or_else(|| format!("topic {}: a partition has no leader", of.0))?;
@@ -171,17 +173,29 @@ fn begin(
             };
             let start = offset_at(leader, &of, partition.partition_index, EARLIEST)?;
             let end = offset_at(leader, &of, partition.partition_index, LATEST)?;
-            begins.insert(key(partition.partition_index), end);
-            first.insert(key(partition.partition_index), start..end);
-            let place = OffsetCommitRequestPartition::default()
-                .with_partition_index(partition.partition_index)
-                .with_committed_offset(end)
-                .with_committed_leader_epoch(-1)
-                .with_committed_metadata(Some(StrBytes::default()));
-            partitions.push(place);
+            ranges.insert(key(partition.partition_index), start..end);
         }
-        places.push(OffsetCommitRequestTopic::default().with_name(of).with_partitions(partitions));
+        new.push((of.clone(), topic.topic_id.as_u128(), topic.partitions.len()));
     }
+    let ranges = retained.first_read(ranges);
+    let places: Vec<OffsetCommitRequestTopic> = new
+        .into_iter()
+        .map(|(of, id, partitions)| {
+            let place = |partition: i32| {
+                let read = ranges.get(&partition_key(&of, id, partition))?;
+                let place = OffsetCommitRequestPartition::default()
+                    .with_partition_index(partition)
+                    .with_committed_offset(read.start)
+                    .with_committed_leader_epoch(-1)
+                    .with_committed_metadata(Some(StrBytes::default()));
+                Some(place)
+            };
+            let partitions = (0..partitions as i32).filter_map(place).collect();
+            OffsetCommitRequestTopic::default().with_name(of).with_partitions(partitions)
+        })
+        .collect();
+    first.extend(ranges);
+    begins.extend(first.iter().map(|(of, read)| (*of, read.end)));
     if places.is_empty() {
         return Ok(begins);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::time::Duration;
 
 use super::format::{Key, Term};
 use super::owner::Segment;
@@ -83,6 +84,9 @@ pub(super) struct Fold {
     pub(super) next: i64,
     /// Whether Kafka has set the time of the last batch read.
     pub(super) is_append_time: bool,
+    /// Kafka's time of the last batch read, in milliseconds. The next field: of the last one with data that counts.
+    read_ms: i64,
+    data_ms: Option<i64>,
     pub(super) numbers: Read,
 }
 
@@ -121,6 +125,7 @@ impl Fold {
     ) -> Result<(), TakeOverError> {
         self.numbers.batches += 1;
         self.is_append_time = header.attributes & LOG_APPEND_TIME != 0;
+        self.read_ms = header.max_timestamp;
         let mut batches = Batches::new(view.as_bytes().to_vec(), header.base_offset, Vec::new(), false);
         let by = (header.producer_id, header.producer_epoch);
         let mut passed_over = false;
@@ -140,6 +145,7 @@ impl Fold {
                     self.owner = Some(by);
                     self.numbers.records += 1;
                     self.numbers.bytes += value.map_or(0, <[u8]>::len) as u64;
+                    self.data_ms = Some(header.max_timestamp);
                     self.passed.remove(&key);
                     self.apply(key, value, store).map_err(TakeOverError::Store)?;
                 }
@@ -221,6 +227,12 @@ impl Fold {
     /// The producer IDs other than this one that may still write.
     pub(super) fn others(&self, producer_id: i64) -> Vec<i64> {
         self.open.iter().copied().filter(|id| *id != producer_id).collect()
+    }
+
+    /// How long before the last batch read an owner wrote data that counts for the last time, by Kafka's clock. `None`: there is no data, or no time.
+    pub(super) fn idle(&self) -> Option<Duration> {
+        let data_ms = self.data_ms.filter(|ms| *ms >= 0)?;
+        Some(Duration::from_millis(u64::try_from(self.read_ms - data_ms).unwrap_or_default()))
     }
 
     /// Returns the segments, and the records to write first.

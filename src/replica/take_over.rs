@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::time::Duration;
 
 use super::fold::{CLOSED, Fold, Mend, Read, Store};
 use super::format::{Key, Term};
@@ -90,6 +91,8 @@ pub struct Taken {
     pub(super) mend: Mend,
     /// The number of the term.
     pub term: u64,
+    /// How long before this take-over owners before wrote data for the last time. `None`: they have written none.
+    pub idle: Option<Duration>,
     /// Statistics of the read.
     pub read: Read,
 }
@@ -276,10 +279,10 @@ impl<S: Store> TakeOver<S> {
     /// The directory cannot be written.
     pub fn finish(self) -> Result<Taken, TakeOverError> {
         let Self { names, mut store, fold, producer, acknowledged, .. } = self;
-        let (term, read) = (fold.term, fold.numbers);
+        let (term, idle, read) = (fold.term, fold.idle(), fold.numbers);
         let (segments, mend) = fold.finish(&mut store).map_err(TakeOverError::Store)?;
         let Names { topic, topic_id, partition, .. } = names;
-        Ok(Taken { topic, topic_id, partition, producer, acknowledged, segments, mend, term, read })
+        Ok(Taken { topic, topic_id, partition, producer, acknowledged, segments, mend, term, idle, read })
     }
 }
 

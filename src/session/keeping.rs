@@ -62,12 +62,23 @@ pub(super) struct SessionRecord {
     /// The time by which the last CONNECT had come, to another instance if it was relayed; of a restored session the time of that.
     came_by: Monotonic,
     is_restored: bool,
+    /// Of a restored session: the time by which an owner before has served its slot for certain.
+    served_by: Monotonic,
 }
 
 impl SessionRecord {
     fn new(number: Option<u64>) -> Box<Self> {
-        let (state, came_by) = (State::Written, Monotonic::default());
-        Box::new(Self { number, written: 0, state, changed: false, next_copy: 0, came_by, is_restored: false })
+        let (state, came_by, served_by) = (State::Written, Monotonic::default(), Monotonic::default());
+        Box::new(Self {
+            number,
+            written: 0,
+            state,
+            changed: false,
+            next_copy: 0,
+            came_by,
+            is_restored: false,
+            served_by,
+        })
     }
 
     pub(super) fn restored(number: u64, now: Monotonic) -> Box<Self> {
@@ -75,9 +86,10 @@ impl SessionRecord {
     }
 
     /// Whether a CONNECT may have come before the last one. The last one of a restored session came to another process, at a time that is not known: a CONNECT
-    /// that has waited since before that is served if it is known when it came, as clients wait for a slot that nobody has.
+    /// that has waited since before that is served if it is known when it came, as clients wait for a slot that nobody has, and if nobody had the slot then.
     pub(super) fn is_after(&self, came: Came) -> bool {
-        self.came_by > came.earliest && (!self.is_restored || came.earliest < came.latest)
+        let may_have_another = came.earliest < came.latest || came.earliest < self.served_by;
+        self.came_by > came.earliest && (!self.is_restored || may_have_another)
     }
 
     /// Notes a CONNECT of the session.
@@ -105,6 +117,14 @@ impl Session {
 }
 
 impl Sessions {
+    /// Notes of a restored session that an owner before has served its slot until this time for certain: that one may have had a CONNECT that is later than
+    /// one that has waited since before then.
+    pub fn served_by(&mut self, key: SessionKey, at: Monotonic) {
+        if let Some(kept) = self.sessions.get_mut(key).and_then(|session| session.kept.as_mut()) {
+            kept.served_by = at;
+        }
+    }
+
     /// Lets sessions survive a crash from now on.
     pub fn keep(&mut self) {
         self.keeping.get_or_insert_default();

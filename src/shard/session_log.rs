@@ -2,6 +2,7 @@
 //! cluster's other requests. The process ends when one of them is another process's.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::buffer::{Buffer, Restored};
 use crate::config::Broker as Config;
@@ -24,6 +25,9 @@ use super::{Core, Ring, settings};
 /// The data directory that segments of logs of sessions name: all of them the same, as they belong to none.
 pub(crate) const DIRECTORY: u128 = 1;
 
+/// The time for which an owner may still write data of a slot once its clients have left it.
+const WRITTEN_LATE: Duration = Duration::from_secs(1);
+
 /// The log of a slot that this process has taken over, for its shard.
 #[derive(Debug)]
 pub struct TakenLog {
@@ -43,6 +47,8 @@ pub(super) struct KafkaLogs {
     pub(super) disks: BTreeMap<u16, KafkaDisk>,
     /// The time at which each of them was taken up.
     pub(super) taken_at: BTreeMap<u16, Monotonic>,
+    /// The time by which an owner before has served each of them for certain, as it has written data since.
+    pub(super) served_by: BTreeMap<u16, Monotonic>,
     wire: Wire,
     /// Contents of logs that have opened, until the others have.
     pub(super) found: Vec<(u16, Restored)>,
@@ -95,6 +101,7 @@ impl Core {
             let of_slots = (slot, self.broker.around.slots.count());
             let mut wanted = settings::session_log(config, broker, of_slots, self.random.u64(..));
             wanted.log.segments_max = rules.segments_of_sessions(wanted.log.segments_max);
+            let idle = taken.idle;
             let disk = KafkaDisk::new(parts, Replica::new(taken, self.random.u64(..)), rules);
             let found = disk.found();
             match Buffer::open(&disk, wanted, &found, io.now(), io.wall()) {
@@ -105,6 +112,8 @@ impl Core {
                         buffers.insert(slot, buffer.beginning_at(first_of(slot)));
                         logs.disks.insert(slot, disk);
                         logs.taken_at.insert(slot, io.now());
+                        let served_by = idle.map(|idle| io.now().before(idle + WRITTEN_LATE));
+                        logs.served_by.extend(served_by.map(|at| (slot, at)));
                     }
                 }
                 Err(why) => return self.cannot_start(io, format!("{}: {why}", name_of(broker, slot))),

@@ -57,7 +57,9 @@ impl Core {
         for (slot, mut found) in std::mem::take(&mut logs.found) {
             self.begin_slot_rows(slot, &mut found, now);
             self.broker.restore_positions(slot, &found.sessions, now);
+            let earlier = taken.len();
             let (report, by_number) = self.take_up_log(&found, &mut taken, now);
+            self.note_served(slot, &taken[earlier..]);
             self.broker.write_first_positions(slot);
             all.extend(by_number);
             whole.kept.add_all(&report.kept);
@@ -113,6 +115,7 @@ impl Core {
             let mut taken = Vec::new();
             self.begin_slot_rows(slot, &mut found, now);
             let (report, _) = self.take_up_log(&found, &mut taken, now);
+            self.note_served(slot, &taken);
             self.broker.write_first_positions(slot);
             let sessions = taken.len() as u64;
             self.broker.held_here();
@@ -130,6 +133,12 @@ impl Core {
             });
             let _ = self.broker.around.notices.send(Notice::SlotTaken(slot));
         }
+    }
+
+    /// Notes of the sessions that were taken up from the log of a slot until when an owner before has served them.
+    fn note_served(&mut self, slot: u16, taken: &[SessionKey]) {
+        let served_by = self.log.kafka.as_ref().and_then(|logs| logs.served_by.get(&slot));
+        served_by.into_iter().for_each(|at| taken.iter().for_each(|key| self.broker.sessions.served_by(*key, *at)));
     }
 
     /// Begins with the rows of a slot: those that its log has of earlier owners are sent first.
@@ -235,6 +244,7 @@ impl Core {
         if let Some(logs) = &mut self.log.kafka {
             logs.disks.remove(&slot);
             logs.taken_at.remove(&slot);
+            logs.served_by.remove(&slot);
             logs.leaving.remove(&slot);
             logs.found.retain(|(of, _)| *of != slot);
             self.broker.numbers.set(M::SlotsHere, logs.disks.len() as u64);

@@ -20,7 +20,7 @@ use forebay::shard::instances::ToGroup;
 use forebay::shard::mail::{Mail, Notice};
 use forebay::shard::router::Slots;
 use forebay::shard::session_log::TakenLog;
-use forebay::shard::sources::{FirstRead, RetainedOfShard, partition_key};
+use forebay::shard::sources::{FirstRead, RetainedMessages, RetainedOfShard, partition_key};
 
 use crate::broker::{Step, Taking};
 use crate::kafka::coordinator::Commit;
@@ -117,8 +117,6 @@ pub(crate) struct Part {
     /// Slots with a wanted log. The next field: logs that are being taken over.
     wanted: BTreeSet<u16>,
     taking: BTreeMap<u16, Take>,
-    /// The partitions in which the group was new at the first attempt to prepare.
-    first: FirstRead,
     /// Retained messages of each shard.
     retained: Vec<RetainedOfShard>,
     has_started: bool,
@@ -313,7 +311,6 @@ impl World {
             released_at: BTreeMap::new(),
             wanted: BTreeSet::new(),
             taking: BTreeMap::new(),
-            first: FirstRead::new(),
             retained: Vec::new(),
             has_started: false,
             accepts: false,
@@ -351,22 +348,16 @@ impl World {
         let index = self.instances.parts.get(&life).map(|part| part.index);
         let Some((index, plan)) = index.zip(self.instances.plan) else { return };
         self.configure_as(index, plan);
-        let prepared = if self.away[0] {
-            Err(-1)
-        } else {
-            let new = self.begin_group(index);
-            let first = self.instances.parts.get_mut(&life).map(|part| {
-                part.first.extend(new);
-                part.first.clone()
-            });
-            self.read_retained(&first.unwrap_or_default())
-        };
+        let prepared = if self.away[0] { Err(-1) } else { self.read_retained() };
         match prepared {
             Ok(retained) => {
+                let first = self.begin_group(index, &retained);
+                let mut begins = Arc::unwrap_or_clone(self.routes_begin());
+                begins.extend(first.iter().map(|(of, read)| (*of, read.end)));
+                let begins = Arc::new(begins);
                 if let Some(part) = self.instances.parts.get_mut(&life) {
-                    part.retained = retained;
+                    part.retained = retained.of_shards(&first);
                 }
-                let begins = self.routes_begin();
                 for shard in 0..self.shards() {
                     self.put(shard, In::Mail(Mail::RoutesBegin(Arc::clone(&begins))));
                     self.put(shard, In::Mail(Mail::TakeOver(Vec::new())));
@@ -379,8 +370,8 @@ impl World {
         }
     }
 
-    /// Commits the end of each partition for an instance without a place, as the program does before clients are accepted.
-    fn begin_group(&mut self, index: usize) -> FirstRead {
+    /// Commits where each partition begins for an instance without a place, as the program does before clients are accepted.
+    fn begin_group(&mut self, index: usize, retained: &RetainedMessages) -> FirstRead {
         let mut first = FirstRead::new();
         let Some(broker) = self.settings.config().broker else { return first };
         let group = broker.group();
@@ -399,11 +390,13 @@ impl World {
             if group.offsets.keys().any(|(of, _)| *of == topic) {
                 continue;
             }
-            for (partition, all) in (0..).zip(ends) {
-                group.offsets.insert((topic.to_owned(), partition), (all.end, -1));
-                self.instances.began.insert((index, topic.to_owned(), partition), all.end);
-                first.insert(partition_key(topic, id, partition), all);
+            let keys = || (0..).map(|partition| partition_key(topic, id, partition));
+            let new = retained.first_read(keys().zip(ends).collect());
+            for (partition, of) in (0..new.len() as i32).zip(keys()) {
+                group.offsets.insert((topic.to_owned(), partition), (new[&of].start, -1));
+                self.instances.began.insert((index, topic.to_owned(), partition), new[&of].start);
             }
+            first.extend(new);
         }
         first
     }

@@ -98,8 +98,8 @@ impl World {
     }
 
     /// I4: checks that the first records of a publisher's messages at one QoS and of one topic are in order in each partition. Requests in flight when their
-    /// sender froze or gave its connection up may be appended later, and so may batches at QoS 0 that a process had written when it froze: nobody sends
-    /// their messages again, so the late record is the first one.
+    /// sender froze or gave its connection up may be appended later, and so may batches at QoS 0 that a process had written when it froze, or that were on
+    /// their way when it lost slots: nobody sends their messages again, so the late record is the first one.
     pub(crate) fn judge_order_in_partitions(&mut self) {
         let mut newest: BTreeMap<(usize, &str, u8, usize), u32> = BTreeMap::new();
         let mut seen = HashSet::new();
@@ -114,7 +114,14 @@ impl World {
                 let stood_still = |(life, begin, end): &(u32, u64, u64)| {
                     *life == entry.life && begin < end && message.sent_at <= *begin && *begin <= entry.time
                 };
-                let is_left = message.qos == 0 && self.instances.disturbed.iter().any(stood_still);
+                // A batch has its sequence once it was on its way, and is sent until it is there: its rows are not dropped with their slot.
+                let arrived = self.clusters[0].arrived.get(&(entry.life, row.message));
+                let was_on_its_way = |(life, lost, _): &(u32, u64, u64)| {
+                    let is_earlier = |at: &u64| *at <= *lost + self.plan.latency && *lost <= entry.time;
+                    *life == entry.life && arrived.is_some_and(is_earlier)
+                };
+                let all = &mut self.instances.disturbed.iter();
+                let is_left = message.qos == 0 && all.any(|one| stood_still(one) || was_on_its_way(one));
                 if !seen.insert(row.message) || message.is_will || entry.late || is_left {
                     continue;
                 }

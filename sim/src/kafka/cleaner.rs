@@ -114,7 +114,7 @@ impl Cluster {
         let Some((node, epoch)) = leader.filter(|(node, _)| self.works(*node)) else {
             return Written::Answer(NOT_LEADER, -1);
         };
-        let from = From { node, time, life, late };
+        let from = From { node, time, since: time, life, late };
         let appended = self.append(name, index as i32, &Bytes::from(batch), (-1, from));
         self.replicate_later(time);
         match appended {

@@ -76,6 +76,8 @@ pub struct From {
     pub node: i32,
     /// Simulated time.
     pub time: u64,
+    /// Time at which the request arrived.
+    pub since: u64,
     /// The process that sent the request.
     pub life: u32,
     /// Whether the sender has given the connection up.
@@ -367,7 +369,20 @@ impl Cluster {
             let rows = read_rows(&view, &mut self.codecs);
             self.refused_rows.extend(rows.into_iter().map(|row| (row.row.message, row.row.sink)));
         }
+        self.note_arrival(name, records, from);
         appended
+    }
+
+    /// Notes when the rows of a batch first came from a process, whatever becomes of this request.
+    fn note_arrival(&mut self, name: &str, records: &Bytes, from: From) {
+        let is_of_messages = self.topics.get(name).is_some_and(|topic| topic.holds == Holds::Messages);
+        let Some((view, _)) = BatchView::parse(records).ok().filter(|_| is_of_messages && self.notes_arrivals) else {
+            return;
+        };
+        for row in read_rows(&view, &mut self.codecs) {
+            let first = self.arrived.entry((from.life, row.row.message)).or_insert(from.since);
+            *first = from.since.min(*first);
+        }
     }
 
     /// The checks, in Kafka's order, and the append.

@@ -137,6 +137,10 @@ pub struct Cluster {
     pub hidden: HashSet<(u32, u8)>,
     /// Rows in batches that were refused for good at least once.
     pub refused_rows: HashSet<(u32, u8)>,
+    /// Whether arrivals of rows are noted.
+    pub notes_arrivals: bool,
+    /// Times at which rows first came in a batch, by process and message.
+    pub arrived: HashMap<(u32, u32), u64>,
     names: HashSet<String>,
     /// Number of questions about logs that were answered.
     pub asked: u64,
@@ -197,6 +201,8 @@ impl Cluster {
             codecs: forebay::record::compression::Codecs::default(),
             hidden: HashSet::new(),
             refused_rows: HashSet::new(),
+            notes_arrivals: false,
+            arrived: HashMap::new(),
             names: HashSet::new(),
             asked: 0,
             produced: 0,

@@ -316,6 +316,18 @@ fn what_another_owner_has_written_after_a_term_does_not_count_and_its_keys_are_m
     assert_eq!(*memory.files.borrow(), expected);
 }
 
+/// Fences, terms and beats are no data.
+#[test]
+fn a_take_over_says_how_long_before_it_data_was_written() {
+    let mut kafka = Partition::default();
+    let idle = |kafka: &mut Partition| taken_into(kafka, &Memory::default()).expect("taken over").idle;
+    assert_eq!(idle(&mut kafka), None);
+    let (mut first, _) = taken(&mut kafka);
+    first.append(1, 0, b"data");
+    settle(&mut first, &mut kafka, NOW.before(Duration::from_millis(500)));
+    assert_eq!([idle(&mut kafka), idle(&mut kafka)], [Some(Duration::from_millis(500)); 2]);
+}
+
 #[test]
 fn another_producer_id_is_closed_before_its_successor_reads() {
     let mut kafka = Partition::default();

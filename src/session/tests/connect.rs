@@ -154,6 +154,25 @@ fn a_connect_that_may_be_older_than_the_restored_session_is_refused() {
     }
 }
 
+/// I5: a CONNECT waits at an instance that does not reach the owner, or stands still. The owner has a later one of the client, and loses the slot after that.
+/// (`forebay-sim --instances 19698`)
+#[test]
+fn a_connect_that_has_waited_since_before_an_owner_wrote_is_refused() {
+    let asked = connect(Version::V311, "c", false);
+    for (came_s, is_refused) in [(7, true), (8, false), (11, false)] {
+        let mut kept = super::kept::Kept::new();
+        kept.shard.try_connect_of(&asked, Came::at(kept.shard.now)).1.expect("it is the first one");
+        kept.write();
+        let [restored, served_by, came] = [10, 8, came_s].map(|s| Monotonic(0).after(s * S));
+        kept.shard.now = restored;
+        kept.crash(&[]);
+        let key = kept.shard.sessions.find(ClientKey::without_auth("c")).expect("it is restored");
+        kept.shard.sessions.served_by(key, served_by);
+        let (_, found) = kept.shard.try_connect_of(&asked, Came::at(came));
+        assert_eq!(found.is_err(), is_refused, "{came_s}");
+    }
+}
+
 /// [MQTT-4.12.0-1]
 #[test]
 fn refusals_in_each_version() {

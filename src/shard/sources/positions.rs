@@ -190,7 +190,9 @@ impl Sources {
                 reader.report_at = now;
                 *report_at = now;
             }
-            let again_below = next.unwrap_or(i64::MIN);
+            // A group that is new has committed the first record that may have no copy: clients get the records from the end on.
+            let end = left.filter(|_| copied_to.is_some()).map(|left| left.offset);
+            let again_below = end.or(next).unwrap_or(i64::MIN);
             // The memory has the retained messages of what an earlier reader took up, however low the group is: they are not retained once more, as no client gets
             // them live again.
             let read_below = left.filter(|left| left.is_read).map_or(i64::MIN, |left| left.offset);

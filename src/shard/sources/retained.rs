@@ -15,7 +15,8 @@ use crate::shard::broker::delivery::put_packet;
 use crate::shard::router;
 use crate::source::{Mapping, Scratch};
 
-/// Partitions in which the group had no place when the process began, each from its first record to its end then.
+/// Partitions in which the group had no place when the process began, each from the first record that may have no copy yet to its end then: these records are
+/// read for retained messages alone.
 pub type FirstRead = BTreeMap<PartitionKey, Range<i64>>;
 
 /// The most records before the end of a partition of [`FirstRead`] that are read for retained messages.
@@ -35,8 +36,7 @@ pub(in crate::shard) struct Copied {
     /// The newest record of each MQTT topic that has a copy, by partition: a record that is not newer is not retained again. Records before the place from
     /// which the partition is read are left out; the rest are removed as reading passes them.
     newest: BTreeMap<PartitionKey, HashMap<String, i64>>,
-    /// The offset after the last copied record of each partition of [`FirstRead`], until its reading begins. Copies of a partition are made in its order,
-    /// by all instances: from there to the end other instances may have copies to make.
+    /// The beginning of each partition of [`FirstRead`], until its reading begins.
     to: BTreeMap<PartitionKey, i64>,
 }
 
@@ -62,7 +62,7 @@ impl Copied {
         self.newest.remove(of);
     }
 
-    /// Takes the offset below which all records of a partition have copies, if the group is new there.
+    /// Takes the offset below which all records of a partition have copies, if the group was new there.
     pub(super) fn take_to(&mut self, of: &PartitionKey) -> Option<i64> {
         self.to.remove(of)
     }
@@ -117,19 +117,34 @@ impl RetainedMessages {
         }
     }
 
-    /// The part of each shard, for [`crate::shard::mail::Mail::TakeRetained`]. A partition of `first` without any copy is read from its end.
+    /// Where a group that is new in these partitions, each with its first offset and its end, begins. Copies of a partition are made in its order, by all
+    /// instances: from the last copied record to the end other instances may have copies to make. A partition without any copy begins at its end.
+    #[must_use]
+    pub fn first_read(&self, all: FirstRead) -> FirstRead {
+        let mut copied_to = BTreeMap::new();
+        for RecordPlace { of, offset } in self.newest.values() {
+            let to = copied_to.entry(*of).or_insert(*offset + 1);
+            *to = (*to).max(*offset + 1);
+        }
+        let from = |of: &PartitionKey, all: &Range<i64>| {
+            let least = all.start.max(all.end.saturating_sub(UNCOPIED_MAX));
+            copied_to.get(of).map_or(all.end, |to| (*to).max(least).min(all.end))
+        };
+        all.into_iter().map(|(of, all)| (of, from(&of, &all)..all.end)).collect()
+    }
+
+    /// The part of each shard, for [`crate::shard::mail::Mail::TakeRetained`].
     #[must_use]
     pub fn of_shards(self, first: &FirstRead) -> Vec<RetainedOfShard> {
         let Self { newest, home, mut shards, .. } = self;
+        let reader = |of: &PartitionKey, shards: usize| reads(home, of.partition.cast_signed(), shards);
+        for (of, read) in first {
+            let shard = reader(of, shards.len());
+            shards[shard].copied.to.insert(*of, read.start);
+        }
         for (topic, RecordPlace { of, offset }) in newest {
-            let shard = reads(home, of.partition.cast_signed(), shards.len());
-            let copied = &mut shards[shard].copied;
-            if let Some(all) = first.get(&of) {
-                let least = all.start.max(all.end.saturating_sub(UNCOPIED_MAX));
-                let to = copied.to.entry(of).or_insert(least);
-                *to = (offset + 1).max(*to).min(all.end);
-            }
-            copied.newest.entry(of).or_default().insert(topic, offset);
+            let shard = reader(&of, shards.len());
+            shards[shard].copied.newest.entry(of).or_default().insert(topic, offset);
         }
         shards
     }
@@ -146,14 +161,16 @@ mod tests {
 
     const BROKER: &str = "[service]\nshards = 1\n[kafka.main]\nbootstrap = \"127.0.0.1:1\"\n[broker]\n";
 
-    /// The payloads of the retained messages after these copies, each with the record that it is a copy of.
-    fn kept(copies: &[(Option<(u32, i64)>, &str)]) -> Vec<String> {
+    fn key(partition: u32) -> PartitionKey {
+        PartitionKey { topic: u64::MAX, partition }
+    }
+
+    /// Takes these copies of messages of one topic, each with the record that it is a copy of.
+    fn retained(copies: &[(Option<(u32, i64)>, &str)]) -> RetainedMessages {
         let config = config::parse(BROKER, "test").expect("a configuration");
         let mut retained = RetainedMessages::new(&config, config.broker.as_ref().expect("a broker"));
         for (of, payload) in copies {
-            let place = of.map(|(partition, offset)| {
-                RecordPlace { of: PartitionKey { topic: u64::MAX, partition }, offset }.to_string()
-            });
+            let place = of.map(|(partition, offset)| RecordPlace { of: key(partition), offset }.to_string());
             let headers = place.iter().map(|place| (COPY_OF.as_bytes(), place.as_bytes()));
             let row = Row { key: Some(b"a"), value: Some(payload.as_bytes()), headers, timestamp: WallMs(now_ms()) };
             let mut builder = Builder::new(Vec::new());
@@ -163,7 +180,12 @@ mod tests {
             let mut batches = consumer::Batches::new(batch, 0, Vec::new(), false);
             retained.take(0, &batches.take().expect("sound").expect("one"));
         }
-        let all = retained.of_shards(&FirstRead::new()).remove(0).packets;
+        retained
+    }
+
+    /// The payloads of the messages that are retained then.
+    fn kept(copies: &[(Option<(u32, i64)>, &str)]) -> Vec<String> {
+        let all = retained(copies).of_shards(&FirstRead::new()).remove(0).packets;
         let payload = |publish: Publish<'_>| String::from_utf8_lossy(publish.payload).into_owned();
         packets(&all).filter_map(publish_of).map(payload).collect()
     }
@@ -175,5 +197,15 @@ mod tests {
         // For a copy from another partition, or one without a name, the last one counts.
         assert_eq!(kept(&[(Some((0, 5)), "5"), (Some((1, 2)), "2")]), ["5", "2"]);
         assert_eq!(kept(&[(Some((0, 5)), "5"), (None, "x")]), ["5", "x"]);
+    }
+
+    /// An instance that ends before it has read anything leaves these records to its next process: the group has not passed them.
+    #[test]
+    fn a_new_group_begins_after_the_last_copy() {
+        for (copied, all, first) in [(5, 0..9, 6..9), (40, 50..60, 50..60), (3, 0..20_000, 10_000..20_000)] {
+            let retained = retained(&[(Some((0, copied)), "a message")]);
+            let read = retained.first_read(FirstRead::from([(key(0), all.clone()), (key(1), all.clone())]));
+            assert_eq!(read, FirstRead::from([(key(0), first), (key(1), all.end..all.end)]));
+        }
     }
 }
