@@ -175,7 +175,7 @@ impl World {
     }
 
     /// The offset at which each partition of the routes begins: what the group has committed, if anything.
-    pub(crate) fn routes_begin(&self) -> Arc<BTreeMap<PartitionKey, i64>> {
+    pub(crate) fn routes_begin(&self, first: &FirstRead) -> Arc<BTreeMap<PartitionKey, i64>> {
         let config = self.settings.config();
         let Some(broker) = &config.broker else { return Arc::default() };
         let kafka = &self.clusters[0];
@@ -188,7 +188,8 @@ impl World {
                 (partition_key(name, topic.id, partition), offset)
             })
         });
-        Arc::new(places.collect())
+        let new = first.iter().map(|(of, read)| (*of, read.end));
+        Arc::new(places.chain(new).collect())
     }
 
     // ---- a start ----
@@ -196,7 +197,7 @@ impl World {
     /// Begins the requests to Kafka, which the shards wait for.
     pub(crate) fn prepare_broker(&mut self) {
         let life = self.life;
-        let (logs, begins) = (self.session_logs(), self.routes_begin());
+        let (logs, begins) = (self.session_logs(), self.routes_begin(&FirstRead::new()));
         let starting = self.broker.starting.entry(life).or_default();
         *starting = Starting { attempt: starting.attempt + 1, begins, ..Starting::default() };
         let attempt = starting.attempt;

@@ -27,7 +27,7 @@ use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::journal::Journal;
 use crate::session::PartitionKey;
 use crate::shard::session_log::TakenLog;
-use crate::shard::sources::{FirstRead, RetainedMessages, RetainedOfShard, partition_key};
+use crate::shard::sources::{FirstRead, RetainedMessages, RetainedOfShard, first_read, partition_key};
 
 /// The last versions of these requests that name a topic, and a group without members.
 const OFFSET_FETCH_VERSION_MAX: i16 = 7;
@@ -103,7 +103,7 @@ fn prepare(config: &Config, broker: &Broker, journal: &Journal, first: &mut Firs
     let logs = if broker.link.is_some() { Vec::new() } else { session_logs::take_over(config, broker, journal)? };
     let mut retained = Loading(RetainedMessages::new(config, broker));
     read(&Wanted { cluster, topic: &broker.retained, since: Since::Earliest, limit: u64::MAX }, &mut retained)?;
-    let begins = begin(cluster, broker, &mut admin, &metadata, &retained.0, first)?;
+    let begins = begin(cluster, broker, &mut admin, &metadata, &retained.0.copied_to(), first)?;
     Ok(Prepared { retained: retained.0.of_shards(first), begins: Arc::new(begins), logs })
 }
 
@@ -138,7 +138,7 @@ fn create(cluster: &Cluster, broker: &Broker, missing: &[&str], brokers: usize) 
     if failed.is_empty() { Ok(()) } else { Err(format!("topics cannot be created: {}", failed.join("; "))) }
 }
 
-/// Commits where the group begins in each partition of a topic in which it has no committed offset at all ([`RetainedMessages::first_read`]). Partitions that
+/// Commits where the group begins in each partition of a topic in which it has no committed offset at all ([`first_read`]). Partitions that
 /// were added later begin at their first record. Returns the offset from which clients get each partition's records, where the group is new its end: earlier
 /// messages have no subscribers.
 fn begin(
@@ -146,7 +146,7 @@ fn begin(
     broker: &Broker,
     admin: &mut Admin,
     metadata: &MetadataResponse,
-    retained: &RetainedMessages,
+    copied_to: &BTreeMap<PartitionKey, i64>,
     first: &mut FirstRead,
 ) -> Result<BTreeMap<PartitionKey, i64>, String> {
     let group = broker.group();
@@ -154,8 +154,7 @@ fn begin(
     let topics: Vec<&MetadataResponseTopic> =
         metadata.topics.iter().filter(|topic| name(topic) != Some(&broker.retained)).collect();
     let known = known(&mut coordinator, &group, &topics)?;
-    let (mut begins, mut new, mut leaders) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
-    let mut ranges = FirstRead::new();
+    let (mut begins, mut places, mut leaders) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
     for topic in &topics {
         let Some(of) = topic.name.clone() else { continue };
         let key = |partition: i32| partition_key(&of, topic.topic_id.as_u128(), partition);
@@ -164,6 +163,7 @@ fn begin(
             begins.extend(all.map(|partition| (key(partition), known.get(&partition).copied().unwrap_or(0))));
             continue;
         }
+        let mut partitions = Vec::new();
         for partition in &topic.partitions {
             let node = metadata.brokers.iter().find(|broker| broker.node_id == partition.leader_id);
             let node = node.ok_or_else(|| format!("topic {}: a partition has no leader", of.0))?;
@@ -173,28 +173,18 @@ fn begin(
             };
             let start = offset_at(leader, &of, partition.partition_index, EARLIEST)?;
             let end = offset_at(leader, &of, partition.partition_index, LATEST)?;
-            ranges.insert(key(partition.partition_index), start..end);
+            let of_partition = key(partition.partition_index);
+            let read = first_read(start..end, copied_to.get(&of_partition));
+            let place = OffsetCommitRequestPartition::default()
+                .with_partition_index(partition.partition_index)
+                .with_committed_offset(read.start)
+                .with_committed_leader_epoch(-1)
+                .with_committed_metadata(Some(StrBytes::default()));
+            partitions.push(place);
+            first.insert(of_partition, read);
         }
-        new.push((of.clone(), topic.topic_id.as_u128(), topic.partitions.len()));
+        places.push(OffsetCommitRequestTopic::default().with_name(of).with_partitions(partitions));
     }
-    let ranges = retained.first_read(ranges);
-    let places: Vec<OffsetCommitRequestTopic> = new
-        .into_iter()
-        .map(|(of, id, partitions)| {
-            let place = |partition: i32| {
-                let read = ranges.get(&partition_key(&of, id, partition))?;
-                let place = OffsetCommitRequestPartition::default()
-                    .with_partition_index(partition)
-                    .with_committed_offset(read.start)
-                    .with_committed_leader_epoch(-1)
-                    .with_committed_metadata(Some(StrBytes::default()));
-                Some(place)
-            };
-            let partitions = (0..partitions as i32).filter_map(place).collect();
-            OffsetCommitRequestTopic::default().with_name(of).with_partitions(partitions)
-        })
-        .collect();
-    first.extend(ranges);
     begins.extend(first.iter().map(|(of, read)| (*of, read.end)));
     if places.is_empty() {
         return Ok(begins);

@@ -229,7 +229,7 @@ impl Fold {
         self.open.iter().copied().filter(|id| *id != producer_id).collect()
     }
 
-    /// How long before the last batch read an owner wrote data that counts for the last time, by Kafka's clock. `None`: there is no data, or no time.
+    /// The time between the last data that counts and the last batch read, by Kafka's clock. `None`: there is no data, or no time.
     pub(super) fn idle(&self) -> Option<Duration> {
         let data_ms = self.data_ms.filter(|ms| *ms >= 0)?;
         Some(Duration::from_millis(u64::try_from(self.read_ms - data_ms).unwrap_or_default()))

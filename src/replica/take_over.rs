@@ -91,7 +91,7 @@ pub struct Taken {
     pub(super) mend: Mend,
     /// The number of the term.
     pub term: u64,
-    /// How long before this take-over owners before wrote data for the last time. `None`: they have written none.
+    /// The time between the last data of an earlier owner and this take-over. `None`: there is none.
     pub idle: Option<Duration>,
     /// Statistics of the read.
     pub read: Read,

@@ -61,40 +61,30 @@ pub(super) struct SessionRecord {
     pub(super) next_copy: u64,
     /// The time by which the last CONNECT had come, to another instance if it was relayed; of a restored session the time of that.
     came_by: Monotonic,
-    is_restored: bool,
-    /// Of a restored session: the time by which an owner before has served its slot for certain.
-    served_by: Monotonic,
+    /// Of a restored session, until its first CONNECT: the time until which an earlier owner has served its slot, if that is known, or else 0.
+    restored: Option<Monotonic>,
 }
 
 impl SessionRecord {
     fn new(number: Option<u64>) -> Box<Self> {
-        let (state, came_by, served_by) = (State::Written, Monotonic::default(), Monotonic::default());
-        Box::new(Self {
-            number,
-            written: 0,
-            state,
-            changed: false,
-            next_copy: 0,
-            came_by,
-            is_restored: false,
-            served_by,
-        })
+        let (state, came_by) = (State::Written, Monotonic::default());
+        Box::new(Self { number, written: 0, state, changed: false, next_copy: 0, came_by, restored: None })
     }
 
     pub(super) fn restored(number: u64, now: Monotonic) -> Box<Self> {
-        Box::new(Self { came_by: now, is_restored: true, ..*Self::new(Some(number)) })
+        Box::new(Self { came_by: now, restored: Some(Monotonic::default()), ..*Self::new(Some(number)) })
     }
 
     /// Whether a CONNECT may have come before the last one. The last one of a restored session came to another process, at a time that is not known: a CONNECT
     /// that has waited since before that is served if it is known when it came, as clients wait for a slot that nobody has, and if nobody had the slot then.
     pub(super) fn is_after(&self, came: Came) -> bool {
-        let may_have_another = came.earliest < came.latest || came.earliest < self.served_by;
-        self.came_by > came.earliest && (!self.is_restored || may_have_another)
+        let may_be_late = |served_until: Monotonic| came.earliest < came.latest || came.earliest < served_until;
+        self.came_by > came.earliest && self.restored.is_none_or(may_be_late)
     }
 
     /// Notes a CONNECT of the session.
     pub(super) fn connected(&mut self, came: Came) {
-        (self.came_by, self.is_restored) = (came.latest, false);
+        (self.came_by, self.restored) = (came.latest, None);
     }
 }
 
@@ -117,11 +107,12 @@ impl Session {
 }
 
 impl Sessions {
-    /// Notes of a restored session that an owner before has served its slot until this time for certain: that one may have had a CONNECT that is later than
-    /// one that has waited since before then.
-    pub fn served_by(&mut self, key: SessionKey, at: Monotonic) {
-        if let Some(kept) = self.sessions.get_mut(key).and_then(|session| session.kept.as_mut()) {
-            kept.served_by = at;
+    /// Notes of a restored session that an earlier owner has served its slot until this time: it may have had a CONNECT that is later than one that has
+    /// waited since before then.
+    pub fn served_until(&mut self, key: SessionKey, at: Monotonic) {
+        let kept = self.sessions.get_mut(key).and_then(|session| session.kept.as_mut());
+        if let Some(until) = kept.and_then(|kept| kept.restored.as_mut()) {
+            *until = at;
         }
     }
 

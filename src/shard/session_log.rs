@@ -47,8 +47,8 @@ pub(super) struct KafkaLogs {
     pub(super) disks: BTreeMap<u16, KafkaDisk>,
     /// The time at which each of them was taken up.
     pub(super) taken_at: BTreeMap<u16, Monotonic>,
-    /// The time by which an owner before has served each of them for certain, as it has written data since.
-    pub(super) served_by: BTreeMap<u16, Monotonic>,
+    /// The time until which an earlier owner has served each of them, as it has written data since.
+    pub(super) served_until: BTreeMap<u16, Monotonic>,
     wire: Wire,
     /// Contents of logs that have opened, until the others have.
     pub(super) found: Vec<(u16, Restored)>,
@@ -112,8 +112,8 @@ impl Core {
                         buffers.insert(slot, buffer.beginning_at(first_of(slot)));
                         logs.disks.insert(slot, disk);
                         logs.taken_at.insert(slot, io.now());
-                        let served_by = idle.map(|idle| io.now().before(idle + WRITTEN_LATE));
-                        logs.served_by.extend(served_by.map(|at| (slot, at)));
+                        let served_until = idle.map(|idle| io.now().before(idle + WRITTEN_LATE));
+                        logs.served_until.extend(served_until.map(|at| (slot, at)));
                     }
                 }
                 Err(why) => return self.cannot_start(io, format!("{}: {why}", name_of(broker, slot))),

@@ -135,10 +135,10 @@ impl Core {
         }
     }
 
-    /// Notes of the sessions that were taken up from the log of a slot until when an owner before has served them.
+    /// Notes until when an earlier owner has served the sessions that were taken up from the log of a slot.
     fn note_served(&mut self, slot: u16, taken: &[SessionKey]) {
-        let served_by = self.log.kafka.as_ref().and_then(|logs| logs.served_by.get(&slot));
-        served_by.into_iter().for_each(|at| taken.iter().for_each(|key| self.broker.sessions.served_by(*key, *at)));
+        let until = self.log.kafka.as_ref().and_then(|logs| logs.served_until.get(&slot));
+        until.into_iter().for_each(|at| taken.iter().for_each(|key| self.broker.sessions.served_until(*key, *at)));
     }
 
     /// Begins with the rows of a slot: those that its log has of earlier owners are sent first.
@@ -244,7 +244,7 @@ impl Core {
         if let Some(logs) = &mut self.log.kafka {
             logs.disks.remove(&slot);
             logs.taken_at.remove(&slot);
-            logs.served_by.remove(&slot);
+            logs.served_until.remove(&slot);
             logs.leaving.remove(&slot);
             logs.found.retain(|(of, _)| *of != slot);
             self.broker.numbers.set(M::SlotsHere, logs.disks.len() as u64);

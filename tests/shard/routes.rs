@@ -11,7 +11,7 @@ use forebay::metrics::spec::SourceMetric;
 use forebay::mqtt::packet::Version;
 use forebay::runtime::seam::ConnId;
 use forebay::shard::mail::Mail;
-use forebay::shard::sources::{FirstRead, RetainedMessages, partition_key};
+use forebay::shard::sources::{FirstRead, RetainedMessages, first_read, partition_key};
 use kafka_protocol::messages::ApiKey;
 
 use super::conformance::words;
@@ -135,7 +135,8 @@ fn begins(world: &mut World, (from, first): (i64, &FirstRead), (slots, epoch): (
             retained.take(*partition, &record);
         }
     }
-    let first = retained.first_read(first.clone());
+    let copied_to = retained.copied_to();
+    let first = first.iter().map(|(of, all)| (*of, first_read(all.clone(), copied_to.get(of)))).collect();
     world.mail(Mail::TakeRetained(retained.of_shards(&first).remove(0)));
     world.mail(Mail::RoutesBegin(Arc::new([(partition_key(MESSAGES, 0, 0), from)].into())));
     begin(world, slots, epoch);

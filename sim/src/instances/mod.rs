@@ -1,15 +1,15 @@
 //! Several instances of one broker: processes with names, each a member of the group that gives out slots. A process's decisions about its slots are the
 //! program's own code (`membership::OwnSlots`, `membership::Leaving`). This module does the work of the program's threads: taking logs over, and waiting
-//! for others at a start and at an end. `links` has the connections between instances, `ends` their ends and faults, `judge/instances.rs` the checks.
+//! for others at a start and at an end. `prepare` has the requests of a start, `links` the connections between instances, `ends` their ends and faults, `judge/instances.rs` the checks.
 //!
 //! No process is the one of the world: each is among `broker.others`, and has its turns by its number.
 
 mod ends;
 mod links;
+mod prepare;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::ops::Range;
 use std::sync::Arc;
 
 use forebay::config::Config;
@@ -20,7 +20,7 @@ use forebay::shard::instances::ToGroup;
 use forebay::shard::mail::{Mail, Notice};
 use forebay::shard::router::Slots;
 use forebay::shard::session_log::TakenLog;
-use forebay::shard::sources::{FirstRead, RetainedMessages, RetainedOfShard, partition_key};
+use forebay::shard::sources::RetainedOfShard;
 
 use crate::broker::{Step, Taking};
 use crate::kafka::coordinator::Commit;
@@ -335,80 +335,6 @@ impl World {
         if let Some(broker) = &mut self.settings.broker {
             broker.instance = Some(InstancePlan { index, redirects, session_timeout_s });
         }
-    }
-
-    /// Begins the requests to Kafka, which the shards of a process wait for.
-    pub(crate) fn prepare_instance(&mut self) {
-        let at = self.time + 1 + self.instances.rng.u64(..=8 * self.plan.latency);
-        self.schedule(at, Event::Instance(Happening::Prepare(self.life)));
-    }
-
-    fn prepares_instance(&mut self) {
-        let life = self.life;
-        let index = self.instances.parts.get(&life).map(|part| part.index);
-        let Some((index, plan)) = index.zip(self.instances.plan) else { return };
-        self.configure_as(index, plan);
-        let prepared = if self.away[0] { Err(-1) } else { self.read_retained() };
-        match prepared {
-            Ok(retained) => {
-                let first = self.begin_group(index, &retained);
-                let mut begins = Arc::unwrap_or_clone(self.routes_begin());
-                begins.extend(first.iter().map(|(of, read)| (*of, read.end)));
-                let begins = Arc::new(begins);
-                if let Some(part) = self.instances.parts.get_mut(&life) {
-                    part.retained = retained.of_shards(&first);
-                }
-                for shard in 0..self.shards() {
-                    self.put(shard, In::Mail(Mail::RoutesBegin(Arc::clone(&begins))));
-                    self.put(shard, In::Mail(Mail::TakeOver(Vec::new())));
-                }
-            }
-            Err(code) => {
-                self.note(|| format!("process {life} cannot prepare: error {code}"));
-                self.schedule(self.time + S, Event::Instance(Happening::Prepare(life)));
-            }
-        }
-    }
-
-    /// Commits where each partition begins for an instance without a place, as the program does before clients are accepted.
-    fn begin_group(&mut self, index: usize, retained: &RetainedMessages) -> FirstRead {
-        let mut first = FirstRead::new();
-        let Some(broker) = self.settings.config().broker else { return first };
-        let group = broker.group();
-        let kafka = &mut self.clusters[0];
-        let ends: Vec<(&str, u128, Vec<Range<i64>>)> = [MESSAGES, ODD]
-            .into_iter()
-            .filter_map(|name| {
-                let topic = kafka.topics.get(name)?;
-                let all =
-                    topic.partitions.iter().map(|partition| partition.start_offset(&kafka.entries)..partition.high);
-                Some((name, topic.id, all.collect()))
-            })
-            .collect();
-        let Some(group) = kafka.group_mut(&group, &[]) else { return first };
-        for (topic, id, ends) in ends {
-            if group.offsets.keys().any(|(of, _)| *of == topic) {
-                continue;
-            }
-            let keys = || (0..).map(|partition| partition_key(topic, id, partition));
-            let new = retained.first_read(keys().zip(ends).collect());
-            for (partition, of) in (0..new.len() as i32).zip(keys()) {
-                group.offsets.insert((topic.to_owned(), partition), (new[&of].start, -1));
-                self.instances.began.insert((index, topic.to_owned(), partition), new[&of].start);
-            }
-            first.extend(new);
-        }
-        first
-    }
-
-    /// Notes that all shards of a process have started.
-    pub(crate) fn instance_started(&mut self) {
-        let Some(part) = self.instances.parts.get_mut(&self.life) else { return };
-        part.has_started = true;
-        for (shard, of_shard) in std::mem::take(&mut part.retained).into_iter().enumerate() {
-            self.put(shard, In::Mail(Mail::TakeRetained(of_shard)));
-        }
-        self.look_at_part();
     }
 
     // ---- slots ----

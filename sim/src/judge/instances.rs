@@ -120,8 +120,8 @@ impl World {
                     let is_earlier = |at: &u64| *at <= *lost + self.plan.latency && *lost <= entry.time;
                     *life == entry.life && arrived.is_some_and(is_earlier)
                 };
-                let all = &mut self.instances.disturbed.iter();
-                let is_left = message.qos == 0 && all.any(|one| stood_still(one) || was_on_its_way(one));
+                let is_exempt = |one| stood_still(one) || was_on_its_way(one);
+                let is_left = message.qos == 0 && self.instances.disturbed.iter().any(is_exempt);
                 if !seen.insert(row.message) || message.is_will || entry.late || is_left {
                     continue;
                 }

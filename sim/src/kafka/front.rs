@@ -375,10 +375,10 @@ impl Cluster {
 
     /// Notes when the rows of a batch first came from a process, whatever becomes of this request.
     fn note_arrival(&mut self, name: &str, records: &Bytes, from: From) {
-        let is_of_messages = self.topics.get(name).is_some_and(|topic| topic.holds == Holds::Messages);
-        let Some((view, _)) = BatchView::parse(records).ok().filter(|_| is_of_messages && self.notes_arrivals) else {
+        if !self.notes_arrivals || self.topics.get(name).is_none_or(|topic| topic.holds != Holds::Messages) {
             return;
-        };
+        }
+        let Ok((view, _)) = BatchView::parse(records) else { return };
         for row in read_rows(&view, &mut self.codecs) {
             let first = self.arrived.entry((from.life, row.row.message)).or_insert(from.since);
             *first = from.since.min(*first);

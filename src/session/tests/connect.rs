@@ -163,11 +163,11 @@ fn a_connect_that_has_waited_since_before_an_owner_wrote_is_refused() {
         let mut kept = super::kept::Kept::new();
         kept.shard.try_connect_of(&asked, Came::at(kept.shard.now)).1.expect("it is the first one");
         kept.write();
-        let [restored, served_by, came] = [10, 8, came_s].map(|s| Monotonic(0).after(s * S));
+        let [restored, served_until, came] = [10, 8, came_s].map(|s| Monotonic(0).after(s * S));
         kept.shard.now = restored;
         kept.crash(&[]);
         let key = kept.shard.sessions.find(ClientKey::without_auth("c")).expect("it is restored");
-        kept.shard.sessions.served_by(key, served_by);
+        kept.shard.sessions.served_until(key, served_until);
         let (_, found) = kept.shard.try_connect_of(&asked, Came::at(came));
         assert_eq!(found.is_err(), is_refused, "{came_s}");
     }

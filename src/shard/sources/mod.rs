@@ -56,7 +56,7 @@ pub(in crate::shard) use self::letters::SourceLetter;
 pub use self::past::PastMessages;
 pub use self::positions::partition_key;
 pub(in crate::shard) use self::retained::Copied;
-pub use self::retained::{FirstRead, RetainedMessages, RetainedOfShard};
+pub use self::retained::{FirstRead, RetainedMessages, RetainedOfShard, first_read};
 pub use self::trial::{MessageTrial, RecordTrial, try_records};
 
 use self::letters::Given;

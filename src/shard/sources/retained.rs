@@ -19,6 +19,14 @@ use crate::source::{Mapping, Scratch};
 /// read for retained messages alone.
 pub type FirstRead = BTreeMap<PartitionKey, Range<i64>>;
 
+/// The part of a partition, from its first offset to its end, that a group which is new there reads for retained messages. `copied_to`: its place in
+/// [`RetainedMessages::copied_to`]; a partition without any copy begins at its end.
+#[must_use]
+pub fn first_read(all: Range<i64>, copied_to: Option<&i64>) -> Range<i64> {
+    let least = all.start.max(all.end.saturating_sub(UNCOPIED_MAX));
+    copied_to.map_or(all.end, |to| (*to).max(least).min(all.end))..all.end
+}
+
 /// The most records before the end of a partition of [`FirstRead`] that are read for retained messages.
 const UNCOPIED_MAX: i64 = 10_000;
 
@@ -117,20 +125,16 @@ impl RetainedMessages {
         }
     }
 
-    /// Where a group that is new in these partitions, each with its first offset and its end, begins. Copies of a partition are made in its order, by all
-    /// instances: from the last copied record to the end other instances may have copies to make. A partition without any copy begins at its end.
+    /// The offset after the last copied record of each partition that has copies. Copies of a partition are made in its order, by all instances: from there to
+    /// the end other instances may have copies to make.
     #[must_use]
-    pub fn first_read(&self, all: FirstRead) -> FirstRead {
+    pub fn copied_to(&self) -> BTreeMap<PartitionKey, i64> {
         let mut copied_to = BTreeMap::new();
         for RecordPlace { of, offset } in self.newest.values() {
             let to = copied_to.entry(*of).or_insert(*offset + 1);
             *to = (*to).max(*offset + 1);
         }
-        let from = |of: &PartitionKey, all: &Range<i64>| {
-            let least = all.start.max(all.end.saturating_sub(UNCOPIED_MAX));
-            copied_to.get(of).map_or(all.end, |to| (*to).max(least).min(all.end))
-        };
-        all.into_iter().map(|(of, all)| (of, from(&of, &all)..all.end)).collect()
+        copied_to
     }
 
     /// The part of each shard, for [`crate::shard::mail::Mail::TakeRetained`].
@@ -204,8 +208,9 @@ mod tests {
     fn a_new_group_begins_after_the_last_copy() {
         for (copied, all, first) in [(5, 0..9, 6..9), (40, 50..60, 50..60), (3, 0..20_000, 10_000..20_000)] {
             let retained = retained(&[(Some((0, copied)), "a message")]);
-            let read = retained.first_read(FirstRead::from([(key(0), all.clone()), (key(1), all.clone())]));
-            assert_eq!(read, FirstRead::from([(key(0), first), (key(1), all.end..all.end)]));
+            let copied_to = retained.copied_to();
+            let read = [0, 1].map(|partition| first_read(all.clone(), copied_to.get(&key(partition))));
+            assert_eq!(read, [first, all.end..all.end]);
         }
     }
 }
