@@ -239,9 +239,6 @@ impl World {
         let refused = self.clusters[plan.cluster].refused_rows.contains(&(number, sink as u8))
             // Or the row was about to be refused, unsent, with all queued rows of a topic.
             || self.refused.contains(&(plan.cluster, plan.kafka_topic(&message.topic)));
-        // Or the row found no room where a smaller later one did, and the refusal, or its dead letter, was lost with
-        // the process.
-        let found_no_room = || message.attempts.iter().any(|(_, life)| self.judge.full_in.contains(life));
         // If several processes had the row, any of them may have had it in memory alone, and lost it.
         let processes: HashSet<u32> = message.attempts.iter().map(|(_, life)| *life).collect();
         copies.iter().any(gone)
@@ -250,12 +247,21 @@ impl World {
             || copies.iter().any(orphan)
             || (refused && !self.judge.ends.is_empty())
             || (message.sends > 1
-                && (plan.expire_ms.is_some() || self.may_drop() || self.was_refused(number) || found_no_room()))
+                && (plan.expire_ms.is_some()
+                    || self.may_drop()
+                    || self.was_refused(number)
+                    || self.found_no_room(number)))
     }
 
     /// Whether some process had rows of the sink in memory alone.
     fn was_in_memory(&self, sink: usize) -> bool {
         self.lives.iter().any(|life| life.sinks[sink].buffer != Buffer::Disk)
+    }
+
+    /// Whether a message may have found no room where a later one did, with the refusal, or its dead letter, lost with the connection
+    /// or the process.
+    pub(super) fn found_no_room(&self, number: u32) -> bool {
+        self.messages[number as usize].attempts.iter().any(|(_, life)| self.judge.full_in.contains(life))
     }
 
     pub(crate) fn may_drop(&self) -> bool {

@@ -85,7 +85,7 @@ pub struct Judge {
     pub copies_dropped: u64,
     /// Processes that had messages for subscribers in memory alone, because a log had no room.
     pub(crate) unstored_in: BTreeSet<u32>,
-    /// Processes with a log without room: they may have refused messages.
+    /// Processes that may have refused messages: a log, or a sink's share of it, had no room.
     pub(crate) full_in: BTreeSet<u32>,
 }
 
@@ -267,11 +267,11 @@ impl World {
     /// Checks that the published counters of each shard are consistent.
     pub(crate) fn check_board(&mut self, boards: &[Vec<u64>]) {
         let Some(process) = &self.process else { return };
-        if subscribers::is_log_full(process, boards) {
+        let all = |metric: ShardMetric| boards.iter().map(|values| values[metric as usize]).sum::<u64>();
+        if subscribers::is_log_full(process, boards) || all(ShardMetric::PublishesRefused) > 0 {
             self.judge.full_in.insert(self.life);
         }
         let (mut wrong, mut over) = (None, None);
-        let all = |metric: ShardMetric| boards.iter().map(|values| values[metric as usize]).sum::<u64>();
         let (late, refused) = (all(ShardMetric::ConnectTimeouts), all(ShardMetric::ConnectionsMoveRefused));
         if refused > 0 {
             wrong = Some(("moves", format!("{refused} connections lost, since a mailbox was full for a while")));

@@ -88,6 +88,71 @@ fn a_larger_segment_that_holds_nothing_leaves_messages_room() {
     }
 }
 
+/// Rows wait and sessions come, change and go while each start has other bounds: a log in which little lives takes a new session, however large the
+/// segments are that were written last.
+#[test]
+fn a_log_of_sessions_goes_on_whatever_sizes_its_segments_had() {
+    for seed in 0..400 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut disk = SimDisk::default();
+        let mut sessions: Vec<u64> = Vec::new();
+        let (sessions_max, stay, changes) = (random.usize(1..12), random.u8(2..50), random.u8(1..10));
+        for start in 0..6 {
+            let (parts, segments_max) = (if start % 2 == 0 { random.u64(3..8) } else { 1 }, random.u64(8..11));
+            let bounds = Settings { segment_bytes: SEGMENT / 2 * parts, ..settings(segments_max, seed + start) };
+            let mut log = Log::new(bounds, recovered(&disk));
+            settle(&mut log, &mut disk);
+            let what = format!("seed {seed}, start {start}: {segments_max} segments of {parts} halves");
+            let turns = random.u32(1..40);
+            let drained = random.u32(..turns);
+            for turn in 0..turns {
+                if turn < drained {
+                    let lane = lane(&mut log, "s", "t", 0);
+                    let _ = put(&mut log, lane, &[vec![3; random.usize(1..SEGMENT as usize / 32)]]);
+                } else {
+                    end_all_rows(&mut log);
+                }
+                if sessions.len() < sessions_max || random.u8(..changes) == 0 {
+                    let payload = vec![7; random.usize(1..SEGMENT as usize / 32)];
+                    let is_old = sessions.len() == sessions_max;
+                    let old = is_old.then(|| sessions[random.usize(..sessions.len())]);
+                    if let Ok(session) = log.session(old, &payload)
+                        && old.is_none()
+                    {
+                        sessions.push(session);
+                    }
+                }
+                if !sessions.is_empty() && random.u8(..stay) == 0 {
+                    let session = sessions.swap_remove(random.usize(..sessions.len()));
+                    log.session_ended(session).expect("an end is always taken");
+                }
+                settle(&mut log, &mut disk);
+            }
+            if start % 2 == 0 {
+                continue;
+            }
+            let takes = (0..50).any(|_| {
+                end_all_rows(&mut log);
+                let taken = log.session(None, &[1; 100]);
+                taken.iter().for_each(|session| log.session_ended(*session).expect("taken"));
+                log.beat();
+                settle(&mut log, &mut disk);
+                taken.is_ok()
+            });
+            assert!(takes, "{what}: it takes nothing, {:?}", disk.found());
+        }
+    }
+}
+
+/// Ends the live rows of all lanes, where the group has room for that.
+fn end_all_rows(log: &mut Log) {
+    let lanes =
+        log.state().lanes().map(|(number, lane)| (number, lane.spans().map(|span| span.run).collect::<Vec<_>>()));
+    for (lane, runs) in lanes.collect::<Vec<_>>().into_iter().filter(|(_, runs)| !runs.is_empty()) {
+        let _ = log.end_rows(lane, &runs, Reason::Expired);
+    }
+}
+
 /// A running log has the next segment allocated, so recovery finds that room free.
 #[test]
 fn a_start_on_a_full_disk_has_room_for_its_first_segment() {
