@@ -193,7 +193,9 @@ impl World {
         };
         // The message was taken when it was answered. A repeat may have been taken once more. Where the clock was set back, the message
         // may live longer.
-        let is_over = answered + u64::from(expiry_s) * S < process.started_at;
+        // What is left of a retained message's lifetime goes into a copy in whole seconds.
+        let whole = if copy.retain { S } else { 0 };
+        let is_over = answered + u64::from(expiry_s) * S + whole < process.started_at;
         if is_over && message.sends == 1 && !self.clock_fell_back {
             return Err(("expired", format!("answered at {answered}, for {expiry_s} s")));
         }
@@ -366,14 +368,18 @@ impl World {
         }
     }
 
-    /// Checks that at rest no message is left on a disk (J11).
+    /// Checks that at rest no message is left on a disk, and none waits for a client (J11).
     pub(crate) fn judge_queues(&mut self) {
         let Some(process) = &self.process else { return };
         let left = [ShardMetric::StoredMessages, ShardMetric::Exchanges].map(|metric| process.number(metric));
+        let waiting = [ShardMetric::CopiesQueued, ShardMetric::CopiesInFlight].map(|metric| process.number(metric));
         // An exchange with a destroyed end stays until its publisher uses the packet identifier again, or its session ends.
         let in_doubt = self.judge.exchanges_in_doubt.len() as u64;
         if left[0] > 0 || left[1] > in_doubt {
             self.judge.fails("J11", format!("messages and exchanges on the disk at rest: {left:?}"));
+        }
+        if waiting != [0, 0] {
+            self.judge.fails("J11", format!("copies that wait and that are in flight at rest: {waiting:?}"));
         }
     }
 }

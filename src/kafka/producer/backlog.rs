@@ -41,7 +41,7 @@ pub(super) struct Backlog {
     pub(super) placed: bool,
     /// Whether the backlog was just created.
     pub(super) fresh: bool,
-    /// Whether the backlog has the rows of a void cut, and no others.
+    /// Whether the backlog has the rows of a void cut, or those of an older lane of a partition, and no others.
     pub(super) void: bool,
     /// The number by which the rows take their turn: the lowest of the lane's other rows that they precede although those have
     /// lower numbers.

@@ -30,15 +30,20 @@ impl Producer {
     /// are sent under this process's. Lanes of sinks that no longer exist are left alone.
     pub fn restore(&mut self, lanes: Vec<RestoredLane>, mut cuts: Vec<RestoredCut>) {
         let mut homes: HashMap<u64, (u32, i32), RandomState> = HashMap::default();
+        let mut newest: HashMap<(u32, i32), u64, RandomState> = HashMap::default();
         for lane in &lanes {
             let sink = usize::from(lane.sink.0);
             if sink >= self.sinks.len() {
                 continue;
             }
-            let index = self.topic_index(sink, &lane.topic);
-            homes.insert(lane.lane, (index, lane.partition.max(UNPLACED)));
-            self.topics[index].turns.found(lane.end);
+            let home = (self.topic_index(sink, &lane.topic), lane.partition.max(UNPLACED));
+            homes.insert(lane.lane, home);
+            let number = newest.entry(home).or_insert(lane.lane);
+            *number = lane.lane.max(*number);
+            self.topics[home.0].turns.found(lane.end);
         }
+        // Damage may have taken the entry that forgot a lane: its rows are placed anew, before those of the lane that came after it.
+        let is_older = |lane: u64, home: (u32, i32)| newest.get(&home).is_some_and(|newest| lane < *newest);
         for lane in &lanes {
             let Some((index, partition)) = homes.get(&lane.lane).copied() else { continue };
             let stats = &mut self.sinks[usize::from(lane.sink.0)].stats;
@@ -49,7 +54,13 @@ impl Producer {
             }
             let landed = lane.landed;
             let (lane, next, end, rows) = (lane.lane, lane.first, lane.end, lane.rows);
-            self.put_backlog(index, partition, Backlog { lane, next, end, rows, ..Backlog::default() });
+            let backlog = Backlog { lane, next, end, rows, ..Backlog::default() };
+            if is_older(lane, (index, partition)) {
+                self.topics[index].unplaced.put_void(Backlog { void: true, turn: Some(0), ..backlog });
+                self.note_spooled(index, UNPLACED);
+                continue;
+            }
+            self.put_backlog(index, partition, backlog);
             if let Ok(number) = usize::try_from(partition) {
                 // An answer with a lower offset comes from another log: the topic was recreated since.
                 let place = &mut self.topics[index].partitions[number];
@@ -60,10 +71,11 @@ impl Producer {
         for cut in cuts {
             let Some((index, home)) = homes.get(&cut.lane).copied() else { continue };
             let rows = rows_of(&cut.rows);
+            let home = if is_older(cut.lane, (index, home)) { UNPLACED } else { home };
             let topic = &mut self.topics[index];
             let backlog = match usize::try_from(home) {
                 Ok(number) => topic.partitions[number].backlog_mut(),
-                Err(_) => topic.unplaced.backlogs.front_mut(),
+                Err(_) => topic.unplaced.backlogs.iter_mut().find(|backlog| backlog.lane == cut.lane),
             };
             backlog.into_iter().for_each(|backlog| backlog.leave_out(&cut.rows));
             topic.placed += if home < 0 { rows } else { 0 };

@@ -98,6 +98,42 @@ fn a_cut_that_cannot_be_read_is_void_and_its_other_rows_are_sent_and_counted() {
     assert!(hand.log.state.live.is_empty());
 }
 
+/// Where damage took the entry that forgot a lane, the log has two lanes of one partition.
+#[test]
+fn rows_of_two_lanes_of_one_partition_are_all_sent() {
+    let mut hand = known(disk());
+    hand.poll_synced();
+    hand.append("t", None);
+    assert!(hand.poll_synced().is_empty(), "the first goes alone");
+    // The log does not find the lane by its name, and has the next rows in another one.
+    let lane = hand.log.state.lanes.iter().position(|(.., partition)| *partition == 0).expect("a lane");
+    hand.log.state.lanes[lane].1 = "forgotten".into();
+    hand.append("t", None);
+    hand.append("t", None);
+    hand.poll_synced();
+    hand.log.state.lanes[lane].1 = "t".into();
+    hand.log.sync();
+    let of_partition = hand.log.state.lanes.iter().filter(|(.., partition)| *partition == 0);
+    assert_eq!((of_partition.count(), hand.log.state.live.len()), (2, 4));
+    let mut hand = hand.killed(disk(), 8);
+    assert_eq!((hand.stats().recovered, hand.stats().buffered_rows), (4, 4));
+    hand.poll();
+    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    let mut requests = Vec::new();
+    for _ in 0..10 {
+        for request in hand.poll_synced() {
+            hand.answer(&request, 0);
+            requests.push(request);
+        }
+    }
+    assert_eq!(all_values(&requests), (0..4).map(|number| format!("row {number}")).collect::<Vec<_>>());
+    assert!(hand.log.state.live.is_empty() && hand.log.state.cuts.is_empty());
+    assert_eq!((hand.stats().delivered, hand.stats().buffered_rows), (4, 0));
+    hand.append("t", None);
+    let more = hand.poll_synced();
+    assert_eq!(all_values(&more), ["row 4"]);
+}
+
 #[test]
 fn rows_without_a_partition_come_back_and_are_placed() {
     let mut hand = Hand::new(disk());
