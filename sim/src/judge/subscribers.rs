@@ -193,7 +193,7 @@ impl World {
         };
         // The message was taken when it was answered. A repeat may have been taken once more. Where the clock was set back, the message
         // may live longer.
-        // What is left of a retained message's lifetime goes into a copy in whole seconds.
+        // The remaining lifetime of a retained message goes into a copy in whole seconds.
         let whole = if copy.retain { S } else { 0 };
         let is_over = answered + u64::from(expiry_s) * S + whole < process.started_at;
         if is_over && message.sends == 1 && !self.clock_fell_back {
