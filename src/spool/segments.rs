@@ -112,7 +112,7 @@ impl Log {
         // Segments left early after failed syncs do not count against those that need a segment now.
         let left_early = self.burned.iter().filter(|segment| !going.contains(segment)).take(2);
         let left_early: u64 = left_early.map(bytes).sum();
-        // A larger segment counts as one: until it is gone, the log may have to begin as many as always.
+        // `going` counts a larger segment as one: before that one is freed, the log may have to begin as many segments as usual.
         let going: u64 = going.iter().map(|segment| bytes(segment).min(self.settings.segment_bytes)).sum();
         (bytes_max + ahead + going + left_early).saturating_sub(self.bytes()) / self.settings.segment_bytes
     }

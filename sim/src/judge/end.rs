@@ -246,11 +246,7 @@ impl World {
             || (self.was_in_memory(sink) && processes.len() > 1)
             || copies.iter().any(orphan)
             || (refused && !self.judge.ends.is_empty())
-            || (message.sends > 1
-                && (plan.expire_ms.is_some()
-                    || self.may_drop()
-                    || self.was_refused(number)
-                    || self.found_no_room(number)))
+            || (message.sends > 1 && (plan.expire_ms.is_some() || self.may_drop() || self.may_be_untaken(number)))
     }
 
     /// Whether some process had rows of the sink in memory alone.
@@ -258,10 +254,11 @@ impl World {
         self.lives.iter().any(|life| life.sinks[sink].buffer != Buffer::Disk)
     }
 
-    /// Whether a message may have found no room where a later one did, with the refusal, or its dead letter, lost with the connection
-    /// or the process.
-    pub(super) fn found_no_room(&self, number: u32) -> bool {
-        self.messages[number as usize].attempts.iter().any(|(_, life)| self.judge.full_in.contains(life))
+    /// Whether a message may have been refused, or have found no room where a later one did, with the refusal, or its dead letter, lost
+    /// with the connection or the process.
+    pub(super) fn may_be_untaken(&self, number: u32) -> bool {
+        let found_no_room = |(_, life): &(u32, u32)| self.judge.full_in.contains(life);
+        self.was_refused(number) || self.messages[number as usize].attempts.iter().any(found_no_room)
     }
 
     pub(crate) fn may_drop(&self) -> bool {

@@ -123,8 +123,7 @@ impl World {
         // A client that was away, got the message at QoS 0, or had no room may get it when its publisher repeats it.
         let was_kept = |wish: &Wish| wish.qos > 0 && wish.had(message.sent_at);
         let was_due = copy.qos > 0 && subscriber.matching(&message.topic).any(|(_, wish)| was_kept(wish));
-        let was_refused = self.was_refused(number) || self.found_no_room(number);
-        let lacks = !was_due || was_refused || self.copies_dropped() > 0 || message.expiry_s.is_some();
+        let lacks = !was_due || self.may_be_untaken(number) || self.copies_dropped() > 0 || message.expiry_s.is_some();
         let is_read_again = self.may_be_read_again();
         // The log of a slot knows the messages of a kept session.
         let is_known = !is_read_again || was_due && subscriber.kept && !self.has_left_out();

@@ -44,7 +44,7 @@ pub(super) struct Backlog {
     /// Whether the backlog has the rows of a void cut, or those of an older lane of a partition, and no others.
     pub(super) void: bool,
     /// The number by which the rows take their turn: the lowest of the lane's other rows that they precede although those have
-    /// lower numbers.
+    /// lower numbers; 0 for an older lane: its rows precede all others.
     pub(super) turn: Option<u64>,
 }
 

@@ -42,7 +42,8 @@ impl Producer {
             *number = lane.lane.max(*number);
             self.topics[home.0].turns.found(lane.end);
         }
-        // Damage may have taken the entry that forgot a lane: its rows are placed anew, before those of the lane that came after it.
+        // `is_older`: the log had forgotten the lane before it created the newest one of the same name, and damage destroyed the entry
+        // that says so. Its rows are placed again, before those of the newest lane.
         let is_older = |lane: u64, home: (u32, i32)| newest.get(&home).is_some_and(|newest| lane < *newest);
         for lane in &lanes {
             let Some((index, partition)) = homes.get(&lane.lane).copied() else { continue };

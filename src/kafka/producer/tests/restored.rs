@@ -11,6 +11,18 @@ fn all_values(requests: &[ProduceRequest]) -> Vec<String> {
     requests.iter().flat_map(values).collect()
 }
 
+/// The requests of this many polls, each of them answered with success.
+fn answered(hand: &mut Hand, polls: u32) -> Vec<ProduceRequest> {
+    let mut requests = Vec::new();
+    for _ in 0..polls {
+        for request in hand.poll_synced() {
+            hand.answer(&request, 0);
+            requests.push(request);
+        }
+    }
+    requests
+}
+
 #[test]
 fn a_cut_is_sent_again_as_it_was_and_the_rest_under_the_new_id() {
     let mut hand = known(disk());
@@ -83,13 +95,7 @@ fn a_cut_that_cannot_be_read_is_void_and_its_other_rows_are_sent_and_counted() {
     let mut hand = hand.killed(disk(), 8);
     hand.poll();
     hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
-    let mut requests = Vec::new();
-    for _ in 0..6 {
-        for request in hand.poll_synced() {
-            hand.answer(&request, 0);
-            requests.push(request);
-        }
-    }
+    let requests = answered(&mut hand, 6);
     assert_eq!(all_values(&requests), ["row 0", "row 2"]);
     assert_eq!(identity(&requests[0]), (8, 0, 0));
     let stats = hand.stats();
@@ -119,13 +125,7 @@ fn rows_of_two_lanes_of_one_partition_are_all_sent() {
     assert_eq!((hand.stats().recovered, hand.stats().buffered_rows), (4, 4));
     hand.poll();
     hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
-    let mut requests = Vec::new();
-    for _ in 0..10 {
-        for request in hand.poll_synced() {
-            hand.answer(&request, 0);
-            requests.push(request);
-        }
-    }
+    let requests = answered(&mut hand, 10);
     assert_eq!(all_values(&requests), (0..4).map(|number| format!("row {number}")).collect::<Vec<_>>());
     assert!(hand.log.state.live.is_empty() && hand.log.state.cuts.is_empty());
     assert_eq!((hand.stats().delivered, hand.stats().buffered_rows), (4, 0));
@@ -144,13 +144,7 @@ fn rows_without_a_partition_come_back_and_are_placed() {
     hand.log.later = 3;
     hand.poll();
     hand.producer.on_metadata(&[topic("t", &[0, 0, 0])], hand.now);
-    let mut requests = Vec::new();
-    for _ in 0..40 {
-        for request in hand.poll_synced() {
-            hand.answer(&request, 0);
-            requests.push(request);
-        }
-    }
+    let requests = answered(&mut hand, 40);
     let expected: Vec<String> = (0..20).map(|number| format!("row {number}")).collect();
     assert_eq!(all_values(&requests), expected);
     assert!(hand.log.state.live.is_empty());
@@ -201,13 +195,7 @@ fn rows_in_lanes_of_partitions_that_went_before_the_crash_are_placed_anew() {
     let mut hand = hand.killed(disk(), 8);
     hand.poll();
     hand.producer.on_metadata(&[metadata(6, 1)], hand.now);
-    let mut requests = Vec::new();
-    for _ in 0..40 {
-        for request in hand.poll_synced() {
-            hand.answer(&request, 0);
-            requests.push(request);
-        }
-    }
+    let requests = answered(&mut hand, 40);
     let mut sent = all_values(&requests);
     sent.sort_by_key(|value| value[4..].parse::<u32>().expect("a number"));
     assert_eq!(sent, (0..13).map(|number| format!("row {number}")).collect::<Vec<_>>());
