@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use forebay::rules::KEPT;
 
-use crate::expected::{CURED_SEEDS, RED_SCRIPTS, RED_SEEDS, TOLERATED, fault_of};
+use crate::expected::{RED_SCRIPTS, RED_SEEDS, TOLERATED, fault_of};
 use crate::faults::Fault;
 use crate::plan::Kind;
 use crate::run::{self, Ran, Sums, Without};
@@ -150,25 +150,6 @@ fn seeds_that_are_known_to_be_red_are_red() {
     }
 }
 
-/// Runs the seeds that failed before a fix, with and without layers, as most are older than layers. Two tests do so, so that neither is the
-/// last one on a core of its own.
-fn seeds_that_were_red_are_green(layers: &Without) {
-    for (kind, seed, fault) in CURED_SEEDS {
-        let (result, _) = run::run(*seed, *kind, layers, false);
-        assert!(result.is_ok(), "{fault} is back: seed {seed} of {kind:?}: {result:?}");
-    }
-}
-
-#[test]
-fn cured_seeds_are_green() {
-    seeds_that_were_red_are_green(&Without::default());
-}
-
-#[test]
-fn cured_seeds_are_green_without_layers() {
-    seeds_that_were_red_are_green(&without_layers());
-}
-
 /// Runs in which sessions move to other shards.
 #[test]
 fn seeds_with_other_numbers_of_shards_are_green() {
@@ -227,33 +208,6 @@ fn faults_are_drawn_apart() {
     let of_both: Vec<_> = all.faults.iter().filter(|(fault, _)| !fault.is_of_the_machine()).collect();
     assert_eq!(of_both, memory.faults.iter().collect::<Vec<_>>());
     assert!(Fault::ALL.len() > 20);
-}
-
-/// Number of seeds from 0 on, one of which must find a wrong rule if its noted seed no longer does.
-const SEEDS_OF_A_RULE: u64 = 300;
-
-#[test]
-fn a_rule_that_is_taken_out_is_found() {
-    let mut lost = Vec::new();
-    for Wrong { name, rules, found_by, .. } in wrong::ALL {
-        let (kind, seed) = match *found_by {
-            FoundBy::Seed(kind, seed) => (kind, seed),
-            FoundBy::Script(script) => {
-                lost.extend(script(*rules).is_ok().then_some(name));
-                continue;
-            }
-            FoundBy::Producer | FoundBy::Cost | FoundBy::Shards => continue,
-        };
-        let without = Without { rules: Some(*rules), ..without_layers() };
-        let found = run::first_red(seed..seed + 1, kind, &without)
-            .or_else(|| run::first_red(0..SEEDS_OF_A_RULE, kind, &without));
-        match found {
-            Some((other, failure)) if other != seed => println!("{name}: {other} {}; note that seed", failure.what),
-            Some((_, failure)) => println!("{name}: {}", failure.what),
-            None => lost.push(name),
-        }
-    }
-    assert!(lost.is_empty(), "not found: {lost:?}");
 }
 
 /// Rules that cost requests only: without the rule, the same rows must take clearly more requests.

@@ -43,6 +43,20 @@ fn comments_that_begin_with_a_pronoun_only_become_fewer() {
     only_become_fewer("OPENERS", OPENERS, OPENERS_MAX, &[]);
 }
 
+/// `scripts/test` has no step for examples in comments: a fenced block in one is text.
+#[test]
+fn no_comment_has_an_example_to_compile() {
+    let fence = Regex::new(r"^\s*//[/!]\s*```(.*)$").expect("a pattern");
+    let mut to_compile = Vec::new();
+    for (path, text) in files(&["src", "sim/src", "bench/src", "proto/src"], &["rs"]) {
+        let fences = text.lines().enumerate().filter_map(|(number, line)| Some((number, fence.captures(line)?)));
+        // Every other fence closes a block.
+        let opened = fences.step_by(2).filter(|(_, found)| &found[1] != "text");
+        to_compile.extend(opened.map(|(number, _)| format!("{}:{}", relative(&path), number + 1)));
+    }
+    assert!(to_compile.is_empty(), "no step compiles these: make each a test, or mark it `text`: {to_compile:?}");
+}
+
 /// Counts in `src/` and `sim/src/` each matching line of a `.rs` file that is only a comment (`//`, `///` or `//!`; unit tests and
 /// tests' own files included, comments at the end of a line of code not), and every matching line of the Markdown in `pages`.
 fn only_become_fewer(name: &str, pattern: &str, max: usize, pages: &[&str]) {

@@ -44,7 +44,7 @@ pub(super) fn measure(budgets: &Budgets, program: Option<&Path>, lines: &mut Vec
 /// Builds the program, and the service with it, optimized (`bench/gate.toml`). Returns the program's path.
 fn build() -> anyhow::Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "-p", "forebay", "--bench", "instructions", "--config", "bench/gate.toml"]);
+    cargo.args(["build", "--workspace", "--bench", "instructions", "--config", "bench/gate.toml"]);
     cargo.args(["--message-format=json", "--quiet"]);
     let text = output(cargo.stderr(Stdio::inherit()))?;
     let messages = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
