@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use forebay::membership::SlotSet;
 use forebay::rules::{KEPT, Rules};
-use forebay::runtime::seam::{ConnId, Monotonic};
+use forebay::runtime::seam::{Closed, ConnId, Monotonic, Shard};
 use forebay::shard::mail::Mail;
 use forebay::shard::router::{Place, owner};
 
@@ -12,6 +12,16 @@ use super::slots::{BROKER, client, heard, started, started_under, two_connected}
 use super::world::{World, publish};
 
 const MESSAGES: &str = "mqtt-messages";
+
+/// A PUBLISH of 5.0 to `t` at QoS 2.
+const EXACTLY_ONCE: &[u8] = &[0x34, 7, 0, 1, b't', 0, 2, 0, b'x'];
+
+/// Ends a connection as its client's end of it.
+fn lose(world: &mut World, conn: ConnId) {
+    world.table.wire(conn).closed = true;
+    world.core.on_close(&mut world.table, conn, Closed::Peer);
+    world.turn();
+}
 
 /// A PUBLISH of 5.0 to `t`, at QoS 1; without a packet identifier at QoS 0.
 fn publish_v5(packet_id: Option<u16>) -> Vec<u8> {
@@ -208,4 +218,49 @@ fn a_silent_instance_welcomes_nobody_and_what_it_has_of_lost_slots_is_not_sent()
         2,
         "what the client of the lost slot had published, it publishes again elsewhere, or it is older than what it has published there"
     );
+}
+
+#[derive(Debug)]
+struct SendsForEnded;
+impl Rules for SendsForEnded {
+    fn withdraws_ended(&self) -> bool {
+        false
+    }
+}
+
+/// What a process that stood still reads first: the messages of two clients whose sessions end with their connections, and the ends of these. Then it hears that
+/// it has lost one of their slots. Returns the rows that it sends.
+fn thawed(rules: &'static dyn Rules) -> usize {
+    let mut world = started_under(rules, BROKER, 0..2);
+    world.slots.set_given_out();
+    let conns = [client(0), client(1)].map(|id| world.device_v5(&id));
+    world.peers.speak_until(Monotonic(1));
+    for conn in conns {
+        for packet in [publish_v5(Some(1)), publish_v5(None), EXACTLY_ONCE.to_vec()] {
+            world.feed(conn, &packet);
+        }
+        lose(&mut world, conn);
+    }
+    for _ in 0..20 {
+        world.advance(Duration::from_millis(100));
+    }
+    assert_eq!(rows(&world), 0, "it is silent");
+    world.mail(Mail::DropSlots(SlotSet::from_iter([0])));
+    world.peers.speak_until(Monotonic::NEVER);
+    for _ in 0..20 {
+        world.advance(Duration::from_millis(100));
+    }
+    rows(&world)
+}
+
+/// Their clients have connected elsewhere since, and may have published later messages there.
+#[test]
+fn finding_q3_what_sessions_that_have_ended_had_published_is_not_sent_when_their_slot_is_lost() {
+    assert_eq!(thawed(&KEPT), 3, "the rows of the client whose slot has stayed");
+}
+
+/// The rule is needed: without it messages at QoS 1 and 2 come after those that their client has published elsewhere.
+#[test]
+fn rows_of_ended_sessions_are_noticed() {
+    assert_eq!(thawed(&SendsForEnded), 5);
 }
