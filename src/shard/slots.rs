@@ -263,6 +263,8 @@ impl Core {
             let copies = self.broker.sessions.let_go(key);
             self.broker.numbers.raise(M::CopiesMoved, copies);
         }
+        let slots = &self.broker.around.slots;
+        self.broker.sessions.let_go_of_wills(|client_id| slots.slot(client_id) == Some(slot));
         // Records that memory has dropped continue in the log, which may return here: none of them is ended later.
         self.broker.write_ends(io.now());
         self.broker.keeping.given.leaves(slot);

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use smallvec::SmallVec;
 
 use crate::buffer::{Buffer, RestoredSession};
+use crate::metrics::spec::ShardMetric as M;
 use crate::runtime::seam::{ConnId, Monotonic};
 use crate::session::{HadBy, Note, OpenId, SessionKey, Settings};
 
@@ -80,10 +81,15 @@ impl Broker {
                     let log = log.and_then(|log| self.outlets.logs.kept.of_mut(log));
                     match log.map(|log| log.keep_session(number, &self.keeping.payload)) {
                         Some(Ok(kept)) => {
-                            self.keeping.stored += u64::from(number.is_none());
                             self.sessions.kept(key, kept.number, kept.group);
+                            let is_session = self.sessions.get(key).is_some_and(|session| session.number().is_some());
+                            self.keeping.stored += u64::from(number.is_none() && is_session);
                         }
-                        Some(Err(_)) | None => self.sessions.not_kept(key),
+                        Some(Err(_)) | None => {
+                            if self.sessions.not_kept(key) {
+                                self.numbers.count(M::WillsNotStored);
+                            }
+                        }
                     }
                 }
                 Note::Ended { number, known_to } => {
@@ -91,6 +97,7 @@ impl Broker {
                     self.keeping.ended.add(self.outlets.logs.kept.end(number).unwrap_or(0));
                     self.forget_exchanges_of(number, known_to);
                 }
+                Note::WillOver { number } => _ = self.outlets.logs.kept.end(number),
                 Note::Released { session, number, packet_id } => {
                     let log = self.outlets.logs.kept.of_mut(number);
                     self.sessions.waits_for(session, log.map_or(0, |log| log.release(number, packet_id)));
@@ -225,8 +232,8 @@ impl Broker {
             let settings = &self.keeping.settings;
             let restored =
                 self.sessions.restore(*number, payload, &open, settings, now, |id, row| owed.push((id, row)));
-            // Records that are no session were sorted out before.
-            let Ok(key) = restored else { continue };
+            // Records that are no session were sorted out before. A session that has ended has left its will alone.
+            let Ok(Some(key)) = restored else { continue };
             taken.push(key);
             self.keeping.stored += 1;
             by_number.insert(*number, key);
