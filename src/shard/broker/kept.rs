@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use crate::buffer::{Buffer, RestoredSession};
 use crate::metrics::spec::ShardMetric as M;
+use crate::rules::Rules;
 use crate::runtime::seam::{ConnId, Monotonic};
 use crate::session::{HadBy, Note, OpenId, SessionKey, Settings};
 
@@ -39,7 +40,8 @@ pub(in crate::shard) struct Keeping {
 }
 
 impl Keeping {
-    pub(in crate::shard) fn new(settings: Settings) -> Self {
+    /// `record_bytes`: how large a record of a log of sessions may be.
+    pub(in crate::shard) fn new(settings: Settings, record_bytes: usize, rules: &dyn Rules) -> Self {
         Self {
             settings,
             holds: Holds::default(),
@@ -48,7 +50,7 @@ impl Keeping {
             wills_offered_at: 0,
             payload: Vec::new(),
             stored: 0,
-            given: Given::default(),
+            given: Given::naming(record_bytes, rules),
         }
     }
 }
