@@ -408,6 +408,18 @@ pub trait Rules: Debug + Sync {
         true
     }
 
+    /// K13: The rows that are dropped with a slot are those of its clients, also if their sessions have ended before the slot is lost: a process that stood still
+    /// reads the end of a connection before it hears of its group.
+    fn withdraws_ended(&self) -> bool {
+        true
+    }
+
+    /// K14: The log of a slot names the records above its positions that its sessions have, as many as one record of the log has room for. Copies of others end
+    /// without a name in a full log, and come again after a crash, at QoS 2 as well. How many it names.
+    fn names_above(&self, room: usize) -> usize {
+        room
+    }
+
     /// G10: A message that has come through this instance before neither comes in nor goes out by a bridge again.
     fn may_come_round(&self) -> bool {
         false
@@ -431,7 +443,7 @@ mod tests {
 
 What [DURABILITY.md](DURABILITY.md) promises depends on these guarantees. Each is a method of `trait Rules` in `src/rules.rs`, from
 which this page is generated (`FOREBAY_BLESS=1 cargo test --lib rules`). P1 to P8 are what Kafka requires of an idempotent producer
-(KIP-98), S1 to S10 concern the spool, B1 to B14 subscribers, F5 to F8 sources, K1 to K12 logs of sessions in Kafka, copies of retained messages and several instances, Q1 to Q4 rules in SQL, G10 bridges. The simulators replace each with a wrong one and must notice it (`src/sim/wrong.rs`,
+(KIP-98), S1 to S10 concern the spool, B1 to B14 subscribers, F5 to F8 sources, K1 to K14 logs of sessions in Kafka, copies of retained messages and several instances, Q1 to Q4 rules in SQL, G10 bridges. The simulators replace each with a wrong one and must notice it (`src/sim/wrong.rs`,
 [SIMULATION.md](internals/SIMULATION.md)); `scripts/faults broken` does the same to the built service
 ([FAULTS.md](internals/FAULTS.md)).
 

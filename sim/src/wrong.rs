@@ -136,6 +136,8 @@ wrong! {
     KeepsReleased, Seed(Instances, 3), { fn reports_released(&self) -> bool { false } }
     SpeaksUnheard, Shards, { fn is_silent(&self, _: bool) -> bool { false } }
     SendsForOthers, Seed(Instances, 224), { fn withdraws_rows(&self) -> bool { false } }
+    SendsForEnded, Shards, { fn withdraws_ended(&self) -> bool { false } }
+    NamesFew, Shards, { fn names_above(&self, _: usize) -> usize { 1_024 } }
     KeepsWills, Seed(Instances, 6), { fn ends_will(&self) -> bool { false } }
     InstancesRepeatUnderOtherIdentity, Seed(Instances, 8), { fn keeps_identity(&self) -> bool { false } }
     InstancesMoveOnAtOnce, Seed(Instances, 0), { fn commits(&self, _: Option<i64>, next: i64) -> i64 { next } }

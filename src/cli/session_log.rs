@@ -233,6 +233,11 @@ fn identity(coordinator: &mut Admin, transactional_id: &str) -> Result<(i64, i16
             Ok((answer.producer_id.0, answer.producer_epoch))
         }
         0 => Err(format!("{}: InitProducerId was answered with no identity", coordinator.broker)),
+        // INVALID_TRANSACTION_TIMEOUT.
+        50 => Err(format!(
+            "the brokers allow no transaction time-out of {TRANSACTION_TIMEOUT_MS} ms, which is asked for although there are no transactions: raise their \
+             `transaction.max.timeout.ms`"
+        )),
         // TRANSACTIONAL_ID_AUTHORIZATION_FAILED.
         53 => Err(format!("this client may not write as transactional id {transactional_id}: grant it WRITE on it")),
         error => Err(format!("transactional id {transactional_id}: InitProducerId was answered with error {error}")),

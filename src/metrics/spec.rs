@@ -151,6 +151,7 @@ table!(
     PublishBytes, Counter, "publish_payload_received_bytes", "Bytes of the payloads of PUBLISH packets received, repeats of QoS 2 not counted.";
     Wills, Counter, "wills_published", "Will messages published because a client disconnected without DISCONNECT.";
     WillsWaiting, Gauge, "wills_waiting", "Will messages that are due and wait for room.";
+    WillsNotStored, Counter, "wills_not_stored", "Wills of sessions that end with their connection for which the log had no room: they are lost if the process dies.";
     PublishesRepeated, Counter, "publishes_duplicate", "QoS 2 PUBLISH packets recognized as duplicates and not taken again.";
     PublishesMatched, Counter, "publishes_routed"{result = "matched"}, "Publishes and wills by what became of them: matched by at least one sink or subscription.";
     PublishesUnmatched, Counter, "publishes_routed"{result = "unmatched"}, "No filter of a sink or subscription matched.";

@@ -25,6 +25,11 @@ pub enum Note {
         /// The shards that may know exchanges of the session ([`Session::known_to_shards`]).
         known_to: u64,
     },
+    /// The will of a session that ended with its connection was published or discarded: the record of this number is over. No client waits for that.
+    WillOver {
+        /// The will's number in the log.
+        number: u64,
+    },
     /// A QoS 2 packet id is free again: then [`Sessions::waits_for`].
     Released {
         /// The session.
@@ -55,6 +60,8 @@ pub(super) struct SessionRecord {
     /// The group of the latest record.
     written: u64,
     state: State,
+    /// The record is that of the will alone: the session ends with its connection.
+    is_of_will: bool,
     /// The client has changed its session expiry in DISCONNECT.
     pub(super) changed: bool,
     /// The number of the session's next copy, while it has no queue.
@@ -68,7 +75,16 @@ pub(super) struct SessionRecord {
 impl SessionRecord {
     fn new(number: Option<u64>) -> Box<Self> {
         let (state, came_by) = (State::Written, Monotonic::default());
-        Box::new(Self { number, written: 0, state, changed: false, next_copy: 0, came_by, restored: None })
+        Box::new(Self {
+            number,
+            written: 0,
+            state,
+            is_of_will: false,
+            changed: false,
+            next_copy: 0,
+            came_by,
+            restored: None,
+        })
     }
 
     pub(super) fn restored(number: u64, now: Monotonic) -> Box<Self> {
@@ -102,7 +118,7 @@ impl Session {
     /// The session's number in the log, if it is kept there.
     #[must_use]
     pub fn number(&self) -> Option<u64> {
-        self.kept.as_ref()?.number
+        self.kept.as_ref().filter(|kept| !kept.is_of_will)?.number
     }
 }
 
@@ -136,27 +152,40 @@ impl Sessions {
     /// Appends the record of a session. Returns its number if it has one already; `None`: the session has ended, or is no longer
     /// kept. `has`: whether a subscription to this filter is in the record.
     pub fn payload(&self, key: SessionKey, has: impl Fn(&str) -> bool, out: &mut Vec<u8>) -> Option<Option<u64>> {
-        let session = self.sessions.get(key).filter(|session| session.kept.is_some() && session.expiry_s > 0)?;
-        session.save(has, out);
-        Some(session.number())
+        let session = self.sessions.get(key)?;
+        let kept = session.kept.as_ref()?;
+        let is_wanted = if kept.is_of_will { session.will.is_some() } else { session.expiry_s > 0 };
+        if !is_wanted {
+            return None;
+        }
+        session.save(|filter| !kept.is_of_will && has(filter), out);
+        Some(kept.number)
     }
 
-    /// A session was written down, under this number, in this group.
+    /// A session was written down, under this number, in this group. Its client waits for that, unless the record is that of its will alone.
     pub fn kept(&mut self, key: SessionKey, number: u64, group: u64) {
         if let Some(kept) = self.sessions.get_mut(key).and_then(|session| session.kept.as_mut()) {
             (kept.number, kept.state, kept.changed) = (Some(number), State::Written, false);
-            kept.written = kept.written.max(group);
+            if !kept.is_of_will {
+                kept.written = kept.written.max(group);
+            }
         }
     }
 
     /// Notes that there was no room for a session: [`Sessions::try_again`]. If its connection waits for that, it is
-    /// [`Sessions::withdraw`]n.
-    pub fn not_kept(&mut self, key: SessionKey) {
-        let kept = self.sessions.get_mut(key).and_then(|session| session.kept.as_mut());
-        if let (Some(kept), Some(keeping)) = (kept, &mut self.keeping) {
-            kept.state = State::Later;
-            keeping.later.push(key);
+    /// [`Sessions::withdraw`]n. True: the record is that of a will, which memory alone has now.
+    pub fn not_kept(&mut self, key: SessionKey) -> bool {
+        let Some(session) = self.sessions.get_mut(key) else { return false };
+        let Some(kept) = &mut session.kept else { return false };
+        if kept.is_of_will {
+            let number = kept.number;
+            session.kept = None;
+            self.will_is_over(None, number);
+            return true;
         }
+        kept.state = State::Later;
+        self.keeping.iter_mut().for_each(|keeping| keeping.later.push(key));
+        false
     }
 
     /// Takes back a CONNECT that failed because the session could not be written down; the client has got no answer to it.
@@ -229,9 +258,25 @@ impl Sessions {
     /// A session that is about to go, or to be kept no more.
     pub(super) fn note_ended(&mut self, key: SessionKey) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let number = session.kept.take().and_then(|kept| kept.number);
-        if let (Some(number), Some(keeping)) = (number, &mut self.keeping) {
-            keeping.notes.push_back(Note::Ended { number, known_to: session.known_to_shards() });
+        let Some(kept) = session.kept.take() else { return };
+        if let (Some(number), Some(keeping)) = (kept.number, &mut self.keeping) {
+            let known_to = session.known_to_shards();
+            let note = if kept.is_of_will { Note::WillOver { number } } else { Note::Ended { number, known_to } };
+            keeping.notes.push_back(note);
+        }
+    }
+
+    /// Takes the record of a will from a session that ends with its connection: the record ends with the will.
+    pub(super) fn take_record_of_will(&mut self, key: SessionKey) -> Option<u64> {
+        let session = self.sessions.get_mut(key).filter(|session| session.will.is_some())?;
+        session.kept.take_if(|kept| kept.is_of_will)?.number
+    }
+
+    /// Notes that a due will was published, or refused: the next process must not find it any more. `session` and `record` as in [`super::DueWill`].
+    pub fn will_is_over(&mut self, session: Option<SessionKey>, record: Option<u64>) {
+        session.into_iter().for_each(|key| self.note_kept(key));
+        if let (Some(number), Some(keeping)) = (record, &mut self.keeping) {
+            keeping.notes.push_back(Note::WillOver { number });
         }
     }
 
@@ -239,7 +284,14 @@ impl Sessions {
     pub(super) fn note_connected(&mut self, key: SessionKey, is_written: bool) {
         let session = &mut self.sessions[key];
         if session.expiry_s == 0 {
-            return self.note_ended(key);
+            // The will is all that is left of the session if the process dies.
+            self.note_ended(key);
+            let session = &mut self.sessions[key];
+            if self.keeping.is_some() && session.will.is_some() {
+                session.kept = Some(Box::new(SessionRecord { is_of_will: true, ..*SessionRecord::new(None) }));
+                self.note_kept(key);
+            }
+            return;
         }
         if self.keeping.is_some() && !is_written {
             session.kept.get_or_insert_with(|| SessionRecord::new(None));

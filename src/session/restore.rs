@@ -35,7 +35,7 @@ pub struct OpenId<'a> {
 impl Sessions {
     /// Restores a session as if its client had just disconnected: its expiry and its will delay start over. `owed`
     /// is called for each open id with pending answers, with the number that its rows answer to. Of two sessions of one client the
-    /// later counts.
+    /// later counts. `None`: the session has ended with its connection, and its will is due.
     ///
     /// # Errors
     /// [`NotASession`].
@@ -47,8 +47,12 @@ impl Sessions {
         settings: &Settings,
         now: Monotonic,
         mut owed: impl FnMut(u16, u32),
-    ) -> Result<SessionKey, NotASession> {
+    ) -> Result<Option<SessionKey>, NotASession> {
         let Saved { auth, expiry_s, will_delay_s, connect, subscriptions } = Saved::decode(payload)?;
+        if expiry_s == 0 {
+            self.restore_will(number, auth, &connect);
+            return Ok(None);
+        }
         if let Some(earlier) = self.find(ClientKey { auth, client_id: connect.client_id }) {
             self.forget_will(earlier);
             self.remove(earlier);
@@ -77,6 +81,6 @@ impl Sessions {
         }
         let key = self.insert(session);
         self.rest(key, now);
-        Ok(key)
+        Ok(Some(key))
     }
 }

@@ -8,6 +8,9 @@
 //! length u16, options u8, the last two as in SUBSCRIBE. The session of a bridge has the owner `$bridges`, which is no name of an
 //! `auth`.
 //!
+//! A session that ends with its connection is written if it has a will, with an expiry interval of 0 and without subscriptions: a process that finds it publishes
+//! the will.
+//!
 //! The bytes contain no time of day. A restart counts as a disconnect, so a session has its whole interval again, and a will its
 //! whole delay: never less than remained, whatever the wall clock has done in the meantime.
 
@@ -37,7 +40,7 @@ pub enum NotASession {
     /// The bytes are damaged.
     #[error("a kept session that is damaged")]
     Damaged,
-    /// The session ends with its connection, so it has ended. No session is written so; builds of before 2026-11-26 did.
+    /// The session ends with its connection and has no will: nothing is left of it. Builds of before 2026-11-26 wrote such sessions.
     #[error("a session that has ended")]
     Over,
 }
@@ -121,7 +124,7 @@ impl<'a> Saved<'a> {
         if connect.client_id.is_empty() {
             return Err(Damaged);
         }
-        if expiry_s == 0 {
+        if expiry_s == 0 && connect.will.is_none() {
             return Err(Over);
         }
         Ok(Self { auth, expiry_s, will_delay_s, connect, subscriptions })

@@ -409,7 +409,7 @@ impl Sessions {
         if let Some(will) = self.take_will(key)
             && ((taken_over.is_some() && will.is_immediate()) || will.due <= now)
         {
-            self.publish_will(key, will, None);
+            self.publish_will(key, will, (None, None));
         }
         taken_over
     }
@@ -460,13 +460,14 @@ impl Sessions {
 
     /// Ends a session. Only its will remains, which is sent now [MQTT-3.1.2-8].
     pub(super) fn remove(&mut self, key: SessionKey) {
+        let record = self.take_record_of_will(key);
         self.note_ended(key);
         for task in [Task::Will, Task::Expire, Task::Rest] {
             self.cancel(key, task);
         }
         self.end_absence(key);
         if let Some(will) = self.take_will(key) {
-            self.publish_will(key, will, None);
+            self.publish_will(key, will, (None, record));
         }
         let Some(mut session) = self.take_out(key) else { return };
         self.ended_queues.extend(session.queue_record());
@@ -522,12 +523,7 @@ impl Sessions {
         let Some(will) = self.sessions[key].will.take() else { return };
         self.bytes -= will.bytes();
         let is_written = self.sessions[key].kept.is_some();
-        self.publish_will(key, will, is_written.then_some(key));
-    }
-
-    /// Notes that a due will was published, or refused: the next process must not find it any more.
-    pub fn will_is_over(&mut self, key: SessionKey) {
-        self.note_kept(key);
+        self.publish_will(key, will, (is_written.then_some(key), None));
     }
 
     /// Discards the will of a session.
@@ -536,13 +532,38 @@ impl Sessions {
         drop(self.take_will(key));
     }
 
-    fn publish_will(&mut self, key: SessionKey, will: Box<Will>, written: Option<SessionKey>) {
+    /// `written`: what the log has the will with, as in [`DueWill`].
+    fn publish_will(&mut self, key: SessionKey, will: Box<Will>, written: (Option<SessionKey>, Option<u64>)) {
         let session = &self.sessions[key];
         let (client_id, username) = (session.client_id.clone(), session.username.clone());
         let access = session.access.as_deref();
         let (auth, by) = (access.map(|access| access.auth().into()), access.and_then(Access::known_by).cloned());
         let grants = access.and_then(|access| access.grants().cloned());
-        self.wills.push_back(DueWill { client_id, username, auth, by, grants, session: written, will });
+        let (session, record) = written;
+        self.wills.push_back(DueWill { client_id, username, auth, by, grants, session, record, will });
+    }
+
+    /// A will of an earlier process is due: its session ended with its connection. It has this record.
+    pub(super) fn restore_will(&mut self, record: u64, auth: Option<&str>, connect: &Connect<'_>) {
+        let Some(will) = connect.will.as_ref().map(Will::store) else { return };
+        let (client_id, username) = (connect.client_id.into(), connect.username.map(Into::into));
+        let (auth, record) = (auth.map(Into::into), Some(record));
+        let (by, grants, session) = (None, None, None);
+        self.wills.push_back(DueWill { client_id, username, auth, by, grants, session, record, will });
+    }
+
+    /// Drops due wills of clients whose log another process has now: it publishes those that the log has.
+    pub fn let_go_of_wills(&mut self, is_of: impl Fn(&str) -> bool) {
+        let stays = |due: &DueWill| (due.session.is_none() && due.record.is_none()) || !is_of(&due.client_id);
+        self.wills.retain(stays);
+        let waiting = std::mem::take(&mut self.wills_waiting);
+        for due in waiting {
+            if stays(&due) {
+                self.wills_waiting.push_back(due);
+            } else {
+                self.bytes -= due.bytes();
+            }
+        }
     }
 
     /// Handles the end of the connection `conn` of a session, for any reason: until then the session stays [MQTT-4.1.0-1], and from
@@ -674,6 +695,12 @@ impl Sessions {
     #[must_use]
     pub fn has_due_wills(&self) -> bool {
         !self.wills.is_empty()
+    }
+
+    /// Whether there are wills that are due, with or without room.
+    #[must_use]
+    pub fn has_wills(&self) -> bool {
+        self.has_due_wills() || !self.wills_waiting.is_empty()
     }
 
     /// The number of wills in [`Sessions::next_will`].

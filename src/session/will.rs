@@ -84,6 +84,8 @@ pub struct DueWill {
     pub grants: Option<Arc<Grants>>,
     /// The client's session, if that survives a crash: the log has the will with it until [`super::Sessions::will_is_over`].
     pub session: Option<SessionKey>,
+    /// The will's own record in the log, of a session that has ended with its connection: likewise.
+    pub record: Option<u64>,
     pub(super) will: Box<Will>,
 }
 

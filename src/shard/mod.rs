@@ -249,10 +249,11 @@ impl Core {
         );
         let mut outlets = Outlets::new(router(&config), plans, upstreams, letters, when_full);
         outlets.rules = sql_rules;
+        let queues = Queues::new(&config);
         let broker = Broker {
             index,
             sessions: Sessions::sharing(Arc::clone(&around.shares)),
-            keeping: kept::Keeping::new(settings::sessions(&config)),
+            keeping: kept::Keeping::new(settings::sessions(&config), queues.entry_max(), around.rules),
             outlets,
             delivery: Delivery::new(
                 (index, config.service.shards),
@@ -261,7 +262,7 @@ impl Core {
                 config.delivery,
             ),
             retained: Retained::new(&config),
-            queues: Queues::new(&config),
+            queues,
             letters: Letters::new(),
             touched: Vec::new(),
             numbers: Numbers::new(board, layout),

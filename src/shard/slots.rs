@@ -1,7 +1,7 @@
 //! The slots of a shard: the contents of their logs are taken up, and the writes of a turn go to them. Slots are acquired and released while others are
 //! served: their sessions are taken up, or dropped without an end, and clients of other slots are not affected.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::buffer::{Buffer, Report, Restored};
@@ -256,13 +256,15 @@ impl Core {
         if let Some(rows) = &mut self.broker.outlets.logs.slot_rows {
             rows.end(slot);
         }
-        self.withdraw_rows_of(slot, &sessions.iter().map(|(key, _)| *key).collect());
+        self.withdraw_rows_of(slot);
         for (key, _) in sessions {
             self.broker.delivery.remotes.remove(key);
             self.broker.delivery.shares.moves(key);
             let copies = self.broker.sessions.let_go(key);
             self.broker.numbers.raise(M::CopiesMoved, copies);
         }
+        let slots = &self.broker.around.slots;
+        self.broker.sessions.let_go_of_wills(|client_id| slots.slot(client_id) == Some(slot));
         // Records that memory has dropped continue in the log, which may return here: none of them is ended later.
         self.broker.write_ends(io.now());
         self.broker.keeping.given.leaves(slot);
@@ -270,24 +272,27 @@ impl Core {
         io.go_on();
     }
 
-    /// Drops rows of a slot's sessions that are in no batch yet: another instance serves them now. Rows at QoS 0 are known by their client. Wills of higher QoS
-    /// stay: nobody publishes them again.
-    fn withdraw_rows_of(&mut self, slot: u16, sessions: &HashSet<SessionKey>) {
-        let around = &self.broker.around;
-        let is_shared = around.slots.are_given_out() && around.rules.withdraws_rows();
+    /// Drops rows of a slot's clients that are in no batch yet: another instance serves them now. A session may have ended before its slot is lost, so rows are
+    /// known by their client as well. Wills of higher QoS stay: nobody publishes them again.
+    fn withdraw_rows_of(&mut self, slot: u16) {
+        let Broker { around, sessions, outlets, .. } = &mut self.broker;
+        let rules = around.rules;
+        let is_shared = around.slots.are_given_out() && rules.withdraws_rows();
         let Some(broker) = around.config.broker.as_ref().filter(|_| is_shared) else { return };
-        let is_of_slot = |record: &Record<'_>| {
-            let client =
-                record.headers.last_of(names::CLIENT_ID.as_bytes()).and_then(|id| std::str::from_utf8(id).ok());
-            record.headers.last_of(names::QOS.as_bytes()) == Some(b"0")
-                && client.and_then(|id| around.slots.slot(id)) == Some(slot)
+        let is_by_client_of_slot = |record: &Record<'_>| {
+            let client = record.headers.last_of(names::CLIENT_ID.as_bytes());
+            let client = client.and_then(|id| std::str::from_utf8(id).ok());
+            client.and_then(|id| around.slots.slot(id)) == Some(slot)
         };
         let goes = |ticket: Option<Ticket>, record: &Record<'_>| match ticket.map(|ticket| Owner::of(ticket.session)) {
-            Some(Owner::Session(key)) => sessions.contains(&key),
+            Some(Owner::Session(key)) => match sessions.get(key) {
+                Some(session) => around.slots.slot(session.client_id()) == Some(slot),
+                None => rules.withdraws_ended() && is_by_client_of_slot(record),
+            },
             Some(_) => false,
-            None => is_of_slot(record),
+            None => record.headers.last_of(names::QOS.as_bytes()) == Some(b"0") && is_by_client_of_slot(record),
         };
-        let Upstream { producer, members, busy, .. } = &mut self.broker.outlets.upstreams[broker.cluster];
+        let Upstream { producer, members, busy, .. } = &mut outlets.upstreams[broker.cluster];
         let routes = members.own().filter(|(_, index)| around.config.sinks[*index].of_broker == Some(OfBroker::Route));
         for (sink, _) in routes {
             *busy |= producer.withdraw(sink, goes) > 0;

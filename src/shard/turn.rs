@@ -344,7 +344,9 @@ impl Core {
     /// may leave another will.
     pub(super) fn outward(&mut self, io: &mut Ring<'_>) {
         loop {
-            let are_all_published = self.broker.publish_wills(io);
+            // A silent instance may have lost the slots of these clients: another one publishes the wills that are in their logs.
+            let are_held = self.broker.sessions.has_wills() && self.is_silent(io);
+            let are_all_published = !are_held && self.broker.publish_wills(io);
             self.broker.write_notes();
             for cluster in 0..self.broker.outlets.upstreams.len() {
                 self.pump(io, cluster);

@@ -52,6 +52,7 @@ mod hello;
 mod idle;
 mod import;
 mod instances;
+mod instances_clean;
 #[path = "../../src/embedded/tests/client.rs"]
 mod kafka_client;
 mod kafka_mocks;

@@ -3,15 +3,28 @@
 use std::time::Duration;
 
 use forebay::membership::SlotSet;
+use forebay::mqtt::encode;
+use forebay::mqtt::packet::{Connect, Packet, QoS, Version, Will};
+use forebay::mqtt::property::Properties;
 use forebay::rules::{KEPT, Rules};
-use forebay::runtime::seam::{ConnId, Monotonic};
-use forebay::shard::mail::Mail;
+use forebay::runtime::seam::{Closed, ConnId, Monotonic, Shard};
+use forebay::shard::mail::{Mail, Notice};
 use forebay::shard::router::{Place, owner};
 
-use super::slots::{BROKER, client, heard, started, started_under, two_connected};
+use super::slots::{BROKER, client, heard, notice, started, started_under, taken, two_connected};
 use super::world::{World, publish};
 
 const MESSAGES: &str = "mqtt-messages";
+
+/// A PUBLISH of 5.0 to `t` at QoS 2.
+const EXACTLY_ONCE: &[u8] = &[0x34, 7, 0, 1, b't', 0, 2, 0, b'x'];
+
+/// Ends a connection as its client's end of it.
+fn lose(world: &mut World, conn: ConnId) {
+    world.table.wire(conn).closed = true;
+    world.core.on_close(&mut world.table, conn, Closed::Peer);
+    world.turn();
+}
 
 /// A PUBLISH of 5.0 to `t`, at QoS 1; without a packet identifier at QoS 0.
 fn publish_v5(packet_id: Option<u16>) -> Vec<u8> {
@@ -208,4 +221,129 @@ fn a_silent_instance_welcomes_nobody_and_what_it_has_of_lost_slots_is_not_sent()
         2,
         "what the client of the lost slot had published, it publishes again elsewhere, or it is older than what it has published there"
     );
+}
+
+#[derive(Debug)]
+struct SendsForEnded;
+impl Rules for SendsForEnded {
+    fn withdraws_ended(&self) -> bool {
+        false
+    }
+}
+
+/// What a process that stood still reads first: the messages of two clients whose sessions end with their connections, and the ends of these. Then it hears that
+/// it has lost one of their slots. Returns the rows that it sends.
+fn thawed(rules: &'static dyn Rules) -> usize {
+    let mut world = started_under(rules, BROKER, 0..2);
+    world.slots.set_given_out();
+    let conns = [client(0), client(1)].map(|id| world.device_v5(&id));
+    world.peers.speak_until(Monotonic(1));
+    for conn in conns {
+        for packet in [publish_v5(Some(1)), publish_v5(None), EXACTLY_ONCE.to_vec()] {
+            world.feed(conn, &packet);
+        }
+        lose(&mut world, conn);
+    }
+    for _ in 0..20 {
+        world.advance(Duration::from_millis(100));
+    }
+    assert_eq!(rows(&world), 0, "it is silent");
+    world.mail(Mail::DropSlots(SlotSet::from_iter([0])));
+    world.peers.speak_until(Monotonic::NEVER);
+    for _ in 0..20 {
+        world.advance(Duration::from_millis(100));
+    }
+    rows(&world)
+}
+
+/// Their clients have connected elsewhere since, and may have published later messages there.
+#[test]
+fn finding_q3_what_sessions_that_have_ended_had_published_is_not_sent_when_their_slot_is_lost() {
+    assert_eq!(thawed(&KEPT), 3, "the rows of the client whose slot has stayed");
+}
+
+/// The rule is needed: without it messages at QoS 1 and 2 come after those that their client has published elsewhere.
+#[test]
+fn rows_of_ended_sessions_are_noticed() {
+    assert_eq!(thawed(&SendsForEnded), 5);
+}
+
+/// A client of 5.0 with a will, whose session ends with its connection.
+fn with_will(world: &mut World, client_id: &str) -> ConnId {
+    let (payload, properties) = (&b"gone"[..], Properties::EMPTY);
+    let will = Will { qos: QoS::AtLeastOnce, retain: false, topic: "w", payload, properties };
+    let connect = Connect { will: Some(will), clean_start: true, ..crate::hello::hello(Version::V5, client_id) };
+    let mut bytes = Vec::new();
+    encode::packet(Version::V5, &Packet::Connect(connect), &mut bytes).expect("encoded");
+    let conn = world.accept();
+    world.bytes(conn, &bytes);
+    assert!(heard(world, conn)[0].starts_with("connack 0 0x00"));
+    conn
+}
+
+fn pass(world: &mut World) {
+    for _ in 0..20 {
+        world.advance(Duration::from_millis(100));
+    }
+}
+
+/// The first slot goes to the next owner of its log, in this case to the same shard, which has lost it before that.
+fn slot_is_taken_again(world: &mut World, epoch: i16) {
+    world.mail(Mail::DropSlots(SlotSet::from_iter([0])));
+    let log = taken(world, 0, epoch);
+    world.notices();
+    world.mail(Mail::TakeOver(vec![log]));
+    notice(world, |notice| matches!(notice, Notice::SlotTaken(0)));
+    pass(world);
+}
+
+/// The next owner publishes it, once, and not that of a client that has taken its leave.
+#[test]
+fn finding_q45_a_will_of_a_session_that_ends_with_its_connection_is_in_the_log_of_its_slot() {
+    for is_gone in [false, true] {
+        let mut world = started(0..2);
+        world.slots.set_given_out();
+        let conn = with_will(&mut world, &client(0));
+        pass(&mut world);
+        if is_gone {
+            // DISCONNECT, 0x00.
+            world.bytes(conn, &[0xE0, 0]);
+            pass(&mut world);
+        }
+        slot_is_taken_again(&mut world, 2);
+        assert_eq!(rows(&world), usize::from(!is_gone));
+        slot_is_taken_again(&mut world, 3);
+        assert_eq!(rows(&world), usize::from(!is_gone), "once");
+    }
+}
+
+/// One whose process lives is published by it, and goes from the log with that.
+#[test]
+fn finding_q45_a_will_that_was_published_is_not_found_by_the_next_owner() {
+    let mut world = started(0..2);
+    world.slots.set_given_out();
+    let conn = with_will(&mut world, &client(0));
+    pass(&mut world);
+    lose(&mut world, conn);
+    pass(&mut world);
+    assert_eq!(rows(&world), 1);
+    slot_is_taken_again(&mut world, 2);
+    assert_eq!(rows(&world), 1);
+}
+
+/// A process that stood still reads the end of a client's connection first, and has lost its slot: the next owner has published the will, and the client may have
+/// said since that it is there again.
+#[test]
+fn finding_q3_a_silent_instance_publishes_no_will_of_a_slot_that_it_has_lost() {
+    let mut world = started(0..2);
+    world.slots.set_given_out();
+    let conns = [client(0), client(1)].map(|id| with_will(&mut world, &id));
+    pass(&mut world);
+    world.peers.speak_until(Monotonic(1));
+    conns.into_iter().for_each(|conn| lose(&mut world, conn));
+    pass(&mut world);
+    world.mail(Mail::DropSlots(SlotSet::from_iter([0])));
+    world.peers.speak_until(Monotonic::NEVER);
+    pass(&mut world);
+    assert_eq!(rows(&world), 1, "that of the slot that has stayed");
 }

@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::Version;
+use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::ConnId;
 
 use super::conformance::words;
-use super::positions::{connect, crash, started, step, subscribe, until_quiet};
+use super::positions::{connect, crash, started, started_under, step, subscribe, until_quiet};
 use super::slot_full::{absent, clients, full_of_sessions, write};
 use super::slots::{heard, until};
 use super::world::World;
+
+const MESSAGES: &str = "mqtt-messages";
 
 /// Places of records, as their payloads are.
 pub(crate) fn places(has: &[String]) -> Vec<usize> {
@@ -128,4 +131,68 @@ fn a_retained_message_is_not_dropped() {
     assert_eq!(world.number(M::CopiesQueueFull), dropped);
     world.bytes(conn, &[0x50, 2, 0, 1]);
     assert_eq!(heard(&mut world, conn), ["pubrel 1 0x00"]);
+}
+
+/// Writes that many records of a topic with their places among all as payloads, and nothing else.
+fn write_short(world: &mut World, topic: u8, count: usize) {
+    let all = world.broker.readable.entry((MESSAGES.to_owned(), 0)).or_default();
+    for _ in 0..count {
+        world.broker.keys.insert(all.len() as i64, vec![topic]);
+        all.push(all.len().to_string().into_bytes());
+    }
+}
+
+/// A client that acknowledges nothing holds back the position of its slot, while another one completes messages at QoS 2 above it. Then the log is full. A crash
+/// gives none of them a second time.
+#[test]
+fn finding_q8_a_full_log_forgets_no_message_of_qos_2_that_is_over() {
+    let has = above_an_open_record(&KEPT);
+    assert_eq!(places(&has), (SLOW..SLOW + MANY).collect::<Vec<_>>());
+}
+
+#[derive(Debug)]
+struct NamesFew;
+impl Rules for NamesFew {
+    fn names_above(&self, _: usize) -> usize {
+        1_024
+    }
+}
+
+/// The rule is needed: without it some are handed on twice.
+#[test]
+fn a_log_that_names_few_records_is_noticed() {
+    assert!(above_an_open_record(&NamesFew).len() > MANY);
+}
+
+/// Records for the client that acknowledges nothing, more than its queue may have, and for the other one.
+const SLOW: usize = 40;
+const MANY: usize = 3_000;
+
+/// What the other client has handed on, over the crash as well.
+fn above_an_open_record(rules: &'static dyn Rules) -> Vec<String> {
+    let mut world = started_under(rules, 0..1, "");
+    let ids: Vec<String> = clients().take(6).collect();
+    ids.iter().zip(b"abcd").for_each(|(id, topic)| absent(&mut world, id, *topic));
+    let (slow, ..) = connect(&mut world, &ids[4]);
+    subscribe(&mut world, slow, b'y', 1);
+    let (conn, ..) = connect(&mut world, &ids[5]);
+    subscribe(&mut world, conn, b't', 2);
+    write(&mut world, [b'y'; SLOW]);
+    write_short(&mut world, b't', MANY);
+    let (mut has, mut held) = (Vec::new(), Vec::new());
+    while has.len() < MANY || !held.is_empty() {
+        turn(&mut world);
+        let said = words(Version::V5, &world.sent(conn));
+        step(&mut world, conn, said, (&mut has, &mut held));
+    }
+    write(&mut world, many());
+    until(&mut world, |world| (world.number(M::SlotsFull) == 1).then_some(()));
+    (0..300).for_each(|_| turn(&mut world));
+    crash(&mut world, 0..1, 2);
+    let (conn, _, mut said) = connect(&mut world, &ids[5]);
+    for _ in 0..40 {
+        step(&mut world, conn, said, (&mut has, &mut held));
+        said = words(Version::V5, &until_quiet(&mut world, conn));
+    }
+    has
 }

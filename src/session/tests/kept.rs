@@ -38,10 +38,15 @@ impl Kept {
                     said.push(format!("kept {number}"));
                     self.log.insert(number, payload);
                     sessions.kept(key, number, self.group);
-                    assert_eq!(sessions.written(key), self.group);
+                    let is_kept = sessions.get(key).is_some_and(|session| session.number().is_some());
+                    assert_eq!(sessions.written(key), if is_kept { self.group } else { 0 });
                 }
                 Note::Ended { number, .. } => {
                     said.push(format!("ended {number}"));
+                    self.log.remove(&number);
+                }
+                Note::WillOver { number } => {
+                    said.push(format!("will over {number}"));
                     self.log.remove(&number);
                 }
                 Note::Released { session, number, packet_id } => {
@@ -57,6 +62,13 @@ impl Kept {
     pub(super) fn connect(&mut self, client_id: &str, clean: bool, expiry_s: u32) -> Client {
         let asked = properties(&[Property::SessionExpiryInterval(expiry_s)]);
         self.shard.connect(&Connect { properties: asked.as_properties(), ..connect(Version::V5, client_id, clean) })
+    }
+
+    /// Publishes the wills that are due.
+    fn publish_wills(&mut self) {
+        while let Some(due) = self.shard.sessions.next_will() {
+            self.shard.sessions.will_is_over(due.session, due.record);
+        }
     }
 
     fn connect_with_will(&mut self, client_id: &str, delay_s: u32) -> Client {
@@ -168,7 +180,8 @@ fn a_will_is_noted_until_it_is_sent_or_forgotten() {
     k.crash(&[]);
     k.shard.pass(10 * S);
     let due = k.shard.sessions.next_will().expect("again");
-    k.shard.sessions.will_is_over(due.session.expect("its session is kept"));
+    assert!(due.session.is_some(), "its session is kept");
+    k.shard.sessions.will_is_over(due.session, due.record);
     assert_eq!(k.write(), ["kept 11"]);
     k.crash(&[]);
     k.shard.pass(60 * S);
@@ -184,6 +197,40 @@ fn a_will_is_noted_until_it_is_sent_or_forgotten() {
     k.crash(&[]);
     k.shard.pass(Duration::ZERO);
     assert_eq!(k.shard.wills(), ["w"], "its connection went with the process");
+}
+
+/// The will alone is in the log: the session is none of those that survive, and its client does not wait for the record.
+#[test]
+fn finding_q45_a_will_of_a_session_that_ends_with_its_connection_survives_a_crash() {
+    let mut k = Kept::new();
+    let of_will = properties(&[Property::WillDelayInterval(10)]);
+    let hello = || Connect { will: Some(will("w", of_will.as_properties())), ..connect(Version::V5, "c", true) };
+    let c = k.shard.connect(&hello());
+    assert_eq!(k.write(), ["kept 11"]);
+    assert_eq!((k.shard.session(c).number(), k.shard.sessions.written(c.key)), (None, 0));
+    for _ in 0..2 {
+        k.crash(&[]);
+        assert!(k.shard.sessions.is_empty() && k.shard.sessions.has_due_wills(), "until it is published");
+    }
+    k.publish_wills();
+    assert_eq!(k.write(), ["will over 11"]);
+    // One whose process lives is over when it is published, and that of a client that takes its leave at once.
+    let c = k.shard.connect(&hello());
+    assert_eq!(k.write(), ["kept 12"]);
+    k.shard.end(c, End::Lost);
+    assert_eq!(k.write(), [""; 0], "it has not found room yet");
+    k.publish_wills();
+    assert_eq!(k.write(), ["will over 12"]);
+    let c = k.shard.connect(&hello());
+    k.write();
+    k.shard.end(c, End::Left);
+    assert_eq!(k.write(), ["will over 13"]);
+    // The log has no room: memory alone has the will.
+    let c = k.shard.connect(&hello());
+    assert_eq!(k.shard.sessions.next_note(), Some(Note::Kept(c.key)));
+    assert!(k.shard.sessions.not_kept(c.key) && !k.shard.sessions.is_unwritten(c.key));
+    k.shard.end(c, End::Lost);
+    assert_eq!((k.write(), k.shard.wills()), (Vec::new(), vec!["w".to_owned()]));
 }
 
 #[test]
@@ -351,7 +398,7 @@ fn subscribe(k: &mut Kept, client: Client, filter: &str) {
     k.shard.sessions.subscribed(client.key, Subscription { filter: filter.into(), options, identifier: 0 });
 }
 
-/// Findings D1, U2, U5: whatever clients and operators do, the log has exactly the sessions that must be kept, each as recovery
+/// Findings D1, U2, U5: whatever clients and operators do, the log has exactly the sessions that must be kept, and those with a will, each as recovery
 /// reads it, and in the end neither log nor timers have anything.
 #[test]
 fn finding_d1_the_log_has_the_kept_sessions_and_no_others() {
@@ -364,8 +411,9 @@ fn finding_d1_the_log_has_the_kept_sessions_and_no_others() {
             if random.u8(..3) > 0 {
                 continue;
             }
+            k.publish_wills();
             k.write();
-            let kept = |session: &Session| session.expiry_s > 0;
+            let kept = |session: &Session| session.expiry_s > 0 || session.will.is_some();
             let expected = k.shard.sessions.sessions.values().filter(|session| kept(session)).count();
             assert_eq!(k.log.len(), expected, "seed {seed}");
             for payload in k.log.values() {
@@ -381,6 +429,7 @@ fn finding_d1_the_log_has_the_kept_sessions_and_no_others() {
             k.shard.end(client, End::Lost);
         }
         k.shard.pass(200 * S);
+        k.publish_wills();
         k.write();
         assert!(k.shard.sessions.is_empty() && k.log.is_empty(), "seed {seed}: {:?}", k.log);
         assert_eq!(k.shard.sessions.next_expiry(), None, "seed {seed}");

@@ -91,7 +91,7 @@ fn an_owner_survives_a_restart() {
     for (who, present) in [(ADA, true), (BOB, false)] {
         let mut after = shard();
         let restored = after.sessions.restore(7, &payload, &[], &after.settings, after.now, |_, _| {});
-        let session = after.sessions.get(restored.expect("whole")).expect("there");
+        let session = after.sessions.get(restored.expect("whole").expect("kept")).expect("there");
         assert_eq!((session.username(), session.access().map(crate::auth::Access::auth)), (ADA, Some("a")));
         assert_eq!(kept(&mut after, Some(admission("a", who))).session_present, present);
     }
@@ -147,7 +147,7 @@ fn finding_s12_each_of_two_stored_sessions_of_a_client_identifier_is_there_after
         before.sessions.payload(client.key, |_| true, &mut payload).expect("kept");
         let number = 7 + keys.len() as u64;
         let restored = after.sessions.restore(number, &payload, &[], &after.settings, after.now, |_, _| {});
-        keys.push(restored.expect("whole"));
+        keys.push(restored.expect("whole").expect("kept"));
     }
     assert_eq!(after.sessions.len(), 2);
     let ada = kept(&mut after, Some(admission("a", ADA)));

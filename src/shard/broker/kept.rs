@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use smallvec::SmallVec;
 
 use crate::buffer::{Buffer, RestoredSession};
+use crate::metrics::spec::ShardMetric as M;
+use crate::rules::Rules;
 use crate::runtime::seam::{ConnId, Monotonic};
 use crate::session::{HadBy, Note, OpenId, SessionKey, Settings};
 
@@ -38,7 +40,8 @@ pub(in crate::shard) struct Keeping {
 }
 
 impl Keeping {
-    pub(in crate::shard) fn new(settings: Settings) -> Self {
+    /// `record_bytes`: how large a record of a log of sessions may be.
+    pub(in crate::shard) fn new(settings: Settings, record_bytes: usize, rules: &dyn Rules) -> Self {
         Self {
             settings,
             holds: Holds::default(),
@@ -47,7 +50,7 @@ impl Keeping {
             wills_offered_at: 0,
             payload: Vec::new(),
             stored: 0,
-            given: Given::default(),
+            given: Given::naming(record_bytes, rules),
         }
     }
 }
@@ -80,10 +83,15 @@ impl Broker {
                     let log = log.and_then(|log| self.outlets.logs.kept.of_mut(log));
                     match log.map(|log| log.keep_session(number, &self.keeping.payload)) {
                         Some(Ok(kept)) => {
-                            self.keeping.stored += u64::from(number.is_none());
                             self.sessions.kept(key, kept.number, kept.group);
+                            let is_session = self.sessions.get(key).is_some_and(|session| session.number().is_some());
+                            self.keeping.stored += u64::from(number.is_none() && is_session);
                         }
-                        Some(Err(_)) | None => self.sessions.not_kept(key),
+                        Some(Err(_)) | None => {
+                            if self.sessions.not_kept(key) {
+                                self.numbers.count(M::WillsNotStored);
+                            }
+                        }
                     }
                 }
                 Note::Ended { number, known_to } => {
@@ -91,6 +99,7 @@ impl Broker {
                     self.keeping.ended.add(self.outlets.logs.kept.end(number).unwrap_or(0));
                     self.forget_exchanges_of(number, known_to);
                 }
+                Note::WillOver { number } => _ = self.outlets.logs.kept.end(number),
                 Note::Released { session, number, packet_id } => {
                     let log = self.outlets.logs.kept.of_mut(number);
                     self.sessions.waits_for(session, log.map_or(0, |log| log.release(number, packet_id)));
@@ -225,8 +234,8 @@ impl Broker {
             let settings = &self.keeping.settings;
             let restored =
                 self.sessions.restore(*number, payload, &open, settings, now, |id, row| owed.push((id, row)));
-            // Records that are no session were sorted out before.
-            let Ok(key) = restored else { continue };
+            // Records that are no session were sorted out before. A session that has ended has left its will alone.
+            let Ok(Some(key)) = restored else { continue };
             taken.push(key);
             self.keeping.stored += 1;
             by_number.insert(*number, key);

@@ -86,9 +86,9 @@ impl Broker {
     }
 
     /// Ends a will that was published or refused: the log drops it in this turn.
-    fn will_is_over(&mut self, session: Option<SessionKey>) {
-        if let Some(key) = session.filter(|_| self.around.rules.ends_will()) {
-            self.sessions.will_is_over(key);
+    fn will_is_over(&mut self, (session, record): (Option<SessionKey>, Option<u64>)) {
+        if (session.is_some() || record.is_some()) && self.around.rules.ends_will() {
+            self.sessions.will_is_over(session, record);
             self.write_notes();
         }
     }
@@ -114,7 +114,7 @@ impl Broker {
             self.numbers.count_routed(None, Routed::Refused, 1);
             self.numbers.count(M::WillsDenied);
             denied(&mut self.teller, second(now), "will", due.client(), username, publish.topic, || Some(why));
-            return self.will_is_over(due.session);
+            return self.will_is_over((due.session, due.record));
         }
         let client = due.client();
         let (time, hops, of) = (wall, 0, &publish);
@@ -124,7 +124,7 @@ impl Broker {
         self.numbers.count(M::Wills);
         self.charge_will(&due, packet_bytes(publish.topic, &publish), now);
         // The end is in one group with this shard's records of the will.
-        self.will_is_over(due.session);
+        self.will_is_over((due.session, due.record));
         // The client may be connected again, and may have set No Local [MQTT-3.8.3-3].
         let by = Publisher::Will(RetainedBy::of_will(&due), self.sessions.find(due.client()));
         let _nobody_waits = self.hand_on(io, &publish, admitted, by);

@@ -225,6 +225,8 @@ impl World {
                 .restore(session.number, &session.payload, &open, &clients.settings, now, |id, number| {
                     owed.push((id, number))
                 })
+                .ok()
+                .flatten()
                 .expect("a session that was kept");
             for (id, number) in owed {
                 store.await_row(session.number, id, Ticket { session: key.to_bits(), number });
@@ -266,10 +268,10 @@ impl Clients {
                     let Some(number) = self.sessions.payload(key, |_| true, &mut payload) else { continue };
                     match store.keep_session(number, &payload) {
                         Some((number, group)) => self.sessions.kept(key, number, group),
-                        None => self.sessions.not_kept(key),
+                        None => _ = self.sessions.not_kept(key),
                     }
                 }
-                Note::Ended { number, .. } => store.end_session(number),
+                Note::Ended { number, .. } | Note::WillOver { number } => store.end_session(number),
                 Note::Released { session, number, packet_id } => {
                     let group = store.release(number, packet_id);
                     self.sessions.waits_for(session, group);

@@ -29,16 +29,21 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::logs::slot_of;
+use crate::rules::Rules;
 use crate::runtime::seam::Monotonic;
 use crate::session::{PartitionKey, Placed, RecordPlace};
 
 use self::saved::SavedPosition;
 pub(crate) use self::saved::SavedPositions;
 
-/// The most records above positions that a log names, each for all sessions or for one. Copies of more records end when the positions have passed them.
+/// The records above positions that the smallest logs name, each for all sessions or for one. Larger ones name more ([`Given::naming`]). Copies of more records
+/// end when the positions have passed them.
 const ABOVE_MAX: usize = 1_024;
 
-/// The most dropped copies that a slot remembers, and the most entries above positions with which a log names one more.
+/// The most bytes of a name.
+const NAME_BYTES: usize = 16;
+
+/// The most dropped copies that a slot remembers.
 const DROPPED_MAX: usize = ABOVE_MAX / 4;
 
 /// The longest time for which a copy that is over waits to be written down with others.
@@ -200,6 +205,8 @@ struct OfSlot {
     placed: HashMap<u64, Stored>,
     /// Copies among `placed` that are over.
     over: Vec<u64>,
+    /// The number of records above positions that the log names.
+    named: usize,
     /// Records of copies that a session's queue had no room for, if the positions in the log do not name them yet: the session's number and the place.
     dropped: Vec<(u64, RecordPlace)>,
 }
@@ -232,9 +239,17 @@ pub(in crate::shard) struct Given {
     /// The time at which moved positions are written next, and whether some may have moved.
     write_at: Monotonic,
     has_moved: bool,
+    /// The most records above positions that a log names.
+    above_max: usize,
 }
 
 impl Given {
+    /// For logs of which a record may have this many bytes. One record names what is above the positions: half of its bytes are for that.
+    pub(in crate::shard) fn naming(record_bytes: usize, rules: &dyn Rules) -> Self {
+        let room = (record_bytes / 2 / NAME_BYTES).max(ABOVE_MAX);
+        Self { above_max: rules.names_above(room), ..Self::default() }
+    }
+
     /// Notes that a message of this record was received.
     pub(in crate::shard) fn begins(&mut self, AtHand { place, topic, is_again, .. }: AtHand) -> Placed {
         if !self.readings.contains_key(&place.of) {
@@ -379,7 +394,9 @@ impl Given {
             return true;
         }
         slot.over.push(number);
-        let at = now.after(WRITE_WITHIN);
+        // Many names are written less often.
+        let more = u32::try_from(slot.named / ABOVE_MAX).unwrap_or(u32::MAX);
+        let at = now.after(WRITE_WITHIN.saturating_mul(1 + more));
         self.try_at = Some(self.try_at.map_or(at, |before| before.min(at)));
         false
     }
@@ -433,7 +450,7 @@ impl Given {
     /// The positions to write to a slot's log. `None`: nothing has changed, or, with `is_for_over`, none of the copies that are over could end then.
     fn unsaved(&mut self, slot: u16, is_for_over: bool) -> Option<SavedPositions> {
         self.settle(slot);
-        let readings = &self.readings;
+        let (readings, above_max) = (&self.readings, self.above_max);
         let of_slot = self.slots.get(&slot)?;
         let (mut all, mut count, mut has_moved, mut frees) = (BTreeMap::new(), 0, false, false);
         for (of, position) in &of_slot.positions {
@@ -452,7 +469,7 @@ impl Given {
             let is_given = |reading: &Reading| place.offset < reading.next && !reading.open.contains_key(&place.offset);
             let waits = of_slot.positions[&place.of].waits();
             if !saved.has(place.offset, sessions) {
-                if count >= ABOVE_MAX {
+                if count >= above_max {
                     continue;
                 }
                 count += if !waits && readings.get(&place.of).is_some_and(is_given) {
@@ -466,7 +483,7 @@ impl Given {
         }
         for (session, place) in &of_slot.dropped {
             let Some(saved) = all.get_mut(&place.of) else { continue };
-            if !saved.has(place.offset, &[*session]) && count < DROPPED_MAX {
+            if !saved.has(place.offset, &[*session]) && count < above_max / 4 {
                 count += 1;
                 has_moved |= saved.by.insert((place.offset, *session));
             }
@@ -480,6 +497,7 @@ impl Given {
         let Some(of_slot) = self.slots.get_mut(&slot) else { return Vec::new() };
         of_slot.record = Some(number);
         of_slot.dropped.clear();
+        of_slot.named = said.0.values().map(|saved| saved.above.len() + saved.by.len()).sum();
         for (of, saved) in said.0 {
             let position = of_slot.positions.entry(of).or_default();
             position.above = position.above.split_off(&saved.below);

@@ -1,6 +1,7 @@
 use super::super::queues;
 use super::*;
 use crate::buffer::RestoredSession;
+use crate::rules::KEPT;
 
 const P: PartitionKey = PartitionKey { topic: 7, partition: 0 };
 
@@ -18,7 +19,7 @@ const TWO: u64 = 2 << 48;
 
 /// A shard that has slot 1, with an empty log, and reads the partition from this offset.
 fn begun(from: i64) -> Given {
-    let mut given = Given::default();
+    let mut given = Given::naming(0, &KEPT);
     given.slots.insert(1, OfSlot::default());
     given.reads(at(from), Reads::Again(i64::MIN), 0);
     given
@@ -95,7 +96,7 @@ fn a_record_named_for_a_session_comes_to_the_others() {
     let mut payload = Vec::new();
     queues::encode_positions(&said, &mut payload);
     assert_eq!(given.saved(1, ONE + 9, said), [ONE + 7]);
-    let mut next = Given::default();
+    let mut next = Given::naming(0, &KEPT);
     let found = [RestoredSession { number: ONE + 9, payload, open: Vec::new() }];
     next.restore(1, &found, Monotonic(0));
     next.ask();
@@ -179,7 +180,7 @@ fn a_session_that_is_not_kept_does_not_wait_for_the_gap() {
 fn a_slot_that_comes_names_all_partitions() {
     const Q: PartitionKey = PartitionKey { topic: 7, partition: 1 };
     let begins = Arc::new(BTreeMap::from([(P, 5), (Q, 0)]));
-    let mut given = Given { begins, ..Given::default() };
+    let mut given = Given { begins, ..Given::naming(0, &KEPT) };
     let mut payload = Vec::new();
     let named = SavedPositions(BTreeMap::from([(P, SavedPosition { below: 9, ..SavedPosition::default() })]));
     queues::encode_positions(&named, &mut payload);
@@ -287,7 +288,7 @@ fn a_slot_that_comes_while_nobody_reads_waits_for_the_reader() {
 /// Reading begins below the group's offset, for another slot: a slot without a position in the log gets nothing from below that offset.
 #[test]
 fn a_slot_without_a_position_gets_nothing_below_the_place_of_the_group() {
-    let mut given = Given::default();
+    let mut given = Given::naming(0, &KEPT);
     given.slots.insert(1, OfSlot::default());
     comes(&mut given, 2, 3, &[]);
     given.reads(at(3), Reads::Again(5), 0);
@@ -341,7 +342,7 @@ fn a_slot_that_the_readers_have_not_heard_of_asks_for_records_that_are_new() {
 fn reading_is_behind_until_it_has_reached_all_slots() {
     const Q: PartitionKey = PartitionKey { topic: 7, partition: 1 };
     let begins = Arc::new(BTreeMap::from([(P, 2), (Q, 0)]));
-    let mut given = Given { begins, ..Given::default() };
+    let mut given = Given { begins, ..Given::naming(0, &KEPT) };
     let mut payload = Vec::new();
     let gone = PartitionKey { topic: 8, partition: 0 };
     let named = SavedPositions(BTreeMap::from([(gone, SavedPosition { below: 9, ..SavedPosition::default() })]));

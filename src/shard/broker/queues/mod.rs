@@ -166,6 +166,11 @@ impl Queues {
         self.confirmations.unconfirmed_by(shard) + before < COPIES_UNCONFIRMED_MAX && self.exchanges.has_room(shard)
     }
 
+    /// The most bytes of a record of waiting messages, or of positions.
+    pub(in crate::shard) const fn entry_max(&self) -> usize {
+        self.entry_max
+    }
+
     /// Room that messages leave in a log.
     pub(in crate::shard) fn spare(&self) -> usize {
         self.spare
