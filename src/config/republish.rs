@@ -91,12 +91,14 @@ fn properties(table: &Table<'_>, fixed: &Fixed<'_>) -> Vec<(MessageProperty, Tem
 }
 
 fn template_of_property(of: MessageProperty, value: &DeValue<'_>, fixed: &Fixed<'_>) -> Result<Template, Fault> {
+    // A response topic is not made of a part that is not there, either.
+    let absent = IfAbsent::MissingOrNull;
     let template = match value {
         DeValue::Integer(number) => {
             let text = number.to_string();
-            values::template_of_output(&DeValue::String(text.as_str().into()), fixed, IfAbsent::Missing)
+            values::template_of_output(&DeValue::String(text.as_str().into()), fixed, absent)
         }
-        _ => values::template_of_output(value, fixed, IfAbsent::Missing),
+        _ => values::template_of_output(value, fixed, absent),
     }?;
     let Some(literal) = template.as_literal() else { return Ok(template) };
     let (is_right, hint) = match of {

@@ -39,7 +39,7 @@ pub(super) fn read(table: &Table<'_>, over: Over<'_>) -> (Option<Template>, Fed)
     // The default is the topic of the message for rows of rules, too.
     let key = match over {
         Over::Output(_) if table.has("key") => {
-            table.find("key", |_, value| over.template(value, IfAbsent::Missing)).unwrap_or_default()
+            table.find("key", |_, value| over.template(value, IfAbsent::MissingOrNull)).unwrap_or_default()
         }
         Over::Output(fixed) | Over::Message(fixed) => table.read("key", |_, value| values::template(value, fixed)),
     };

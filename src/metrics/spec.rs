@@ -433,7 +433,7 @@ table!(
     PayloadFieldMissing, Counter, "payload_field_missing", "A template asks for a field that the payload does not have.";
     TimestampInvalid, Counter, "timestamp_invalid", "What `timestamp` makes of the message is no time, or more than an hour ahead.";
     HeadersInvalid, Counter, "headers_invalid", "`headers_from` yields something that is neither an object nor a list of pairs.";
-    ColumnMissing, Counter, "column_missing", "The output of the rule does not have what `topic` or `timestamp` is made of.";
+    ColumnMissing, Counter, "column_missing", "The output of the rule does not have all of what `topic` or `timestamp` is made of.";
     RuleFailed, Counter, "rule_failed", "A rule that feeds the sink has failed for the message, which became a dead letter of the sink (`on_error`).";
     TooLarge, Counter, "too_large", "The record is larger than `record_bytes_max`.";
     TopicInvalid, Counter, "topic_invalid", "The rendered name is not a valid Kafka topic name.";
