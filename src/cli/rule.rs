@@ -79,7 +79,7 @@ pub fn test(options: &RuleTestArgs, config: Option<&Config>) -> Result<Tried, St
             made.collect::<Result<_, _>>()?
         }
     };
-    let machine = machine();
+    let machine = machine()?;
     let mut arena = Arena::new();
     let is_one = messages.len() == 1;
     for (n, message) in messages.iter().enumerate() {
@@ -143,27 +143,54 @@ pub(super) fn try_sql(ask: &RuleAsk, rule: Option<(&Config, &Rule)>) -> Result<R
         warnings: program.warnings().iter().map(|warning| warning.show(sql)).collect(),
         ..RuleTrial::default()
     };
-    let (mut tried, mut arena, machine) = (Tried { is_good: true, ..Tried::default() }, Arena::new(), machine());
+    let (mut tried, mut arena, machine) = (Tried { is_good: true, ..Tried::default() }, Arena::new(), machine()?);
     let sinks = rule.map(|(config, rule)| RuleSinks::of(config, rule));
     let subject = TriedRule { program: &program, sinks, json: true };
     made.evaluate(&subject, &machine.around(now_ms(), fastrand::u64(..)), &mut arena, "", &mut tried);
-    let taken = |value: &mut Value| if let Value::Array(all) = value.take() { all } else { Vec::new() };
-    for line in tried.text.lines() {
-        let Ok(mut one) = serde_json::from_str::<Value>(line) else { continue };
-        trial.records.extend(taken(&mut one["records"]));
-        trial.messages.extend(taken(&mut one["messages"]));
-        trial.outputs.push(one["output"].take());
+    for one in serde_json::Deserializer::from_str(&tried.text).into_iter::<TriedOutput>().map_while(Result::ok) {
+        trial.records.extend(one.records);
+        trial.messages.extend(one.messages);
+        trial.outputs.push(one.output);
     }
     trial.failure = (!tried.is_good).then(|| tried.notes.trim_end().to_owned());
     Ok(trial)
 }
 
+/// An output of a trial with what sinks would write of it, as [`TriedRule::show`] writes both.
+#[derive(Deserialize)]
+struct TriedOutput {
+    output: Box<RawValue>,
+    records: Vec<Value>,
+    messages: Vec<Value>,
+}
+
 /// The facts of this machine and process for rules.
-pub(super) fn machine() -> Machine {
+///
+/// # Errors
+/// The time zone cannot be read, in words.
+pub(super) fn machine() -> Result<Machine, String> {
+    zone(std::env::var_os("TZ")).map(machine_in)
+}
+
+/// The same in a time zone.
+pub(super) fn machine_in(zone: TimeZone) -> Machine {
     let readable = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
     let variables = std::env::vars_os().filter_map(readable);
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    Machine { zone: TimeZone::system(), environment: Environment::of(variables), node: format!("forebay@{host}") }
+    Machine { zone, environment: Environment::of(variables), node: format!("forebay@{host}") }
+}
+
+/// The time zone of this machine. `named`: the variable `TZ`.
+fn zone(named: Option<OsString>) -> Result<TimeZone, String> {
+    match (TimeZone::try_system(), named.filter(|name| !name.is_empty())) {
+        (Ok(zone), _) => Ok(zone),
+        // A machine without a time zone has UTC.
+        (Err(_), None) => Ok(TimeZone::UTC),
+        (Err(why), Some(name)) => Err(format!(
+            "the time zone of the variable TZ, {}, cannot be read: {why}; install the time zones (tzdata), name one that they have, as in TZ=Europe/Berlin, or unset TZ",
+            name.to_string_lossy()
+        )),
+    }
 }
 
 /// Explains a rule.
