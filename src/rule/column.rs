@@ -120,6 +120,12 @@ impl Column {
     pub fn name(&self) -> Option<&str> {
         self.way.as_ref().map(|way| &*way.column)
     }
+
+    /// The name of the column, if the reference is to all of it.
+    #[must_use]
+    pub fn plain(&self) -> Option<&str> {
+        self.way.as_ref().filter(|way| way.steps.is_empty()).map(|way| &*way.column)
+    }
 }
 
 impl fmt::Display for Column {

@@ -363,6 +363,25 @@ mod circles {
         }
     }
 
+    /// What the environment says is known at the start: a topic out of it is no topic of the source. Without the variable, or with that of the source, it may be.
+    #[test]
+    fn finding_q51_a_topic_out_of_the_environment_is_known() {
+        let text = format!(
+            "{MAIN}[[source]]\nname='s'\ntopic='testtopic-out'\nmqtt_topic='t/1'\n\
+             [[rule]]\nname='r'\nsinks=['k']\nsql='SELECT getenv(`EMQXVAR_KAFKA_TOPIC`) as kafka_topic, payload FROM \"t/#\"'\n\
+             [[sink]]\nname='k'\ntopic='${{kafka_topic}}'\n"
+        );
+        let of = |value: &str| {
+            let variables = Environment::of([("EMQXVAR_KAFKA_TOPIC".to_owned(), value.to_owned())]);
+            let overrides = Overrides { variables, ..Overrides::default() };
+            parse_with(&text, "forebay.toml", &overrides, 2).map_err(|problems| problems.to_string())
+        };
+        assert!(of("testtopic-in").is_ok());
+        assert!(of("testtopic-out").is_err_and(|said| said.contains("would come back without end")));
+        let other = text.replace("getenv(`EMQXVAR_KAFKA_TOPIC`)", "payload.topic");
+        assert!(said(&other).contains("would come back without end"));
+    }
+
     #[test]
     fn what_cannot_come_back_is_no_circle() {
         for (source, sink) in [
