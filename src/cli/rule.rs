@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::args::{PastArgs, RuleExplainArgs, RuleOfArgs, RuleTestArgs};
 use super::input::text_of;
@@ -15,7 +17,7 @@ use super::past_text;
 use super::rule_facts::{Kind, MadeFacts};
 use super::rule_records::{self, TriedRule};
 use crate::config::{Config, Rule};
-use crate::control::{PastAsk, RuleAsk, RuleTrial};
+use crate::control::{PastAsk, RawFields, RuleAsk, RuleTrial};
 use crate::metrics::time::now_ms;
 use crate::mqtt::property::{Property, PropertyBuf};
 use crate::mqtt::topic;
@@ -48,8 +50,10 @@ pub fn test(options: &RuleTestArgs, config: Option<&Config>) -> Result<Tried, St
         return past(options, topic, config);
     }
     let given = options.context.as_deref().map(read_object).transpose()?.unwrap_or_default();
-    let (sql_given, context) = match (given.get("sql"), given.get("context")) {
-        (Some(Value::String(sql)), Some(Value::Object(context))) => (Some(sql.clone()), context.clone()),
+    let sql_given = given.get("sql").and_then(|sql| serde_json::from_str::<String>(sql.get()).ok());
+    let context = given.get("context").and_then(|context| serde_json::from_str::<RawFields>(context.get()).ok());
+    let (sql_given, context) = match (sql_given, context) {
+        (Some(sql), Some(context)) => (Some(sql), context),
         _ => (None, given),
     };
     let rule = rule_of(config, &options.of)?;
@@ -239,9 +243,9 @@ enum Tries {
 }
 
 impl Tries {
-    fn new(options: &RuleTestArgs, fields: Map<String, Value>, program: &Program) -> Result<Self, String> {
-        let named = fields.get("event_type").and_then(Value::as_str).or(options.event.as_deref());
-        match Kind::of(program, named)? {
+    fn new(options: &RuleTestArgs, fields: RawFields, program: &Program) -> Result<Self, String> {
+        let given = fields.get("event_type").and_then(|event| serde_json::from_str::<String>(event.get()).ok());
+        match Kind::of(program, given.as_deref().or(options.event.as_deref()))? {
             None => Made::new(options, fields, program).map(|made| Self::Message(Box::new(made))),
             Some(kind) => MadeFacts::new(kind, options, fields, (program, now_ms())).map(Self::Facts),
         }
@@ -288,12 +292,12 @@ struct Made {
 
 impl Made {
     /// Options come before fields.
-    fn new(options: &RuleTestArgs, mut fields: Map<String, Value>, program: &Program) -> Result<Self, String> {
+    fn new(options: &RuleTestArgs, mut fields: RawFields, program: &Program) -> Result<Self, String> {
         let mut made = Self { client_id: "test".to_owned(), peerhost: Some("127.0.0.1".to_owned()), ..Self::default() };
         made.timestamp_ms = now_ms();
         fields.remove("event_type");
         for (name, value) in fields {
-            made.set(&name, value)?;
+            made.set(&name, &value)?;
         }
         for (option, field) in [
             (&options.topic, &mut made.topic),
@@ -325,15 +329,16 @@ impl Made {
         Ok(made)
     }
 
-    fn set(&mut self, name: &str, value: Value) -> Result<(), String> {
+    fn set(&mut self, name: &str, raw: &RawValue) -> Result<(), String> {
+        let value: Value = serde_json::from_str(raw.get()).map_err(|error| format!("`{name}`: {error}"))?;
         let wanted = |what: &str| format!("`{name}` is {what}");
         let text = |value: &Value| value.as_str().map(str::to_owned).ok_or_else(|| wanted("a text"));
-        let object = |value: &Value| value.is_object().then(|| value.to_string()).ok_or_else(|| wanted("an object"));
+        let object = |value: &Value| value.is_object().then(|| raw.get().to_owned()).ok_or_else(|| wanted("an object"));
         let flag = |value: &Value| value.as_bool().ok_or_else(|| wanted("true or false"));
         match name {
             "topic" => self.topic = text(&value)?,
             // A payload that is not a string is JSON text.
-            "payload" => self.payload = value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+            "payload" => self.payload = value.as_str().unwrap_or(raw.get()).to_owned(),
             "clientid" => self.client_id = text(&value)?,
             "username" => self.username = if value.is_null() { None } else { Some(text(&value)?) },
             "qos" => {
@@ -444,16 +449,13 @@ fn evaluate(
     }
 }
 
-fn read_object(file: &Path) -> Result<Map<String, Value>, String> {
+fn read_object(file: &Path) -> Result<RawFields, String> {
     object(&text_of(file)?).map_err(|error| format!("{}: {error}", file.display()))
 }
 
-fn object(text: &str) -> Result<Map<String, Value>, String> {
-    match serde_json::from_str(text) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => {
-            Err("a message is a JSON object of its fields, such as {\"topic\":\"t/1\",\"payload\":\"…\"}".to_owned())
-        }
-        Err(error) => Err(format!("that is no JSON: {error}")),
-    }
+fn object(text: &str) -> Result<RawFields, String> {
+    let value: &RawValue = serde_json::from_str(text).map_err(|error| format!("that is no JSON: {error}"))?;
+    serde_json::from_str(value.get()).map_err(|_| {
+        "a message is a JSON object of its fields, such as {\"topic\":\"t/1\",\"payload\":\"…\"}".to_owned()
+    })
 }
