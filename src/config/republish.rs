@@ -8,6 +8,7 @@ use super::keys::{Key, Section};
 use super::problem::{Fault, did_you_mean};
 use super::reader::Table;
 use super::resolved::{MessageProperty, Republish, Rule};
+use super::rows::check_quotes;
 use super::setting::Words as _;
 use super::sources::check_mqtt_topic;
 use super::values;
@@ -50,6 +51,7 @@ fn one(table: &Table<'_>, rule: &Rule, environment: &BTreeMap<String, String>) -
         is_direct: table.read("direct", values::flag),
     };
     check_topic(table, &topic?, rule);
+    check_quotes(table, "payload", &made.payload);
     if let Some(program) = &rule.program {
         if let Some(event) = program.events().iter().find(|event| event.feeds_itself()) {
             let what = format!(
