@@ -306,7 +306,7 @@ table!(
     SourceMetric, SOURCE, [
     Records, Counter, "source_records", "Records read.";
     Bytes, Counter, "source_record_bytes", "Bytes of keys and values read.";
-    Published, Counter, "source_messages"{result = "published"}, "What became of records, by result: published to subscribers or sinks. One that was published, and that nobody has after all, is published again with `no_subscriber = \"wait\"`.";
+    Published, Counter, "source_messages"{result = "published"}, "What became of records, and of what rules published of them and had to wait, by result: published to subscribers or sinks. One that was published, and that nobody has after all, is published again with `no_subscriber = \"wait\"`.";
     NoSubscriber, Counter, "source_messages"{result = "no_subscriber"}, "Dropped, as nobody had subscribed and `no_subscriber` is `drop`.";
     Refused, Counter, "source_messages"{result = "refused"}, "Refused by a sink for all destinations (`on_refuse`): nobody has them.";
     Skipped, Counter, "source_messages"{result = "bad"}, "Records that cannot be a message, by `on_bad_record`.";

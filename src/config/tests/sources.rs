@@ -293,6 +293,17 @@ mod for_rules {
         }
     }
 
+    /// What a rule publishes of a record waits for subscribers, too.
+    #[test]
+    fn finding_q40_waiting_has_an_effect_where_a_rule_publishes_the_records() {
+        let source = source("topic='t'\nno_subscriber='wait'\nstart_grace='5s'");
+        let rule = rule("$bridges/kafka_consumer:s").replace("${topic}", "a");
+        let republishes = rule.replace("[[sink]]", "[[rule.republish]]\ntopic='made/1'\npayload='${value}'\n[[sink]]");
+        let said = |rule: &str| good(&format!("{MAIN}{source}{rule}")).warnings.to_string();
+        assert_eq!(said(&republishes), "");
+        assert!(said(&rule).contains("source[0].start_grace: has no effect without mqtt_topic"));
+    }
+
     #[test]
     fn what_is_of_no_use_is_warned_of() {
         let alone = good(&format!("{MAIN}{}", source("topic='t'\nqos=2\nno_subscriber='wait'")));
