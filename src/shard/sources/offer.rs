@@ -179,8 +179,8 @@ impl Offer<'_> {
             }
         }
         let all = broker.outlets.republished().iter().zip(fates).zip(are_had);
-        let made = |((made, fate), is_had)| {
-            let (of, publish): (_, Publish<'_>) = (fate.of, made.publish());
+        all.map(|((made, fate), is_had)| {
+            let (of, publish) = (fate.of, made.publish());
             // One that sinks have, too, is answered with its record.
             let is_apart = fate.is_routed && !fate.is_in_sinks;
             let is_nobodys = !is_had && !fate.is_refused;
@@ -190,8 +190,8 @@ impl Offer<'_> {
             let parks = may_park && broker.around.rules.parks_made(may_park);
             let parked = parks.then(|| Parked::of(&publish, (self.time, self.hops), grown));
             Made { of, answers: if is_apart { fate.awaited } else { 0 }, is_nobodys, parked }
-        };
-        all.map(made).collect()
+        })
+        .collect()
     }
 }
 
