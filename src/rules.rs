@@ -305,6 +305,11 @@ pub trait Rules: Debug + Sync {
         is_wait
     }
 
+    /// F7: What a rule publishes of a record waits for a subscriber as the record's own message does. Whether that would wait.
+    fn parks_made(&self, would_wait: bool) -> bool {
+        would_wait
+    }
+
     /// F7: A message that went to shards, and that no session of theirs has in the end, is one that nobody had. Whether some session has it.
     fn is_had(&self, is_met: bool) -> bool {
         is_met

@@ -444,6 +444,23 @@ fn a_spool_is_looked_at_before_anything_runs() {
     }
 }
 
+/// Rules know the machine's time zone by its name; one that the machine does not have is an error, and not UTC.
+#[test]
+fn finding_q46_named_time_zones_are_known() {
+    let run = |zone: &str| {
+        let sql = "SELECT unix_ts_to_rfc3339(1654770000) AS t FROM \"#\"";
+        let mut program = program();
+        let Output { status, stdout, stderr } =
+            program.args(["rule", "test", "--sql", sql]).env("TZ", zone).output().expect("the program starts");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        (status.success(), text(stdout), text(stderr))
+    };
+    assert_eq!(run("Europe/Berlin").1, "{\"t\":\"2022-06-09T12:20:00+02:00\"}\n");
+    assert_eq!(run("UTC0").1, "{\"t\":\"2022-06-09T10:20:00+00:00\"}\n");
+    let (is_good, _, said) = run("Europe/Bielefeld");
+    assert!(!is_good && said.contains("the time zone of the variable TZ, Europe/Bielefeld, cannot be read"), "{said}");
+}
+
 /// E27, E47, E52: a rule is tried on a message of options, of EMQX's context, or on many out of a file; E46, E50 word for word.
 #[test]
 fn rules_are_tried_without_a_service() {

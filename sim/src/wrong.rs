@@ -25,7 +25,7 @@ pub enum FoundBy {
     /// Only the number of requests depends on the rule, and no promise: quiet runs must take more of them.
     Cost,
     /// Only tests of a shard (`tests/shard/queue_rules.rs`, `tests/shard/sql_rules.rs`, `tests/shard/remotes_hops.rs`, `tests/shard/positions.rs`,
-    /// `tests/shard/relay/answers.rs`, `tests/shard/silent.rs`): here no client loses a right, there are no rules in SQL, no bridges and no slots that arrive
+    /// `tests/shard/relay/answers.rs`, `tests/shard/silent.rs`, `tests/shard/sources_ruled.rs`): here no client loses a right, there are no rules in SQL, no bridges and no slots that arrive
     /// while others are served, double disconnections are not checked, and none of 2,300 seeds shows an instance that speaks before it has heard of its group.
     Shards,
 }
@@ -118,6 +118,7 @@ wrong! {
     FirstAnswerEnds, Seed(Sources, 4), { fn is_answered(&self, _: u32) -> bool { true } }
     CommitsNewest, Seed(Sources, 4), { fn commits(&self, _: Option<i64>, next: i64) -> i64 { next } }
     WaitIsDrop, Seed(Sources, 3), { fn parks(&self, _: bool) -> bool { false } }
+    MadeIsGone, Shards, { fn parks_made(&self, _: bool) -> bool { false } }
     UnmetIsHad, Seed(Sources, 8), { fn is_had(&self, _: bool) -> bool { true } }
     ReadsOn, Seed(Sources, 3), { fn is_window_full(&self, _: usize, _: usize) -> bool { false } }
     ReleasesAtOnce, Seed(Sources, 4), { fn may_release(&self, _: u64, _: u64) -> bool { true } }

@@ -95,7 +95,7 @@ impl Past {
             client,
             here,
             there: there.map(|side| (side, PastAgainst::default())),
-            machine: machine(),
+            machine: machine()?,
             began_ms: now_ms(),
             arena: Arena::new(),
             result: PastResult::default(),

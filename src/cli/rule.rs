@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::args::{PastArgs, RuleExplainArgs, RuleOfArgs, RuleTestArgs};
 use super::input::text_of;
@@ -15,7 +17,7 @@ use super::past_text;
 use super::rule_facts::{Kind, MadeFacts};
 use super::rule_records::{self, TriedRule};
 use crate::config::{Config, Rule};
-use crate::control::{PastAsk, RuleAsk, RuleTrial};
+use crate::control::{PastAsk, RawFields, RuleAsk, RuleTrial};
 use crate::metrics::time::now_ms;
 use crate::mqtt::property::{Property, PropertyBuf};
 use crate::mqtt::topic;
@@ -48,8 +50,10 @@ pub fn test(options: &RuleTestArgs, config: Option<&Config>) -> Result<Tried, St
         return past(options, topic, config);
     }
     let given = options.context.as_deref().map(read_object).transpose()?.unwrap_or_default();
-    let (sql_given, context) = match (given.get("sql"), given.get("context")) {
-        (Some(Value::String(sql)), Some(Value::Object(context))) => (Some(sql.clone()), context.clone()),
+    let sql_given = given.get("sql").and_then(|sql| serde_json::from_str::<String>(sql.get()).ok());
+    let context = given.get("context").and_then(|context| serde_json::from_str::<RawFields>(context.get()).ok());
+    let (sql_given, context) = match (sql_given, context) {
+        (Some(sql), Some(context)) => (Some(sql), context),
         _ => (None, given),
     };
     let rule = rule_of(config, &options.of)?;
@@ -79,7 +83,7 @@ pub fn test(options: &RuleTestArgs, config: Option<&Config>) -> Result<Tried, St
             made.collect::<Result<_, _>>()?
         }
     };
-    let machine = machine();
+    let machine = machine()?;
     let mut arena = Arena::new();
     let is_one = messages.len() == 1;
     for (n, message) in messages.iter().enumerate() {
@@ -143,27 +147,54 @@ pub(super) fn try_sql(ask: &RuleAsk, rule: Option<(&Config, &Rule)>) -> Result<R
         warnings: program.warnings().iter().map(|warning| warning.show(sql)).collect(),
         ..RuleTrial::default()
     };
-    let (mut tried, mut arena, machine) = (Tried { is_good: true, ..Tried::default() }, Arena::new(), machine());
+    let (mut tried, mut arena, machine) = (Tried { is_good: true, ..Tried::default() }, Arena::new(), machine()?);
     let sinks = rule.map(|(config, rule)| RuleSinks::of(config, rule));
     let subject = TriedRule { program: &program, sinks, json: true };
     made.evaluate(&subject, &machine.around(now_ms(), fastrand::u64(..)), &mut arena, "", &mut tried);
-    let taken = |value: &mut Value| if let Value::Array(all) = value.take() { all } else { Vec::new() };
-    for line in tried.text.lines() {
-        let Ok(mut one) = serde_json::from_str::<Value>(line) else { continue };
-        trial.records.extend(taken(&mut one["records"]));
-        trial.messages.extend(taken(&mut one["messages"]));
-        trial.outputs.push(one["output"].take());
+    for one in serde_json::Deserializer::from_str(&tried.text).into_iter::<TriedOutput>().map_while(Result::ok) {
+        trial.records.extend(one.records);
+        trial.messages.extend(one.messages);
+        trial.outputs.push(one.output);
     }
     trial.failure = (!tried.is_good).then(|| tried.notes.trim_end().to_owned());
     Ok(trial)
 }
 
+/// An output of a trial with what sinks would write of it, as [`TriedRule::show`] writes both.
+#[derive(Deserialize)]
+struct TriedOutput {
+    output: Box<RawValue>,
+    records: Vec<Value>,
+    messages: Vec<Value>,
+}
+
 /// The facts of this machine and process for rules.
-pub(super) fn machine() -> Machine {
+///
+/// # Errors
+/// The time zone cannot be read, in words.
+pub(super) fn machine() -> Result<Machine, String> {
+    zone(std::env::var_os("TZ")).map(machine_in)
+}
+
+/// The same in a time zone.
+pub(super) fn machine_in(zone: TimeZone) -> Machine {
     let readable = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
     let variables = std::env::vars_os().filter_map(readable);
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    Machine { zone: TimeZone::system(), environment: Environment::of(variables), node: format!("forebay@{host}") }
+    Machine { zone, environment: Environment::of(variables), node: format!("forebay@{host}") }
+}
+
+/// The time zone of this machine. `named`: the variable `TZ`.
+fn zone(named: Option<OsString>) -> Result<TimeZone, String> {
+    match (TimeZone::try_system(), named.filter(|name| !name.is_empty())) {
+        (Ok(zone), _) => Ok(zone),
+        // A machine without a time zone has UTC.
+        (Err(_), None) => Ok(TimeZone::UTC),
+        (Err(why), Some(name)) => Err(format!(
+            "the time zone of the variable TZ, {}, cannot be read: {why}; install the time zones (tzdata), name one that they have, as in TZ=Europe/Berlin, or unset TZ",
+            name.to_string_lossy()
+        )),
+    }
 }
 
 /// Explains a rule.
@@ -212,9 +243,9 @@ enum Tries {
 }
 
 impl Tries {
-    fn new(options: &RuleTestArgs, fields: Map<String, Value>, program: &Program) -> Result<Self, String> {
-        let named = fields.get("event_type").and_then(Value::as_str).or(options.event.as_deref());
-        match Kind::of(program, named)? {
+    fn new(options: &RuleTestArgs, fields: RawFields, program: &Program) -> Result<Self, String> {
+        let given = fields.get("event_type").and_then(|event| serde_json::from_str::<String>(event.get()).ok());
+        match Kind::of(program, given.as_deref().or(options.event.as_deref()))? {
             None => Made::new(options, fields, program).map(|made| Self::Message(Box::new(made))),
             Some(kind) => MadeFacts::new(kind, options, fields, (program, now_ms())).map(Self::Facts),
         }
@@ -261,12 +292,12 @@ struct Made {
 
 impl Made {
     /// Options come before fields.
-    fn new(options: &RuleTestArgs, mut fields: Map<String, Value>, program: &Program) -> Result<Self, String> {
+    fn new(options: &RuleTestArgs, mut fields: RawFields, program: &Program) -> Result<Self, String> {
         let mut made = Self { client_id: "test".to_owned(), peerhost: Some("127.0.0.1".to_owned()), ..Self::default() };
         made.timestamp_ms = now_ms();
         fields.remove("event_type");
         for (name, value) in fields {
-            made.set(&name, value)?;
+            made.set(&name, &value)?;
         }
         for (option, field) in [
             (&options.topic, &mut made.topic),
@@ -298,15 +329,16 @@ impl Made {
         Ok(made)
     }
 
-    fn set(&mut self, name: &str, value: Value) -> Result<(), String> {
+    fn set(&mut self, name: &str, raw: &RawValue) -> Result<(), String> {
+        let value: Value = serde_json::from_str(raw.get()).map_err(|error| format!("`{name}`: {error}"))?;
         let wanted = |what: &str| format!("`{name}` is {what}");
         let text = |value: &Value| value.as_str().map(str::to_owned).ok_or_else(|| wanted("a text"));
-        let object = |value: &Value| value.is_object().then(|| value.to_string()).ok_or_else(|| wanted("an object"));
+        let object = |value: &Value| value.is_object().then(|| raw.get().to_owned()).ok_or_else(|| wanted("an object"));
         let flag = |value: &Value| value.as_bool().ok_or_else(|| wanted("true or false"));
         match name {
             "topic" => self.topic = text(&value)?,
             // A payload that is not a string is JSON text.
-            "payload" => self.payload = value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+            "payload" => self.payload = value.as_str().unwrap_or(raw.get()).to_owned(),
             "clientid" => self.client_id = text(&value)?,
             "username" => self.username = if value.is_null() { None } else { Some(text(&value)?) },
             "qos" => {
@@ -417,16 +449,13 @@ fn evaluate(
     }
 }
 
-fn read_object(file: &Path) -> Result<Map<String, Value>, String> {
+fn read_object(file: &Path) -> Result<RawFields, String> {
     object(&text_of(file)?).map_err(|error| format!("{}: {error}", file.display()))
 }
 
-fn object(text: &str) -> Result<Map<String, Value>, String> {
-    match serde_json::from_str(text) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => {
-            Err("a message is a JSON object of its fields, such as {\"topic\":\"t/1\",\"payload\":\"…\"}".to_owned())
-        }
-        Err(error) => Err(format!("that is no JSON: {error}")),
-    }
+fn object(text: &str) -> Result<RawFields, String> {
+    let value: &RawValue = serde_json::from_str(text).map_err(|error| format!("that is no JSON: {error}"))?;
+    serde_json::from_str(value.get()).map_err(|_| {
+        "a message is a JSON object of its fields, such as {\"topic\":\"t/1\",\"payload\":\"…\"}".to_owned()
+    })
 }

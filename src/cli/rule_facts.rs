@@ -3,6 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::args::RuleTestArgs;
+use crate::control::RawFields;
 use crate::rule::column::Defaults;
 use crate::rule::event::Event;
 use crate::rule::facts::Facts;
@@ -16,7 +17,7 @@ use crate::rule::value::Value;
 #[derive(Debug, Default)]
 pub(super) struct MadeFacts {
     fields: Vec<(Field, Json)>,
-    /// Texts of objects, arrays and fractional numbers.
+    /// The values as they were written: objects, arrays and numbers are passed on as such.
     texts: Vec<String>,
 }
 
@@ -70,45 +71,54 @@ impl MadeFacts {
     pub(super) fn new(
         kind: Kind,
         options: &RuleTestArgs,
-        given: Map<String, Json>,
+        given: RawFields,
         (program, now_ms): (&Program, i64),
     ) -> Result<Self, String> {
         let mut made = Self::default();
-        for (name, value) in given.into_iter().filter(|(name, _)| name != "event_type") {
-            made.set(kind, &name, value)?;
+        for (name, raw) in given.into_iter().filter(|(name, _)| name != "event_type") {
+            let value = serde_json::from_str(raw.get()).map_err(|error| format!("`{name}`: {error}"))?;
+            made.set(kind, &name, value, raw.get())?;
         }
         let payload = kind.payload.as_str();
         for (name, value) in [("topic", &options.topic), (payload, &options.payload)] {
             if let Some(text) = value {
-                made.set(kind, name, Json::from(text.as_str()))?;
+                made.set(kind, name, Json::from(text.as_str()), "")?;
             }
         }
         for (name, text) in [("clientid", &options.clientid), ("username", &options.username)] {
             if let Some(text) = text {
-                made.set(kind, name, Json::from(text.as_str()))?;
+                made.set(kind, name, Json::from(text.as_str()), "")?;
             }
         }
         if let Some(qos) = options.qos {
-            made.set(kind, "qos", Json::from(qos))?;
+            made.set(kind, "qos", Json::from(qos), "")?;
         }
         if options.retain || !options.user_property.is_empty() {
             return Err(format!("{} have no retain flag and no user properties", kind.what));
         }
         made.fill_up(kind, program, now_ms);
-        made.texts = made.fields.iter().map(|(_, value)| value.to_string()).collect();
         Ok(made)
     }
 
-    fn set(&mut self, kind: Kind, name: &str, value: Json) -> Result<(), String> {
+    /// Sets a field. `raw`: the value as it was written; a text or a whole number needs none.
+    fn set(&mut self, kind: Kind, name: &str, value: Json, raw: &str) -> Result<(), String> {
         let Some((field, _)) = kind.table.iter().find(|(field, _)| field.as_str() == name) else {
             let known: Vec<_> = kind.table.iter().map(|(field, _)| field.as_str()).collect();
             return Err(format!("{} have no field `{name}`; they have {}", kind.what, known.join(", ")));
         };
-        self.fields.retain(|(of, _)| of != field);
+        if let Some(at) = self.fields.iter().position(|(of, _)| of == field) {
+            self.fields.remove(at);
+            self.texts.remove(at);
+        }
         // A value that is not a string is JSON, which rules see as text.
         let is_text = *field == kind.payload && !value.is_string();
-        self.fields.push((*field, if is_text { Json::from(value.to_string()) } else { value }));
+        self.add(*field, if is_text { Json::from(raw) } else { value }, raw.to_owned());
         Ok(())
+    }
+
+    fn add(&mut self, field: Field, value: Json, text: String) {
+        self.fields.push((field, value));
+        self.texts.push(text);
     }
 
     /// Adds the fields that were not given.
@@ -144,7 +154,8 @@ impl MadeFacts {
                 _ => continue,
             };
             if !self.fields.iter().any(|(of, _)| of == field) {
-                self.fields.push((*field, value));
+                let text = value.to_string();
+                self.add(*field, value, text);
             }
         }
     }
@@ -227,5 +238,33 @@ mod tests {
         let options = RuleTestArgs { clientid: some("c"), ..RuleTestArgs::default() };
         let said = tried(record, None, options).expect_err("refused");
         assert!(said.starts_with("records have no field `clientid`; they have value, "), "{said}");
+    }
+
+    /// What a trial shows is what the rule makes: numbers keep their digits, and objects the order of their members.
+    #[test]
+    fn finding_q43_json_passes_through_a_trial_as_it_is() {
+        let payload = r#"{"t": 2.50, "n": 12345678901234567890123, "o": {"z": 1.0, "a": [1e3]}}"#;
+        let want = "{\"t\":2.50,\"o\":{\"z\": 1.0, \"a\": [1e3]},\"n\":12345678901234567890123}";
+        let select = "SELECT payload.t AS t, payload.n AS n, payload.o AS o FROM \"t/#\"";
+        let ask = format!(r#"{{"sql": {select:?}, "context": {{"payload": {payload}}}}}"#);
+        let ask: crate::control::RuleAsk = serde_json::from_str(&ask).expect("a question");
+        let trial = crate::cli::rule::try_sql(&ask, None).expect("tried");
+        assert_eq!(trial.outputs.iter().map(|output| output.get()).collect::<Vec<_>>(), [want]);
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |text: String| {
+            let file = folder.path().join("message.json");
+            std::fs::write(&file, text).expect("written");
+            Some(file)
+        };
+        let context = file(format!("{{\"payload\": {payload}}}"));
+        assert_eq!(tried(select, None, RuleTestArgs { context, ..RuleTestArgs::default() }), Ok(format!("{want}\n")));
+        let of_file = file(format!("{{\"payload\": {payload}}}\n"));
+        assert_eq!(
+            tried(select, None, RuleTestArgs { file: of_file, ..RuleTestArgs::default() }),
+            Ok(format!("{want}\n"))
+        );
+        let record = select.replace("payload.", "value.").replace("t/#", "$bridges/kafka_consumer:s");
+        let context = file(format!("{{\"value\": {payload}}}"));
+        assert_eq!(tried(&record, None, RuleTestArgs { context, ..RuleTestArgs::default() }), Ok(format!("{want}\n")));
     }
 }

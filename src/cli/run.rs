@@ -48,8 +48,8 @@ use self::instances::Part;
 use self::reloading::{AfterReload, ByMainThread, Wish, bring};
 pub(super) use self::starting::tokens;
 use self::starting::{
-    ServiceLog, bind_link, bind_listeners, preflight, restrict_files, runtime_settings, start_control, start_embedded,
-    start_exporter,
+    ServiceLog, bind_link, bind_listeners, machine, preflight, restrict_files, runtime_settings, start_control,
+    start_embedded, start_exporter,
 };
 use self::sys_topics::SysTopics;
 use self::trials::WouldBe;
@@ -263,7 +263,7 @@ impl Service {
             lost_before: prepared.lost,
             rules,
             app: bindings.as_ref().map(Bindings::app),
-            machine: Arc::new(super::rule::machine()),
+            machine: Arc::new(machine(&config)?),
             bans: Arc::clone(&bans),
             slots: Arc::clone(&slots),
             peers: Arc::clone(&peers),

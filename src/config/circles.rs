@@ -9,6 +9,8 @@ use super::problem::Fault;
 use super::resolve::Document;
 use super::resolved::{Bridge, BridgeIn, Feed, Rule, Sink, Source};
 use crate::route::filter;
+use crate::rule::around::Environment;
+use crate::rule::column::Column;
 use crate::rule::record::{Field, RecordTemplate};
 use crate::rule::template::{Template, Variable};
 
@@ -46,6 +48,8 @@ pub(super) struct Destinations<'c> {
     pub(super) sinks: &'c [Sink],
     pub(super) rules: &'c [Rule],
     pub(super) bridges: &'c [Bridge],
+    /// The variables that rules read by `getenv`.
+    pub(super) variables: &'c Environment,
 }
 
 /// Reports each circle once, at its first source. `places` are those of the sources in the file.
@@ -148,11 +152,11 @@ struct Walk<'c> {
 impl<'c> Walk<'c> {
     /// Follows messages with topics of this pattern, wherever they are fed.
     fn follow(&mut self, published: &[Piece], feeds: impl Fn(Feed) -> bool, what: &str) {
-        let Destinations { sinks, rules, bridges } = self.to;
+        let Destinations { sinks, rules, bridges, .. } = self.to;
         let literal = literal(published);
         let taking = sinks.iter().filter(|sink| takes(sink, published, literal.as_deref()));
         for sink in taking.filter(|_| feeds(Feed::Sinks)) {
-            self.lead(sink, &sink.topic, literal.as_deref(), what);
+            self.lead(sink, &of_message(&sink.topic, literal.as_deref()), what);
         }
         let evaluated = rules.iter().filter(|rule| rule.enabled && reads(rule, published));
         for rule in evaluated.filter(|_| feeds(Feed::Rules)) {
@@ -186,24 +190,23 @@ impl<'c> Walk<'c> {
         let what = format!("what rule {} makes of {what}", rule.name);
         let fed = self.to.sinks.iter().filter(|sink| rule.sinks.contains(&sink.name));
         for (sink, row) in fed.filter_map(|sink| Some((sink, sink.fed.as_deref()?))) {
-            self.lead(sink, &row.topic, None, &what);
+            self.lead(sink, &of_output(&row.topic, rule, self.to.variables), &what);
         }
         if self.seen.contains(&rule.name.as_str()) {
             return;
         }
         self.seen.push(&rule.name);
         for made in rule.republish.iter().filter(|made| !made.is_direct) {
-            self.follow(&of_message(&made.topic, None), |_| true, &what);
+            self.follow(&of_output(&made.topic, rule, self.to.variables), |_| true, &what);
         }
     }
 
-    /// Adds the ways that a sink opens by its writes to Kafka topics of this template.
-    fn lead(&mut self, sink: &Sink, template: &Template, literal: Option<&str>, what: &str) {
+    /// Adds the ways that a sink opens by its writes to Kafka topics of this pattern.
+    fn lead(&mut self, sink: &Sink, written: &[Piece], what: &str) {
         let sources = self.sources;
         let letters = sink.dead_letters.as_ref().and_then(|dead| dead.topic.as_deref());
-        let written = of_message(template, literal);
         for (to, _, topic) in read(sources).filter(|(_, cluster, _)| *cluster == sink.cluster) {
-            if letters == Some(topic.as_str()) || meet(&written, &bytes(&topic)) {
+            if letters == Some(topic.as_str()) || meet(written, &bytes(&topic)) {
                 let words = format!(
                     "sink {} can write {what} to Kafka topic {topic}, which source {} reads",
                     sink.name, sources[to].name
@@ -334,6 +337,17 @@ fn of_message(template: &Template, topic: Option<&str>) -> Pattern {
             bytes(topic.splitn(*level as usize + 1, '/').nth(*level as usize).unwrap_or_default())
         }
         (Err(_), _) => vec![Piece::Any],
+    };
+    template.shape().flat_map(piece).collect()
+}
+
+/// The texts that a template can render from the outputs of a rule. What the environment says is known.
+fn of_output(template: &Template, rule: &Rule, variables: &Environment) -> Pattern {
+    let fixed = |column: &Column| rule.program.as_ref()?.fixed(column.plain()?, variables);
+    let piece = |part: Result<&str, &Variable>| match part {
+        Ok(text) => bytes(text),
+        Err(Variable::Column(column)) => fixed(column).map_or(vec![Piece::Any], |text| bytes(&text)),
+        Err(_) => vec![Piece::Any],
     };
     template.shape().flat_map(piece).collect()
 }

@@ -57,6 +57,7 @@ pub(crate) mod yaml;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -88,6 +89,7 @@ pub use setting::rewrite_templates;
 pub use units::duration_of;
 pub use values::{parse_address, place_in_log};
 
+use crate::rule::around::Environment;
 use crate::rule::template::ENVIRONMENT_PREFIX;
 
 /// The name under which sinks know the embedded log.
@@ -137,6 +139,8 @@ pub struct Overrides {
     pub log_level: Option<LogLevel>,
     /// The values of `${env.NAME}`, names without `FOREBAY_VAR_`: see [`environment`].
     pub environment: BTreeMap<String, String>,
+    /// The variables that rules read by `getenv`.
+    pub variables: Environment,
     /// The properties of this process that client IDs of bridges may contain.
     pub identity: Identity,
 }
@@ -145,14 +149,17 @@ impl Overrides {
     /// The inputs of this process, without any of a command line.
     #[must_use]
     pub fn of_process() -> Self {
-        Self { environment: environment(), identity: Identity::of_process(), ..Self::default() }
+        let readable =
+            |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        let variables = Environment::of(std::env::vars_os().filter_map(readable));
+        Self { environment: environment(), variables, identity: Identity::of_process(), ..Self::default() }
     }
 }
 
 /// Variables of this process's environment that templates may read: those that begin with `FOREBAY_VAR_` and are UTF-8.
 #[must_use]
 pub fn environment() -> BTreeMap<String, String> {
-    let readable = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+    let readable = |(name, value): (OsString, OsString)| {
         let name = name.to_str()?.strip_prefix(ENVIRONMENT_PREFIX)?.to_owned();
         Some((name, value.into_string().ok()?))
     };

@@ -157,12 +157,47 @@ impl<'t> Source<'t> {
         (line, before[line_start..].chars().count() + 1)
     }
 
-    /// Byte `at` of a string value, if the file has the string verbatim: one pair of quotes, no escapes.
+    /// The place in the file of byte `at` of a string value.
     fn inside(&self, span: &Range<usize>, at: usize) -> Option<usize> {
-        let raw = self.text.get(span.clone())?;
-        let plain = !raw.starts_with("\"\"\"") && !raw.starts_with("'''") && !raw.contains('\\');
-        plain.then_some(span.start + 1 + at)
+        inside(self.text.get(span.clone())?, at).map(|offset| span.start + offset)
     }
+}
+
+/// The offset of byte `at` of the value of a string, as TOML has it.
+fn inside(raw: &str, at: usize) -> Option<usize> {
+    let quote = raw.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
+    let is_long = raw.len() >= 6 && raw.chars().take(3).all(|other| other == quote);
+    let opened = if is_long { 3 } else { 1 };
+    // A line break after three quotes is none of the value.
+    let body = raw.get(opened..)?;
+    let from = body.strip_prefix("\r\n").or_else(|| body.strip_prefix('\n')).filter(|_| is_long).unwrap_or(body);
+    let start = raw.len() - from.len();
+    if quote == '\'' {
+        return Some(start + at);
+    }
+    let (mut rest, mut value) = (from, 0);
+    while value < at {
+        let mut chars = rest.chars();
+        let (bytes, len) = match (chars.next()?, chars.next()) {
+            ('\\', Some(escape @ ('x' | 'u' | 'U'))) => {
+                let digits = if escape == 'x' {
+                    2
+                } else if escape == 'u' {
+                    4
+                } else {
+                    8
+                };
+                let code = u32::from_str_radix(rest.get(2..2 + digits)?, 16).ok()?;
+                (2 + digits, char::from_u32(code)?.len_utf8())
+            }
+            // A backslash at the end of a line goes on with the next text.
+            ('\\', Some(blank)) if blank.is_whitespace() => (1 + rest[1..].len() - rest[1..].trim_start().len(), 0),
+            ('\\', Some(_)) => (2, 1),
+            (other, _) => (other.len_utf8(), other.len_utf8()),
+        };
+        (rest, value) = (rest.get(bytes..)?, value + len);
+    }
+    Some(raw.len() - rest.len())
 }
 
 /// A problem that has no place in the file.

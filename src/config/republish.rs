@@ -8,6 +8,7 @@ use super::keys::{Key, Section};
 use super::problem::{Fault, did_you_mean};
 use super::reader::Table;
 use super::resolved::{MessageProperty, Republish, Rule};
+use super::rows::check_quotes;
 use super::setting::Words as _;
 use super::sources::check_mqtt_topic;
 use super::values;
@@ -50,6 +51,7 @@ fn one(table: &Table<'_>, rule: &Rule, environment: &BTreeMap<String, String>) -
         is_direct: table.read("direct", values::flag),
     };
     check_topic(table, &topic?, rule);
+    check_quotes(table, "payload", &made.payload);
     if let Some(program) = &rule.program {
         if let Some(event) = program.events().iter().find(|event| event.feeds_itself()) {
             let what = format!(
@@ -91,12 +93,14 @@ fn properties(table: &Table<'_>, fixed: &Fixed<'_>) -> Vec<(MessageProperty, Tem
 }
 
 fn template_of_property(of: MessageProperty, value: &DeValue<'_>, fixed: &Fixed<'_>) -> Result<Template, Fault> {
+    // A response topic is not made of a part that is not there, either.
+    let absent = IfAbsent::MissingOrNull;
     let template = match value {
         DeValue::Integer(number) => {
             let text = number.to_string();
-            values::template_of_output(&DeValue::String(text.as_str().into()), fixed, IfAbsent::Missing)
+            values::template_of_output(&DeValue::String(text.as_str().into()), fixed, absent)
         }
-        _ => values::template_of_output(value, fixed, IfAbsent::Missing),
+        _ => values::template_of_output(value, fixed, absent),
     }?;
     let Some(literal) = template.as_literal() else { return Ok(template) };
     let (is_right, hint) = match of {

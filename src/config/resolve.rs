@@ -69,13 +69,14 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
     let spool = spool::resolve(&document, service.shards, &sinks);
     let has_log = spool.is_some() || document.has(Section::Broker);
     let delivery = delivery(&document.table(Section::Delivery), has_log);
-    let to = Destinations { sinks: &sinks, rules: &rules, bridges: &[] };
+    let variables = &overrides.variables;
+    let to = Destinations { sinks: &sinks, rules: &rules, bridges: &[], variables };
     let mut bridges = bridges::resolve(&document, overrides, &targets, to);
     let mut sources = sources::resolve(
         &document,
         overrides,
         &targets,
-        Destinations { sinks: &sinks, rules: &rules, bridges: &bridges },
+        Destinations { sinks: &sinks, rules: &rules, bridges: &bridges, variables },
         delivery.fetch_memory,
     );
     rules::check_sources(&document, &rules, &sources);

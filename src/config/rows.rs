@@ -10,7 +10,7 @@ use super::values;
 use crate::kafka::topic_name::{is_legal, kafka_topic};
 use crate::rule::column::{Column, IfAbsent};
 use crate::rule::members::{Encode, HeadersFrom};
-use crate::rule::template::{Fixed, Template};
+use crate::rule::template::{Fixed, Template, Variable};
 use crate::rule::time::{RecordTime, TimeUnit};
 
 /// The input of templates.
@@ -39,7 +39,7 @@ pub(super) fn read(table: &Table<'_>, over: Over<'_>) -> (Option<Template>, Fed)
     // The default is the topic of the message for rows of rules, too.
     let key = match over {
         Over::Output(_) if table.has("key") => {
-            table.find("key", |_, value| over.template(value, IfAbsent::Missing)).unwrap_or_default()
+            table.find("key", |_, value| over.template(value, IfAbsent::MissingOrNull)).unwrap_or_default()
         }
         Over::Output(fixed) | Over::Message(fixed) => table.read("key", |_, value| values::template(value, fixed)),
     };
@@ -52,6 +52,7 @@ pub(super) fn read(table: &Table<'_>, over: Over<'_>) -> (Option<Template>, Fed)
             if is_whole { whole() } else { given() }
         }
     };
+    check_quotes(table, "value", &value);
     let fed = Fed {
         topic: topic.clone().unwrap_or_default(),
         key: (key.as_literal() != Some("")).then_some(key),
@@ -92,6 +93,27 @@ pub(super) fn check_columns(table: &Table<'_>, fed: &Fed, rules: &[&Rule]) {
                 table.source.report(&table.spot(name), Fault::new(what).hint(unknown.hint));
             }
         }
+    }
+}
+
+/// Warns of a payload between quotes, where it is not escaped.
+pub(super) fn check_quotes(table: &Table<'_>, key: &str, template: &Template) {
+    let is_payload = |of: &Variable| match of {
+        Variable::Payload => true,
+        Variable::Column(column) => column.plain() == Some("payload"),
+        _ => false,
+    };
+    let parts: Vec<_> = template.shape().collect();
+    let is_quoted = parts.windows(3).any(|parts| match parts {
+        [Ok(before), Err(of), Ok(after)] => is_payload(of) && before.ends_with('"') && after.starts_with('"'),
+        _ => false,
+    });
+    if is_quoted {
+        let fault = Fault::new(
+            "the payload is put between the quotes as it is: one with quotes or line breaks in it makes no JSON",
+        );
+        let hint = "for a payload that is JSON leave the quotes out; else feed the sink by a rule with `json_encode(payload) AS text`, and write `${text}` without quotes";
+        table.source.warn(&table.spot(key), fault.hint(hint));
     }
 }
 

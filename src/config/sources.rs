@@ -9,7 +9,7 @@ use super::keys::{Key, Section};
 use super::problem::{Fault, did_you_mean};
 use super::reader::{Spot, Table};
 use super::resolve::Document;
-use super::resolved::{Feed, OnBadRecord, Source, Topics};
+use super::resolved::{Feed, OnBadRecord, Rule, Source, Topics};
 use super::setting::{Settings as _, Words as _};
 use super::units::ShowSize;
 use super::{Overrides, SOURCES_MAX, circles, sinks, values};
@@ -44,8 +44,9 @@ pub(super) fn resolve(
     let mut places = Vec::new();
     for (place, table) in tables.iter().enumerate() {
         let name = sinks::unique_name(table, &mut names, "source");
-        let named = name.as_ref().filter(|name| to.rules.iter().any(|rule| rule.names(name))).is_some();
-        let (source, read) = source(table, named, (targets, &overrides.environment), fetch_memory);
+        let names_it = |rule: &&Rule| name.as_ref().is_some_and(|name| rule.names(name));
+        let rules: Vec<&Rule> = to.rules.iter().filter(names_it).collect();
+        let (source, read) = source(table, &rules, (targets, &overrides.environment), fetch_memory);
         for (topic, spot) in read {
             let hint = "a topic belongs to one source: let one of them read it, and subscribers choose by MQTT topic";
             once(table, &mut topics, (source.cluster, topic), &spot, "is read by another source too", hint);
@@ -80,10 +81,10 @@ fn once(
     }
 }
 
-/// Reads a source. `is_named`: a rule names it in FROM.
+/// Reads a source. `rules`: those that name it in FROM.
 fn source(
     table: &Table<'_>,
-    is_named: bool,
+    rules: &[&Rule],
     (targets, environment): (&[Target], &BTreeMap<String, String>),
     fetch_memory: usize,
 ) -> (Source, Vec<Read>) {
@@ -100,7 +101,7 @@ fn source(
             let fault = Fault::new("cannot be combined with a table of topics, which names an MQTT topic for each");
             table.source.report(&table.spot("mqtt_topic"), fault.hint("remove one of the two"));
         }
-        (Topics::One(_), false) => without_mqtt_topic(table, is_named),
+        (Topics::One(_), false) => without_mqtt_topic(table, rules),
         _ => {}
     }
     source.topics = topics;
@@ -127,12 +128,13 @@ fn source(
 }
 
 /// Keys of the mapping of a record to a message.
-const OF_MESSAGES: [&str; 8] =
-    ["payload", "qos", "retain", "properties", "user_properties", "feeds", "no_subscriber", "start_grace"];
+const OF_MESSAGES: [&str; 6] = ["payload", "qos", "retain", "properties", "user_properties", "feeds"];
+/// Keys for messages without a subscriber: those that rules make of a record, too.
+const OF_WAITING: [&str; 2] = ["no_subscriber", "start_grace"];
 
 /// Reports keys without use in a source with records that are no messages.
-fn without_mqtt_topic(table: &Table<'_>, is_named: bool) {
-    if !is_named {
+fn without_mqtt_topic(table: &Table<'_>, rules: &[&Rule]) {
+    if rules.is_empty() {
         let fault = Fault::new("is missing, and no rule names the source: nothing is read");
         let from = from_text(table.text("name").unwrap_or("NAME"));
         let hint = format!(
@@ -140,7 +142,9 @@ fn without_mqtt_topic(table: &Table<'_>, is_named: bool) {
         );
         table.source.warn(&table.spot("mqtt_topic"), fault.hint(hint));
     }
-    for key in OF_MESSAGES.into_iter().filter(|key| table.has(key)) {
+    let is_republished = rules.iter().any(|rule| !rule.republish.is_empty());
+    let of_waiting = OF_WAITING.into_iter().filter(|_| !is_republished);
+    for key in OF_MESSAGES.into_iter().chain(of_waiting).filter(|key| table.has(key)) {
         let fault = Fault::new("has no effect without mqtt_topic").hint("records go to the rules that name the source");
         table.source.warn(&table.spot(key), fault);
     }

@@ -82,7 +82,7 @@ use self::problem::Problem;
 pub use self::reload::{
     FileAnswer, KeysAnswer, Mistake, Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Wanted,
 };
-pub use self::rules::{Rule, RuleAsk, RuleTrial};
+pub use self::rules::{RawFields, Rule, RuleAsk, RuleTrial};
 pub use self::shown::Shown;
 pub use self::sources::Source;
 pub use self::tokens::{Role, Tokens};

@@ -1,11 +1,13 @@
 //! Rules: their counters, the last failure of each, the functions of SQL, and trials of statements.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -280,6 +282,9 @@ async fn rule_functions() -> Json<Functions> {
     Json(Functions { functions: functions::all().map(function).collect() })
 }
 
+/// Fields of a message by their names, each as JSON as it was written: numbers keep their digits, and objects the order of their members.
+pub type RawFields = BTreeMap<String, Box<RawValue>>;
+
 /// A statement, and a message to try it on.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -290,7 +295,7 @@ pub struct RuleAsk {
     /// derived from FROM.
     #[serde(default)]
     #[schema(value_type = Object)]
-    pub context: Map<String, Value>,
+    pub context: RawFields,
     /// Name of a rule of the configuration: the statement replaces that rule's own, and the rule's sinks and `republish` get the outputs.
     pub rule: Option<String>,
     /// Names of sinks that get the outputs, instead of those of the rule.
@@ -305,7 +310,7 @@ pub struct RuleTrial {
     pub matches: bool,
     /// The outputs, as they would be written; none if the message is filtered or the statement fails.
     #[schema(value_type = Vec<Object>)]
-    pub outputs: Vec<Value>,
+    pub outputs: Vec<Box<RawValue>>,
     /// Why the statement fails for the message; null: it does not fail.
     pub failure: Option<String>,
     /// Parts of the statement that are probably not intended.

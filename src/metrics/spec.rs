@@ -307,7 +307,7 @@ table!(
     SourceMetric, SOURCE, [
     Records, Counter, "source_records", "Records read.";
     Bytes, Counter, "source_record_bytes", "Bytes of keys and values read.";
-    Published, Counter, "source_messages"{result = "published"}, "What became of records, by result: published to subscribers or sinks. One that was published, and that nobody has after all, is published again with `no_subscriber = \"wait\"`.";
+    Published, Counter, "source_messages"{result = "published"}, "What became of records, and of what rules published of them and had to wait, by result: published to subscribers or sinks. One that was published, and that nobody has after all, is published again with `no_subscriber = \"wait\"`.";
     NoSubscriber, Counter, "source_messages"{result = "no_subscriber"}, "Dropped, as nobody had subscribed and `no_subscriber` is `drop`.";
     Refused, Counter, "source_messages"{result = "refused"}, "Refused by a sink for all destinations (`on_refuse`): nobody has them.";
     Skipped, Counter, "source_messages"{result = "bad"}, "Records that cannot be a message, by `on_bad_record`.";
@@ -434,7 +434,7 @@ table!(
     PayloadFieldMissing, Counter, "payload_field_missing", "A template asks for a field that the payload does not have.";
     TimestampInvalid, Counter, "timestamp_invalid", "What `timestamp` makes of the message is no time, or more than an hour ahead.";
     HeadersInvalid, Counter, "headers_invalid", "`headers_from` yields something that is neither an object nor a list of pairs.";
-    ColumnMissing, Counter, "column_missing", "The output of the rule does not have what `topic` or `timestamp` is made of.";
+    ColumnMissing, Counter, "column_missing", "The output of the rule does not have all of what `topic` or `timestamp` is made of.";
     RuleFailed, Counter, "rule_failed", "A rule that feeds the sink has failed for the message, which became a dead letter of the sink (`on_error`).";
     TooLarge, Counter, "too_large", "The record is larger than `record_bytes_max`.";
     TopicInvalid, Counter, "topic_invalid", "The rendered name is not a valid Kafka topic name.";

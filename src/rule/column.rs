@@ -31,14 +31,14 @@ struct Way {
     steps: Box<[Step]>,
 }
 
-/// The handling of a column that an output does not have, or that is absent in it.
+/// The handling of a column that an output does not have, or that is absent in it: it holds for each column of a template, whatever text is around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IfAbsent {
-    /// The column is rendered as empty text, alone and within longer texts.
+    /// The column is rendered as empty text.
     Empty,
-    /// The template cannot be rendered: there is no key, or no header.
+    /// The template cannot be rendered: there is no header.
     Missing,
-    /// The template cannot be rendered for null either: there is no topic.
+    /// The template cannot be rendered for null either: there is no topic, or no key.
     MissingOrNull,
 }
 
@@ -120,6 +120,12 @@ impl Column {
     pub fn name(&self) -> Option<&str> {
         self.way.as_ref().map(|way| &*way.column)
     }
+
+    /// The name of the column, if the reference is to all of it.
+    #[must_use]
+    pub fn plain(&self) -> Option<&str> {
+        self.way.as_ref().filter(|way| way.steps.is_empty()).map(|way| &*way.column)
+    }
 }
 
 impl fmt::Display for Column {
@@ -172,14 +178,12 @@ impl Vocabulary for Column {
 }
 
 impl Template {
-    /// Compiles `text` as a template over the output of a rule. `absent`: the handling of an absent column, if it is all of the
-    /// text.
+    /// Compiles `text` as a template over the output of a rule. `absent`: the handling of an absent column.
     ///
     /// # Errors
     /// Like [`TemplateOf::parse_with`].
     pub fn over_output(text: &str, fixed: &Fixed<'_>, absent: IfAbsent) -> Result<Self, TemplateError> {
         let parsed = TemplateOf::<Column>::parse_with(text, fixed)?;
-        let absent = if parsed.as_single().is_some() { absent } else { IfAbsent::Empty };
         Ok(parsed.map(|column| Variable::Column(Column { absent, ..column })))
     }
 

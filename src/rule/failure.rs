@@ -116,7 +116,9 @@ impl Failure {
     /// The failure with the part of the rule: `payload.x - 1: text where a number is needed, in WHERE`.
     #[must_use]
     pub fn describe(&self, sql: &str) -> String {
-        format!("{}: {}, in {}", self.place.of(sql), self.reason, self.clause.as_str())
+        let (part, reason, clause) = (self.place.of(sql), self.reason, self.clause.as_str());
+        // The output as a whole has no place.
+        if part.is_empty() { format!("{reason}, in {clause}") } else { format!("{part}: {reason}, in {clause}") }
     }
 
     /// The failure for a terminal: the reason, and the line of the rule with carets below the place.

@@ -22,15 +22,45 @@ pub struct Claim {
     pub(super) all: Rc<Remembered>,
 }
 
-/// A record of a source that sessions of other shards, too, may need.
+/// A record of a source that sessions of other shards, too, may need, or a message that a rule has made of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claimed {
     /// The shard that reads the record's partition.
     pub shard: usize,
     /// The reading shard's number for the partition.
     pub reader: u32,
-    /// The record's number in the partition; consecutive, wrapping.
+    /// The record's number in the partition, in the lower 24 bits: consecutive, wrapping at [`Claimed::RECORDS`]. Above it the number of a message that
+    /// rules have made of the record, or 0 for the record's own.
     pub number: u32,
+}
+
+impl Claimed {
+    /// The number of records after which numbers begin again.
+    pub const RECORDS: u32 = 1 << 24;
+
+    /// The number of one of a record's messages, by the number of the record.
+    #[must_use]
+    pub const fn number_of(record: u32, message: usize) -> u32 {
+        record | (message as u32) * Self::RECORDS
+    }
+
+    /// Which of its record's messages a number is for.
+    #[must_use]
+    pub const fn message_of(number: u32) -> usize {
+        (number / Self::RECORDS) as usize
+    }
+
+    /// The number after that of a message, in the same record.
+    #[must_use]
+    pub const fn after(number: u32) -> u32 {
+        number.wrapping_add(Self::RECORDS)
+    }
+
+    /// The claim for a message that rules have made of this claim's record.
+    #[must_use]
+    pub const fn of_made(self, message: usize) -> Self {
+        Self { number: Self::number_of(self.number, message), ..self }
+    }
 }
 
 /// An answer that has kept a record open.

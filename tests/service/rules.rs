@@ -132,6 +132,33 @@ fn what_a_sink_refuses_of_a_rule_is_the_sinks_affair() {
     assert_eq!(read_when(service.embedded(), "both", 7).iter().filter(|record| record.text() == "plain").count(), 1);
 }
 
+/// Topics and keys are not made of parts that are not there: neither those of sinks nor those that a rule publishes to.
+#[test]
+fn finding_q48_nothing_is_made_up_where_a_part_is_absent() {
+    let service = Service::start(&config(
+        "[[rule]]\nname = \"r\"\nsql = '''SELECT payload FROM \"t/#\"'''\nsinks = [\"each\", \"keyed\"]\n\
+         [[sink]]\nname = \"each\"\ntopic = \"device-${payload.device}\"\non_refuse = \"drop\"\n\
+         [[sink]]\nname = \"keyed\"\ntopic = \"keyed\"\nkey = \"k-${payload.device}\"\n\
+         [[rule]]\nname = \"again\"\nsql = '''SELECT payload FROM \"t/#\"'''\non_error = \"skip\"\n\
+         [[rule.republish]]\ntopic = \"made/${payload.device}/x\"\n\
+         [[sink]]\nname = \"made\"\nfilters = \"made/#\"\ntopic = \"made\"\nkey = \"${topic}\"\n",
+    ));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "dev");
+    let payloads = [r#"{"device": 7}"#, r#"{"device": null}"#, "{}", "no JSON"];
+    for (packet_id, payload) in (1..).zip(payloads) {
+        device.deliver(packet_id, "t/1", payload.as_bytes());
+    }
+    let keys = |topic: &str, count| {
+        let records = read_when(service.embedded(), topic, count);
+        records.into_iter().map(|record| record.key).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(keys("keyed", 4), BTreeSet::from(["k-7".to_owned(), String::new()]));
+    assert_eq!(keys("device-7", 1).len(), 1);
+    assert_eq!(keys("made", 1), BTreeSet::from(["made/7/x".to_owned()]));
+    assert_eq!(metric(&service, "sink_publishes_refused_total{sink=\"each\",reason=\"column_missing\"}"), 3);
+    assert_eq!(metric(&service, "rule_failures_total{rule=\"again\",reason=\"domain\"}"), 3);
+}
+
 /// A rule takes nothing away: a fallback sink has what no other sink takes, whatever rules make of it; and a record that rules filter has
 /// nobody yet.
 #[test]

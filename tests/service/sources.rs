@@ -285,16 +285,36 @@ fn a_source_without_a_group_reads_all() {
 /// session, and after an orderly stop none comes twice. `FOREBAY_TEST_RESTARTS=50` for the long form.
 #[test]
 fn no_restart_costs_a_record() {
-    restarts(("clean", false), "no_subscriber = \"wait\"", |service| subscriber(service, Version::V5, ""));
+    let more = format!("{AS_MESSAGES}no_subscriber = \"wait\"");
+    restarts(("clean", false), &more, |service| subscriber(service, Version::V5, ""));
+}
+
+/// What records become where the source makes messages of them.
+const AS_MESSAGES: &str = "mqtt_topic = \"t/1\"\npayload = \"${value}\"\n";
+
+/// The same where the records are for a rule, which publishes them: a clean-session subscriber that comes back a while after the start misses nothing, with the
+/// settings that a source has by default. `FOREBAY_TEST_RESTARTS=100 FOREBAY_TEST_AWAY_MS=8000` for the long form.
+#[test]
+fn finding_q40_no_restart_costs_a_record_that_a_rule_publishes() {
+    let away = std::env::var("FOREBAY_TEST_AWAY_MS").map_or(1_500, |ms| ms.parse().expect("a number"));
+    let rule = "[[rule]]\nname = \"republishes\"\nsql = '''SELECT value FROM \"$bridges/kafka_consumer:$TOPIC\"'''\n\
+                [[rule.republish]]\ntopic = \"t/1\"\npayload = \"${value}\"\nqos = 2\n";
+    let mut was_there = false;
+    restarts(("ruled", false), rule, |service| {
+        if std::mem::replace(&mut was_there, true) {
+            std::thread::sleep(Duration::from_millis(fastrand::u64(away / 8..=away)));
+        }
+        subscriber(service, Version::V5, "")
+    });
 }
 
 /// The same for a kept session in the log, where nobody else is waited for: what comes while its client is away is there for it. A stop waits for
 /// the log alone, so the client is sent again what its last acknowledgements were for.
 #[test]
 fn no_restart_costs_a_kept_subscriber_a_record() {
-    let more = "no_subscriber = \"drop\"\nstart_grace = \"0s\"\n[spool]\nbytes_max = \"64MiB\"\n";
+    let more = format!("{AS_MESSAGES}no_subscriber = \"drop\"\nstart_grace = \"0s\"\n[spool]\nbytes_max = \"64MiB\"\n");
     let mut is_known = false;
-    restarts(("kept", true), more, |service| {
+    restarts(("kept", true), &more, |service| {
         let kept = Connect { clean_start: false, ..hello(Version::V311, "kept") };
         let mut device = Device::connect_as(service.mqtt(), &kept).0;
         // It subscribes once: a restart keeps that.
@@ -314,7 +334,7 @@ impl Drop for Ends<'_> {
     }
 }
 
-/// `may_repeat`: also after an orderly stop. `more`: keys of the source, and sections. `come`: a subscriber of `t/1` comes.
+/// `may_repeat`: also after an orderly stop. `more`: keys of the source, and sections; `$TOPIC` in it is its name. `come`: a subscriber of `t/1` comes.
 fn restarts((name, may_repeat): (&str, bool), more: &str, mut come: impl FnMut(&Service) -> Device) {
     let restarts = std::env::var("FOREBAY_TEST_RESTARTS").map_or(4, |count| count.parse().expect("a number"));
     let kafka = shared();
@@ -322,8 +342,9 @@ fn restarts((name, may_repeat): (&str, bool), more: &str, mut come: impl FnMut(&
     let topic = &*format!("restarts-{name}-{}", std::process::id());
     until("the topic to be there", || Client::connect(address).metadata(&[topic]).topics[0].error_code == 0);
     let mut service = Service::start(&config(&format!(
-        "[kafka.main]\nbootstrap = \"{kafka}\"\n[[source]]\nname = \"{topic}\"\ntopic = \"{topic}\"\nmqtt_topic = \"t/1\"\n\
-         payload = \"${{value}}\"\noffset_reset = \"earliest\"\ncommit_interval = \"200ms\"\ngroup_instance = \"one\"\n{more}\n"
+        "[kafka.main]\nbootstrap = \"{kafka}\"\n[[source]]\nname = \"{topic}\"\ntopic = \"{topic}\"\n\
+         offset_reset = \"earliest\"\ncommit_interval = \"200ms\"\ngroup_instance = \"one\"\n{}\n",
+        more.replace("$TOPIC", topic)
     )));
     // Its first subscription is there before its first record.
     let mut first = Some(come(&service));

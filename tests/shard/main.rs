@@ -87,6 +87,7 @@ mod slot_rows;
 mod slots;
 mod sources;
 mod sources_left;
+mod sources_ruled;
 mod spool;
 mod sql_rules;
 mod stalls;

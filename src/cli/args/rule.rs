@@ -20,7 +20,7 @@ pub enum RuleCommand {
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct RuleExplainArgs {
     /// The rule
-    #[arg(long, value_name = "SQL", required_unless_present = "rule")]
+    #[arg(long, value_name = "SQL", required_unless_present = "rule", allow_hyphen_values = true)]
     pub sql: Option<String>,
 
     /// Where the rule comes from.
@@ -77,7 +77,7 @@ impl RuleTestArgs {
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct RuleTestArgs {
     /// The rule; without it that of --context
-    #[arg(long, value_name = "SQL", required_unless_present_any = ["context", "rule"])]
+    #[arg(long, value_name = "SQL", required_unless_present_any = ["context", "rule"], allow_hyphen_values = true)]
     pub sql: Option<String>,
 
     /// Where the rule comes from.
@@ -89,7 +89,7 @@ pub struct RuleTestArgs {
     pub topic: Option<String>,
 
     /// Payload
-    #[arg(long, value_name = "TEXT", conflicts_with = "file")]
+    #[arg(long, value_name = "TEXT", conflicts_with = "file", allow_hyphen_values = true)]
     pub payload: Option<String>,
 
     /// Event that the rule is tried on, such as client_connected
@@ -161,7 +161,7 @@ pub struct PastArgs {
     pub against: Option<String>,
 
     /// Compare with this rule
-    #[arg(long, value_name = "SQL", requires = "from_kafka", conflicts_with = "against")]
+    #[arg(long, value_name = "SQL", requires = "from_kafka", conflicts_with = "against", allow_hyphen_values = true)]
     pub against_sql: Option<String>,
 }
 

@@ -3,10 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
+
 use super::super::args::RunArgs;
 use super::super::auth_files;
 use super::super::check_host;
 use super::super::reconfigure;
+use super::super::rule;
 use super::Failure;
 use crate::config::{ApiAccess, Config, EMBEDDED};
 use crate::control::{Connections, Control, LogControl, Shown, Tokens};
@@ -14,6 +17,7 @@ use crate::embedded::{self, EmbeddedLog};
 use crate::files;
 use crate::limits::MAILBOX_LETTERS_MAX;
 use crate::link::LISTENER;
+use crate::rule::around::Machine;
 use crate::runtime::{self, Bind, IoDriver, Listeners};
 use crate::service::{dead_letters, log, sandbox};
 use crate::telemetry::{Exporter, Running};
@@ -56,6 +60,17 @@ pub(super) fn restrict_files(args: &RunArgs, config: &Config) -> Result<(), Fail
     let file = args.file().and_then(|file| std::fs::canonicalize(file).ok());
     folders.extend(file.and_then(|file| file.parent().map(Path::to_owned)));
     sandbox::restrict_files(&folders)
+}
+
+/// The facts of the machine for rules. Without rules a time zone that cannot be read is reported, and UTC is used.
+pub(super) fn machine(config: &Config) -> Result<Machine, Failure> {
+    rule::machine().or_else(|why| match config.rules.is_empty() {
+        true => {
+            tracing::warn!("{why}; there are no rules, and UTC is used");
+            Ok(rule::machine_in(TimeZone::UTC))
+        }
+        false => Err(why),
+    })
 }
 
 /// Settings of the runtime. Shards are pinned to the CPUs that this process may use, if there is one for each.

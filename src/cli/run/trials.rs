@@ -188,7 +188,8 @@ impl Trials for ByMainThread {
                     copy_of: None,
                     output: None,
                 };
-                Ok(shown(try_message(&config, place, &context, &rule::machine())))
+                let machine = rule::machine().map_err(|why| several(vec![why]))?;
+                Ok(shown(try_message(&config, place, &context, &machine)))
             }));
         })
     }

@@ -53,8 +53,8 @@ settings! {
         now isolation: Isolation = Word(Isolation::NAMES), Is("\"committed\""),
             "Which records of transactions are read. `\"committed\"`: those that were committed. `\"all\"`: all.";
         now no_subscriber: NoSubscriber = Word(NoSubscriber::NAMES), Is("\"drop\""),
-            "What to do with a message that no subscription matches, of a connected client or of a kept session. `\"drop\"`: it is counted, and the group moves \
-             on. `\"wait\"`: it waits for one, and holds back the group's offset.";
+            "What to do with a message that no subscription matches, of a connected client or of a kept session, and with what a rule publishes of a record. \
+             `\"drop\"`: it is counted, and the group moves on. `\"wait\"`: it waits for one, and holds back the group's offset.";
         now start_grace: Duration = Duration { min: ms(0), max: s(3_600) }, Is("\"30s\""),
             "For this long after the start `no_subscriber = \"drop\"` drops nothing: clients are still on their way.";
         now commit_interval: Duration = Duration { min: ms(100), max: s(600) }, Is("\"5s\""),

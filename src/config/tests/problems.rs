@@ -364,3 +364,46 @@ fn a_mistake_is_reported_once() {
     let Err(problems) = crate::config::parse(text, "test") else { panic!("a mistake") };
     assert_eq!(problems.0.iter().filter(|problem| problem.key == "rule[0].enabld").count(), 1, "{problems}");
 }
+
+/// A mistake within a string is at its own line and column, however the string is written.
+#[test]
+fn finding_q34_mistakes_in_sql_have_their_own_place() {
+    let rest = "\n[[rule]]\nname = 'r'\nsinks = ['k']\nsql = SQL\n[[sink]]\nname = 'k'\ntopic = 't'\n";
+    let long = "\nSELECT 'é' AS x,\n  nosuch(1) AS y\nFROM \"t/#\"";
+    for sql in [
+        format!("'''{long}'''"),
+        format!("\"\"\"{}\"\"\"", long.replace("\"t/#\"", "\\\"t/#\\\"")),
+        format!("\"\"\"{}\"\"\"", long.replace("'é'", "'\\\n     \\u00e9'")),
+        "\"SELECT '\\u00e9\\t' AS x, nosuch(1) AS y FROM \\\"t/#\\\"\"".to_owned(),
+        "'SELECT nosuch(1) AS y FROM \"t/#\"'".to_owned(),
+    ] {
+        let text = rest.replace("SQL", &sql);
+        let at = text.find("nosuch").expect("it is there");
+        let before = &text[..at];
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let said = said(&text).join("\n");
+        assert!(
+            said.contains(&format!(":{line}:{column}: rule[0].sql: there is no function `nosuch`")),
+            "{sql}\n{said}"
+        );
+    }
+    let said = only("[[sink]]\nname = 'k'\nfilters = '#'\ntopic = '''\na-${nosuch}'''\n");
+    assert!(said.starts_with("5:3: sink[0].topic: unknown variable"), "{said}");
+}
+
+/// A payload between quotes is not escaped there.
+#[test]
+fn finding_q47_a_payload_between_quotes_is_warned_of() {
+    let of = |value: &str| {
+        let text = format!(
+            "[[rule]]\nname = 'r'\nsql = 'SELECT payload, clientid FROM \"t/#\"'\nsinks = ['fed']\n\
+             [[rule.republish]]\ntopic = 'made'\npayload = '{value}'\n[[sink]]\nname = 'fed'\ntopic = 'a'\nvalue = '{value}'\n\
+             [[sink]]\nname = 'k'\ntopic = 'b'\nfilters = '#'\nvalue = '{value}'\n"
+        );
+        let warnings = good(&text).warnings.to_string();
+        warnings.matches("json_encode(payload)").count()
+    };
+    assert_eq!(of(r#"{"c":"${clientid}","p":"${payload}"}"#), 3);
+    assert_eq!(of(r#"{"c":"${clientid}","p":${payload}}"#), 0);
+}

@@ -293,6 +293,17 @@ mod for_rules {
         }
     }
 
+    /// What a rule publishes of a record waits for subscribers, too.
+    #[test]
+    fn finding_q40_waiting_has_an_effect_where_a_rule_publishes_the_records() {
+        let source = source("topic='t'\nno_subscriber='wait'\nstart_grace='5s'");
+        let rule = rule("$bridges/kafka_consumer:s").replace("${topic}", "a");
+        let republishes = rule.replace("[[sink]]", "[[rule.republish]]\ntopic='made/1'\npayload='${value}'\n[[sink]]");
+        let said = |rule: &str| good(&format!("{MAIN}{source}{rule}")).warnings.to_string();
+        assert_eq!(said(&republishes), "");
+        assert!(said(&rule).contains("source[0].start_grace: has no effect without mqtt_topic"));
+    }
+
     #[test]
     fn what_is_of_no_use_is_warned_of() {
         let alone = good(&format!("{MAIN}{}", source("topic='t'\nqos=2\nno_subscriber='wait'")));
@@ -361,6 +372,25 @@ mod circles {
                 "{source} {sink}\n{said}"
             );
         }
+    }
+
+    /// What the environment says is known at the start: a topic out of it is no topic of the source. Without the variable, or with that of the source, it may be.
+    #[test]
+    fn finding_q51_a_topic_out_of_the_environment_is_known() {
+        let text = format!(
+            "{MAIN}[[source]]\nname='s'\ntopic='testtopic-out'\nmqtt_topic='t/1'\n\
+             [[rule]]\nname='r'\nsinks=['k']\nsql='SELECT getenv(`EMQXVAR_KAFKA_TOPIC`) as kafka_topic, payload FROM \"t/#\"'\n\
+             [[sink]]\nname='k'\ntopic='${{kafka_topic}}'\n"
+        );
+        let of = |value: &str| {
+            let variables = Environment::of([("EMQXVAR_KAFKA_TOPIC".to_owned(), value.to_owned())]);
+            let overrides = Overrides { variables, ..Overrides::default() };
+            parse_with(&text, "forebay.toml", &overrides, 2).map_err(|problems| problems.to_string())
+        };
+        assert!(of("testtopic-in").is_ok());
+        assert!(of("testtopic-out").is_err_and(|said| said.contains("would come back without end")));
+        let other = text.replace("getenv(`EMQXVAR_KAFKA_TOPIC`)", "payload.topic");
+        assert!(said(&other).contains("would come back without end"));
     }
 
     #[test]

@@ -27,11 +27,14 @@ fn parts(format: &str) -> impl Iterator<Item = Result<Part<'_>, &str>> {
             rest = after;
             return Some(Ok(Part::Plain(plain)));
         };
+        // Texts are UTF-8 anyway: `~ts` is `~s`.
+        let behind = behind.strip_prefix('t').filter(|behind| behind.starts_with(['s', 'p', 'w'])).unwrap_or(behind);
+        let modified = rest.len() - behind.len();
         let digits =
             behind.strip_prefix('.').map_or(0, |behind| 1 + behind.bytes().take_while(u8::is_ascii_digit).count());
         let (precision, letter) = behind.split_at(digits);
         let Some(c) = letter.chars().next() else { return Some(Err(std::mem::take(&mut rest))) };
-        let directive = rest.get(..1 + digits + c.len_utf8()).unwrap_or(rest);
+        let directive = rest.get(..modified + digits + c.len_utf8()).unwrap_or(rest);
         rest = rest.get(directive.len()..).unwrap_or_default();
         let precision = precision.get(1..).map(|digits| digits.parse::<usize>());
         let is_known = match &precision {

@@ -10,12 +10,12 @@ functions! {
     "map_get" "(path, object[, default])" 2 3 Pure(map_get), "The member at a path with dots; where there is none the default, or absent.", "map_get('a.b', '{\"a\":{\"b\":2}}')" => "2";
     "map_keys" "(object)" 1 1 Pure(|c, a| list(c, a, |_, member| Ok(Value::text(member.name)))), "The names of its members, in ascending order.", "map_keys('{\"b\":1,\"a\":2}')" => "[\"a\",\"b\"]";
     "map_new" "()" 0 0 Pure(|_, _| Ok(Value::Object(&[]))), "An empty object.", "map_new()" => "{}";
-    "map_put" "(path, value, object)" 3 3 Pure(map_put), "The object with a value at a path with dots; what is missing is made.", "map_put('a.b', 1, map_new())" => "{\"a\":{\"b\":1}}";
+    "map_put" "(path, value, object)" 3 3 Pure(map_put), "The object with a value at a path with dots; what is missing is made, the object too.", "map_put('a.b', 1, map_new())" => "{\"a\":{\"b\":1}}";
     "map_size" "(object)" 1 1 Pure(|c, a| argument(a, 0).as_object(c.arena).map(|members| Value::Int(members.len() as i64))), "How many members it has.", "map_size('{\"a\":1}')" => "1";
     "map_to_entries" "(object)" 1 1 Pure(|c, a| list(c, a, entry)), "Its members as a list of `key` and `value`, in ascending order of the names.", "map_to_entries('{\"a\":1}')" => "[{\"value\":1,\"key\":\"a\"}]";
     "map_values" "(object)" 1 1 Pure(|c, a| list(c, a, |_, member| Ok(member.value))), "The values of its members, in ascending order of the names.", "map_values('{\"b\":1,\"a\":2}')" => "[2,1]";
     "mget" "(name, object[, default])" 2 3 Pure(mget), "The member of this name as it is, dots included; where there is none the default, or absent.", "mget('a.b', '{\"a.b\":3}')" => "3";
-    "mput" "(name, value, object)" 3 3 Pure(|c, a| put(c.arena, argument(a, 2), std::iter::once(argument(a, 0).as_str()?), argument(a, 1))), "The object with a member of this name as it is, dots included.", "mput('a.b', 1, map_new())" => "{\"a.b\":1}";
+    "mput" "(name, value, object)" 3 3 Pure(|c, a| put(c.arena, argument(a, 2), std::iter::once(argument(a, 0).as_str()?), argument(a, 1))), "The object with a member of this name as it is, dots included; one that is missing is made.", "mput('a.b', 1, map_new())" => "{\"a.b\":1}";
 }
 
 pub(super) fn map_get<'a>(context: &Context<'a>, arguments: &[Value<'a>]) -> Called<'a> {
@@ -47,7 +47,10 @@ fn put<'a>(
 ) -> Called<'a> {
     let Some(name) = way.next() else { return Ok(value) };
     arena.spend(1)?;
-    let members = object.as_object(arena)?;
+    let members: &[Member<'a>] = match object {
+        Value::Absent | Value::Null => &[],
+        object => object.as_object(arena)?,
+    };
     let inner = member(members, name).unwrap_or(Value::Absent);
     let inner = match arena.open(inner)? {
         inner @ Value::Object(_) => inner,

@@ -312,7 +312,7 @@ fn range<'a>(from: i64, to: i64, arena: &'a Arena) -> Result<Value<'a>, Reason> 
     Ok(Value::Array(list.finish()))
 }
 
-/// `topic =~ filter`.
+/// `topic =~ filter`: no filter matches a topic that is absent.
 fn matches(name: Value<'_>, filter: Value<'_>) -> Result<bool, Reason> {
     match (name, filter) {
         (Value::Text(_), Value::Text(_)) => {
@@ -322,6 +322,7 @@ fn matches(name: Value<'_>, filter: Value<'_>) -> Result<bool, Reason> {
             }
             Ok(topic::matches(filter, name))
         }
+        (Value::Absent, _) => Ok(false),
         (Value::Text(_), other) => Err(Reason::wanted("a topic filter", other.kind())),
         (other, _) => Err(Reason::wanted("a topic", other.kind())),
     }

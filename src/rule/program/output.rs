@@ -1,8 +1,10 @@
 //! The output of a rule for a message: columns, by name and by way, for templates and as JSON.
 
 use super::eval::Slot;
-use super::{Column, Program, path};
+use super::node::{Assign, Constant, Node, NodeId};
+use super::{Column, Plan, Program, path};
 use crate::rule::arena::Arena;
+use crate::rule::around::Environment;
 use crate::rule::failure::{Clause, Failure, Reason};
 use crate::rule::json::write::{Charged, Out as _, write};
 use crate::rule::sql::ast::Step;
@@ -17,6 +19,9 @@ pub struct Output<'a> {
     pub(super) item: Value<'a>,
     pub(super) arena: &'a Arena,
 }
+
+/// The function that reads a variable of the environment.
+const GETENV: &str = "getenv";
 
 /// A name that outputs of a program cannot have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +53,30 @@ impl Program {
             None => "SELECT it, or name it with AS".to_owned(),
         };
         Err(UnknownColumn { name: name.to_owned(), hint })
+    }
+}
+
+impl Program {
+    /// The text of a column that is the same for all messages: a constant, or a variable of the environment.
+    #[must_use]
+    pub fn fixed(&self, name: &str, environment: &Environment) -> Option<String> {
+        let slot = self.columns.iter().find(|column| *column.name == *name)?.slot?;
+        let Plan { before, after, each, .. } = &self.plan;
+        let lists = before.iter().chain(after).chain(each.iter().flat_map(|each| &each.list));
+        let mut written = lists.filter(|assign| assign.slot() == slot);
+        let (Some(Assign::Column { node, steps, .. }), None) = (written.next(), written.next()) else { return None };
+        let text = |node: NodeId| match self.nodes.get(node as usize)? {
+            Node::Constant(Constant::Text(text)) => std::str::from_utf8(text).ok(),
+            _ => None,
+        };
+        match self.nodes.get(*node as usize)? {
+            _ if !steps.is_empty() => None,
+            Node::Call { function, arguments } if function.name == GETENV => {
+                let [name] = self.operands.get(arguments.start as usize..arguments.end as usize)? else { return None };
+                Some(environment.get(text(*name)?).unwrap_or_default().to_owned())
+            }
+            _ => text(*node).map(str::to_owned),
+        }
     }
 }
 

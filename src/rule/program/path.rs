@@ -109,6 +109,7 @@ pub(super) fn slice<'a>(items: &'a [Value<'a>], from: i64, to: i64) -> &'a [Valu
 }
 
 /// A value with another one put into it: missing parts of the way are created, and parts that are no object or array are replaced.
+/// An index that an array does not have changes nothing.
 /// `decodes`: a text is read as JSON first, and has to be valid.
 pub(super) fn put<'a>(
     base: Value<'a>,
@@ -133,9 +134,10 @@ pub(super) fn put<'a>(
             put_member(members, name, inner, arena).map(Value::Object)
         }
         Step::Index(_) | Step::Behind | Step::Slice(..) => {
-            let items = match arena.open(base)? {
-                Value::Array(items) => items,
-                _ => &[],
+            // Whatever the index, an array that does not exist yet gets its first element, as in EMQX.
+            let (items, step): (&[Value<'a>], _) = match arena.open(base)? {
+                Value::Array(items) => (items, step),
+                _ => (&[], &Step::Behind),
             };
             let mut list = arena.list_of(items.len().saturating_add(1))?;
             let at = match step {
@@ -149,8 +151,7 @@ pub(super) fn put<'a>(
             for (n, item) in items.iter().enumerate() {
                 list.push(if at == Some(n) { put(*item, rest, new, false, arena)? } else { *item })?;
             }
-            // The element after the last one, or the first of an array that does not exist yet.
-            if *step == Step::Behind || (items.is_empty() && matches!(step, Step::Index(1 | -1))) {
+            if *step == Step::Behind {
                 list.push(put(Value::Absent, rest, new, false, arena)?)?;
             }
             Ok(Value::Array(list.finish()))

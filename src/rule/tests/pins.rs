@@ -63,6 +63,7 @@ fn comparisons() {
         'b' > 'a' => true
         topic =~ 't/+/b' => true
         topic =~ 't/+' => false
+        nosuch =~ 't/+' => false
         payload.t IN (1, 2) => false
         payload.one IN (1.0) => false
         payload.one IN (3, 1) => true
@@ -194,6 +195,11 @@ fn functions_at_their_edges() {
         sprintf('~p ~p', 'a', payload.n) => "\"a\" null"
         sprintf('~b~~~n~c', 5, 65) => "5~\nA"
         sprintf('~e', 1.5) => "1.50000e+0"
+        sprintf('~ts ~tp~n', 'é', 1) => "é 1\n"
+        map_to_range(13, 0, 9) => 3
+        map_to_range('ab', 5, 14) => 5
+        map_to_range(1, 2, 1) => domain
+        hash_to_range('', 1, 256) => 86
         sprintf('~s', 1) => type
         sprintf_s('~s', []) => domain
         regex_extract('abc', 'x(.)') => []
@@ -207,6 +213,9 @@ fn functions_at_their_edges() {
         mget('x', payload.no) => decode
         mget('a.b', payload.d) => 5
         map_put('a.b.c', 1, payload.d) => {"a.b":5,"a":{"b":{"c":1}}}
+        map_put('a.b', 1, nosuch) => {"a":{"b":1}}
+        mput('a.b', 1, nosuch) => {"a.b":1}
+        map_put('a', 1, 7) => type
         map_keys('{"b":1,"a":2}') => ["a","b"]
         nth(0, payload.l) => domain
         nth(4, payload.l) => domain
@@ -460,5 +469,21 @@ fn texts_are_quoted_as_json_has_them() {
             assert_eq!(read["payload"], text, "{json}");
             assert_eq!(json, serde_json::json!({ "payload": text }).to_string());
         }
+    }
+}
+
+/// An array that does not exist yet gets its first element, whatever the index; one that does has no new one.
+#[test]
+fn finding_q50_an_index_into_what_is_not_there_makes_the_first_element() {
+    for (sql, want) in [
+        ("SELECT payload.x[2]", r#"{"payload":{"x":[3]}}"#),
+        ("SELECT payload.x[-1]", r#"{"payload":{"x":[3]}}"#),
+        ("SELECT payload.o[2].y", r#"{"payload":{"o":[{"y":5}]}}"#),
+        ("SELECT 7 AS payload.x[2]", r#"{"payload":{"x":[7]}}"#),
+        ("SELECT payload.x AS a, 7 AS a[5]", r#"{"a":[1,3]}"#),
+        ("SELECT payload.e AS a, 7 AS a[1]", r#"{"a":[]}"#),
+    ] {
+        let payload = r#"{"x":[1,3],"o":[{"y":4},{"y":5}],"e":[]}"#;
+        assert_eq!(first_output(&format!("{sql} FROM \"t/#\""), payload).as_deref(), Ok(want), "{sql}");
     }
 }

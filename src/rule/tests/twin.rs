@@ -216,13 +216,13 @@ fn put(base: Tree, steps: &[Step], new: Tree, decodes: bool) -> Made {
             Ok(Tree::Object(members))
         }
         _ => {
-            let mut items = if let Tree::Array(items) = base { items } else { Vec::new() };
+            let Tree::Array(mut items) = base else {
+                return Ok(Tree::Array(vec![put(Tree::Absent, rest, new, false)?]));
+            };
             let there = if let Step::Index(index) = step { place(*index, items.len()) } else { None };
-            let is_first = items.is_empty() && matches!(step, Step::Index(1 | -1));
             match step {
                 Step::Index(0) => items.insert(0, put(Tree::Absent, rest, new, false)?),
                 Step::Behind => items.push(put(Tree::Absent, rest, new, false)?),
-                _ if is_first => items.push(put(Tree::Absent, rest, new, false)?),
                 _ => {
                     if let Some(at) = there {
                         items[at] = put(items[at].clone(), rest, new, false)?;
@@ -340,6 +340,7 @@ fn eval(expr: &Expr, scope: &Scope<'_>) -> Made {
                     arithmetic(*operator, &left, &right)
                 }
                 Binary::Matches => match (&left, &right) {
+                    (Tree::Absent, _) => Ok(Tree::Bool(false)),
                     (Tree::Text(name), Tree::Text(filter)) if topic::valid_filter(filter) => {
                         Ok(Tree::Bool(topic::matches(filter, name)))
                     }

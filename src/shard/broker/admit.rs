@@ -99,10 +99,33 @@ pub(in crate::shard) struct Admitted {
 }
 
 impl Admitted {
-    /// Whether the message has a receiver: a sink, a subscriber, the home of a retained message.
+    /// Whether the message has a receiver: a sink, a subscriber, the home of a retained message; or something that rules have made of it has one.
     pub(in crate::shard) fn is_any(self) -> bool {
         self.is_matched || self.is_refused || self.route.is_any()
     }
+
+    /// Whether subscribers, or the home of a retained message, get the message itself.
+    pub(in crate::shard) fn is_routed(self) -> bool {
+        self.route.is_any() && !self.is_refused
+    }
+
+    /// Whether rules have made messages of it that their receivers get.
+    pub(in crate::shard) const fn has_republished(self) -> bool {
+        self.has_republished && !self.is_refused
+    }
+}
+
+/// `Fate` is what becomes of a message that a rule has made of a source's record.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::shard) struct Fate {
+    /// The number of the message that it was made of: 0 is the record's own.
+    pub(in crate::shard) of: u8,
+    /// The number of pending answers of shards.
+    pub(in crate::shard) awaited: u32,
+    /// Whether subscribers get it, or the home of a retained message.
+    pub(in crate::shard) is_routed: bool,
+    pub(in crate::shard) is_in_sinks: bool,
+    pub(in crate::shard) is_refused: bool,
 }
 
 /// `Takers` are asked for room for a message.
@@ -210,10 +233,12 @@ impl Broker {
         admitted.has_republished = reserved.as_ref().is_ok_and(Reservation::has_republished);
         // The reservation is moved here, so that it ends here whatever its outcome.
         let routed = match std::convert::identity(reserved) {
-            Ok(reservation) => {
+            Ok(mut reservation) => {
                 (admitted.is_matched, admitted.is_refused) = (reservation.is_any(), reservation.is_refused());
-                admitted.is_matched |=
-                    admitted.has_republished && self.delivery.republished().any(|(to, _)| to.is_any());
+                if admitted.has_republished {
+                    reservation.note_sinks();
+                    admitted.is_matched |= self.delivery.republished().any(|(to, _)| to.is_any());
+                }
                 let owed = reservation.take(&message, answer, None, now, wall);
                 admitted.owed = if answer.is_some() { owed } else { 0 };
                 if admitted.is_refused { Routed::Refused } else { Routed::Matched }
@@ -271,8 +296,8 @@ impl Broker {
         };
         let (claimed, answer) = (from.claimed, from.claimed.map(ticket_of));
         if has_republished && claimed.is_some() {
-            let claims: u32 = self.delivery.republished().map(|(_, shards)| shards.count_ones()).sum();
-            awaited += claims + u32::from(self.republished_awaits());
+            let all = self.republished_fates();
+            awaited += all.into_iter().filter(|fate| fate.is_in_sinks).map(|fate| fate.awaited).sum::<u32>();
         }
         if route.is_any() {
             self.deliver(io, route, publish, from, answer);
@@ -281,6 +306,23 @@ impl Broker {
             self.deliver_republished(io, claimed, answer);
         }
         u32::from(owed) + awaited
+    }
+
+    /// What becomes of each message that rules have made of a source's record, in their order.
+    #[cold]
+    pub(in crate::shard) fn republished_fates(&mut self) -> SmallVec<[Fate; 2]> {
+        let made = self.outlets.republished().iter();
+        let made = made.map(|made| (made.of(), made.is_in_sinks(), made.is_refused, made.publish().qos));
+        let made = made.collect::<SmallVec<[_; 4]>>();
+        let all = self.delivery.republished().zip(made);
+        let fate = |((route, shards), (of, is_in_sinks, is_refused, qos)): ((Route, u64), _)| Fate {
+            of,
+            awaited: shards.count_ones() + u32::from(self.answers_of(route, shards, qos)),
+            is_routed: route.is_any(),
+            is_in_sinks,
+            is_refused,
+        };
+        all.map(fate).collect()
     }
 
     /// The number of answers pending for messages that rules have made of the one at hand, without those of sinks.
@@ -306,6 +348,9 @@ impl Broker {
             let publish = made.publish();
             let route = self.delivery.find_again(at + 1, publish.topic);
             if route.is_any() {
+                // One that sinks have, too, is answered with its record.
+                let claimed = claimed.map(|of| if made.is_in_sinks() { of } else { of.of_made(at + 1) });
+                let answer = claimed.map_or(answer, |claimed| Some(ticket_of(claimed)));
                 self.deliver(io, route, &publish, PublishedBy { claimed, ..PublishedBy::default() }, answer);
             }
         }

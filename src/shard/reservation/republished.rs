@@ -38,6 +38,10 @@ pub(in crate::shard) struct Republished {
     is_direct: bool,
     /// The rules that it comes from, the latest one last.
     ancestry: SmallVec<[u16; 4]>,
+    /// The number of the message that it was made of: 0 is the first.
+    of: u8,
+    /// Whether sinks have it, themselves or as a row of a rule.
+    is_in_sinks: bool,
     /// Whether sinks or rules match it.
     pub(in crate::shard) is_matched: bool,
     /// Whether a sink or a rule refuses it for all destinations.
@@ -71,6 +75,16 @@ impl Republished {
             properties: self.properties.as_properties(),
             payload: &self.payload,
         }
+    }
+
+    /// The number of the message that it was made of: 0 is the first.
+    pub(in crate::shard) const fn of(&self) -> u8 {
+        self.of
+    }
+
+    /// Whether sinks have it, themselves or as a row of a rule.
+    pub(in crate::shard) const fn is_in_sinks(&self) -> bool {
+        self.is_in_sinks
     }
 
     /// The rule that has made it.
@@ -186,6 +200,17 @@ impl Reservation<'_> {
         &mut self.outlets.workspace.republished
     }
 
+    /// Notes which of these messages sinks have.
+    pub(in crate::shard) fn note_sinks(&mut self) {
+        let work = &mut self.outlets.workspace;
+        for reserved in &work.sinks {
+            let made = usize::from(reserved.of).checked_sub(1).and_then(|at| work.republished.get_mut(at));
+            if let Some(made) = made {
+                made.is_in_sinks = true;
+            }
+        }
+    }
+
     /// Drops the outcomes of rules for a message that is asked about again: they are evaluated again.
     pub(in crate::shard) fn give_up(&mut self) {
         self.outlets.forget_outcomes();
@@ -214,6 +239,8 @@ impl Reservation<'_> {
         // Routing it costs as much as a packet.
         work.cost += 1;
         made.ancestry = given.ancestry.iter().copied().chain([rule]).collect();
+        // There are at most `REPUBLISHED_MAX`.
+        made.of = self.of as u8;
         work.republished.push(Republished::default());
         let place = work.republished.len();
         let outer = (self.of, self.before);

@@ -26,6 +26,7 @@ mod dead_letters;
 mod inspect;
 mod letters;
 mod membership;
+mod offer;
 mod past;
 mod positions;
 mod reader;

@@ -3,67 +3,23 @@
 use std::sync::Arc;
 
 use super::dead_letters::{self, Unwritten};
+use super::offer::{Made, Offer, Offered, Parks, enter_made, offer_again};
 use super::reader::{Pause, Reader};
 use super::ruled::with_rules;
 use super::window::{Parked, Place, Window};
 use super::{Sources, Tried};
-use crate::config::{Config, Feed, NoSubscriber, OnBadRecord, Source};
+use crate::config::{Config, NoSubscriber, OnBadRecord};
 use crate::kafka::consumer;
 use crate::metrics::spec::SourceMetric as M;
 use crate::mqtt::packet::{Publish, QoS};
 use crate::record::names::CLIENT_ID;
 use crate::runtime::seam::{Monotonic, WallMs};
-use crate::session::{Claimed, ClientKey, is_expired};
+use crate::session::{Claimed, is_expired};
 use crate::shard::broker::Broker;
-use crate::shard::broker::admit::{Feeds, Publication, Publisher};
 use crate::shard::broker::given::{AtHand, Retains};
-use crate::shard::delivery::{packet_bytes, publish_of, put_packet};
-use crate::shard::numbers::Numbers;
-use crate::shard::owner::ticket_of;
-use crate::shard::reservation::Beside;
-use crate::shard::stalls::Stall;
+use crate::shard::delivery::{packet_bytes, publish_of};
 use crate::shard::{Core, Ring};
 use crate::source::{Message, Reason, Record, TimestampType};
-
-/// The outcome of offering a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Offered {
-    /// The message has receivers, and this many answers are pending for it.
-    Taken(u32),
-    /// A sink has refused the message for all, and this many answers are pending for its dead letter.
-    Refused(u32),
-    /// The message has no receiver.
-    Nobody,
-}
-
-/// The cases in which a message is parked.
-#[derive(Clone, Copy)]
-struct Parks {
-    /// The message has no subscriber.
-    if_nobody: bool,
-    /// The message had receivers, and none of them has it in the end.
-    if_unmet: bool,
-}
-
-impl Offered {
-    /// Counts the outcome of a message, and has its record wait for the pending answers, or parks it.
-    fn enter(
-        self,
-        (numbers, source): (&mut Numbers, usize),
-        (window, number): (&mut Window, u32),
-        parks: Parks,
-        parked: impl FnOnce() -> Box<Parked>,
-    ) {
-        let (metric, answers, message) = match self {
-            Self::Nobody if parks.if_nobody => return window.park(number, parked()),
-            Self::Nobody => (M::NoSubscriber, 0, None),
-            Self::Refused(answers) => (M::Refused, answers, None),
-            Self::Taken(answers) => (M::Published, answers, parks.if_unmet.then(parked)),
-        };
-        numbers.count_source(source, metric, 1);
-        window.owes(number, answers, message);
-    }
-}
 
 impl Core {
     /// Takes up records. True: there were some.
@@ -156,7 +112,7 @@ impl Core {
                     return count;
                 }
                 count += 1;
-                reader.trying = Some(number.wrapping_add(1));
+                reader.trying = Some(Claimed::after(number));
                 let Some((mut parked, since)) = window.unpark(number) else { continue };
                 parked.grown = broker.delivery.grown();
                 let claimed = Claimed { shard: broker.index, reader: id, number };
@@ -170,8 +126,11 @@ impl Core {
                 // Later subscribers get a retained message anyway.
                 let if_unmet = broker.around.rules.parks(of.no_subscriber == NoSubscriber::Wait) && !publish.retain;
                 let parks = Parks { if_nobody: !is_over, if_unmet };
-                match offer(io, broker, of, &publish, (WallMs(parked.time_ms), parked.hops, None), (claimed, None)) {
+                match offer_again(io, broker, of, &publish, &parked, claimed) {
                     Ok(offered) => {
+                        if offered != Offered::Nobody {
+                            window.is_had(number);
+                        }
                         let counted = (&mut broker.numbers, reader.source);
                         offered.enter(counted, (window, number), parks, || parked);
                         sources.report_at = sources.report_at.min(reader.report_at);
@@ -221,9 +180,9 @@ impl Sources {
         }
         let source = &config.sources[reader.source];
         let rules = broker.around.rules;
-        // A record for rules alone waits for no subscriber.
-        let is_message = source.has_mqtt_topic();
-        let parks = rules.parks(source.no_subscriber == NoSubscriber::Wait) && is_message;
+        let waits = rules.parks(source.no_subscriber == NoSubscriber::Wait);
+        let is_in_grace = opened_at.is_none_or(|at| now < at.after(source.start_grace));
+        let parks = Parks { if_nobody: waits || is_in_grace, if_unmet: waits };
         let at = Place { offset: record.offset, leader_epoch: record.leader_epoch };
         let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
         let window = reader.window.get_or_insert_with(|| Window::new(at));
@@ -248,7 +207,8 @@ impl Sources {
                 let offered =
                     with_rules(broker, reader.source, &mapping.encoded(&of), (wall, facts), |broker, beside| {
                         let beside = beside.filter(|_| !is_again);
-                        offer(io, broker, source, &publish, (time, message.hops, beside), (claimed, client))
+                        let offer = Offer { source, publish: &publish, time, hops: message.hops, parks };
+                        offer.make(io, broker, beside, (claimed, client))
                     });
                 broker.delivery.at_hand = None;
                 match offered {
@@ -256,19 +216,16 @@ impl Sources {
                         reader.pauses(consumer, id, Pause::Room);
                         return true;
                     }
-                    Ok(offered) => {
-                        let held = bytes.max(packet_bytes(publish.topic, &publish));
+                    Ok((offered, made)) => {
+                        let of_rules = made.iter().map(Made::bytes).sum::<usize>();
+                        let held = bytes.max(packet_bytes(publish.topic, &publish)) + of_rules;
                         window.take_up(at, held, now);
                         memory.used += held;
-                        let parked = || {
-                            let mut packet = Vec::new();
-                            put_packet(&publish, &mut packet);
-                            Box::new(Parked { packet, time_ms: time.0, hops: message.hops, grown })
-                        };
-                        let in_grace = is_message && opened_at.is_none_or(|at| now < at.after(source.start_grace));
-                        let parks = Parks { if_nobody: parks || in_grace, if_unmet: parks && !message.retain };
+                        enter_made(made, (&mut broker.numbers, reader.source), (window, number));
+                        let parked = || Parked::of(&publish, (time, message.hops), grown);
+                        let parks = Parks { if_unmet: parks.if_unmet && !message.retain, ..parks };
                         // All receivers except new slots have had the record.
-                        let offered = if is_again && offered == Offered::Nobody { Offered::Taken(0) } else { offered };
+                        let offered = if is_again && offered == Offered::Nobody { Offered::NOTHING } else { offered };
                         offered.enter((&mut broker.numbers, reader.source), (window, number), parks, parked);
                         broker.numbers.count_source(reader.source, M::HeadersLeftOut, message.left_out.into());
                     }
@@ -347,39 +304,4 @@ pub(super) fn mapped_record<'a>(topic: &'a str, partition: i32, record: &consume
 pub(super) fn publish<'a>(message: &Message<'a>) -> Publish<'a> {
     let Message { topic, payload, qos, retain, properties, .. } = *message;
     Publish { dup: false, qos, retain, topic, packet_id: u16::from(qos > QoS::AtMostOnce), properties, payload }
-}
-
-/// Offers a message to sinks and subscribers, with the source's name as its publisher, and its record to the rules that name the source.
-fn offer(
-    io: &mut Ring<'_>,
-    broker: &mut Broker,
-    source: &Source,
-    publish: &Publish<'_>,
-    (time, hops, beside): (WallMs, u8, Option<&Beside<'_>>),
-    (claimed, publisher): (Claimed, Option<&str>),
-) -> Result<Offered, Stall> {
-    let [sinks, rules, subscribers] = [Feed::Sinks, Feed::Rules, Feed::Subscribers].map(|to| source.feeds(to));
-    let is_message = source.has_mqtt_topic();
-    let feeds = Feeds { sinks, rules, subscribers, ..Feeds::NONE };
-    let feeds = match is_message {
-        false => Feeds::NONE,
-        true if source.is_of_broker => {
-            let at_hand = broker.delivery.at_hand;
-            let rules = feeds.rules && !at_hand.is_some_and(|at_hand| at_hand.is_again);
-            let retained = publish.retain && at_hand.is_none_or(|at_hand| at_hand.retains != Retains::Nothing);
-            Feeds { retained, rules, ..feeds }
-        }
-        true => broker.feeds(feeds),
-    };
-    // A record of `[broker]` keeps its publisher. The publisher of any other record is the source.
-    let client = ClientKey { auth: None, client_id: publisher.unwrap_or(&source.name) };
-    let hops = hops + 1;
-    let publication = Publication { publish, client, username: None, time, feeds, hops, beside };
-    let admitted = broker.admit(io, &publication, Some(ticket_of(claimed)))?;
-    if !admitted.is_any() {
-        // Rules have filtered records that are for them alone.
-        return Ok(if is_message { Offered::Nobody } else { Offered::Taken(0) });
-    }
-    let answers = broker.hand_on(io, publish, admitted, Publisher::Source(claimed, publisher));
-    Ok(if admitted.is_refused { Offered::Refused(answers) } else { Offered::Taken(answers) })
 }

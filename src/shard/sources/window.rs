@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use crate::rules::Rules;
 use crate::runtime::seam::Monotonic;
+use crate::session::Claimed;
 
 /// `Record` is one record of a window.
 #[derive(Debug)]
@@ -13,16 +14,49 @@ struct Record {
     leader_epoch: i32,
     bytes: usize,
     since: Monotonic,
+    /// The state of its own message.
+    state: State,
+    /// The messages that rules have made of it.
+    made: Vec<Made>,
+}
+
+/// `Made` is a message that a rule has made of a record. It waits for answers and subscribers by itself.
+#[derive(Debug)]
+struct Made {
+    /// The number of the message that it was made of, among those of the record: 0 is the record's own.
+    of: u8,
     state: State,
 }
 
-/// The state of a record.
+impl Record {
+    fn states(&self) -> impl Iterator<Item = &State> {
+        std::iter::once(&self.state).chain(self.made.iter().map(|made| &made.state))
+    }
+
+    fn states_mut(&mut self) -> impl Iterator<Item = &mut State> {
+        std::iter::once(&mut self.state).chain(self.made.iter_mut().map(|made| &mut made.state))
+    }
+
+    /// The state of one of its messages: 0 is the record's own.
+    fn state_mut(&mut self, message: usize) -> Option<&mut State> {
+        match message.checked_sub(1) {
+            None => Some(&mut self.state),
+            Some(at) => self.made.get_mut(at).map(|made| &mut made.state),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.states().all(|state| matches!(state, State::Over))
+    }
+}
+
+/// The state of a message, and of its record.
 #[derive(Debug)]
 enum State {
-    /// `answers` is the number of pending answers of sinks, and of shards that have sessions which may need the record. `message` is parked if it has no
+    /// `answers` is the number of pending answers of sinks, and of shards that have sessions which may need the message. `message` is parked if it has no
     /// receiver in the end.
     Owed { answers: u32, is_met: bool, message: Option<Box<Parked>> },
-    /// The record has no receiver, and is kept until it has one.
+    /// The message has no receiver, and is kept until it has one.
     Parked(Box<Parked>),
     /// The record cannot be a message, and its dead letter is in flight, or was refused for good (`is_refused`), and the record stays open.
     DeadLetter { is_refused: bool },
@@ -37,14 +71,14 @@ impl State {
     }
 }
 
-/// The effect of an answer on a record.
+/// The effect of an answer on a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answered {
-    /// The record waits for more answers, or there is none of this number.
+    /// The message waits for more answers, or there is none of this number.
     Open,
-    /// The record is over: a receiver has it.
+    /// The message is over: a receiver has it.
     Met,
-    /// No receiver has the record: it is over, or parked, with [`Parked::grown`].
+    /// No receiver has the message: it is over, or parked, with [`Parked::grown`].
     Unmet(Option<u64>),
 }
 
@@ -72,7 +106,7 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) struct Window {
     records: VecDeque<Record>,
-    /// The number of the first record. Numbers are consecutive, and wrap.
+    /// The number of the first record ([`Claimed::number`]).
     first: u32,
     /// The number of records from the first on that were taken up before reading went back in the same log: later ones may have lower offsets.
     before: usize,
@@ -109,7 +143,7 @@ impl Window {
         self.bytes
     }
 
-    /// The number of records without a receiver yet.
+    /// The number of messages without a receiver yet.
     pub(super) fn parked(&self) -> usize {
         self.parked
     }
@@ -122,14 +156,14 @@ impl Window {
 
     /// Whether no record waits for an answer: open ones have no receiver, or a dead letter that was refused.
     pub(super) fn waits_for_nothing(&self) -> bool {
-        let waits =
-            |record: &Record| matches!(record.state, State::Owed { .. } | State::DeadLetter { is_refused: false });
-        !self.records.iter().any(waits)
+        let waits = |state: &State| matches!(state, State::Owed { .. } | State::DeadLetter { is_refused: false });
+        !self.records.iter().flat_map(Record::states).any(waits)
     }
 
     /// The time at which the oldest record that may be released was taken up.
     pub(super) fn oldest(&self) -> Option<Monotonic> {
-        self.records.iter().find(|record| record.state.may_be_released()).map(|record| record.since)
+        let may_be_released = |record: &&Record| record.states().any(State::may_be_released);
+        self.records.iter().find(may_be_released).map(|record| record.since)
     }
 
     /// The number of the first record.
@@ -139,15 +173,34 @@ impl Window {
 
     /// The number of the next record to take up.
     pub(super) fn next_number(&self) -> u32 {
-        self.first.wrapping_add(u32::try_from(self.records.len()).unwrap_or(u32::MAX))
+        self.number_of(self.records.len())
+    }
+
+    /// The number of the record at an index.
+    fn number_of(&self, index: usize) -> u32 {
+        self.first.wrapping_add(index as u32) % Claimed::RECORDS
+    }
+
+    /// The index of a record by its number, or that of one of its messages.
+    fn index_of(&self, number: u32) -> usize {
+        (number.wrapping_sub(self.first) % Claimed::RECORDS) as usize
     }
 
     /// Takes up a record, which is over unless it is then set to wait.
     pub(super) fn take_up(&mut self, at: Place, bytes: usize, now: Monotonic) {
         let Place { offset, leader_epoch } = at;
-        self.records.push_back(Record { offset, leader_epoch, bytes, since: now, state: State::Over });
+        let (since, state, made) = (now, State::Over, Vec::new());
+        self.records.push_back(Record { offset, leader_epoch, bytes, since, state, made });
         self.bytes += bytes;
         self.next = Place { offset: offset + 1, leader_epoch };
+    }
+
+    /// Adds the messages that rules have made of the record taken up last, by the numbers of those that they were made of. Each is over unless it is then
+    /// set to wait.
+    pub(super) fn makes(&mut self, of: impl Iterator<Item = u8>) {
+        if let Some(record) = self.records.back_mut() {
+            record.made.extend(of.map(|of| Made { of, state: State::Over }));
+        }
     }
 
     /// The offset after the last record taken up, or the first one to read.
@@ -162,9 +215,10 @@ impl Window {
 
     /// Goes back: the log has lost the records from there on. Earlier ones stay open.
     pub(super) fn goes_back(&mut self, at: Place) {
-        for record in self.records.iter_mut().filter(|record| record.offset >= at.offset) {
-            self.parked -= usize::from(matches!(record.state, State::Parked(_)));
-            record.state = State::Over;
+        let lost = self.records.iter_mut().filter(|record| record.offset >= at.offset);
+        for state in lost.flat_map(Record::states_mut) {
+            self.parked -= usize::from(matches!(state, State::Parked(_)));
+            *state = State::Over;
         }
         self.next = at;
         self.drop_over();
@@ -187,53 +241,70 @@ impl Window {
         (self.next, self.epoch_before) = (at, at.leader_epoch);
     }
 
-    /// Sets the number of answers that a record waits for, and the message to park if it has no receiver in the end. Without pending answers the record is
-    /// over, and so may all those before it be.
+    /// Sets the number of answers that a message waits for, and what to park if it has no receiver in the end. Without pending answers the message is
+    /// over, and so may its record be, and all those before it.
     pub(super) fn owes(&mut self, number: u32, answers: u32, message: Option<Box<Parked>>) {
-        if let Some(record) = self.get(number).filter(|_| answers > 0) {
-            record.state = State::Owed { answers, is_met: false, message };
+        if let Some(state) = self.get(number).filter(|_| answers > 0) {
+            *state = State::Owed { answers, is_met: false, message };
         }
         self.drop_over();
     }
 
-    /// Parks a record.
+    /// Parks a message.
     pub(super) fn park(&mut self, number: u32, parked: Box<Parked>) {
-        if let Some(record) = self.get(number) {
-            record.state = State::Parked(parked);
+        if let Some(state) = self.get(number) {
+            *state = State::Parked(parked);
             self.parked += 1;
         }
     }
 
-    /// Takes the message of a parked record, with the time at which the record was taken up.
+    /// Takes a parked message, with the time at which its record was taken up.
     pub(super) fn unpark(&mut self, number: u32) -> Option<(Box<Parked>, Monotonic)> {
-        let record = self.get(number)?;
-        let since = record.since;
-        match std::mem::replace(&mut record.state, State::Over) {
+        let since = self.records.get(self.index_of(number))?.since;
+        let state = self.get(number)?;
+        match std::mem::replace(state, State::Over) {
             State::Parked(parked) => {
                 self.parked -= 1;
                 Some((parked, since))
             }
             other => {
-                record.state = other;
+                *state = other;
                 None
             }
         }
     }
 
-    /// The number of the oldest parked record from this one on.
+    /// The number of the oldest parked message from this one on. Those of one record are in their order.
     pub(super) fn parked_from(&self, from: u32) -> Option<u32> {
-        let skip = from.wrapping_sub(self.first) as usize;
+        let (skip, message) = (self.index_of(from), Claimed::message_of(from));
         // A number before the first one belongs to a record that is over.
-        let skip = if skip > self.records.len() { 0 } else { skip };
-        let is_parked = |record: &Record| matches!(record.state, State::Parked(_));
-        let at = self.records.iter().skip(skip).position(is_parked)?;
-        Some(self.first.wrapping_add(u32::try_from(skip + at).unwrap_or(u32::MAX)))
+        let (skip, message) = if skip > self.records.len() { (0, 0) } else { (skip, message) };
+        self.records.iter().enumerate().skip(skip).find_map(|(index, record)| {
+            let before = if index == skip { message } else { 0 };
+            let is_parked = |(_, state): &(usize, &State)| matches!(state, State::Parked(_));
+            let (message, _) = record.states().enumerate().skip(before).find(is_parked)?;
+            Some(Claimed::number_of(self.number_of(index), message))
+        })
     }
 
-    /// Takes one of the answers that a record waits for. `is_met`: a receiver has the record.
+    /// Notes that a message has a receiver: the messages that it was made of wait for none any more.
+    pub(super) fn is_had(&mut self, number: u32) {
+        let index = self.index_of(number);
+        let Some(record) = self.records.get_mut(index) else { return };
+        let mut message = Claimed::message_of(number);
+        while let Some(made) = message.checked_sub(1).and_then(|at| record.made.get(at)) {
+            message = made.of.into();
+            if let Some(state @ State::Parked(_)) = record.state_mut(message) {
+                *state = State::Over;
+                self.parked -= 1;
+            }
+        }
+    }
+
+    /// Takes one of the answers that a message waits for. `is_met`: a receiver has the message.
     pub(super) fn settle(&mut self, number: u32, is_met: bool, rules: &dyn Rules) -> Answered {
-        let Some(record) = self.get(number) else { return Answered::Open };
-        let State::Owed { answers, is_met: was_met, message } = &mut record.state else { return Answered::Open };
+        let Some(state) = self.get(number) else { return Answered::Open };
+        let State::Owed { answers, is_met: was_met, message } = state else { return Answered::Open };
         *answers -= 1;
         *was_met |= is_met;
         if !rules.is_answered(*answers) {
@@ -242,7 +313,7 @@ impl Window {
         let was_met = rules.is_had(*was_met);
         let parked = message.take().filter(|_| !was_met);
         let grown = parked.as_ref().map(|parked| parked.grown);
-        record.state = parked.map_or(State::Over, State::Parked);
+        *state = parked.map_or(State::Over, State::Parked);
         self.parked += usize::from(grown.is_some());
         self.drop_over();
         if was_met { Answered::Met } else { Answered::Unmet(grown) }
@@ -252,12 +323,13 @@ impl Window {
     pub(super) fn release(&mut self, before: Monotonic, rules: &dyn Rules) -> u64 {
         let mut released = 0;
         for record in self.records.iter_mut().take_while(|record| rules.may_release(record.since.0, before.0)) {
-            if !record.state.may_be_released() {
-                continue;
+            let mut is_released = false;
+            for state in record.states_mut().filter(|state| state.may_be_released()) {
+                self.parked -= usize::from(matches!(state, State::Parked(_)));
+                *state = State::Over;
+                is_released = true;
             }
-            self.parked -= usize::from(matches!(record.state, State::Parked(_)));
-            record.state = State::Over;
-            released += 1;
+            released += u64::from(is_released);
         }
         self.drop_over();
         released
@@ -265,43 +337,46 @@ impl Window {
 
     /// Notes that the record's dead letter is in flight.
     pub(super) fn becomes_dead_letter(&mut self, number: u32) {
-        if let Some(record) = self.get(number) {
-            record.state = State::DeadLetter { is_refused: false };
+        if let Some(state) = self.get(number) {
+            *state = State::DeadLetter { is_refused: false };
         }
     }
 
     /// Ends a record with a dead letter that is durable.
     pub(super) fn dead_letter_is_safe(&mut self, number: u32) {
-        if let Some(record) = self.get(number).filter(|record| matches!(record.state, State::DeadLetter { .. })) {
-            record.state = State::Over;
+        if let Some(state @ State::DeadLetter { .. }) = self.get(number) {
+            *state = State::Over;
         }
         self.drop_over();
     }
 
     /// Keeps the record open, as its dead letter was refused for good. Returns its offset.
     pub(super) fn dead_letter_is_refused(&mut self, number: u32) -> Option<i64> {
-        let record = self.get(number).filter(|record| matches!(record.state, State::DeadLetter { .. }))?;
-        record.state = State::DeadLetter { is_refused: true };
+        let index = self.index_of(number);
+        let record = self.records.get_mut(index)?;
+        let State::DeadLetter { is_refused } = &mut record.state else { return None };
+        *is_refused = true;
         Some(record.offset)
     }
 
     /// The place below which all records are over, up to which a group may commit.
     pub(super) fn low(&self, rules: &dyn Rules) -> Place {
-        let open = |record: &&Record| !matches!(record.state, State::Over);
+        let open = |record: &&Record| !record.is_over();
         let before = self.records.iter().take(self.before).filter(open).map(|record| record.offset).min();
         let first = self.records.iter().skip(self.before).find(open).map(|record| record.offset);
         let lowest_open = before.into_iter().chain(first).min().filter(|lowest| *lowest < self.next.offset);
         Place { offset: rules.commits(lowest_open, self.next.offset), leader_epoch: self.epoch_before }
     }
 
-    fn get(&mut self, number: u32) -> Option<&mut Record> {
-        self.records.get_mut(number.wrapping_sub(self.first) as usize)
+    fn get(&mut self, number: u32) -> Option<&mut State> {
+        let index = self.index_of(number);
+        self.records.get_mut(index)?.state_mut(Claimed::message_of(number))
     }
 
     fn drop_over(&mut self) {
-        while let Some(record) = self.records.pop_front_if(|record| matches!(record.state, State::Over)) {
+        while let Some(record) = self.records.pop_front_if(|record| record.is_over()) {
             self.bytes -= record.bytes;
-            self.first = self.first.wrapping_add(1);
+            self.first = self.number_of(1);
             if self.before == 0 {
                 self.epoch_before = record.leader_epoch;
             }
@@ -461,6 +536,40 @@ mod tests {
         assert_eq!(window.dead_letter_is_refused(numbers[0]), None, "it is over");
     }
 
+    /// Each message that rules have made of a record holds the record open by itself; one that somebody has ends the waiting of those that it was made of.
+    #[test]
+    fn messages_that_rules_have_made_wait_by_themselves() {
+        let mut window = Window::new(at(0));
+        let number = window.next_number();
+        window.take_up(at(0), 100, Monotonic(0));
+        window.makes([0, 1, 0].into_iter());
+        let [one, two, three] = [1, 2, 3].map(|message| Claimed::number_of(number, message));
+        window.park(one, parked());
+        window.park(two, parked());
+        window.owes(three, 1, Some(parked()));
+        window.park(number, parked());
+        assert_eq!((window.parked(), window.len(), window.low(&KEPT).offset), (3, 1, 0));
+        assert_eq!(window.parked_from(number), Some(number));
+        assert_eq!(
+            [Claimed::after(number), Claimed::after(one)].map(|from| window.parked_from(from)),
+            [Some(one), Some(two)]
+        );
+        assert_eq!(window.settle(three, false, &KEPT), Answered::Unmet(Some(7)));
+        assert_eq!(window.parked_from(Claimed::after(two)), Some(three));
+        assert!(window.unpark(two).is_some());
+        window.is_had(two);
+        assert_eq!(
+            (window.parked(), window.parked_from(number)),
+            (1, Some(three)),
+            "it was made of the first, and that of the record"
+        );
+        window.owes(two, 1, None);
+        assert_eq!(window.settle(two, true, &KEPT), Answered::Met);
+        assert_eq!(window.low(&KEPT).offset, 0);
+        assert_eq!(window.release(Monotonic(0), &KEPT), 1);
+        assert_eq!((window.low(&KEPT).offset, window.parked(), window.is_empty()), (1, 0, true));
+    }
+
     proptest! {
         /// A window never commits past an open record, whatever is settled when; numbers wrap.
         #[test]
@@ -469,7 +578,7 @@ mod tests {
             order in prop::collection::vec(any::<prop::sample::Index>(), 0..120),
         ) {
             let mut window = Window::new(at(0));
-            window.first = u32::MAX - 7;
+            window.first = Claimed::RECORDS - 8;
             let mut left: Vec<(u32, u32)> =
                 (0..).zip(&owed).map(|(offset, answers)| (open(&mut window, offset, *answers), *answers)).collect();
             for index in order {

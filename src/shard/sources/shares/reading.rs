@@ -106,7 +106,7 @@ impl GroupShare {
             let Some(window) = part.window.as_mut().filter(|window| window.parked() > 0) else { continue };
             let mut from = window.first();
             while let Some(number) = window.parked_from(from) {
-                from = number.wrapping_add(1);
+                from = Claimed::after(number);
                 let Some((parked, since)) = window.unpark(number) else { continue };
                 let waited_s = u32::try_from(now.since(since).as_secs()).unwrap_or(u32::MAX);
                 let Some(publish) = publish_of(&parked.packet).filter(|publish| !is_expired(publish, waited_s)) else {
