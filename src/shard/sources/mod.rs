@@ -14,6 +14,7 @@
 //! | `told` | metrics and events |
 //! | `inspect` | sources in the API |
 //! | `trial` | the message that would be made of a record |
+//! | `requests` | numbers of requests for records, by which an answer finds its consumer |
 //! | `replay` | records of the past for one subscription |
 //! | `shares` | shared subscriptions of several instances |
 //! | `retained` | retained messages of the topic of `[broker]`, when the process begins |
@@ -31,6 +32,7 @@ mod positions;
 mod reader;
 mod records;
 mod replay;
+mod requests;
 mod retained;
 mod ruled;
 mod seek;
@@ -64,6 +66,7 @@ use self::membership::Membership;
 use self::positions::Needs;
 use self::reader::{Memory, Reader};
 use self::replay::Replays;
+use self::requests::Asker;
 use self::shares::GroupShares;
 use super::connection::Timer;
 use super::mail::{Mail, Notice};
@@ -220,17 +223,19 @@ impl Sources {
                     membership.on_metadata(&topics);
                 }
             }
-            ClientEvent::Fetch { id, result } if GroupShares::is_theirs(id) => {
-                if let Some(shares) = shares {
-                    shares.on_fetched(id, result, now);
+            ClientEvent::Fetch { id, result } => match Asker::of(id) {
+                Asker::Sources => consumer.on_answer(id, result, now),
+                Asker::Replay => {
+                    if let Some(replays) = replays {
+                        replays.on_answer(id, result, now);
+                    }
                 }
-            }
-            ClientEvent::Fetch { id, result } if Replays::is_theirs(id) => {
-                if let Some(replays) = replays {
-                    replays.on_answer(id, result, now);
+                Asker::Share => {
+                    if let Some(shares) = shares {
+                        shares.on_fetched(id, result, now);
+                    }
                 }
-            }
-            ClientEvent::Fetch { id, result } => consumer.on_answer(id, result, now),
+            },
             ClientEvent::Member(answer) if self.shares.on_answer(&answer, now) => {}
             ClientEvent::Member(answer) => {
                 if let Some(membership) = self.memberships.get_mut(&(answer.member as usize)) {
