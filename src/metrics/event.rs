@@ -220,7 +220,7 @@ events! {
     BindingFailed, Warn, Client, "binding_failed", [Bridge, MqttTopic, Reason, Fate], "the application has refused a message of a binding after all retries";
     BindingKeeps, Warn, Error, "binding_keeps", [Bridge, Remote, Total], "this many messages of a binding are kept at the remote (onFailure: keep): the binding stands still once they fill what the remote sends without an acknowledgement";
     SourceAssigned, Info, Lifecycle, "source_assigned", [Source, Group, Partitions], "the group has given the source this many partitions of its topics";
-    SourceStopped, Error, Error, "source_stopped", [Source, Topic, Partition, Offset, Reason], "a partition of the source is not read any more: nothing after this offset reaches subscribers; `forebay sources NAME seek` goes on elsewhere";
+    SourceStopped, Error, Error, "source_stopped", [Source, Topic, Partition, Offset, Reason], "a partition of the source is not read any more: nothing after this offset reaches subscribers; `forebay sources NAME seek` goes on elsewhere. Where the topic is gone, reading goes on when it is back";
     SourceReset, Warn, Error, "source_reset", [Source, Topic, Partition, Offset, NextOffset, Reason], "reading goes on at another offset";
     SourceSkipped, Warn, Error, "source_batch_skipped", [Source, Topic, Partition, Offset, NextOffset, Reason], "a batch that cannot be read was passed over";
     SourceTrouble, Warn, Error, "source_trouble", [Source, Group, Topic, Partition, Reason], "the source cannot read or commit for now; retrying";

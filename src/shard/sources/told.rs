@@ -57,7 +57,7 @@ impl WhyStopped {
                 format!("a batch of {bytes} bytes is more than there is memory for: `fetch_memory` of [delivery]"),
                 Some(*offset),
             ),
-            Self::Deleted => ("the topic is gone".to_owned(), None),
+            Self::Deleted => ("the topic is gone; reading goes on by itself when it is back".to_owned(), None),
         }
     }
 }
