@@ -159,7 +159,7 @@ events! {
     SessionLogTaken, Info, Lifecycle, "session_log_taken", [Topic, Partitions, Records, Bytes], "took over the log of sessions in Kafka; a process that had it before ends";
     SlotTaken, Info, Lifecycle, "slot_taken", [Partition, Sessions], "a slot has come to this instance: its clients are served here";
     SlotReleased, Info, Lifecycle, "slot_released", [Partition], "a slot was given up for another instance: its clients were disconnected, and their sessions are in Kafka";
-    SlotGone, Warn, Error, "slot_gone", [Partition, Reason], "another instance has a slot that this one has served, as the group has not heard of this one: connections of its clients are closed, and they find their sessions there";
+    SlotGone, Warn, Error, "slot_gone", [Slots, Partition, Reason], "another instance has slots that this one has served, as the group has not heard of this one: connections of its clients are closed, and they find their sessions there";
     InstanceSilent, Warn, Error, "instance_silent", [Group], "nothing was heard of the group of instances for almost `session_timeout`, or since this process stood still for a second: until it is, no client is welcomed and nothing is written to the topics of `[broker]`, as another instance may serve the clients by now";
     InstanceHeard, Info, Lifecycle, "instance_heard", [Group], "the group of instances has answered: this one takes part";
     InstanceGone, Info, Lifecycle, "instance_gone", [Instance], "connections to another instance are refused: the group is asked to give its slots to others at once";
@@ -313,6 +313,7 @@ fields! {
     LettersTopic, text, dead_letters_topic, "Kafka topic of the dead letters.";
     MqttTopic, text, mqtt_topic, "MQTT topic.";
     Partition, number, partition, "Partition.";
+    Slots, text, slots, "Slots: their numbers, and ranges of them.";
     Bytes, number, bytes, "Size in bytes.";
     Records, number, records, "Number of records; for lost records a lower bound.";
     Sessions, number, sessions, "Number of stored sessions.";
