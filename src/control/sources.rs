@@ -102,6 +102,8 @@ struct SourceNumbers {
     expired: u64,
     /// Published messages that no subscriber has after all.
     lost: u64,
+    /// Messages that a sink has refused for all destinations.
+    refused: u64,
     /// Messages given up after `release_after`.
     released: u64,
     /// Messages that subscribers have not acknowledged, and those after them.
@@ -270,6 +272,7 @@ impl View {
                 bad: of(S::Skipped),
                 expired: of(S::Expired),
                 lost: of(S::Lost),
+                refused: of(S::Refused),
                 released: of(S::Released),
                 open_messages: of(S::Open),
                 open_bytes: of(S::OpenBytes),

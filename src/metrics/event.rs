@@ -222,6 +222,7 @@ events! {
     SourceAssigned, Info, Lifecycle, "source_assigned", [Source, Group, Partitions], "the group has given the source this many partitions of its topics";
     SourceStopped, Error, Error, "source_stopped", [Source, Topic, Partition, Offset, Reason], "a partition of the source is not read any more: nothing after this offset reaches subscribers; `forebay sources NAME seek` goes on elsewhere. Where the topic is gone, reading goes on when it is back";
     SourceReset, Warn, Error, "source_reset", [Source, Topic, Partition, Offset, NextOffset, Reason], "reading goes on at another offset";
+    SourceDropped, Warn, Error, "source_messages_dropped", [Source, Records, Reason], "records of a source have no receiver, since the last such event: nobody has subscribed to them, they had expired, or what became of them was lost; at most one a minute for each source";
     SourceSkipped, Warn, Error, "source_batch_skipped", [Source, Topic, Partition, Offset, NextOffset, Reason], "a batch that cannot be read was passed over";
     SourceTrouble, Warn, Error, "source_trouble", [Source, Group, Topic, Partition, Reason], "the source cannot read or commit for now; retrying";
     SourceRunning, Info, Lifecycle, "source_running", [Source, Group, Topic, Partition], "the source reads or commits again";

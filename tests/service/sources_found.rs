@@ -9,6 +9,7 @@ use crate::device::{Device, Heard};
 use crate::kafka_client::Client;
 use crate::process::{metric, until, until_metric};
 use crate::sources::{committed, make_topic, next, source, subscriber, write, write_when_there};
+use crate::sources_admin::forebay;
 use crate::support::kafka::shared;
 use crate::support::service::{Service, config};
 
@@ -94,6 +95,22 @@ fn a_source_that_was_fenced_says_why_it_reads_nothing() {
     assert!(shown["reason"].as_str().is_some_and(|why| why.contains("`group_instance`")), "{shown:#}");
     let event = get(&first, "events?kind=source_group_lost")["events"][0].clone();
     assert_eq!(event["reason"], shown["reason"], "the same words");
+}
+
+/// Records that had no subscriber are in a column, with the reason, and an event.
+#[test]
+fn finding_q33_records_without_a_subscriber_are_shown() {
+    let service = Service::start(&config(&source("start_grace = \"0s\"")));
+    write_when_there(&service, &["a", "b", "c"]);
+    until_metric(&service, "source_messages_total{result=\"no_subscriber\"}", 3);
+    until("an event", || {
+        let events = get(&service, "events?kind=source_messages_dropped")["events"].clone();
+        let reason = events[0]["reason"].as_str().unwrap_or_default().to_owned();
+        events[0]["source"] == "commands" && reason.contains("had no subscriber")
+    });
+    let (text, works) = forebay(&service, &["sources"]);
+    assert!(works && text.contains("DROPPED"), "{text}");
+    assert!(text.contains("commands: dropped: 3 had no subscriber"), "{text}");
 }
 
 /// How far a log goes is known of a partition that is not read as well: that is when it matters.
