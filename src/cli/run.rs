@@ -213,7 +213,7 @@ impl Service {
         let key_set_changed = move || drop(to_main.send(Event::KeySet));
         let key_sets = KeySets::start(&config, Arc::clone(&journal), key_set_changed)?;
         let edge = edge::load(&config).map_err(|problems| problems.join("\nforebay: "))?;
-        let embedded = start_embedded(&mut config)?;
+        let embedded = start_embedded(&mut config, &journal)?;
         let listeners = bind_listeners(&config)?;
         let links = bind_link(&mut config)?;
         let mqtt = listeners.binds();

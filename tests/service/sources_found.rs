@@ -113,6 +113,49 @@ fn finding_q33_records_without_a_subscriber_are_shown() {
     assert!(text.contains("commands: dropped: 3 had no subscriber"), "{text}");
 }
 
+/// Damage in an older segment of the embedded log, and a newest segment that is gone, are events, and a source goes on behind them.
+#[test]
+fn finding_q17_a_source_goes_on_behind_damage_of_the_embedded_log() {
+    let text = config(&format!("segment_bytes = \"1MiB\"\n{}", source("no_subscriber = \"wait\"\ngroup = \"\"")));
+    let mut service = Service::start(&text);
+    make_topic(&service);
+    let value = |number: u32| format!("{number:05}{}", "x".repeat(50_000));
+    for number in 0..80 {
+        write(service.embedded(), "commands", &[&value(number)]);
+    }
+    service.signal("TERM");
+    assert!(service.wait().success());
+    let dir = service.dir().join("data/log/partitions/commands-0");
+    let mut segments: Vec<_> =
+        std::fs::read_dir(&dir).expect("a directory").map(|entry| entry.expect("an entry").path()).collect();
+    segments.retain(|path| path.extension().is_some_and(|is| is == "segment"));
+    segments.sort();
+    assert!(segments.len() > 3, "{segments:?}");
+    // Within the payload of the second record.
+    let mut bytes = std::fs::read(&segments[0]).expect("a segment");
+    let record = bytes.windows(5).position(|five| five == b"00001").expect("the second record");
+    bytes[record + 100..record + 4_100].fill(0);
+    std::fs::write(&segments[0], bytes).expect("it can be written");
+    std::fs::remove_file(segments.last().expect("a segment")).expect("it can be removed");
+    service.start_again();
+    let events = |service: &Service| {
+        let all = get(service, "events?kind=embedded_log_damaged")["events"].clone();
+        all.as_array().map_or(0, Vec::len)
+    };
+    // The source may have read the first segment by now.
+    assert!((1..=2).contains(&events(&service)), "the newest segment is gone");
+    write(service.embedded(), "commands", &["last"]);
+    let mut device = subscriber(&service, Version::V5, "");
+    let mut heard = Vec::new();
+    while heard.last().is_none_or(|last| last != "last") {
+        heard.push(next(&mut device).chars().take(5).collect::<String>());
+    }
+    assert_eq!(heard[..2], ["00000", "00002"]);
+    assert!(heard.len() > 40, "{heard:?}");
+    assert_eq!(events(&service), 2);
+    assert_eq!(metric(&service, "embedded_read_holes_total"), 1);
+}
+
 /// How far a log goes is known of a partition that is not read as well: that is when it matters.
 #[test]
 fn the_lag_of_a_partition_that_stands_grows() {
