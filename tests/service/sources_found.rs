@@ -1,5 +1,7 @@
 //! Faults that hard use of sources has found.
 
+use std::time::{Duration, Instant};
+
 use forebay::mqtt::packet::{Connect, QoS, Version};
 use kafka_protocol::messages::DeleteTopicsRequest;
 use serde_json::json;
@@ -95,6 +97,42 @@ fn a_source_that_was_fenced_says_why_it_reads_nothing() {
     assert!(shown["reason"].as_str().is_some_and(|why| why.contains("`group_instance`")), "{shown:#}");
     let event = get(&first, "events?kind=source_group_lost")["events"][0].clone();
     assert_eq!(event["reason"], shown["reason"], "the same words");
+}
+
+/// A source is a static member by default: after each of several kills its records come at once, not after the group's session timeout.
+/// An orderly stop leaves the group: another process has the partitions at once.
+#[test]
+fn finding_q9_a_source_reads_at_once_after_a_kill() {
+    let kafka = shared();
+    let address = kafka.split(',').next().expect("an address").parse().expect("an address");
+    let topic = format!("killed-{}", std::process::id());
+    until("the topic to be there", || Client::connect(address).metadata(&[&*topic]).topics[0].error_code == 0);
+    let text = config(&format!(
+        "[kafka.main]\nbootstrap = \"{kafka}\"\n[[source]]\nname = \"{topic}\"\ntopic = \"{topic}\"\nmqtt_topic = \"t/1\"\n\
+         payload = \"${{value}}\"\noffset_reset = \"earliest\"\nno_subscriber = \"wait\"\ncommit_interval = \"100ms\"\n"
+    ));
+    let mut service = Service::start(&text);
+    let hears = |service: &Service, value: &str| {
+        let begun = Instant::now();
+        let mut device = subscriber(service, Version::V5, "");
+        while next(&mut device) != value {}
+        println!("{value} after {:?}", begun.elapsed());
+        // Three seconds, and what a busy machine takes. The session timeout is 45 s.
+        assert!(begun.elapsed() < Duration::from_secs(12), "{value} came after {:?}", begun.elapsed());
+    };
+    write(address, &topic, &["0"]);
+    hears(&service, "0");
+    for kill in 1..4 {
+        service.kill9();
+        let value = kill.to_string();
+        write(address, &topic, &[&value]);
+        service.start_again();
+        hears(&service, &value);
+    }
+    service.signal("TERM");
+    assert!(service.wait().success());
+    write(address, &topic, &["last"]);
+    hears(&Service::start(&text), "last");
 }
 
 /// Records that had no subscriber are in a column, with the reason, and an event.

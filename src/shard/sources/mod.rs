@@ -309,7 +309,7 @@ impl Core {
         let is_open = self.sources.opened_at.is_some() && !self.sources.is_ending;
         for (index, source) in config.sources.iter().enumerate().filter(|(_, source)| home(source, shards) == here) {
             let is_wanted = is_open && !source.is_removed && !source.paused && config.has_use_for(source);
-            let terms = membership::Terms::of(source);
+            let terms = membership::Terms::of(&config, source);
             match self.sources.memberships.get_mut(&index) {
                 None if is_wanted => {
                     let seed = self.random.u64(..);
