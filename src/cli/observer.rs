@@ -209,7 +209,8 @@ impl Look {
     /// Reports what sources have dropped, the first time at once and then once a minute.
     fn tell_dropped(&mut self, sample: &Sample) {
         let View { journal, described, .. } = &*self.view;
-        for (index, (source, dropped)) in described.sources.iter().zip(&mut self.dropped).enumerate() {
+        let all = described.sources.iter().zip(&mut self.dropped).enumerate();
+        for (index, (source, dropped)) in all.filter(|(_, (source, _))| !source.is_of_broker) {
             let counts = DROPS.map(|(metric, _)| sample.source(index, metric));
             let more: Vec<u64> =
                 counts.iter().zip(dropped.counts).map(|(now, then)| now.saturating_sub(then)).collect();
@@ -309,6 +310,7 @@ mod tests {
                 from: String::new(),
                 rules: Vec::new(),
                 is_unused: false,
+                is_of_broker: false,
             }],
             ..Described::default()
         };

@@ -51,6 +51,8 @@ pub struct Source {
     pub rules: Vec<String>,
     /// Whether the source reads nothing, because its records are no messages and no rule names it.
     pub is_unused: bool,
+    /// Whether `[broker]` has made the source: that nobody has subscribed to a message is nothing to report.
+    pub is_of_broker: bool,
 }
 
 /// A source and its counters since the process began, all shards together.
