@@ -351,6 +351,9 @@ pub const EVENTS_PER_KIND_PER_S: u8 = 10;
 /// their place in the ring.
 pub const EVENTS_PER_SUBJECT_PER_MIN: u8 = 6;
 
+/// Events about dropped messages of QoS 0 that a shard reports within a minute. All are counted.
+pub const QOS0_DROPS_TOLD_PER_MIN: u8 = 6;
+
 /// Subjects that are counted within a minute; past it all counts are reset.
 pub const EVENT_SUBJECTS_MAX: usize = 4_096;
 

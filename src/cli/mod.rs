@@ -36,6 +36,7 @@ pub mod import;
 mod in_force;
 pub mod infrastructure;
 mod input;
+mod instance_name;
 mod kafka_tokens;
 mod key_sets;
 mod letter_sending;

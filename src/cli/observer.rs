@@ -1,5 +1,5 @@
 //! The observer's thread: takes events out of the shards' queue, samples the boards once a second, and reports sinks that make no
-//! progress and, once a minute, each sink's numbers. Gives memory back to the system after a burst.
+//! progress, sources with records that nobody has, and, once a minute, each sink's numbers. Gives memory back to the system after a burst.
 
 use std::io;
 use std::sync::Arc;
@@ -19,6 +19,24 @@ use super::trimmer::Trimmer;
 
 /// The time between two reports of a sink's numbers.
 const STATISTICS_EVERY: Duration = Duration::from_secs(60);
+
+/// The shortest time between two reports of what a source has dropped.
+const DROPS_EVERY: Duration = Duration::from_secs(60);
+
+/// Records of a source that nobody has, by the reason. A record that is no message has an event of its own.
+const DROPS: [(SourceMetric, &str); 4] = [
+    (SourceMetric::NoSubscriber, "had no subscriber (`no_subscriber = \"drop\"`)"),
+    (SourceMetric::Lost, "were published, and the sessions that they were for have ended or had no room"),
+    (SourceMetric::Expired, "had expired"),
+    (SourceMetric::Refused, "were refused by a sink"),
+];
+
+/// The drops of a source when they were last reported.
+#[derive(Clone, Copy, Debug, Default)]
+struct Dropped {
+    counts: [u64; DROPS.len()],
+    told: Option<Instant>,
+}
 
 /// The running thread. Unreported events are reported when it is stopped.
 #[derive(Debug)]
@@ -68,6 +86,8 @@ struct Look {
     /// The sample of the last statistics.
     told: Sample,
     states: Vec<State>,
+    /// The reported drops of each source.
+    dropped: Vec<Dropped>,
     /// Whether each cluster has never been reached since the process began, and that has not been reported yet.
     unheard: Vec<bool>,
     trimmer: Trimmer,
@@ -80,14 +100,16 @@ impl Look {
         let view = shown.view();
         let told = Sample::of(&view.boards, Instant::now());
         let states = vec![State::Running; view.described.sinks.len()];
+        let dropped = vec![Dropped::default(); view.boards.layout().sources];
         let unheard = vec![true; view.described.clusters.len()];
-        Self { shown, view, sampled: None, told, states, unheard, trimmer: Trimmer::default(), ready: None }
+        Self { shown, view, sampled: None, told, states, dropped, unheard, trimmer: Trimmer::default(), ready: None }
     }
 
     /// Updates the view: there may be more sinks and clusters.
     fn look_again(&mut self) {
         self.view = self.shown.view();
         self.states.resize(self.view.described.sinks.len(), State::Running);
+        self.dropped.resize_with(self.view.boards.layout().sources, Dropped::default);
         // The shards report clusters that were added.
         self.unheard.resize(self.view.described.clusters.len(), false);
         self.told = self.told.grown(self.view.boards.layout());
@@ -120,6 +142,7 @@ impl Look {
         self.ask_for_lag(&sample);
         self.ask_for_source_lag(&sample);
         self.tell_unheard(&sample);
+        self.tell_dropped(&sample);
         let span = self.view.samples.span(&self.view.boards);
         self.view.live.look(&self.view, &span);
         self.tell_states(&span);
@@ -183,6 +206,26 @@ impl Look {
         }
     }
 
+    /// Reports what sources have dropped, the first time at once and then once a minute.
+    fn tell_dropped(&mut self, sample: &Sample) {
+        let View { journal, described, .. } = &*self.view;
+        let all = described.sources.iter().zip(&mut self.dropped).enumerate();
+        for (index, (source, dropped)) in all.filter(|(_, (source, _))| !source.is_of_broker) {
+            let counts = DROPS.map(|(metric, _)| sample.source(index, metric));
+            let more: Vec<u64> =
+                counts.iter().zip(dropped.counts).map(|(now, then)| now.saturating_sub(then)).collect();
+            let is_due = dropped.told.is_none_or(|told| sample.at().duration_since(told) >= DROPS_EVERY);
+            if !is_due || more.iter().all(|count| *count == 0) {
+                continue;
+            }
+            *dropped = Dropped { counts, told: Some(sample.at()) };
+            let words = more.iter().zip(DROPS).filter(|(count, _)| **count > 0);
+            let words: Vec<String> = words.map(|(count, (_, what))| format!("{count} {what}")).collect();
+            let event = Event::now(Kind::SourceDropped).with(Field::Source, source.name.as_str());
+            journal.say(event.with(Field::Records, more.iter().sum::<u64>()).with(Field::Reason, words.join("; ")));
+        }
+    }
+
     /// Reports the states of sinks. The shards report a cluster that cannot be reached; its sinks are not reported one by one.
     fn tell_states(&mut self, span: &Span) {
         let (journal, described) = (&self.view.journal, &self.view.described);
@@ -231,7 +274,7 @@ impl Look {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{Cluster, Described, Sink};
+    use crate::control::{Cluster, Described, Sink, Source};
     use crate::metrics::board::Board;
     use crate::metrics::collector::Boards;
     use crate::metrics::journal::Filter;
@@ -256,6 +299,19 @@ mod tests {
                 bootstrap: Vec::new(),
                 is_removed: false,
             }],
+            sources: vec![Source {
+                name: "commands".into(),
+                description: None,
+                cluster: 0,
+                topics: Vec::new(),
+                group: None,
+                is_removed: false,
+                is_paused: false,
+                from: String::new(),
+                rules: Vec::new(),
+                is_unused: false,
+                is_of_broker: false,
+            }],
             ..Described::default()
         };
         let mut boards = Boards {
@@ -263,7 +319,7 @@ mod tests {
             sinks: vec!["busy".into(), "idle".into()],
             clusters: vec!["main".into()],
             listeners: Vec::new(),
-            sources: Vec::new(),
+            sources: vec!["commands".into()],
             rules: Vec::new(),
             bridges: Vec::new(),
         };
@@ -280,6 +336,33 @@ mod tests {
         values[layout.sink(0, SinkMetric::BufferedRows)] = matched - delivered - refused;
         values[layout.cluster(0, ClusterMetric::Reachable)] = 1;
         look.view.boards.shards[0].publish(&values, 0..values.len());
+    }
+
+    /// Records of a source that nobody has are an event, at once and then once a minute.
+    #[test]
+    fn finding_q33_what_a_source_drops_is_an_event() {
+        let mut look = world();
+        let start = look.told.at();
+        let drops = |look: &Look, no_subscriber: u64, expired: u64| {
+            let layout = look.view.boards.layout();
+            let mut values = vec![0; layout.len()];
+            values[layout.source(0, SourceMetric::NoSubscriber)] = no_subscriber;
+            values[layout.source(0, SourceMetric::Expired)] = expired;
+            look.view.boards.shards[0].publish(&values, 0..values.len());
+        };
+        look.at(start);
+        assert_eq!(told(&look), []);
+        drops(&look, 50, 0);
+        (1..60).for_each(|s| look.at(start + Duration::from_secs(s)));
+        drops(&look, 51, 1);
+        let events = told(&look);
+        assert_eq!((events.len(), events[0].kind), (1, Kind::SourceDropped), "{events:?}");
+        assert_eq!((events[0].text(Field::Source), events[0].number(Field::Records)), (Some("commands"), Some(50)));
+        assert!(events[0].text(Field::Reason).is_some_and(|why| why.starts_with("50 had no subscriber")), "{events:?}");
+        (60..200).for_each(|s| look.at(start + Duration::from_secs(s)));
+        let events = told(&look);
+        assert_eq!((events.len(), events[1].number(Field::Records)), (2, Some(2)), "{events:?}");
+        assert!(events[1].text(Field::Reason).is_some_and(|why| why.ends_with("; 1 had expired")), "{events:?}");
     }
 
     fn told(look: &Look) -> Vec<Event> {

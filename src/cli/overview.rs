@@ -67,6 +67,7 @@ pub(super) fn of(config: &Config) -> Described {
         from: from_text(&source.name),
         rules: config.rules_of(source).map(|(_, rule)| rule.name.clone()).collect(),
         is_unused: !config.has_use_for(source),
+        is_of_broker: source.is_of_broker,
     });
     let bridges = config.bridges.iter().map(|bridge| Bridge {
         name: bridge.name.clone(),

@@ -64,6 +64,7 @@ use super::decoy_key;
 use super::edge::{self, EdgeFiles};
 use super::embedded_numbers::EmbeddedNumbers;
 use super::health::{self, Watch};
+use super::instance_name;
 use super::kafka_tokens::Fetches;
 use super::key_sets::{Ages, KeySets};
 use super::log_numbers::LogNumbers;
@@ -206,6 +207,7 @@ impl Service {
         let mut prepared = data_dir::prepare(&mut config)?;
         config.name_instances();
         decoy_key::make(&config)?;
+        config.service.instance_name = Some(instance_name::keep(&config)?);
         let (tell, heard) = channel();
         let journal = Arc::new(Journal::default());
         let to_main = tell.clone();
@@ -213,7 +215,7 @@ impl Service {
         let key_set_changed = move || drop(to_main.send(Event::KeySet));
         let key_sets = KeySets::start(&config, Arc::clone(&journal), key_set_changed)?;
         let edge = edge::load(&config).map_err(|problems| problems.join("\nforebay: "))?;
-        let embedded = start_embedded(&mut config)?;
+        let embedded = start_embedded(&mut config, &journal)?;
         let listeners = bind_listeners(&config)?;
         let links = bind_link(&mut config)?;
         let mqtt = listeners.binds();

@@ -6,8 +6,27 @@ use super::args::{AskArgs, SourceAction, SourcesArgs};
 use super::ask::{get, post, segment, table, text};
 use super::part::{How, change};
 
-const SOURCES: [&str; 10] =
-    ["SOURCE", "STATE", "TOPICS", "RECORDS", "PUBLISHED", "OPEN", "PARKED", "LAG", "PER SECOND", "DESCRIPTION"];
+const SOURCES: [&str; 11] = [
+    "SOURCE",
+    "STATE",
+    "TOPICS",
+    "RECORDS",
+    "PUBLISHED",
+    "DROPPED",
+    "OPEN",
+    "PARKED",
+    "LAG",
+    "PER SECOND",
+    "DESCRIPTION",
+];
+/// Numbers of records that nobody has, with the reasons.
+const DROPPED: [(&str, &str); 5] = [
+    ("no_subscriber", "had no subscriber"),
+    ("bad", "were no message"),
+    ("expired", "had expired"),
+    ("lost", "were published, and the sessions that they were for have ended or had no room"),
+    ("refused", "were refused by a sink"),
+];
 const PARTITIONS: [&str; 8] = ["TOPIC", "PARTITION", "STATE", "POSITION", "COMMITTED", "LAG", "OPEN", "PARKED"];
 const RECORDS: [&str; 5] = ["RECORD", "MQTT TOPIC", "QOS", "RETAIN", "PAYLOAD"];
 /// Characters of a payload in a table.
@@ -57,11 +76,22 @@ fn list(options: &SourcesArgs) -> Result<String, String> {
     let mut rows = vec![SOURCES.map(str::to_owned)];
     rows.extend(sources.iter().map(row));
     let mut out = table(&rows);
-    sources.iter().for_each(|source| out += &reason(source, &source["name"]));
+    for source in sources {
+        out += &reason(source, &source["name"]);
+        out += &dropped(source);
+    }
     Ok(out)
 }
 
-fn row(source: &Value) -> [String; 10] {
+/// A line with the reasons why records of a source have no receiver, if there are some.
+fn dropped(source: &Value) -> String {
+    let counts = DROPPED.map(|(key, what)| (source[key].as_u64().unwrap_or(0), what));
+    let words = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+    let words: Vec<String> = words.collect();
+    if words.is_empty() { String::new() } else { format!("{}: dropped: {}\n", text(&source["name"]), words.join("; ")) }
+}
+
+fn row(source: &Value) -> [String; 11] {
     let of = |name: &str| text(&source[name]);
     [
         of("name"),
@@ -72,6 +102,7 @@ fn row(source: &Value) -> [String; 10] {
             .unwrap_or_default(),
         of("records"),
         of("published"),
+        DROPPED.iter().filter_map(|(key, _)| source[*key].as_u64()).sum::<u64>().to_string(),
         of("open_messages"),
         of("parked_messages"),
         of("lag_records"),
@@ -88,6 +119,7 @@ fn one(options: &SourcesArgs, path: &str) -> Result<String, String> {
     }
     let mut out = table(&[SOURCES.map(str::to_owned), row(&source)]);
     out += &reason(&source, &source["name"]);
+    out += &dropped(&source);
     let rules = source["rules"].as_array().map(Vec::as_slice).unwrap_or_default();
     let rules: Vec<String> = rules.iter().map(text).collect();
     let rules = if rules.is_empty() { "none".to_owned() } else { rules.join(", ") };

@@ -51,6 +51,8 @@ pub struct Source {
     pub rules: Vec<String>,
     /// Whether the source reads nothing, because its records are no messages and no rule names it.
     pub is_unused: bool,
+    /// Whether `[broker]` has made the source: that nobody has subscribed to a message is nothing to report.
+    pub is_of_broker: bool,
 }
 
 /// A source and its counters since the process began, all shards together.
@@ -102,6 +104,8 @@ struct SourceNumbers {
     expired: u64,
     /// Published messages that no subscriber has after all.
     lost: u64,
+    /// Messages that a sink has refused for all destinations.
+    refused: u64,
     /// Messages given up after `release_after`.
     released: u64,
     /// Messages that subscribers have not acknowledged, and those after them.
@@ -270,6 +274,7 @@ impl View {
                 bad: of(S::Skipped),
                 expired: of(S::Expired),
                 lost: of(S::Lost),
+                refused: of(S::Refused),
                 released: of(S::Released),
                 open_messages: of(S::Open),
                 open_bytes: of(S::OpenBytes),

@@ -69,6 +69,8 @@ counters! {
     recovery_bytes_cut,
     /// Unreadable ranges between readable batches, found at the last start; they are skipped.
     recovery_holes,
+    /// Unreadable ranges that reads have found since the start; they are skipped.
+    read_holes,
     /// Files found damaged, missing or under another's name at the last start; the log of the service names each, and what became of it.
     recovery_files_damaged,
 }

@@ -18,12 +18,14 @@ mod clock;
 mod code;
 mod connection;
 mod counters;
+mod damage;
 mod disk;
 #[doc(hidden)]
 pub mod faults;
 mod groups;
 mod guard;
 mod meta;
+mod note;
 mod partition;
 mod places;
 mod producers;
@@ -49,6 +51,7 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 pub use counters::Counters;
+pub use damage::Teller;
 pub use settings::Settings;
 
 use crate::in_use;

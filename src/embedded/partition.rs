@@ -12,12 +12,14 @@ use tokio::sync::Notify;
 
 use super::batch::{self, BatchHeader};
 use super::code;
+use super::damage::Teller;
 use super::disk::Disk;
 use super::meta::PRODUCER_ID_END;
+use super::note;
 use super::producers::{Producers, Verdict};
 use super::read::{NewestPlan, ReadPlan, TimePlan};
 use super::recover;
-use super::segment::{AppendError, Segment};
+use super::segment::{AppendError, Hole, Segment, Source};
 use super::waiters::Waiters;
 use crate::spool::{BATCH_AT, put_batch};
 
@@ -44,6 +46,8 @@ pub(crate) struct Unsynced {
     pub(crate) dir: Option<PathBuf>,
     /// The log end that the sync makes visible.
     pub(crate) next_offset: i64,
+    /// The directory of the partition, for the note of its end after the sync.
+    pub(crate) noted_in: PathBuf,
 }
 
 /// One partition.
@@ -135,11 +139,12 @@ impl Partition {
         name: String,
         dir: PathBuf,
         bounds: Bounds,
+        teller: &Teller,
     ) -> io::Result<(Partition, Findings)> {
         let mut partition = Partition::new(name, dir, bounds);
         let producers = &mut partition.producers;
         let mut producer_id = None;
-        let found = recover::recover(disk, &partition.dir, partition.index, |header| {
+        let found = recover::recover(disk, &partition.dir, partition.index, teller, |header| {
             let id = Some(header.producer_id).filter(|id| (0..PRODUCER_ID_END).contains(id));
             producer_id = producer_id.max(id);
             producers.note(header);
@@ -210,6 +215,8 @@ impl Partition {
         let before = self.segments.len().checked_sub(2).and_then(|at| self.segments.get(at));
         if full && before.is_none_or(|segment| segment.unsynced().is_none()) {
             self.segments.push_back(Segment::create(disk, &self.dir, self.index, self.next_offset)?);
+            // Without the note a start notices less.
+            let _ = note::make(&self.dir);
         }
         Ok(())
     }
@@ -240,7 +247,7 @@ impl Partition {
         // Oldest first: a closed file is whole before the file after it counts.
         let mut files: Vec<_> = files.collect();
         files.reverse();
-        Some(Unsynced { files, dir, next_offset: self.next_offset })
+        Some(Unsynced { files, dir, next_offset: self.next_offset, noted_in: self.dir.clone() })
     }
 
     /// Notes that a sync has succeeded: its data becomes visible.
@@ -293,12 +300,16 @@ impl Partition {
         let is_clean = |segment: &Segment| segment.unsynced().is_none() && !segment.is_entry_unsynced();
         let mut left: u64 = self.segments.iter().map(Segment::len).sum();
         let mut count = 0;
-        for segment in self.segments.iter().take_while(|segment| is_clean(segment) && !segment.is_empty()) {
+        for segment in self.segments.iter().take_while(|segment| is_clean(segment)) {
             let is_last = count + 1 == self.segments.len();
+            if is_last && segment.is_empty() {
+                break;
+            }
             let too_much = !is_last && limits.bytes.is_some_and(|bytes| left - segment.len() >= bytes);
             let newest = segment.newest().map(|(timestamp, _)| timestamp);
             let too_old = limits.age_ms.zip(newest).is_some_and(|(age, newest)| now_ms.saturating_sub(newest) > age);
-            if !too_much && !too_old {
+            // Nothing can be read from a segment of damage.
+            if !too_much && !too_old && !segment.is_empty() {
                 break;
             }
             left -= segment.len();
@@ -345,10 +356,28 @@ impl Partition {
             let end = segment.readable_until(start);
             let is_last = self.segments.back().is_some_and(|last| last.base_offset() == segment.base_offset());
             let to_visible_end = is_last && end == segment.synced_len();
+            if start >= end && !is_last {
+                // Nothing in the rest of the segment can be read.
+                continue;
+            }
             let plan = ReadPlan { source: segment.source(), start, end, offset, to_visible_end };
             return Ok((start < end).then_some(plan));
         }
         Ok(None)
+    }
+
+    /// The synced part of the segment with this file: its first offset, its length and the offset after it. `None`: the segment is not part
+    /// of the log any more.
+    pub(crate) fn synced_part(&self, source: &Source) -> Option<(i64, u64, i64)> {
+        let segment = self.segments.iter().find(|segment| segment.source().path() == source.path())?;
+        let next = segment.next_offset().min(self.high_watermark);
+        Some((segment.base_offset(), segment.synced_len(), next))
+    }
+
+    /// Takes the index and the holes of a segment that was read again up to [`Partition::synced_part`]. Returns the holes that are new.
+    pub(crate) fn adopt(&mut self, again: Segment, (synced_len, next_offset): (u64, i64)) -> Vec<Hole> {
+        let segment = self.segments.iter_mut().find(|segment| segment.base_offset() == again.base_offset());
+        segment.map_or_else(Vec::new, |segment| segment.adopt(again, synced_len, next_offset))
     }
 
     /// Plans to look for the first record at or after a time, segment by segment.

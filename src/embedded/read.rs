@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::batch::{BatchHeader, HEADER_LEN, records};
 use super::segment::{Hole, INDEX_INTERVAL_BYTES, Source};
-use crate::spool::{BATCH_AT, batch_entry_bytes, claims_batch};
+use crate::spool::{BATCH_AT, batch_entry_bytes, claims_batch, is_whole};
 
 /// Bytes of an entry that must be read to know its batch.
 const HEAD_BYTES: usize = BATCH_AT + HEADER_LEN;
@@ -38,6 +38,22 @@ pub(crate) struct Read {
     pub(crate) bytes: Bytes,
     /// Whether there were more batches.
     pub(crate) more: bool,
+}
+
+/// Whether the entry of a batch is as it was written, by its checksum; without the salt by the batch's own.
+pub(crate) fn stands(entry: &[u8], salt: Option<u64>, position: u64) -> bool {
+    match salt {
+        Some(salt) => is_whole(entry, salt, position),
+        None => {
+            let batch = claims_batch(entry, None).and_then(|(batch, _)| entry.get(BATCH_AT..)?.get(..batch));
+            batch.is_some_and(|batch| BatchHeader::read(batch).is_ok_and(|header| header.crc_matches(batch)))
+        }
+    }
+}
+
+/// Whether a read has failed because of what is in the file, or because the file is too short. Then its segment is read again.
+pub(crate) fn is_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
 fn corrupt(source: &Source) -> io::Error {
@@ -77,7 +93,9 @@ impl ReadPlan {
         // them.
         let (mut to, mut at) = (0, from);
         while let Some((header, len)) = buffer.get(at..).and_then(|rest| batch_in(rest, &self.source)) {
-            if to + header.size > bytes_max || at + len > buffer.len() {
+            let position = self.start + at as u64;
+            let entry = buffer.get(at..at + len).filter(|_| to + header.size <= bytes_max);
+            if !entry.is_some_and(|entry| stands(entry, self.source.salt(), position)) {
                 break;
             }
             buffer.copy_within(at + BATCH_AT..at + BATCH_AT + header.size, to);
@@ -164,10 +182,16 @@ fn read_header(file: &File, position: u64, source: &Source) -> io::Result<BatchH
 }
 
 fn read_batch(file: &File, at: u64, header: &BatchHeader, end: u64, source: &Source) -> io::Result<Vec<u8>> {
-    if at + batch_entry_bytes(header.size) as u64 > end {
+    let len = batch_entry_bytes(header.size);
+    if at + len as u64 > end {
         return Err(corrupt(source));
     }
-    read_at(file, at + BATCH_AT as u64, header.size)
+    let mut entry = read_at(file, at, len)?;
+    if !stands(&entry, source.salt(), at) {
+        return Err(corrupt(source));
+    }
+    entry.truncate(BATCH_AT + header.size);
+    Ok(entry.split_off(BATCH_AT))
 }
 
 fn first_at(batch: &[u8], header: &BatchHeader, timestamp: i64) -> Option<TimedOffset> {

@@ -1,10 +1,11 @@
 //! Recovery of a partition's directory: finds the valid batches, the torn tail to cut, and the rot.
 //!
 //! The last two segments are read whole, with every checksum verified: a segment is only closed when the previous one is
-//! synced, so a crash can only have torn these two. Older segments are walked by the heads of their entries. If that stops
+//! synced, so a crash can only have torn these two. Older segments are walked by the heads of their entries: a read verifies
+//! their checksums, and has a segment with damage read again ([`read_again`]). If the walk stops
 //! at damage, the spool's reader scans the whole segment. Unreadable bytes are a torn tail if nothing readable follows them
-//! in the last segment: they are cut off, and nothing in them was ever answered. If something readable follows, they are
-//! rot: they stay in the file, are reported, and readers step over them.
+//! in the last segment, and the note of the partition's end does not say that more was synced: they are cut off, and nothing
+//! in them was ever answered. Otherwise they are rot: they stay in the file, are reported, and readers step over them.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -13,10 +14,12 @@ use std::path::Path;
 
 use super::aside;
 use super::batch::{BatchHeader, HEADER_LEN};
+use super::damage::{Damage, Teller};
 use super::disk::Disk;
-use super::read::Window;
-use super::segment::{FIRST, Segment, base_offset_of, file_name, fresh_salt, header_bytes};
-use crate::spool::{ALIGN, BATCH_AT, Header, HeaderError, claims_batch, is_whole, scan};
+use super::note;
+use super::read::{Window, stands};
+use super::segment::{FIRST, Hole, Segment, Source, base_offset_of, file_name, fresh_salt, header_bytes};
+use crate::spool::{ALIGN, BATCH_AT, Header, HeaderError, claims_batch, scan};
 
 /// The number of segments, counted from the last, in which recovery verifies every CRC.
 const VERIFIED_SEGMENTS: usize = 2;
@@ -37,7 +40,7 @@ pub(crate) struct Recovered {
 }
 
 /// Reads the directory of a partition. `on_batch` gets every batch header in order. Misnamed segments get their own names
-/// back.
+/// back. Where records are missing at the end, the next ones follow after them: their offsets are not used again.
 ///
 /// # Errors
 /// The disk's errors, and a segment of another version.
@@ -45,19 +48,24 @@ pub(crate) fn recover(
     disk: &dyn Disk,
     dir: &Path,
     partition: u32,
+    teller: &Teller,
     mut on_batch: impl FnMut(&BatchHeader),
 ) -> io::Result<Recovered> {
+    let noted = note::read(dir);
     let mut bases = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name();
+        if name == note::FILE {
+            continue;
+        }
         match name.to_str().and_then(base_offset_of) {
             // Links are followed. Opening a FIFO would block forever.
             Some(base) if std::fs::metadata(entry.path())?.is_file() => bases.push(base),
             _ => tracing::warn!(dir = %dir.display(), ?name, "not a segment; ignored"),
         }
     }
-    let files = restore_names(dir, &mut bases)?;
+    let files = restore_names(dir, &mut bases, teller)?;
     bases.sort_unstable();
     let mut recovered = Recovered { segments: Vec::new(), bytes_cut: 0, holes: 0, files };
     let mut whole_to = None;
@@ -65,26 +73,51 @@ pub(crate) fn recover(
         let verify = at + VERIFIED_SEGMENTS >= bases.len();
         let last = at + 1 == bases.len();
         let holes = recovered.holes;
-        let segment =
-            recover_segment(disk, dir, base, Mode { verify, last, partition }, &mut recovered, &mut on_batch)?;
+        let mode = Mode { verify, last, partition, noted: noted.unwrap_or(0) };
+        let segment = recover_segment(disk, dir, base, mode, (&mut recovered, teller), &mut on_batch)?;
         if let Some((before, _)) = recovered.segments.last().zip(whole_to).filter(|(_, to)| *to < base) {
             recovered.files += 1;
-            let (offset, next_offset) = (before.next_offset(), base);
-            tracing::error!(dir = %dir.display(), offset, next_offset, "segments are missing between two others; readers skip \
-                these offsets");
+            let reason = "segments are missing between two others; readers skip these offsets";
+            teller.tell(&Damage { file: dir, offsets: Some((before.next_offset(), base)), reason });
         }
         // After damage offsets are missing too, which was reported.
         whole_to = (recovered.holes == holes).then(|| segment.next_offset());
         recovered.segments.push(segment);
     }
-    if !bases.is_empty() {
+    let end = recovered.segments.last().map_or(0, Segment::next_offset);
+    let missing = noted.filter(|noted| *noted > end);
+    if let Some(noted) = missing {
+        recovered.files += 1;
+        let reason = "records that were on the disk are missing at the end of a partition: its newest segment is gone, was emptied or is \
+                      damaged; readers skip these offsets";
+        teller.tell(&Damage { file: dir, offsets: Some((end, noted)), reason });
+        let mut next = Segment::create(disk, dir, partition, noted)?;
+        next.synced(next.len());
+        next.close();
+        recovered.segments.push(next);
+    }
+    if !recovered.segments.is_empty() {
         disk.sync_dir(dir)?;
+    }
+    if noted.unwrap_or(0) < end {
+        // All that was found is on the disk now. Without the note a later start notices less.
+        let _ = note::make(dir).and_then(|()| note::write(dir, end));
     }
     Ok(recovered)
 }
 
+/// Reads a segment's synced bytes again, each of them: a read has met damage there. Offsets of the result count from `base`.
+pub(crate) fn read_again(source: &Source, base: i64, synced_len: u64) -> io::Result<Segment> {
+    let file = source.open()?;
+    let len = file.metadata()?.len().min(synced_len);
+    let dir = source.path().parent().unwrap_or(Path::new("."));
+    let mut segment = Segment::empty(dir, base, source.salt());
+    walk(&file, len, true, &mut segment, &mut |_: &BatchHeader| {})?;
+    Ok(segment)
+}
+
 /// Renames segments that have another segment's name according to their headers, and returns their number.
-fn restore_names(dir: &Path, bases: &mut Vec<i64>) -> io::Result<u64> {
+fn restore_names(dir: &Path, bases: &mut Vec<i64>, teller: &Teller) -> io::Result<u64> {
     let (mut renamed, mut at) = (0, 0);
     while let Some(base) = bases.get(at).copied() {
         let path = dir.join(file_name(base));
@@ -93,19 +126,20 @@ fn restore_names(dir: &Path, bases: &mut Vec<i64>) -> io::Result<u64> {
             continue;
         };
         let place = dir.join(file_name(own));
+        let tell = |file: &Path, reason: &str| teller.tell(&Damage { file, offsets: None, reason });
         renamed += 1;
         if !bases.contains(&own) {
             aside::rename(&path, &place)?;
             bases[at] = own;
-            tracing::error!(file = %path.display(), to = %place.display(), "a segment had another name than its header says; renamed");
+            tell(&place, "a segment had another name than its header says; it was renamed");
         } else if own_base(&place)? == Some(own) {
             let to = aside::set_aside(&path, "copy")?;
             bases.swap_remove(at);
-            tracing::error!(file = %to.display(), of = %place.display(), "a segment was there twice; the other one is kept under this name");
+            tell(&to, "a segment was there twice; the other one is kept under this name");
         } else {
             // The segment that has come to this name is checked next.
             aside::exchange(&path, &place)?;
-            tracing::error!(file = %path.display(), with = %place.display(), "two segments had changed names; changed back");
+            tell(&path, "two segments had changed names; they were changed back");
         }
     }
     Ok(renamed)
@@ -124,6 +158,8 @@ struct Mode {
     verify: bool,
     last: bool,
     partition: u32,
+    /// All records before this offset were on the disk.
+    noted: i64,
 }
 
 fn recover_segment(
@@ -131,7 +167,7 @@ fn recover_segment(
     dir: &Path,
     base: i64,
     mode: Mode,
-    totals: &mut Recovered,
+    (totals, teller): (&mut Recovered, &Teller),
     on_batch: &mut impl FnMut(&BatchHeader),
 ) -> io::Result<Segment> {
     let path = Segment::empty(dir, base, None).source().path().to_owned();
@@ -140,17 +176,16 @@ fn recover_segment(
     let salt = salt(&file, file_len, base)?;
     let mut segment = Segment::empty(dir, base, salt);
     walk(&file, file_len, mode.verify, &mut segment, on_batch)?;
+    let tell = |file: &Path, offsets, reason: &str| teller.tell(&Damage { file, offsets, reason });
     for hole in segment.holes() {
         totals.holes += 1;
-        let (from, to) = (hole.first_offset, hole.next_offset);
-        tracing::error!(file = %path.display(), position = hole.start, bytes = hole.end - hole.start, offset = from,
-            next_offset = to, "unreadable bytes between valid batches; left in place, readers skip these offsets");
+        tell(&path, Some((hole.first_offset, hole.next_offset)), &unreadable(hole));
     }
     if salt.is_none() && segment.is_empty() && mode.last && file_len > FIRST && end_of_data(&file, file_len)? > 0 {
         drop(file);
         let to = aside::set_aside(&path, "damaged")?;
         totals.files += 1;
-        tracing::error!(file = %to.display(), bytes = file_len, "nothing of the last segment can be read; kept under this name");
+        tell(&to, None, "nothing of the last segment can be read; it is kept under this name");
         return Segment::create(disk, dir, mode.partition, base);
     }
     if salt.is_none() && segment.is_empty() && mode.last {
@@ -161,18 +196,25 @@ fn recover_segment(
         totals.bytes_cut += file_len;
     } else if salt.is_none() {
         totals.holes += 1;
-        tracing::error!(file = %path.display(), "the segment's header is damaged; left in place, batches are verified by their own checksums");
+        tell(
+            &path,
+            None,
+            "the segment's header is damaged; it is left in place, batches are verified by their own checksums",
+        );
     }
     let rest = file.metadata()?.len().saturating_sub(segment.len());
-    if rest > 0 && mode.last {
+    if rest > 0 && mode.last && segment.next_offset() >= mode.noted {
         tracing::warn!(file = %path.display(), bytes = rest, next_offset = segment.next_offset(),
             "truncated an incomplete write at the end; nothing in it had been acknowledged");
         file.set_len(segment.len())?;
         totals.bytes_cut += rest;
     } else if rest > 0 {
         totals.holes += 1;
-        tracing::error!(file = %path.display(), position = segment.len(), bytes = rest,
-            offset = segment.next_offset(), "unreadable end of a closed segment; left in place");
+        let reason = format!(
+            "{rest} bytes at the end, from position {} on, cannot be read; they are left in place",
+            segment.len()
+        );
+        tell(&path, Some((segment.next_offset(), segment.next_offset())), &reason);
     }
     if mode.verify {
         // A killed process leaves batches in the page cache that were never synced. They are about to be shown to readers
@@ -181,6 +223,12 @@ fn recover_segment(
     }
     segment.synced(segment.len());
     Ok(segment)
+}
+
+/// A hole in words.
+pub(crate) fn unreadable(hole: &Hole) -> String {
+    let (start, bytes) = (hole.start, hole.end - hole.start);
+    format!("{bytes} bytes at position {start} cannot be read; they are left in place, readers skip these offsets")
 }
 
 /// The salt in the header; `None`: the header is damaged.
@@ -227,16 +275,6 @@ fn walk(
         position += len as u64;
     }
     if position < file_len { search(file, file_len, position, segment, on_batch) } else { Ok(()) }
-}
-
-fn stands(entry: &[u8], salt: Option<u64>, position: u64) -> bool {
-    match salt {
-        Some(salt) => is_whole(entry, salt, position),
-        None => {
-            let batch = claims_batch(entry, None).and_then(|(batch, _)| entry.get(BATCH_AT..)?.get(..batch));
-            batch.is_some_and(|batch| BatchHeader::read(batch).is_ok_and(|header| header.crc_matches(batch)))
-        }
-    }
 }
 
 /// Continues after unreadable bytes, entry by entry, as the spool's own recovery does.

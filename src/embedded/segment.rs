@@ -194,6 +194,24 @@ impl Segment {
         self.next_offset = header.last_offset() + 1;
     }
 
+    /// Takes index and holes of the same segment, read again up to `synced_len`, where `next_offset` follows. Returns the holes that are new.
+    pub(crate) fn adopt(&mut self, again: Segment, synced_len: u64, next_offset: i64) -> Vec<Hole> {
+        let Segment { mut index, mut holes, len, next_offset: first_offset, max_timestamp, newest_position, .. } =
+            again;
+        if len < synced_len {
+            holes.push(Hole { start: len, end: synced_len, first_offset, next_offset });
+        }
+        index.push(IndexEntry { offset: next_offset, position: synced_len, max_timestamp_before: max_timestamp });
+        index.extend(self.index.drain(..).filter(|entry| entry.position > synced_len));
+        if self.newest_position < synced_len {
+            (self.max_timestamp, self.newest_position) = (max_timestamp, newest_position);
+        }
+        self.index = index;
+        let new = holes.iter().filter(|hole| !self.holes.contains(hole)).copied().collect();
+        self.holes = holes;
+        new
+    }
+
     /// Position to start reading from for an offset of this segment: that of its batch, or at most
     /// [`INDEX_INTERVAL_BYTES`] before it.
     pub(crate) fn seek(&self, offset: i64) -> u64 {

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::damage::Teller;
+
 /// Settings of the embedded log. [`Settings::new`] gives the defaults; every bound is meant for one small machine.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -60,6 +62,8 @@ pub struct Settings {
     pub stall_timeout: Duration,
     /// How long [`super::EmbeddedLog::stop`] waits for requests in flight.
     pub stop_grace: Duration,
+    /// Where damage of the log's files is told.
+    pub teller: Teller,
     /// Faults for tests of this repository; nothing else sets them.
     #[doc(hidden)]
     pub faults: Option<super::faults::Script>,
@@ -98,6 +102,7 @@ impl Settings {
             first_request_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),
             stop_grace: Duration::from_secs(5),
+            teller: Teller::default(),
             faults: None,
         }
     }

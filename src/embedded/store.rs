@@ -17,11 +17,14 @@ use uuid::Uuid;
 use super::batch::{BatchHeader, Refusal};
 use super::code;
 use super::counters::{Counters, add};
+use super::damage::Damage;
 use super::disk::Disk;
 use super::groups::Groups;
 use super::groups::offsets::{self, OffsetFile, Offsets};
 use super::meta::{self, MetaDir, MetaError, TopicMeta};
 use super::partition::{Appended, Bounds, Findings, Partition, PartitionRef};
+use super::recover;
+use super::segment::Source;
 use super::settings::Settings;
 use super::sync::Syncer;
 use super::topic_config::TopicConfig;
@@ -132,10 +135,11 @@ pub(crate) fn load(disk: &dyn Disk, settings: &Settings, counters: &Counters) ->
             let name = format!("{}-{index}", topic.name);
             if !dir.exists() {
                 add(&counters.recovery_files_damaged, 1);
-                tracing::error!(dir = %dir.display(), "the directory of a partition is missing; the partition begins anew");
+                let reason = "the directory of a partition is missing; the partition begins anew";
+                settings.teller.tell(&Damage { file: &dir, offsets: None, reason });
                 files::make_dirs(&dir).map_err(|error| MetaError::Io { path: dir.clone(), error })?;
             }
-            let opened = Partition::open(disk, name, dir.clone(), bounds(settings));
+            let opened = Partition::open(disk, name, dir.clone(), bounds(settings), &settings.teller);
             let (partition, findings) = opened.map_err(|error| MetaError::Io { path: dir, error })?;
             count_findings(counters, findings);
             producer_id = producer_id.max(findings.producer_id);
@@ -224,6 +228,22 @@ impl Store {
     /// Cluster ID of this log, as in Metadata.
     pub(crate) fn cluster_id(&self) -> &str {
         self.meta.cluster_id()
+    }
+
+    /// Reads a segment again in which a read has met damage, tells of it, and has later reads step over it. True: it was not known.
+    pub(crate) async fn read_again(&self, partition: &PartitionRef, source: Source) -> bool {
+        let synced = partition.borrow().synced_part(&source);
+        let Some((base, synced_len, next_offset)) = synced else { return false };
+        let file = source.path().to_owned();
+        let again = spawn_blocking(move || recover::read_again(&source, base, synced_len)).await;
+        let Ok(Ok(again)) = again else { return false };
+        let holes = partition.borrow_mut().adopt(again, (synced_len, next_offset));
+        for hole in &holes {
+            add(&self.counters.read_holes, 1);
+            let offsets = Some((hole.first_offset, hole.next_offset));
+            self.settings.teller.tell(&Damage { file: &file, offsets, reason: &recover::unreadable(hole) });
+        }
+        !holes.is_empty()
     }
 
     /// Waits for memory for a request of `bytes`; the permit is held until the request is answered. Small requests need

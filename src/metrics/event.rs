@@ -159,7 +159,7 @@ events! {
     SessionLogTaken, Info, Lifecycle, "session_log_taken", [Topic, Partitions, Records, Bytes], "took over the log of sessions in Kafka; a process that had it before ends";
     SlotTaken, Info, Lifecycle, "slot_taken", [Partition, Sessions], "a slot has come to this instance: its clients are served here";
     SlotReleased, Info, Lifecycle, "slot_released", [Partition], "a slot was given up for another instance: its clients were disconnected, and their sessions are in Kafka";
-    SlotGone, Warn, Error, "slot_gone", [Partition, Reason], "another instance has a slot that this one has served, as the group has not heard of this one: connections of its clients are closed, and they find their sessions there";
+    SlotGone, Warn, Error, "slot_gone", [Slots, Partition, Reason], "another instance has slots that this one has served, as the group has not heard of this one: connections of its clients are closed, and they find their sessions there";
     InstanceSilent, Warn, Error, "instance_silent", [Group], "nothing was heard of the group of instances for almost `session_timeout`, or since this process stood still for a second: until it is, no client is welcomed and nothing is written to the topics of `[broker]`, as another instance may serve the clients by now";
     InstanceHeard, Info, Lifecycle, "instance_heard", [Group], "the group of instances has answered: this one takes part";
     InstanceGone, Info, Lifecycle, "instance_gone", [Instance], "connections to another instance are refused: the group is asked to give its slots to others at once";
@@ -175,6 +175,7 @@ events! {
     SpoolRoom, Info, Lifecycle, "spool_not_full", [Sink], "the spool is no longer full";
     SpoolFailed, Error, Error, "spool_failed", [Reason], "a disk operation of the spool failed; nothing it should have covered is acknowledged, the records are written again to a new segment";
     SpoolDamaged, Error, Error, "spool_damaged", [File, Records, Sessions, Retained, Queued, Shared, Reason], "found damaged data in the spool; it is set aside as `N.damaged`, the rest continues; `forebay spool inspect` shows where, and the disk may have to be replaced";
+    EmbeddedLogDamaged, Error, Error, "embedded_log_damaged", [File, Offset, NextOffset, Reason], "found damaged data in the embedded log, or records are missing at its end; the rest continues, and readers skip the offsets from `offset` up to `next_offset`; the disk may have to be replaced";
     RowsDropped, Warn, Error, "records_dropped", [Sink, Records, Reason], "records in the spool, or messages of QoS 0 for a sink without room, were dropped";
     ConnectRefused, Info, Client, "connect_refused", [Listener, Peer, Clause, Reason], "a connection was refused: its CONNECT is not acceptable, or it sent something else";
     KeySetUnreachable, Warn, Error, "key_set_unreachable", [Auth, Reason], "a key set for tokens cannot be fetched; retrying, the last one is used until `stale_max`";
@@ -220,8 +221,9 @@ events! {
     BindingFailed, Warn, Client, "binding_failed", [Bridge, MqttTopic, Reason, Fate], "the application has refused a message of a binding after all retries";
     BindingKeeps, Warn, Error, "binding_keeps", [Bridge, Remote, Total], "this many messages of a binding are kept at the remote (onFailure: keep): the binding stands still once they fill what the remote sends without an acknowledgement";
     SourceAssigned, Info, Lifecycle, "source_assigned", [Source, Group, Partitions], "the group has given the source this many partitions of its topics";
-    SourceStopped, Error, Error, "source_stopped", [Source, Topic, Partition, Offset, Reason], "a partition of the source is not read any more: nothing after this offset reaches subscribers; `forebay sources NAME seek` goes on elsewhere";
+    SourceStopped, Error, Error, "source_stopped", [Source, Topic, Partition, Offset, Reason], "a partition of the source is not read any more: nothing after this offset reaches subscribers; `forebay sources NAME seek` goes on elsewhere. Where the topic is gone, reading goes on when it is back";
     SourceReset, Warn, Error, "source_reset", [Source, Topic, Partition, Offset, NextOffset, Reason], "reading goes on at another offset";
+    SourceDropped, Warn, Error, "source_messages_dropped", [Source, Records, Reason], "records of a source have no receiver, since the last such event: nobody has subscribed to them, they had expired, or what became of them was lost; at most one a minute for each source";
     SourceSkipped, Warn, Error, "source_batch_skipped", [Source, Topic, Partition, Offset, NextOffset, Reason], "a batch that cannot be read was passed over";
     SourceTrouble, Warn, Error, "source_trouble", [Source, Group, Topic, Partition, Reason], "the source cannot read or commit for now; retrying";
     SourceRunning, Info, Lifecycle, "source_running", [Source, Group, Topic, Partition], "the source reads or commits again";
@@ -313,6 +315,7 @@ fields! {
     LettersTopic, text, dead_letters_topic, "Kafka topic of the dead letters.";
     MqttTopic, text, mqtt_topic, "MQTT topic.";
     Partition, number, partition, "Partition.";
+    Slots, text, slots, "Slots: their numbers, and ranges of them.";
     Bytes, number, bytes, "Size in bytes.";
     Records, number, records, "Number of records; for lost records a lower bound.";
     Sessions, number, sessions, "Number of stored sessions.";

@@ -2,7 +2,7 @@
 //!
 //! Rates are stored instead of counters, so that a value means the same wherever it is, and a restart is a gap.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::series::{BUCKETS, Kind, Reading, Step};
 use crate::limits::{HISTORY_BYTES_MAX, HISTORY_MINUTES, HISTORY_SECONDS};
@@ -18,9 +18,8 @@ const MINUTE_S: f64 = 60.0;
 /// The stored history.
 #[derive(Debug, Default)]
 pub struct History {
-    /// The first column of each object that has some.
-    first: HashMap<Object, usize>,
-    columns: usize,
+    /// The objects that have columns. One that is gone gives them back.
+    known: HashSet<Object>,
     seconds: Ring,
     minutes: Ring,
     last: Option<Reading>,
@@ -31,22 +30,31 @@ pub struct History {
 #[derive(Debug, Default)]
 struct Ring {
     at_ms: VecDeque<i64>,
-    columns: Vec<VecDeque<f32>>,
+    columns: HashMap<Object, Vec<VecDeque<f32>>>,
 }
 
 impl Ring {
-    /// Adds the values of a moment. New columns have no values before it.
-    fn add(&mut self, at_ms: i64, columns: usize, longest: usize, mut value: impl FnMut(usize) -> f32) {
+    /// Adds the values of a moment: those of `objects` one after the other, of which the known ones are kept. New columns have no values before it.
+    fn add(&mut self, known: &HashSet<Object>, longest: usize, (at_ms, objects, values): (i64, &[Object], &[f64])) {
+        self.columns.retain(|object, _| known.contains(object));
         if self.at_ms.len() >= longest {
             self.at_ms.pop_front();
-            for column in &mut self.columns {
-                column.pop_front();
-            }
+            self.columns.values_mut().flatten().for_each(|column| _ = column.pop_front());
         }
         let before = self.at_ms.len();
-        self.columns.resize_with(columns, || std::iter::repeat_n(f32::NAN, before).collect());
         self.at_ms.push_back(at_ms);
-        self.columns.iter_mut().enumerate().for_each(|(place, column)| column.push_back(value(place)));
+        let mut begin = 0;
+        for object in objects {
+            if known.contains(object) {
+                let new = || kept(object.0).map(|_| std::iter::repeat_n(f32::NAN, before).collect()).collect();
+                let columns = self.columns.entry(*object).or_insert_with(new);
+                columns
+                    .iter_mut()
+                    .zip(kept(object.0))
+                    .for_each(|(column, of)| column.push_back(values[begin + of] as f32));
+            }
+            begin += object.0.width();
+        }
     }
 }
 
@@ -75,28 +83,35 @@ impl History {
         if past >= MINUTE_S {
             let began = std::mem::replace(began, now.clone());
             let values = values(&began, &now, objects);
-            keep(&mut self.minutes, (self.columns, &self.first), HISTORY_MINUTES, (at_ms, objects, &values));
+            self.minutes.add(&self.known, HISTORY_MINUTES, (at_ms, objects, &values));
         }
         let values = values(&then?, &now, objects);
-        keep(&mut self.seconds, (self.columns, &self.first), HISTORY_SECONDS, (at_ms, objects, &values));
+        self.seconds.add(&self.known, HISTORY_SECONDS, (at_ms, objects, &values));
         Some(values)
     }
 
-    /// Gives columns to objects that have none, while there is memory.
+    /// Gives columns to objects that have none, while there is memory, and takes them from those that are gone.
     fn give_columns(&mut self, objects: &[Object]) {
+        let there: HashSet<&Object> = objects.iter().collect();
+        self.known.retain(|object| there.contains(object));
+        let mut columns = self.columns();
         for object in objects {
             let count = kept(object.0).count();
-            if !self.first.contains_key(object) && self.columns + count <= COLUMNS_MAX {
-                self.first.insert(*object, self.columns);
-                self.columns += count;
+            if !self.known.contains(object) && columns + count <= COLUMNS_MAX {
+                self.known.insert(*object);
+                columns += count;
             }
         }
+    }
+
+    fn columns(&self) -> usize {
+        self.known.iter().map(|object| kept(object.0).count()).sum()
     }
 
     /// Whether an object has a history.
     #[must_use]
     pub fn has(&self, object: Object) -> bool {
-        self.first.contains_key(&object)
+        self.known.contains(&object)
     }
 
     /// The series of an object after a time: empty, if it has no history yet. A histogram's name stands for all its buckets.
@@ -104,12 +119,12 @@ impl History {
     #[must_use]
     pub fn part(&self, object: Object, names: &[&str], by_minute: bool, since_ms: i64) -> Option<Part> {
         let ring = if by_minute { &self.minutes } else { &self.seconds };
-        let first = self.first.get(&object);
-        let from = first.map_or(ring.at_ms.len(), |_| ring.at_ms.partition_point(|at| *at <= since_ms));
+        let columns = ring.columns.get(&object);
+        let from = columns.map_or(ring.at_ms.len(), |_| ring.at_ms.partition_point(|at| *at <= since_ms));
         let mut part = Part { at_ms: ring.at_ms.iter().skip(from).copied().collect(), values: Vec::new() };
         for name in names {
             for place in places(object.0, name)? {
-                let column = first.and_then(|first| ring.columns.get(first + place));
+                let column = columns.and_then(|columns| columns.get(place));
                 part.values.push(column.into_iter().flat_map(|column| column.iter().skip(from)).copied().collect());
             }
         }
@@ -132,23 +147,6 @@ fn values(then: &Reading, now: &Reading, objects: &[Object]) -> Vec<f64> {
     let (step, mut values) = (Step { then: &then, now }, Vec::new());
     objects.iter().for_each(|(kind, index)| kind.values(&step, *index, &mut values));
     values
-}
-
-fn keep(
-    ring: &mut Ring,
-    (columns, first): (usize, &HashMap<Object, usize>),
-    longest: usize,
-    (at_ms, objects, values): (i64, &[Object], &[f64]),
-) {
-    let mut row = vec![f32::NAN; columns];
-    let mut begin = 0;
-    for object in objects {
-        if let Some(first) = first.get(object) {
-            kept(object.0).enumerate().for_each(|(place, of)| row[first + place] = values[begin + of] as f32);
-        }
-        begin += object.0.width();
-    }
-    ring.add(at_ms, columns, longest, |place| row[place]);
 }
 
 #[cfg(test)]
@@ -239,6 +237,25 @@ mod tests {
         assert!(lags[0].is_nan() && lags[1] == 0.5);
         let many: Vec<Object> = (0..COLUMNS_MAX).map(|sink| (Kind::Sink, sink)).collect();
         history.give_columns(&many);
-        assert!(history.columns <= COLUMNS_MAX && !history.has(many[COLUMNS_MAX - 1]));
+        assert!(history.columns() <= COLUMNS_MAX && !history.has(many[COLUMNS_MAX - 1]));
+    }
+
+    /// Objects that come and go leave nothing, and take no place from those that come later.
+    #[test]
+    fn finding_q18_an_object_that_is_gone_gives_its_columns_back() {
+        let (mut world, mut history) = (World::new(), History::default());
+        for s in 0..=200 {
+            let objects = if s % 2 == 0 { OBJECTS } else { &OBJECTS[..1] };
+            history.add(world.at(s, s), s as i64, objects);
+        }
+        history.add(world.at(300, 300), 300, &OBJECTS[..1]);
+        assert!(!history.has(OBJECTS[1]));
+        for ring in [&history.seconds, &history.minutes] {
+            assert_eq!(ring.columns.keys().collect::<Vec<_>>(), [&OBJECTS[0]]);
+        }
+        let many: Vec<Object> = (0..COLUMNS_MAX).map(|sink| (Kind::Sink, sink)).collect();
+        history.give_columns(&many);
+        history.give_columns(&many[COLUMNS_MAX - 1..]);
+        assert!(history.has(many[COLUMNS_MAX - 1]), "room that others had");
     }
 }

@@ -42,6 +42,16 @@ fn in_kafka<'a>(broker: &'a mut Broker, log: &'a mut Log) -> impl Iterator<Item 
     logs.into_iter().flatten()
 }
 
+/// Slots in words, as in `0-3, 7`.
+fn in_words(mut slots: Vec<u16>) -> String {
+    slots.sort_unstable();
+    let runs = slots.chunk_by(|one, next| next - one == 1).map(|run| match run {
+        [first, .., last] => format!("{first}-{last}"),
+        one => one.iter().map(u16::to_string).collect(),
+    });
+    runs.collect::<Vec<_>>().join(", ")
+}
+
 impl Core {
     /// Takes up session state in the logs of slots, once all of them are open. `false`: some are not.
     pub(super) fn take_up_slots(&mut self, io: &mut Ring<'_>) -> bool {
@@ -225,11 +235,10 @@ impl Core {
     pub(super) fn drop_slots(&mut self, io: &mut Ring<'_>, lost: &SlotSet, at: Monotonic) {
         let here = self.log.kafka.iter().flat_map(|logs| &logs.taken_at).filter(|(_, taken_at)| **taken_at <= at);
         let here: Vec<u16> = here.map(|(slot, _)| *slot).filter(|slot| lost.contains(*slot)).collect();
-        for slot in here {
-            self.drop_slot(io, slot);
-            self.broker
-                .teller
-                .tell(Kind::SlotGone, second(io.now()), |event| event.with(Field::Partition, u64::from(slot)));
+        here.iter().for_each(|slot| self.drop_slot(io, *slot));
+        if !here.is_empty() {
+            let slots = in_words(here);
+            self.broker.teller.tell(Kind::SlotGone, second(io.now()), |event| event.with(Field::Slots, slots));
         }
     }
 
@@ -313,5 +322,16 @@ impl Core {
         all.filter(|(_, session)| slots.slot(session.client_id()) == Some(slot))
             .map(|(key, session)| (key, session.conn()))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_words;
+
+    #[test]
+    fn finding_q14_lost_slots_are_one_line() {
+        assert_eq!(in_words(vec![7, 1, 2, 0, 9, 10]), "0-2, 7, 9-10");
+        assert_eq!(in_words((0..21).collect()), "0-20");
     }
 }

@@ -1,5 +1,7 @@
 //! Faults that hard use of sources has found.
 
+use std::time::{Duration, Instant};
+
 use forebay::mqtt::packet::{Connect, QoS, Version};
 use kafka_protocol::messages::DeleteTopicsRequest;
 use serde_json::json;
@@ -9,6 +11,7 @@ use crate::device::{Device, Heard};
 use crate::kafka_client::Client;
 use crate::process::{metric, until, until_metric};
 use crate::sources::{committed, make_topic, next, source, subscriber, write, write_when_there};
+use crate::sources_admin::forebay;
 use crate::support::kafka::shared;
 use crate::support::service::{Service, config};
 
@@ -94,6 +97,101 @@ fn a_source_that_was_fenced_says_why_it_reads_nothing() {
     assert!(shown["reason"].as_str().is_some_and(|why| why.contains("`group_instance`")), "{shown:#}");
     let event = get(&first, "events?kind=source_group_lost")["events"][0].clone();
     assert_eq!(event["reason"], shown["reason"], "the same words");
+}
+
+/// A source is a static member by default: after each of several kills its records come at once, not after the group's session timeout.
+/// An orderly stop leaves the group: another process has the partitions at once.
+#[test]
+fn finding_q9_a_source_reads_at_once_after_a_kill() {
+    let kafka = shared();
+    let address = kafka.split(',').next().expect("an address").parse().expect("an address");
+    let topic = format!("killed-{}", std::process::id());
+    until("the topic to be there", || Client::connect(address).metadata(&[&*topic]).topics[0].error_code == 0);
+    let text = config(&format!(
+        "[kafka.main]\nbootstrap = \"{kafka}\"\n[[source]]\nname = \"{topic}\"\ntopic = \"{topic}\"\nmqtt_topic = \"t/1\"\n\
+         payload = \"${{value}}\"\noffset_reset = \"earliest\"\nno_subscriber = \"wait\"\ncommit_interval = \"100ms\"\n"
+    ));
+    let mut service = Service::start(&text);
+    let hears = |service: &Service, value: &str| {
+        let begun = Instant::now();
+        let mut device = subscriber(service, Version::V5, "");
+        while next(&mut device) != value {}
+        println!("{value} after {:?}", begun.elapsed());
+        // Three seconds, and what a busy machine takes. The session timeout is 45 s.
+        assert!(begun.elapsed() < Duration::from_secs(12), "{value} came after {:?}", begun.elapsed());
+    };
+    write(address, &topic, &["0"]);
+    hears(&service, "0");
+    for kill in 1..4 {
+        service.kill9();
+        let value = kill.to_string();
+        write(address, &topic, &[&value]);
+        service.start_again();
+        hears(&service, &value);
+    }
+    service.signal("TERM");
+    assert!(service.wait().success());
+    write(address, &topic, &["last"]);
+    hears(&Service::start(&text), "last");
+}
+
+/// Records that had no subscriber are in a column, with the reason, and an event.
+#[test]
+fn finding_q33_records_without_a_subscriber_are_shown() {
+    let service = Service::start(&config(&source("start_grace = \"0s\"")));
+    write_when_there(&service, &["a", "b", "c"]);
+    until_metric(&service, "source_messages_total{result=\"no_subscriber\"}", 3);
+    until("an event", || {
+        let events = get(&service, "events?kind=source_messages_dropped")["events"].clone();
+        let reason = events[0]["reason"].as_str().unwrap_or_default().to_owned();
+        events[0]["source"] == "commands" && reason.contains("had no subscriber")
+    });
+    let (text, works) = forebay(&service, &["sources"]);
+    assert!(works && text.contains("DROPPED"), "{text}");
+    assert!(text.contains("commands: dropped: 3 had no subscriber"), "{text}");
+}
+
+/// Damage in an older segment of the embedded log, and a newest segment that is gone, are events, and a source goes on behind them.
+#[test]
+fn finding_q17_a_source_goes_on_behind_damage_of_the_embedded_log() {
+    let text = config(&format!("segment_bytes = \"1MiB\"\n{}", source("no_subscriber = \"wait\"\ngroup = \"\"")));
+    let mut service = Service::start(&text);
+    make_topic(&service);
+    let value = |number: u32| format!("{number:05}{}", "x".repeat(50_000));
+    for number in 0..80 {
+        write(service.embedded(), "commands", &[&value(number)]);
+    }
+    service.signal("TERM");
+    assert!(service.wait().success());
+    let dir = service.dir().join("data/log/partitions/commands-0");
+    let mut segments: Vec<_> =
+        std::fs::read_dir(&dir).expect("a directory").map(|entry| entry.expect("an entry").path()).collect();
+    segments.retain(|path| path.extension().is_some_and(|is| is == "segment"));
+    segments.sort();
+    assert!(segments.len() > 3, "{segments:?}");
+    // Within the payload of the second record.
+    let mut bytes = std::fs::read(&segments[0]).expect("a segment");
+    let record = bytes.windows(5).position(|five| five == b"00001").expect("the second record");
+    bytes[record + 100..record + 4_100].fill(0);
+    std::fs::write(&segments[0], bytes).expect("it can be written");
+    std::fs::remove_file(segments.last().expect("a segment")).expect("it can be removed");
+    service.start_again();
+    let events = |service: &Service| {
+        let all = get(service, "events?kind=embedded_log_damaged")["events"].clone();
+        all.as_array().map_or(0, Vec::len)
+    };
+    // The source may have read the first segment by now.
+    assert!((1..=2).contains(&events(&service)), "the newest segment is gone");
+    write(service.embedded(), "commands", &["last"]);
+    let mut device = subscriber(&service, Version::V5, "");
+    let mut heard = Vec::new();
+    while heard.last().is_none_or(|last| last != "last") {
+        heard.push(next(&mut device).chars().take(5).collect::<String>());
+    }
+    assert_eq!(heard[..2], ["00000", "00002"]);
+    assert!(heard.len() > 40, "{heard:?}");
+    assert_eq!(events(&service), 2);
+    assert_eq!(metric(&service, "embedded_read_holes_total"), 1);
 }
 
 /// How far a log goes is known of a partition that is not read as well: that is when it matters.

@@ -18,6 +18,7 @@ use crate::files;
 use crate::limits::MAILBOX_LETTERS_MAX;
 use crate::link::LISTENER;
 use crate::rule::around::Machine;
+use crate::metrics::journal::Journal;
 use crate::runtime::{self, Bind, IoDriver, Listeners};
 use crate::service::{dead_letters, log, sandbox};
 use crate::telemetry::{Exporter, Running};
@@ -84,7 +85,7 @@ pub(super) fn runtime_settings(config: &Config) -> runtime::Settings {
 }
 
 /// Starts the embedded log, and gives its address to the cluster that represents it.
-pub(super) fn start_embedded(config: &mut Config) -> Result<Option<EmbeddedLog>, Failure> {
+pub(super) fn start_embedded(config: &mut Config, journal: &Arc<Journal>) -> Result<Option<EmbeddedLog>, Failure> {
     let Some(wanted) = &config.embedded else { return Ok(None) };
     let settings = embedded::Settings {
         advertised: wanted.advertised.clone(),
@@ -97,6 +98,7 @@ pub(super) fn start_embedded(config: &mut Config) -> Result<Option<EmbeddedLog>,
         connections_max: wanted.connections_max,
         partitions_max: wanted.partitions_max,
         message_bytes_max: wanted.message_bytes_max,
+        teller: embedded::Teller(Some(Arc::clone(journal))),
         ..embedded::Settings::new(wanted.bind, &wanted.dir)
     };
     let log = EmbeddedLog::start(settings).map_err(|e| format!("{e} ({} sets its address)", wanted.moved_by))?;

@@ -40,6 +40,10 @@ settings! {
              system calls that only an intruder would make. What the kernel does not support, or a container's \
              seccomp profile does not allow, is left out, with a warning (`sandbox_incomplete`).";
     }
+    and {
+        /// The name by which consumer groups know this instance, from the start on. Sources without a `group_instance` use it.
+        instance_name: Option<String>,
+    }
 }
 
 settings! {

@@ -45,8 +45,10 @@ settings! {
         now group: String => Text, From("`\"forebay-NAME\"`"), shown "\"forebay-commands\"",
             "Consumer group, whose members share the partitions. `\"\"`: no group; this instance reads all partitions, starts at `offset_reset` and commits \
              nothing.";
-        now group_instance: Option<String> => Text, From("none"), shown "\"forebay-1\"",
-            "Name of this instance in the group (`group.instance.id`), unique among its members: after a short absence it has its partitions again, and no others move.";
+        now group_instance: Option<String> => Text, From("the name in `data_dir`"), shown "\"forebay-1\"",
+            "Name of this instance in the group (`group.instance.id`), unique among its members: after a short absence it has its partitions again, and no others move. \
+             The default is made once and kept in `data_dir` (`instance-name`), with `[broker]` it is the name of the instance; such a member leaves the group at an orderly stop: \
+             see [SOURCES.md](SOURCES.md#the-group-and-where-it-starts).";
         now offset_reset: OffsetReset = OffsetReset, Is("\"latest\""),
             "Where to start a partition for which the group has no valid offset. `\"latest\"`: after the newest record. `\"earliest\"`: at the oldest. A time, \
              as in `\"2026-11-26T10:00:00Z\"`, or an age, as in `\"-1h\"`: at the first record that is not older.";

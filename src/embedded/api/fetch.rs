@@ -20,7 +20,8 @@ use crate::embedded::code;
 use crate::embedded::counters::add;
 use crate::embedded::guard::Head;
 use crate::embedded::partition::PartitionRef;
-use crate::embedded::read::{Read, ReadPlan};
+use crate::embedded::read::{self, Read, ReadPlan};
+use crate::embedded::segment::Source;
 use crate::embedded::store::Store;
 
 /// The longest time that a poll is held, whatever the client requests.
@@ -40,6 +41,14 @@ struct Found {
     result: Result<Bytes, i16>,
     /// Whether there are more batches than were read.
     more: bool,
+    /// The segment in which the read has met damage.
+    damaged: Option<Source>,
+}
+
+impl Found {
+    fn of(result: Result<Bytes, i16>, more: bool) -> Self {
+        Self { result, more, damaged: None }
+    }
 }
 
 pub(super) async fn answer(context: &Context<'_>, head: Head, request: FetchRequest) -> Result<Reply, Close> {
@@ -56,6 +65,9 @@ pub(super) async fn answer(context: &Context<'_>, head: Head, request: FetchRequ
         let synced_before = bytes_synced(&wanted);
         let permit = store.answer_memory(expected_bytes(&wanted, bytes_max)).await;
         let mut found = read(&wanted, bytes_max).await;
+        if step_over_damage(store, &wanted, &found).await {
+            continue;
+        }
         wanted.iter().zip(&mut found).for_each(|(wanted, found)| overtaken(wanted, found));
         let bytes: u64 = found.iter().map(|found| found.result.as_ref().map_or(0, |bytes| bytes.len() as u64)).sum();
         let settled = found.iter().any(|found| found.more || found.result.is_err());
@@ -149,6 +161,17 @@ fn overtaken(wanted: &Wanted, found: &mut Found) {
     }
 }
 
+/// Has the segments read again in which reads have met damage. True: there is news of it, and the next plans step over it.
+async fn step_over_damage(store: &Store, wanted: &[Wanted], found: &[Found]) -> bool {
+    let mut any = false;
+    for (wanted, found) in wanted.iter().zip(found) {
+        if let (Ok(partition), Some(source)) = (&wanted.partition, &found.damaged) {
+            any |= store.read_again(partition, source.clone()).await;
+        }
+    }
+    any
+}
+
 /// Reads all partitions in one go on a blocking thread; nothing is spawned if there is nothing to read.
 async fn read(wanted: &[Wanted], bytes_max: usize) -> Vec<Found> {
     let plans: Vec<_> = wanted.iter().map(|wanted| (plan(wanted), wanted.bytes_max)).collect();
@@ -156,7 +179,7 @@ async fn read(wanted: &[Wanted], bytes_max: usize) -> Vec<Found> {
     if plans.iter().all(|(plan, _)| !matches!(plan, Ok(Some(_)))) {
         return run(plans, bytes_max);
     }
-    let failed = || Found { result: Err(code::STORAGE_ERROR), more: false };
+    let failed = || Found::of(Err(code::STORAGE_ERROR), false);
     spawn_blocking(move || run(plans, bytes_max))
         .await
         .unwrap_or_else(|_| std::iter::repeat_with(failed).take(count).collect())
@@ -168,21 +191,24 @@ fn run(plans: Vec<(Result<Option<ReadPlan>, i16>, usize)>, bytes_max: usize) -> 
     let mut found = Vec::with_capacity(plans.len());
     for (plan, partition_max) in plans {
         found.push(match plan {
-            Err(code) => Found { result: Err(code), more: false },
-            Ok(None) => Found { result: Ok(Bytes::new()), more: false },
-            Ok(Some(_)) if left == 0 && !is_first => Found { result: Ok(Bytes::new()), more: true },
+            Err(code) => Found::of(Err(code), false),
+            Ok(None) => Found::of(Ok(Bytes::new()), false),
+            Ok(Some(_)) if left == 0 && !is_first => Found::of(Ok(Bytes::new()), true),
             // The first batch of an answer is sent however large it is, or its reader could not go on (KIP-74).
             Ok(Some(plan)) => match plan.run(left.min(partition_max), is_first) {
                 Ok(Read { bytes, more }) => {
                     left = left.saturating_sub(bytes.len());
                     is_first &= bytes.is_empty();
-                    Found { result: Ok(bytes), more }
+                    Found::of(Ok(bytes), more)
+                }
+                Err(error) if read::is_damage(&error) => {
+                    Found { damaged: Some(plan.source), ..Found::of(Err(code::STORAGE_ERROR), false) }
                 }
                 Err(error) => {
                     if error.kind() != std::io::ErrorKind::NotFound {
                         tracing::error!(%error, "a segment could not be read");
                     }
-                    Found { result: Err(code::STORAGE_ERROR), more: false }
+                    Found::of(Err(code::STORAGE_ERROR), false)
                 }
             },
         });

@@ -9,7 +9,7 @@ use super::{Close, Context, LEADER_EPOCH, Reply, encode};
 use crate::embedded::code;
 use crate::embedded::guard::Head;
 use crate::embedded::partition::PartitionRef;
-use crate::embedded::read::TimedOffset;
+use crate::embedded::read::{self, TimePlan, TimedOffset};
 use crate::embedded::sync;
 
 const LATEST: i64 = -1;
@@ -48,17 +48,27 @@ async fn look_up(context: &Context<'_>, partition: &PartitionRef, timestamp: i64
         EARLIEST | EARLIEST_LOCAL => place(partition.borrow().log_start_offset()),
         LATEST_TIERED => place(-1),
         MAX_TIMESTAMP => newest(context, partition).await,
-        0.. => first_at(partition, timestamp).await,
+        0.. => first_at(context, partition, timestamp).await,
         _ => Err(code::INVALID_REQUEST),
     }
 }
 
-async fn first_at(partition: &PartitionRef, timestamp: i64) -> Result<TimedOffset, i16> {
+async fn first_at(context: &Context<'_>, partition: &PartitionRef, timestamp: i64) -> Result<TimedOffset, i16> {
     loop {
         let start = partition.borrow().log_start_offset();
         let plans = partition.borrow().plan_time(timestamp);
-        let work = move || plans.iter().map(|plan| plan.run()).find_map(|found| found.transpose()).transpose();
-        let found = spawn_blocking(work).await;
+        let run = |plan: TimePlan| plan.run().map_err(|error| (plan.source, error)).transpose();
+        let found = spawn_blocking(move || plans.into_iter().find_map(run).transpose()).await;
+        let found = match found {
+            Ok(Err((source, error))) => {
+                if read::is_damage(&error) && context.store.read_again(partition, source).await {
+                    continue;
+                }
+                Ok(Err(error))
+            }
+            Ok(Ok(found)) => Ok(Ok(found)),
+            Err(error) => Err(error),
+        };
         // Retention removed a file between plan and read: the loop looks again.
         if matches!(found, Ok(Err(_))) && partition.borrow().log_start_offset() > start {
             continue;
@@ -68,15 +78,25 @@ async fn first_at(partition: &PartitionRef, timestamp: i64) -> Result<TimedOffse
 }
 
 async fn newest(context: &Context<'_>, partition: &PartitionRef) -> Result<TimedOffset, i16> {
-    let target = partition.borrow().next_offset();
-    let plan = partition.borrow().plan_newest();
-    let Some(plan) = plan else { return Ok(NOWHERE) };
-    // The newest record may not be synced yet: unsynced data is not shown.
-    context.store.syncer.kick();
-    if sync::wait(&[(partition.clone(), target)]).await != [true] {
-        return Err(code::STORAGE_ERROR);
+    loop {
+        let target = partition.borrow().next_offset();
+        let plan = partition.borrow().plan_newest();
+        let Some(plan) = plan else { return Ok(NOWHERE) };
+        // The newest record may not be synced yet: unsynced data is not shown.
+        context.store.syncer.kick();
+        if sync::wait(&[(partition.clone(), target)]).await != [true] {
+            return Err(code::STORAGE_ERROR);
+        }
+        let source = plan.source.clone();
+        let found = spawn_blocking(move || plan.run()).await;
+        if let Ok(Err(error)) = &found
+            && read::is_damage(error)
+            && context.store.read_again(partition, source).await
+        {
+            continue;
+        }
+        return finish(found);
     }
-    finish(spawn_blocking(move || plan.run()).await)
 }
 
 fn finish<E>(result: Result<std::io::Result<Option<TimedOffset>>, E>) -> Result<TimedOffset, i16> {

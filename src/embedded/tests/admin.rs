@@ -61,7 +61,8 @@ fn configs(client: &mut Client, kind: i8, of: &str, keys: Option<Vec<&str>>) -> 
 }
 
 fn segments(dir: &Path, partition: &str) -> usize {
-    std::fs::read_dir(dir.join("partitions").join(partition)).unwrap().count()
+    let entries = std::fs::read_dir(dir.join("partitions").join(partition)).unwrap();
+    entries.filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|is| is == "segment")).count()
 }
 
 /// Waits for an effect of another thread; load only delays it.

@@ -2,13 +2,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::client::{Batch, Client};
 use super::support::settings;
 use crate::embedded::EmbeddedLog;
 use crate::embedded::batch::{BatchHeader, check, place};
+use crate::embedded::damage::Teller;
 use crate::embedded::disk::KernelDisk;
 use crate::embedded::partition::{Bounds, Findings, Partition};
+use crate::metrics::event::Kind;
+use crate::metrics::journal::{Filter, Journal};
 use crate::spool::{BATCH_AT, HEADER_BYTES, put_batch, seal_batch};
 
 const BOUNDS: Bounds = Bounds { segment_bytes: 1 << 20, producers_max: 100 };
@@ -18,7 +22,7 @@ fn open(dir: &Path) -> (Partition, Findings) {
 }
 
 fn open_with(dir: &Path, bounds: Bounds) -> (Partition, Findings) {
-    Partition::open(&KernelDisk, "t-0".into(), dir.into(), bounds).unwrap()
+    Partition::open(&KernelDisk, "t-0".into(), dir.into(), bounds, &Teller::default()).unwrap()
 }
 
 fn rules() -> crate::embedded::batch::Rules {
@@ -198,7 +202,7 @@ fn a_segment_without_its_header_is_read_all_the_same() {
     let next = partition.next_offset();
     assert!(next > 0 && next % 3 == 0);
     assert_eq!(append(&mut partition, BOUNDS, &Batch::counted(3)), Ok(next));
-    assert_eq!(fs::read_dir(alone.path()).unwrap().count(), 2);
+    assert_eq!(segments_of(alone.path()).len(), 2);
     assert_eq!(batches_from(&open(alone.path()).0, next), [next]);
 }
 
@@ -453,4 +457,124 @@ fn finding_l8_a_missing_partition_or_cluster_id_stops_nothing() {
     assert_eq!((client.read_all("t", 0, 0).len(), client.read_all("other", 0, 0).len()), (0, 3));
     assert_eq!(told, 1);
     assert_eq!(client.produce("t", 0, &Batch::counted(1).bytes()).error_code, 0);
+}
+
+/// Sixty records of 5 kB in the topic `t`, one a batch and several segments, as a log that was stopped leaves them; and the segments.
+fn sixty(dir: &Path) -> Vec<PathBuf> {
+    let log = EmbeddedLog::start(small_segments(dir, None)).unwrap();
+    let mut client = Client::connect(log.local_addr());
+    client.metadata(&["t"]);
+    for n in 0..60u8 {
+        let batch = Batch::of(&[&[n; 5_000]]).at(&[i64::from(n) * 1_000]).bytes();
+        assert_eq!(client.produce("t", 0, &batch).error_code, 0);
+    }
+    log.stop();
+    segments_of(&dir.join("partitions/t-0"))
+}
+
+fn small_segments(dir: &Path, journal: Option<&Arc<Journal>>) -> crate::embedded::Settings {
+    let teller = Teller(journal.cloned());
+    crate::embedded::Settings { segment_bytes: 64 << 10, teller, ..settings(dir) }
+}
+
+fn events(journal: &Journal) -> usize {
+    journal.page(&Filter { kind: Some(Kind::EmbeddedLogDamaged), limit: Some(100), ..Filter::default() }).events.len()
+}
+
+fn zero(path: &Path, at: u64, bytes: usize) {
+    use std::os::unix::fs::FileExt as _;
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(&vec![0; bytes], at).unwrap();
+}
+
+/// A start looks at older segments by the heads of their batches alone. What is damaged beneath them is found by the first read, told, and
+/// stepped over; so is damage that comes while the log runs, at the end of a segment as well.
+#[test]
+fn finding_q17_damage_in_an_older_segment_is_told_and_stepped_over() {
+    use std::sync::atomic::Ordering::SeqCst;
+    let dir = tempfile::tempdir().unwrap();
+    let paths = sixty(dir.path());
+    assert!(paths.len() > 4);
+    // The third batch of the first segment: its head stays.
+    let entry = crate::spool::batch_entry_bytes(Batch::of(&[&[0; 5_000]]).at(&[0]).bytes().len()) as u64;
+    zero(&paths[0], HEADER_BYTES as u64 + 2 * entry + 800, 4_096);
+    let journal = Arc::new(Journal::default());
+    let log = EmbeddedLog::start(small_segments(dir.path(), Some(&journal))).unwrap();
+    let counters = log.counters();
+    assert_eq!(counters.recovery_holes.load(SeqCst), 0, "the heads are whole");
+    let mut client = Client::connect(log.local_addr());
+    let offsets = |client: &mut Client| -> Vec<i64> {
+        client.read_all("t", 0, 0).into_iter().map(|(offset, _)| offset).collect()
+    };
+    let without = |gone: &[i64]| -> Vec<i64> { (0..60).filter(|offset| !gone.contains(offset)).collect() };
+    assert_eq!(offsets(&mut client), without(&[2]));
+    assert_eq!((counters.read_holes.load(SeqCst), events(&journal)), (1, 1));
+    assert_eq!(offsets(&mut client), without(&[2]));
+    assert_eq!((counters.read_holes.load(SeqCst), events(&journal)), (1, 1), "once");
+    // Heads and contents alike, in the middle of the next segment and at the end of the one after it, while the log runs.
+    let first_of = |path: &Path| crate::embedded::segment::base_offset_of(path.file_name().unwrap().to_str().unwrap());
+    let (second, third, fourth) =
+        (first_of(&paths[1]).unwrap(), first_of(&paths[2]).unwrap(), first_of(&paths[3]).unwrap());
+    zero(&paths[1], HEADER_BYTES as u64 + entry, entry as usize);
+    let end = fs::metadata(&paths[2]).unwrap().len();
+    zero(&paths[2], end - entry, entry as usize);
+    let gone = [2, second + 1, fourth - 1];
+    assert_eq!(offsets(&mut client), without(&gone), "{third}");
+    assert_eq!((counters.read_holes.load(SeqCst), events(&journal)), (3, 3));
+    for offset in gone {
+        assert_eq!(client.list_offset("t", 0, offset * 1_000), (0, (offset + 1) * 1_000, offset + 1));
+    }
+    // The last segment takes batches after damage at its end.
+    let last = paths.last().unwrap();
+    let end = fs::metadata(last).unwrap().len();
+    zero(last, end - entry, entry as usize);
+    assert_eq!(client.produce("t", 0, &Batch::counted(1).bytes()).base_offset, 60);
+    let left: Vec<i64> = without(&[&gone[..], &[59]].concat()).into_iter().chain([60]).collect();
+    assert_eq!(offsets(&mut client), left);
+    assert_eq!((counters.read_holes.load(SeqCst), events(&journal)), (4, 4));
+}
+
+/// The note of the end tells of a newest segment that is gone, was emptied, or has lost its end. No offset is used again.
+#[test]
+fn finding_q17_records_that_are_missing_at_the_end_are_told() {
+    use std::sync::atomic::Ordering::SeqCst;
+    type Damages = fn(&Path);
+    let damages: [Damages; 4] = [
+        |path| fs::remove_file(path).unwrap(),
+        |path| fs::write(path, b"").unwrap(),
+        |path| {
+            let len = fs::metadata(path).unwrap().len();
+            zero(path, len - 9_000, 9_000);
+        },
+        |path| {
+            let len = fs::metadata(path).unwrap().len();
+            fs::OpenOptions::new().write(true).open(path).unwrap().set_len(len - 100).unwrap();
+        },
+    ];
+    for (case, damage) in damages.into_iter().enumerate() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = sixty(dir.path());
+        {
+            let log = EmbeddedLog::start(small_segments(dir.path(), None)).unwrap();
+            assert_eq!(log.counters().recovery_files_damaged.load(SeqCst), 0, "nothing is wrong yet");
+        }
+        damage(paths.last().unwrap());
+        let journal = Arc::new(Journal::default());
+        let log = EmbeddedLog::start(small_segments(dir.path(), Some(&journal))).unwrap();
+        assert_eq!(log.counters().recovery_files_damaged.load(SeqCst), 1, "case {case}");
+        assert!(events(&journal) >= 1, "case {case}");
+        let mut client = Client::connect(log.local_addr());
+        assert_eq!(client.produce("t", 0, &Batch::counted(1).bytes()).base_offset, 60, "case {case}");
+        let left: Vec<i64> = client.read_all("t", 0, 0).into_iter().map(|(offset, _)| offset).collect();
+        let kept = left.len() as i64 - 1;
+        assert!(
+            kept < 60 && left[..left.len() - 1].iter().copied().eq(0..kept) && left.last() == Some(&60),
+            "{left:?}"
+        );
+        drop(log);
+        // The next start goes on there.
+        let log = EmbeddedLog::start(small_segments(dir.path(), None)).unwrap();
+        let mut client = Client::connect(log.local_addr());
+        assert_eq!(client.produce("t", 0, &Batch::counted(1).bytes()).base_offset, 61, "case {case}");
+    }
 }

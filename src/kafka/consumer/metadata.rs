@@ -157,6 +157,8 @@ impl Consumer {
             {
                 let position = partition.position;
                 partition.go(position, Phase::Stopped(WhyStopped::Deleted));
+                // The first answer after the topic is back reports that.
+                partition.faults.told = Some(UNKNOWN);
                 self.board.tell(News::Stopped { id: *id, why: WhyStopped::Deleted });
             }
         }
@@ -170,7 +172,7 @@ impl Partition {
         if !matches!(self.phase, Phase::Find(_, None)) {
             self.reset(WhyReset::Recreated);
         }
-        self.faults = super::partition::Faults::default();
+        self.faults = super::partition::Faults { told: self.faults.told, ..Default::default() };
     }
 
     /// Follows another leader, which has to confirm that its log has the records that were read.

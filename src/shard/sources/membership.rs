@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Isolation, OffsetReset, OnBadBatch, Source};
+use crate::config::{Config, Isolation, OffsetReset, OnBadBatch, Source};
 use crate::kafka::client::Client;
 use crate::kafka::coordination::{Answer, Offset, TopicPartition};
 use crate::kafka::group::{self, Assigned, Lost, Member, News, Standing};
@@ -25,6 +25,11 @@ pub(super) struct Terms {
     topics: Vec<Rc<str>>,
     group: String,
     instance: Option<String>,
+    /// Whether the partitions stay this instance's for the session timeout when its process stops.
+    keeps_place: bool,
+    /// Whether the member joins again after another process has joined with its name. The logs of sessions of `[broker]` decide which of
+    /// two processes with its name continues, and a process that stalled may join once more before it learns of that.
+    comes_back: bool,
     reset: OffsetReset,
     isolation: Isolation,
     on_bad_batch: OnBadBatch,
@@ -33,14 +38,16 @@ pub(super) struct Terms {
 }
 
 impl Terms {
-    pub(super) fn of(source: &Source) -> Self {
+    pub(super) fn of(config: &Config, source: &Source) -> Self {
         let mut topics: Vec<Rc<str>> = source.routes().map(|(kafka, _)| Rc::from(kafka)).collect();
         topics.sort_unstable();
         Self {
             cluster: source.cluster,
             topics,
             group: source.group.clone(),
-            instance: source.group_instance.clone(),
+            instance: source.group_instance.clone().or_else(|| config.service.instance_name.clone()),
+            keeps_place: source.group_instance.is_some(),
+            comes_back: source.is_of_broker || (config.broker.is_some() && source.group_instance.is_none()),
             reset: source.offset_reset,
             isolation: source.isolation,
             on_bad_batch: source.on_bad_batch,
@@ -100,7 +107,8 @@ pub(super) struct Membership {
     terms: Terms,
     by: By,
     stage: Stage,
-    /// The reason why the membership ends when its partitions are stopped, if it does. At the end of the process a static member keeps its place.
+    /// The reason why the membership ends when its partitions are stopped, if it does. At the end of the process a member with a
+    /// `group_instance` keeps its place.
     ends: Option<End>,
     pub(super) generation: u64,
     pub(super) held: BTreeMap<TopicPartition, Held>,
@@ -151,8 +159,7 @@ impl Membership {
                 number: number(source),
                 group: terms.group.as_str().into(),
                 instance: terms.instance.as_deref().map(Into::into),
-                // The logs of sessions decide which process continues. A process that stalled may join once more before it learns of that.
-                comes_back: of.is_of_broker,
+                comes_back: terms.comes_back,
                 topics: terms.topics.clone(),
                 ..group::Settings::default()
             };
@@ -291,7 +298,7 @@ impl Membership {
                 (By::Group(member), None) => member.revoked_done(now),
                 (By::Group(member), Some(end)) => {
                     self.stage = Stage::Leaving;
-                    if end == End::Change { member.leave(now) } else { member.stop(now) }
+                    if end == End::Process && self.terms.keeps_place { member.stop(now) } else { member.leave(now) }
                 }
                 (By::All { .. }, None) => {}
                 (By::All { .. }, Some(_)) => self.stage = Stage::Over,
@@ -438,7 +445,8 @@ mod tests {
     fn terms(more: &str) -> Terms {
         let text =
             format!("[kafka.main]\nbootstrap = 'k:1'\n[[source]]\nname = 's'\ntopic = 't'\nmqtt_topic = 'm'\n{more}");
-        Terms::of(&crate::config::parse(&text, "test").expect("a configuration").sources[0])
+        let config = crate::config::parse(&text, "test").expect("a configuration");
+        Terms::of(&config, &config.sources[0])
     }
 
     /// A reload applies at once the settings of reading and committing.

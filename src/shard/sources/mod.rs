@@ -14,6 +14,7 @@
 //! | `told` | metrics and events |
 //! | `inspect` | sources in the API |
 //! | `trial` | the message that would be made of a record |
+//! | `requests` | numbers of requests for records, by which an answer finds its consumer |
 //! | `replay` | records of the past for one subscription |
 //! | `shares` | shared subscriptions of several instances |
 //! | `retained` | retained messages of the topic of `[broker]`, when the process begins |
@@ -32,6 +33,7 @@ mod positions;
 mod reader;
 mod records;
 mod replay;
+mod requests;
 mod retained;
 mod ruled;
 mod seek;
@@ -65,6 +67,7 @@ use self::membership::Membership;
 use self::positions::Needs;
 use self::reader::{Memory, Reader};
 use self::replay::Replays;
+use self::requests::Asker;
 use self::shares::GroupShares;
 use super::connection::Timer;
 use super::mail::{Mail, Notice};
@@ -221,17 +224,19 @@ impl Sources {
                     membership.on_metadata(&topics);
                 }
             }
-            ClientEvent::Fetch { id, result } if GroupShares::is_theirs(id) => {
-                if let Some(shares) = shares {
-                    shares.on_fetched(id, result, now);
+            ClientEvent::Fetch { id, result } => match Asker::of(id) {
+                Asker::Sources => consumer.on_answer(id, result, now),
+                Asker::Replay => {
+                    if let Some(replays) = replays {
+                        replays.on_answer(id, result, now);
+                    }
                 }
-            }
-            ClientEvent::Fetch { id, result } if Replays::is_theirs(id) => {
-                if let Some(replays) = replays {
-                    replays.on_answer(id, result, now);
+                Asker::Share => {
+                    if let Some(shares) = shares {
+                        shares.on_fetched(id, result, now);
+                    }
                 }
-            }
-            ClientEvent::Fetch { id, result } => consumer.on_answer(id, result, now),
+            },
             ClientEvent::Member(answer) if self.shares.on_answer(&answer, now) => {}
             ClientEvent::Member(answer) => {
                 if let Some(membership) = self.memberships.get_mut(&(answer.member as usize)) {
@@ -305,7 +310,7 @@ impl Core {
         let is_open = self.sources.opened_at.is_some() && !self.sources.is_ending;
         for (index, source) in config.sources.iter().enumerate().filter(|(_, source)| home(source, shards) == here) {
             let is_wanted = is_open && !source.is_removed && !source.paused && config.has_use_for(source);
-            let terms = membership::Terms::of(source);
+            let terms = membership::Terms::of(&config, source);
             match self.sources.memberships.get_mut(&index) {
                 None if is_wanted => {
                     let seed = self.random.u64(..);

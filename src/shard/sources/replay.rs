@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::reader::assigned;
 use super::records::{mapped_record, publish};
+use super::requests::{Asker, first_request, next_number};
 use super::{Sources, settings};
 use crate::config::Source;
 use crate::kafka::client::Client;
@@ -34,9 +35,6 @@ use crate::shard::events::{clipped, of_client, second};
 use crate::shard::{Core, Ring};
 use crate::source::{Mapping, Scratch};
 
-/// The number of low bits of a request's number that a consumer chooses. The bits above are the consumer's own number.
-const REQUEST_BITS: u32 = 40;
-
 /// The time for which a replay keeps its place while others wait, and also one without progress.
 const TURN: Duration = Duration::from_secs(10);
 const GIVES_WAY: Duration = Duration::from_secs(1);
@@ -52,7 +50,7 @@ pub(super) struct Replays {
     running: VecDeque<u32>,
     /// The cluster of `[broker]`.
     cluster: usize,
-    /// The number of consumers created.
+    /// The number of the newest consumer.
     consumers: u32,
     /// The gauges as last shown: running, waiting, and bytes.
     shown: [u64; 3],
@@ -168,14 +166,9 @@ impl Replays {
         self.readings_mut().fold(false, |any, reading| super::ask(&mut reading.consumer, client, now, forgets) | any)
     }
 
-    /// Whether the answer to a request of this number is for a consumer of a replay, which may have ended.
-    pub(super) const fn is_theirs(id: u64) -> bool {
-        id >> REQUEST_BITS != 0
-    }
-
     /// Takes an answer of Kafka.
     pub(super) fn on_answer(&mut self, id: u64, result: Result<FetchAnswer, FetchFailure>, now: Monotonic) {
-        let first = id >> REQUEST_BITS << REQUEST_BITS;
+        let first = first_request(id);
         let reading = self.readings_mut().find(|reading| reading.consumer.first_request() == first);
         if let Some(reading) = reading {
             reading.is_told = true;
@@ -223,10 +216,9 @@ impl Replays {
         {
             let in_use = |line: u8| self.readings().any(|reading| reading.line == line);
             let line = (1..).find(|line| !in_use(*line)).unwrap_or(u8::MAX);
-            self.consumers = self.consumers.wrapping_add(1).max(1);
-            // The numbers of consumers have as many values as fit above the bits of requests.
-            let number = u64::from(self.consumers) % (1 << (64 - REQUEST_BITS));
-            let first_request = number.max(1) << REQUEST_BITS;
+            let asks_from = |first| self.readings().any(|reading| reading.consumer.first_request() == first);
+            self.consumers = next_number(self.consumers, |number| asks_from(Asker::Replay.first_request(number)));
+            let first_request = Asker::Replay.first_request(self.consumers);
             let fetch_memory = RECORD_REPLAY_FETCH_BYTES;
             let settings = Settings { fetch_memory, line, first_request, ..settings };
             let Some(replay) = self.all.get_mut(&gate) else { continue };

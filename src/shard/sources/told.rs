@@ -17,8 +17,8 @@ use crate::shard::numbers::Numbers;
 use crate::source::Reason;
 
 /// The reason why a membership is over that another process has ended.
-pub(super) const FENCED: &str = "another process has joined with the same `group_instance`, and this one reads no more: give each process a name of its own, \
-     then pause the source and resume it, or restart";
+pub(super) const FENCED: &str = "another process has joined with the same name (`group_instance`, or `instance-name` in a `data_dir` that was copied), and this one reads no more: \
+     give each process a name of its own, or remove that file from the copy and restart it; then pause the source here and resume it";
 
 /// The partition of a report: its source, topic and number.
 pub(super) type About<'a> = (usize, &'a str, i32);
@@ -57,7 +57,7 @@ impl WhyStopped {
                 format!("a batch of {bytes} bytes is more than there is memory for: `fetch_memory` of [delivery]"),
                 Some(*offset),
             ),
-            Self::Deleted => ("the topic is gone".to_owned(), None),
+            Self::Deleted => ("the topic is gone; reading goes on by itself when it is back".to_owned(), None),
         }
     }
 }

@@ -79,6 +79,32 @@ fn a_topic_that_is_gone_stops_its_partitions_after_a_while() {
     assert!(world.calls.len() > calls);
 }
 
+/// A topic that comes back after it was gone is read on by itself, and that is told: the same topic, and another one of its name.
+#[test]
+fn finding_q37_a_topic_that_is_back_is_told() {
+    for is_recreated in [false, true] {
+        let mut world = world();
+        world.topic("a", 7, &[(1, 0)]);
+        world.log("a", 0).append(batch(&["x"]), 0);
+        world.consumer.assign(1, assignment("a", 0));
+        assert_eq!(world.read(), ["1@0=x"]);
+        let gone = TopicMetadata { name: Rc::from("a"), error: 3, ..Default::default() };
+        world.consumer.on_metadata(std::slice::from_ref(&gone), world.now);
+        world.now = world.now.after(Duration::from_secs(10));
+        world.consumer.on_metadata(&[gone], world.now);
+        assert!(world.news().contains(&News::Stopped { id: 1, why: WhyStopped::Deleted }));
+        if is_recreated {
+            *world.log("a", 0) = Default::default();
+            world.topic("a", 70, &[(1, 0)]);
+        }
+        world.log("a", 0).append(batch(&["y"]), 0);
+        world.metadata();
+        assert_eq!(world.read().len(), 1);
+        let over = world.news().into_iter().filter(|news| *news == News::TroubleOver { id: 1 }).count();
+        assert_eq!(over, 1, "{is_recreated}");
+    }
+}
+
 #[test]
 fn a_recreated_topic_begins_at_the_reset_place() {
     let mut world = world();

@@ -4,9 +4,10 @@
 
 use std::rc::Rc;
 
+use crate::limits::QOS0_DROPS_TOLD_PER_MIN;
 use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
-use crate::mqtt::packet::Publish;
+use crate::mqtt::packet::{Publish, QoS};
 use crate::route::shares::ShareNumber;
 use crate::rule::event::Event;
 use crate::runtime::seam::Monotonic;
@@ -65,6 +66,24 @@ const fn reason(why: M) -> &'static str {
     }
 }
 
+/// Reported drops of messages of QoS 0: where such messages are dropped, there are many, and nobody was promised them.
+#[derive(Debug, Default)]
+pub(super) struct ToldAtMostOnce {
+    minute: u64,
+    count: u8,
+}
+
+impl ToldAtMostOnce {
+    /// Whether one more may be reported in this second.
+    fn admits(&mut self, second: u64) -> bool {
+        if second / 60 != self.minute {
+            (self.minute, self.count) = (second / 60, 0);
+        }
+        self.count = self.count.saturating_add(1);
+        self.count <= QOS0_DROPS_TOLD_PER_MIN
+    }
+}
+
 impl Broker {
     /// Counts a copy that is dropped as it is made.
     pub(in crate::shard) fn dropped(&mut self, now: Monotonic, why: M, whose: Whose<'_>, publish: &Publish<'_>) {
@@ -76,7 +95,7 @@ impl Broker {
         self.drops_of(whose, 1);
         // A session that is gone has no client to miss the copy: it has ended, or another instance has it and delivers the message.
         if !matches!(why, M::CopiesAway | M::CopiesDenied | M::CopiesSessionEnded) {
-            self.tell_dropped(now, words(why, matches!(whose, Whose::Share(_))), whose, Some(publish.topic));
+            self.tell_dropped(now, words(why, matches!(whose, Whose::Share(_))), whose, Some(publish));
         }
     }
 
@@ -102,7 +121,7 @@ impl Broker {
             self.drops_of(whose, gone.count);
             let publish = gone.first.as_ref().and_then(|body| body.publish());
             self.raise_dropped(why, whose, (gone.count, publish.as_ref()));
-            self.tell_dropped(now, what, whose, publish.map(|publish| publish.topic));
+            self.tell_dropped(now, what, whose, publish.as_ref());
         }
     }
 
@@ -136,7 +155,12 @@ impl Broker {
         self.raise(raised);
     }
 
-    fn tell_dropped(&mut self, now: Monotonic, what: &str, whose: Whose<'_>, topic: Option<&str>) {
+    fn tell_dropped(&mut self, now: Monotonic, what: &str, whose: Whose<'_>, publish: Option<&Publish<'_>>) {
+        let is_at_most_once = publish.is_some_and(|publish| publish.qos == QoS::AtMostOnce);
+        if is_at_most_once && !self.delivery.told_at_most_once.admits(second(now)) {
+            return;
+        }
+        let topic = publish.map(|publish| publish.topic);
         let session = |key| self.sessions.get(key).map(Session::client);
         let (client, share) = match whose {
             Whose::Session(key) => (session(key), None),
@@ -173,5 +197,17 @@ impl Broker {
         numbers.set(M::Shares, shares.parts() as u64);
         numbers.set(M::ShareQueuedMessages, messages as u64);
         numbers.set(M::ShareQueuedBytes, bytes as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finding_q14_drops_of_qos_0_are_reported_at_a_rate() {
+        let mut told = ToldAtMostOnce::default();
+        let mut in_minute = |minute: u64| (0..6_000).filter(|at| told.admits(minute * 60 + at / 100)).count();
+        assert_eq!([in_minute(0), in_minute(1), in_minute(5)], [usize::from(QOS0_DROPS_TOLD_PER_MIN); 3]);
     }
 }

@@ -36,6 +36,7 @@ use crate::runtime::seam::Monotonic;
 use crate::session::{Body, Claim, Claimed, Placed, RecordPlace, Remembered, SessionKey, properties};
 
 use self::copies::Copies;
+use self::dropped::ToldAtMostOnce;
 pub(in crate::shard) use self::dropped::Whose;
 use self::gates::Gates;
 use self::lines::Lines;
@@ -201,6 +202,7 @@ pub(in crate::shard) struct Delivery {
     found: Vec<Found>,
     /// The record of `[broker]` that the message at hand was made of.
     pub(in crate::shard) at_hand: Option<AtHand>,
+    told_at_most_once: ToldAtMostOnce,
 }
 
 impl Delivery {
@@ -233,6 +235,7 @@ impl Delivery {
             is_late: false,
             found: Vec::new(),
             at_hand: None,
+            told_at_most_once: ToldAtMostOnce::default(),
         }
     }
 

@@ -21,6 +21,7 @@ use std::time::Duration;
 use self::reading::Making;
 use self::share::GroupShare;
 use super::reader::Memory;
+use super::requests::{Asker, first_request, next_number};
 use super::{SourceLetter, Sources, settings};
 use crate::config::{Config, Source};
 use crate::kafka::client::Client;
@@ -67,10 +68,6 @@ const HELD: &str = "members have had messages of the partition for longer than `
 /// instances has the last but one.
 const MEMBERS: u32 = 1 << 31;
 
-/// The number of low bits of a request's number that a consumer chooses, and the bit that marks requests of these groups.
-const REQUEST_BITS: u32 = 40;
-const REQUESTS: u64 = 1 << 63;
-
 /// The shares that have their home on a shard.
 #[derive(Default)]
 pub(super) struct GroupShares {
@@ -78,7 +75,7 @@ pub(super) struct GroupShares {
     all: BTreeMap<Arc<str>, GroupShare>,
     /// The cluster of `[broker]`.
     cluster: usize,
-    /// The number of shares begun.
+    /// The number of the newest share.
     begun: u32,
     /// Whether the service stops: no other share begins then.
     is_closed: bool,
@@ -135,13 +132,8 @@ impl GroupShares {
         any
     }
 
-    /// Whether the answer to a request of this number is for a consumer of a share, which may have ended.
-    pub(super) const fn is_theirs(id: u64) -> bool {
-        id & REQUESTS != 0
-    }
-
     pub(super) fn on_fetched(&mut self, id: u64, result: Result<FetchAnswer, FetchFailure>, now: Monotonic) {
-        let first = id >> REQUEST_BITS << REQUEST_BITS;
+        let first = first_request(id);
         if let Some(share) = self.all.values_mut().find(|share| share.consumer.first_request() == first) {
             share.consumer.on_answer(id, result, now);
         }
@@ -187,9 +179,9 @@ impl GroupShares {
         topics.sort_unstable();
         topics.dedup();
         self.cluster = broker.cluster;
-        self.begun = (self.begun + 1) % (1 << (63 - REQUEST_BITS));
+        self.begun = next_number(self.begun, |number| self.all.values().any(|of| of.number == MEMBERS + number));
         let line = self.line();
-        let first_request = REQUESTS | u64::from(self.begun) << REQUEST_BITS;
+        let first_request = Asker::Share.first_request(self.begun);
         let settings = settings::consumer(config);
         let settings = Settings { fetch_memory: SHARE_FETCH_BYTES, line, first_request, ..settings };
         let (consumer, text) = (Consumer::new(settings, seed), Arc::clone(share.text()));
