@@ -40,6 +40,10 @@ settings! {
              system calls that only an intruder would make. What the kernel does not support, or a container's \
              seccomp profile does not allow, is left out, with a warning (`sandbox_incomplete`).";
     }
+    and {
+        /// Eight digits that belong to the data directory: see [`crate::config::Config::name_instances`].
+        instance: String,
+    }
 }
 
 settings! {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::bridge::{Granted, Unfit};
+use crate::bridge::{Granted, Unfit, way};
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::spec::BridgeMetric as M;
 use crate::mqtt::packet::{Publish, QoS};
@@ -102,6 +102,13 @@ impl Core {
         }
     }
 
+    /// Reports that the remote has probably been sent more messages than it takes.
+    pub(super) fn tell_bridge_overrun(&mut self, now: Monotonic, index: usize, (open, most): (usize, u16)) {
+        tell(&mut self.broker, Kind::BridgeOverrun, now, index, |event| {
+            event.with(Field::Open, open as u64).with(Field::InflightMax, u64::from(most))
+        });
+    }
+
     pub(super) fn tell_bridge_unreachable(&mut self, now: Monotonic, index: usize, why: &str) {
         tell(&mut self.broker, Kind::BridgeUnreachable, now, index, |event| event.with(Field::Reason, why));
     }
@@ -136,9 +143,25 @@ impl Core {
 
     /// Reports a message of the remote that goes no further.
     pub(super) fn tell_bridge_unfit(&mut self, now: Monotonic, index: usize, publish: &Publish<'_>, why: Unfit) {
+        let via = way(publish.properties);
+        self.tell_bridge_dropped(now, index, publish.topic, (why, via));
+    }
+
+    fn tell_bridge_dropped(&mut self, now: Monotonic, index: usize, topic: &str, (why, via): (Unfit, String)) {
         tell(&mut self.broker, Kind::BridgeDropped, now, index, |event| {
-            event.with(Field::MqttTopic, clipped(publish.topic)).with(Field::Reason, why.label())
+            let event = event.with(Field::MqttTopic, clipped(topic)).with(Field::Reason, why.label());
+            let event = if let Unfit::TooLong(bytes) = why { event.with(Field::Bytes, bytes as u64) } else { event };
+            if via.is_empty() { event } else { event.with(Field::Via, via) }
         });
+    }
+
+    /// Reports messages that would have come round to the remote.
+    pub(super) fn tell_loops(&mut self, now: Monotonic) {
+        for (index, session) in self.bridges.all.iter().map(|(index, of)| (*index, of.session)).collect::<Vec<_>>() {
+            if let Some((topic, why, via)) = self.broker.delivery.remotes.take_looped(session) {
+                self.tell_bridge_dropped(now, index, &topic, (why, via));
+            }
+        }
     }
 
     /// Sets the metrics of the bridges, again once one of them can have changed: pending messages may be answered or sent at any time.
