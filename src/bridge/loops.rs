@@ -29,7 +29,7 @@ const SLOTS: usize = 256;
 /// The most passes of a message that others of its slot have to outweigh.
 const WEIGHT_MAX: u8 = 64;
 
-/// The mark of a remote: the digits that it has told in CONNACK, if it is another instance of Forebay; otherwise digits that this
+/// The mark of a remote: its own digits, if it is another instance of Forebay and says so in CONNACK; otherwise digits that this
 /// instance alone has for it.
 #[must_use]
 pub fn mark(told: Option<&str>, instance: &str, remote: &Url) -> String {

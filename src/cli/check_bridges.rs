@@ -97,7 +97,7 @@ fn said(bridge: &Bridge, granted: &Granted, standings: &[Standing]) -> impl Iter
 fn loops(bridge: &Bridge, granted: &Granted) -> Option<String> {
     let (takes, sends) = bridge.overlap()?;
     let why = match &granted.instance {
-        Some(instance) => format!("and the remote is Forebay (instance {instance}): a bridge from there to here brings a message back, which is dropped only then"),
+        Some(instance) => format!("and the remote is Forebay (instance {instance}): with a bridge from there to here that is a ring, and messages are dropped when they come round"),
         None if granted.version < Version::V5 => {
             "and before MQTT 5.0 a message does not tell where it has come from: one that goes round ends after 500 rounds".to_owned()
         }

@@ -24,7 +24,7 @@ use super::Running;
 pub(in crate::shard) struct Local {
     pub(in crate::shard) topic: String,
     pub(in crate::shard) retain: bool,
-    /// Those of the remote's message, and its mark.
+    /// The properties of the remote's message, with the remote's mark.
     pub(in crate::shard) properties: PropertyBuf,
     pub(in crate::shard) feeds: Feeds,
 }
@@ -249,7 +249,7 @@ impl Core {
             if taker.feeds.is_empty() {
                 return Err(self.call_app(io, from, publish, (index, None)));
             }
-            // The application gets what it has published itself, as in Dapr; nobody else gets what comes round.
+            // The application gets its own messages back, as in Dapr. Nobody else gets a message that goes round.
             if let Some(unfit) = comes_round {
                 return Err(self.call_app_alone(io, from, publish, (index, unfit)));
             }
@@ -296,7 +296,7 @@ impl Core {
             && before < Some(running.counts.received)
         {
             running.note_round(&self.broker.around.config.bridges[index], publish, now);
-            // What becomes of one that is too long is an event of the binding.
+            // A message that is too long is an event of the binding.
             if too_long.is_none() {
                 self.tell_bridge_unfit(now, index, publish, why);
             }

@@ -88,7 +88,7 @@ pub(in crate::shard) struct Publication<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::shard) struct Admitted {
     route: Route,
-    /// What became of the message, for the ledger of a publisher that is counted.
+    /// The outcome, for the ledger of a publisher that is counted.
     pub(in crate::shard) routed: Routed,
     /// The number of answers pending from sinks.
     owed: u16,

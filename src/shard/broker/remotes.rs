@@ -40,7 +40,7 @@ pub(in crate::shard) struct OutCounts {
 /// A configuration, the index of a bridge there, and what its remote has granted.
 type Passed = (Arc<Config>, usize, Granted);
 
-/// What a session's copies have come to, over all of its connections.
+/// `Outcomes` has the outcomes of a session's copies, over all of its connections.
 #[derive(Debug, Default)]
 struct Outcomes {
     /// Copies sent for the first time, by the number of their `out`.
