@@ -111,6 +111,13 @@ impl Session {
         items.find(|item| item.state == State::Sent && item.packet_id() == id)?.body.clone()
     }
 
+    /// The oldest message that the remote was sent and has not answered.
+    #[must_use]
+    pub fn oldest_sent(&self) -> Option<Rc<Body>> {
+        let mut items = self.outgoing.as_ref()?.items.iter();
+        items.find(|item| item.state == State::Sent)?.body.clone()
+    }
+
     /// Messages of QoS 2 that the remote was sent and has not acknowledged with PUBREC.
     #[must_use]
     pub fn sent_exactly_once(&self) -> usize {

@@ -2,7 +2,8 @@
 
 use forebay::bridge::Versions;
 use forebay::config::Bridge;
-use forebay::metrics::event::Kind as EventKind;
+use forebay::metrics::event::{Field, Kind as EventKind};
+use forebay::metrics::journal::Filter;
 use forebay::metrics::spec::BridgeMetric;
 use forebay::mqtt::packet::{Packet, Publish, QoS, Version};
 
@@ -52,6 +53,14 @@ fn finding_q42_a_remote_that_takes_fewer_messages_is_sent_fewer() {
         assert_eq!(halved, cuts.min(4), "one that takes no message is another case");
     }
     assert_eq!(remote.world.told(EventKind::BridgeTakenOver), 0);
+    // The event that blames another client names what may be too large for the remote as well.
+    remote.cut();
+    remote.again();
+    remote.accepts_old();
+    remote.world.journal.collect();
+    let page = remote.world.journal.page(&Filter::default());
+    let told = page.events.iter().find(|(_, event)| event.kind == EventKind::BridgeTakenOver).expect("an event");
+    assert_eq!(told.1.text(Field::MqttTopic), Some("alarm/1"));
     // All of them come in the end, one by one.
     for id in 1..=30 {
         remote.says_old(&[Packet::PubRec(ack(id))]);

@@ -260,7 +260,7 @@ impl Core {
             open @ 2.. if has_stood < OVERRUN_WITHIN && sent_max > 1 => {
                 self.halve_in_flight(now, index, (sent_max, open))
             }
-            _ => self.note_taken_over(now, index, "closed without a word"),
+            _ => self.note_taken_over(now, index, None),
         }
     }
 
@@ -308,7 +308,7 @@ impl Core {
             (None, _) => running.client.on_closed(link, &Ended::Lost("closed here".into()), now),
         }
         if taken_over {
-            self.note_taken_over(now, index, ReasonCode::SESSION_TAKEN_OVER.name());
+            self.note_taken_over(now, index, Some(ReasonCode::SESSION_TAKEN_OVER.name()));
         }
     }
 }

@@ -93,13 +93,27 @@ impl Core {
         tell(&mut self.broker, Kind::BridgeLost, now, index, |event| event.with(Field::Reason, why));
     }
 
-    /// Reports that the remote gives the session to another client again and again. `why`: its reason, if it could report one.
-    pub(super) fn note_taken_over(&mut self, now: Monotonic, index: usize, why: &str) {
+    /// Reports that the remote ends the connection again and again, as it does when another client has the session. `why`: its reason, if it could report
+    /// one; otherwise it may also be a message that it does not take.
+    pub(super) fn note_taken_over(&mut self, now: Monotonic, index: usize, why: Option<&str>) {
         let Some(running) = self.bridges.all.get_mut(&index) else { return };
         let last = running.counts.taken_over.replace(now);
-        if last.is_some_and(|last| now.since(last) < TAKEOVERS_WITHIN) {
-            tell(&mut self.broker, Kind::BridgeTakenOver, now, index, |event| event.with(Field::Reason, why));
+        if last.is_none_or(|last| now.since(last) >= TAKEOVERS_WITHIN) {
+            return;
         }
+        let session = self.broker.sessions.get(running.session).filter(|_| why.is_none());
+        let sent = session.and_then(Session::oldest_sent);
+        let publish = sent.as_ref().and_then(|body| body.publish());
+        tell(&mut self.broker, Kind::BridgeTakenOver, now, index, |event| {
+            let event = event.with(Field::Reason, why.unwrap_or("closed without a word"));
+            match &publish {
+                Some(publish) => {
+                    let bytes = (publish.topic.len() + publish.payload.len()) as u64;
+                    event.with(Field::MqttTopic, clipped(publish.topic)).with(Field::Bytes, bytes)
+                }
+                None => event,
+            }
+        });
     }
 
     /// Reports that the remote has probably been sent more messages than it takes.
