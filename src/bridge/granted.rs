@@ -1,12 +1,13 @@
 //! The capabilities of a remote according to its CONNACK.
 
 use super::login::{Form, Login};
+use super::loops::told;
 use crate::mqtt::packet::{ConnAck, QoS, Version};
 
 /// The most messages of QoS 1 and 2 in flight to a remote, whatever it accepts.
 const IN_FLIGHT_MAX: u16 = 1024;
-/// Like [`IN_FLIGHT_MAX`], for a remote before 5.0, which cannot set a maximum.
-const IN_FLIGHT_3X: u16 = 64;
+/// Like [`IN_FLIGHT_MAX`], for a remote before 5.0, which cannot set a maximum: the number that mosquitto takes, and that Paho sends.
+const IN_FLIGHT_3X: u16 = 20;
 
 /// `Granted` is what a remote has promised to accept, and the parameters of the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct Granted {
     pub wildcards_available: bool,
     /// Whether the remote has shared subscriptions.
     pub shared_available: bool,
+    /// The digits of the remote, if it is another instance of Forebay that tells them.
+    pub instance: Option<Box<str>>,
 }
 
 impl Granted {
@@ -60,6 +63,7 @@ impl Granted {
             session_expiry_s: properties.session_expiry_interval_s().unwrap_or(kept_s),
             wildcards_available: properties.wildcard_subscription_available().unwrap_or(true),
             shared_available: properties.shared_subscription_available().unwrap_or(true),
+            instance: told(properties).map(Into::into),
         }
     }
 }

@@ -6,7 +6,7 @@ use super::granted::Granted;
 use crate::limits::CONNACK_BYTES_MAX;
 use crate::mqtt::malformed::Malformed;
 use crate::mqtt::packet::{Connect, Packet, PacketType, Sender, Version};
-use crate::mqtt::property::{Properties, Property, PropertyBuf};
+use crate::mqtt::property::{Properties, Property, PropertyBuf, VIA};
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::{decode, encode, frame};
 use crate::secure::Secret;
@@ -61,6 +61,8 @@ pub struct Login {
     pub packet_bytes_max: u32,
     /// The most messages of QoS 1 and 2 in flight to the remote; `None`: as many as it accepts.
     pub in_flight_max: Option<u16>,
+    /// The digits of this instance, for a remote of 5.0 that is to tell its own. Empty: it is not asked.
+    pub instance: Box<str>,
 }
 
 /// The answer to CONNECT.
@@ -150,6 +152,9 @@ impl Login {
             properties.push(Property::SessionExpiryInterval(self.session_expiry_s));
             properties.push(Property::ReceiveMaximum(self.receive_maximum.max(1)));
             properties.push(Property::MaximumPacketSize(self.packet_bytes_max));
+            if !self.instance.is_empty() {
+                properties.push(Property::UserProperty(VIA, &self.instance));
+            }
         }
         let connect = Connect {
             version: form.version,

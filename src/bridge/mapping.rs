@@ -3,12 +3,9 @@
 
 use super::granted::Granted;
 use crate::mqtt::packet::{QoS, Version};
-use crate::mqtt::property::{Properties, VIA};
 use crate::mqtt::topic;
 use crate::rule::template::{MessageContext, Template};
 
-/// The most instances that a message may come through.
-const HOPS_MAX: usize = 8;
 /// Bytes of a buffer that are kept from one message to the next.
 const KEPT_BYTES_MAX: usize = 64 << 10;
 
@@ -54,8 +51,12 @@ impl Retained {
 pub enum Unfit {
     /// No filter matches the message's topic: the message was not asked for.
     Unasked,
-    /// The message has come through this instance, or through too many.
+    /// The message has come through this instance, or from this remote, before; or through too many.
     Loop,
+    /// The message comes again and again, and tells nobody where it has come from: see [`Rounds`](super::Rounds).
+    Repeated,
+    /// The packet is longer than any is taken, by its length in bytes.
+    TooLong(usize),
     /// The message lacks what the template of the topic needs.
     TopicAbsent,
     /// The resulting topic is invalid, or one of the server's own.
@@ -75,6 +76,8 @@ impl Unfit {
         match self {
             Self::Unasked => "unasked",
             Self::Loop => "loop",
+            Self::Repeated => "repeated",
+            Self::TooLong(_) => "too_long",
             Self::TopicAbsent => "topic_absent",
             Self::TopicInvalid => "topic_invalid",
             Self::QosInvalid => "qos_invalid",
@@ -148,16 +151,6 @@ impl Scratch {
 pub fn taker<'a>(all: impl IntoIterator<Item = &'a In>, topic: &str) -> Result<usize, Unfit> {
     let takes = |of: &In| of.filters.iter().any(|filter| topic::matches(filter, topic));
     all.into_iter().position(takes).ok_or(Unfit::Unasked)
-}
-
-/// Whether a message has come through this instance already, or through as many as it may.
-#[must_use]
-pub fn is_looped(properties: Properties<'_>, instance: &str) -> bool {
-    if properties.is_empty() {
-        return false;
-    }
-    let via = || properties.user_properties().filter(|(name, _)| *name == VIA);
-    via().any(|(_, through)| through == instance) || via().nth(HOPS_MAX - 1).is_some()
 }
 
 impl In {
@@ -259,6 +252,7 @@ mod tests {
             session_expiry_s: 0,
             wildcards_available: true,
             shared_available: true,
+            instance: None,
         }
     }
 

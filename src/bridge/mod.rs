@@ -15,6 +15,7 @@ mod asked;
 mod connection;
 mod granted;
 mod login;
+mod loops;
 mod mapping;
 mod pulse;
 #[cfg(test)]
@@ -29,7 +30,8 @@ pub use self::asked::{PACKET_ID, Standing, Wanted};
 use self::connection::Connection;
 pub use self::granted::Granted;
 pub use self::login::{Form, Greeted, Login, Refusal, Versions};
-pub use self::mapping::{In, Out, Passed, Retained, Scratch, Unfit, is_looped, taker};
+pub use self::loops::{Rounds, digits, is_looped, mark, told, way};
+pub use self::mapping::{In, Out, Passed, Retained, Scratch, Unfit, taker};
 pub use self::url::{Transport, Url};
 use crate::mqtt::malformed::Malformed;
 use crate::mqtt::packet::{Disconnect, Packet};

@@ -31,6 +31,7 @@ fn login(versions: Versions) -> Login {
         receive_maximum: 100,
         packet_bytes_max: 1 << 20,
         in_flight_max: None,
+        instance: "".into(),
     }
 }
 

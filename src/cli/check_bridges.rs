@@ -63,6 +63,7 @@ fn said(bridge: &Bridge, granted: &Granted, standings: &[Standing]) -> impl Iter
             lines.push((Verdict::Warning, "takes no RETAIN; messages are sent without it".to_owned()));
         }
     }
+    lines.extend(loops(bridge, granted).map(|what| (Verdict::Warning, what)));
     let wanted = wanted(bridge);
     for one in &bridge.ins {
         let (mut granted_count, own) = (0, format!("in {}", one.name));
@@ -90,6 +91,19 @@ fn said(bridge: &Bridge, granted: &Granted, standings: &[Standing]) -> impl Iter
         }
     }
     lines.into_iter()
+}
+
+/// Whether messages may come back from the remote that went out by the bridge.
+fn loops(bridge: &Bridge, granted: &Granted) -> Option<String> {
+    let (takes, sends) = bridge.overlap()?;
+    let why = match &granted.instance {
+        Some(instance) => format!("and the remote is Forebay (instance {instance}): with a bridge from there to here that is a ring, and messages are dropped when they come round"),
+        None if granted.version < Version::V5 => {
+            "and before MQTT 5.0 a message does not tell where it has come from: one that goes round ends after 500 rounds".to_owned()
+        }
+        None => return None,
+    };
+    Some(format!("in takes \"{takes}\" of what out sends of \"{sends}\", {why}"))
 }
 
 /// The grants of CONNACK.

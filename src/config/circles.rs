@@ -271,19 +271,25 @@ fn of_level(level: &str) -> Pattern {
 /// Whether some sink or rule can get messages of an `in` of a bridge.
 pub(super) fn is_taken(of: &BridgeIn, to: Destinations<'_>) -> bool {
     of.takes.filters.iter().any(|filter| {
-        let piece = |part: Result<&str, &Variable>| match part {
-            Ok(text) => bytes(text),
-            Err(Variable::Topic) => levels(filter),
-            Err(Variable::TopicLevel(level)) => {
-                filter.split('/').nth(*level as usize).map_or(vec![Piece::Any], of_level)
-            }
-            Err(_) => vec![Piece::Any],
-        };
-        let published: Pattern = of.takes.topic.shape().flat_map(piece).collect();
+        let published = of_filter(&of.takes.topic, filter);
         let of_sinks = || to.sinks.iter().any(|sink| takes(sink, &published, None));
         let of_rules = || to.rules.iter().any(|rule| rule.enabled && reads(rule, &published));
         of.feeds(Feed::Sinks) && of_sinks() || of.feeds(Feed::Rules) && of_rules()
     })
+}
+
+impl Bridge {
+    /// A filter of an `in` and one of an `out`, if the remote sends back by the one what it may get by the other.
+    #[must_use]
+    pub fn overlap(&self) -> Option<(&str, &str)> {
+        let takes = || self.ins.iter().flat_map(|of| &of.takes.filters).map(|filter| &**filter);
+        self.outs.iter().find_map(|out| {
+            out.filters.iter().find_map(|filter| {
+                let sent = of_filter(&out.gives.topic, filter);
+                takes().find(|takes| can_match(takes, &sent)).map(|takes| (takes, &**filter))
+            })
+        })
+    }
 }
 
 impl Piece {
@@ -347,6 +353,17 @@ fn of_output(template: &Template, rule: &Rule, variables: &Environment) -> Patte
     let piece = |part: Result<&str, &Variable>| match part {
         Ok(text) => bytes(text),
         Err(Variable::Column(column)) => fixed(column).map_or(vec![Piece::Any], |text| bytes(&text)),
+        Err(_) => vec![Piece::Any],
+    };
+    template.shape().flat_map(piece).collect()
+}
+
+/// The topics that a template can render from messages that a filter matches.
+fn of_filter(template: &Template, filter: &str) -> Pattern {
+    let piece = |part: Result<&str, &Variable>| match part {
+        Ok(text) => bytes(text),
+        Err(Variable::Topic) => levels(filter),
+        Err(Variable::TopicLevel(level)) => filter.split('/').nth(*level as usize).map_or(vec![Piece::Any], of_level),
         Err(_) => vec![Piece::Any],
     };
     template.shape().flat_map(piece).collect()

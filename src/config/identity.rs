@@ -7,6 +7,7 @@ use ring::digest::{SHA256, digest};
 
 use super::problem::{Fault, did_you_mean};
 use super::resolved::{Config, Service};
+use crate::bridge::digits;
 
 /// The place of the instance's number.
 pub(super) const INSTANCE: &str = "{instance}";
@@ -76,16 +77,15 @@ impl Identity {
 }
 
 impl Config {
-    /// Gives bridges the instance's number, and puts it into their client IDs. The program calls this when it starts: the data
-    /// directory has its ID by then.
+    /// Gives the service and its bridges the instance's number, and puts it into their client IDs. The program calls this when it
+    /// starts: the data directory has its ID by then.
     pub fn name_instances(&mut self) {
-        if !self.bridges.is_empty() {
-            let number = number(&self.service);
-            for bridge in &mut self.bridges {
-                bridge.client_id = bridge.client_id.replace(INSTANCE, &number);
-                bridge.instance.clone_from(&number);
-            }
+        let number = number(&self.service);
+        for bridge in &mut self.bridges {
+            bridge.client_id = bridge.client_id.replace(INSTANCE, &number);
+            bridge.instance.clone_from(&number);
         }
+        self.service.instance = number;
     }
 }
 
@@ -100,7 +100,7 @@ fn number(service: &Service) -> String {
             format!("{}\0{}", host.trim_end(), dir.display()).into_bytes()
         }
     };
-    digest(&SHA256, &of).as_ref()[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+    digits(&of)
 }
 
 #[cfg(test)]

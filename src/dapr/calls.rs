@@ -119,6 +119,11 @@ impl Calls {
     /// Gives the application a message, with retries.
     async fn deliver(&self, call: Call) {
         let Some(takes) = call.binding.takes.clone() else { return self.over(call, true).await };
+        if let Some(bytes) = call.too_long {
+            let why =
+                format!("a packet of {bytes} bytes, more than packet_bytes_max of [mqtt]: its payload was not read");
+            return self.failed(call, &takes, &why).await;
+        }
         let places = lock(&self.places).get(&call.bridge).cloned();
         let (mut retries, mut has_broken) = (0, false);
         let why = loop {
@@ -170,6 +175,8 @@ impl Calls {
         self.shared.journal.say(event);
         match &takes.on_failure {
             OnFailure::File => self.write(&call, why).await,
+            // A message without its payload would be another one.
+            OnFailure::Topic(_) if call.too_long.is_some() => self.write(&call, why).await,
             OnFailure::Topic(topic) => loop {
                 let created = self.shared.create(call.bridge, topic.clone(), call.payload.clone(), (1, false)).await;
                 if created == Outcome::Done {
@@ -247,6 +254,9 @@ fn letter(call: &Call, why: &str) -> Vec<u8> {
     });
     if let Some(encoding) = encoding {
         line["value_encoding"] = encoding.into();
+    }
+    if let Some(bytes) = call.too_long {
+        (line["value"], line["packet_bytes"]) = (serde_json::Value::Null, bytes.into());
     }
     format!("{line}\n").into_bytes()
 }

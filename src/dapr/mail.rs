@@ -111,6 +111,8 @@ pub struct Call {
     pub topic: String,
     /// The payload.
     pub payload: Vec<u8>,
+    /// The length of the message's packet, if it is longer than any is taken: the payload was passed over.
+    pub too_long: Option<usize>,
     /// The message's place in its session; `None`: it is of QoS 0.
     pub ticket: Option<(u64, u32)>,
     /// The bytes that the message counts for.

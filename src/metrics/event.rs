@@ -211,9 +211,10 @@ events! {
     BridgeRefused, Error, Error, "bridge_refused", [Bridge, Remote, Reason], "the remote refuses a bridge, or TLS fails: somebody has to change something; retrying now and then";
     BridgeFilterRefused, Warn, Error, "bridge_filter_refused", [Bridge, Remote, MqttTopic, Reason], "a topic filter of a bridge is refused: messages of these topics do not pass";
     BridgeSessionLost, Warn, Error, "bridge_session_lost", [Bridge, Remote, Records], "the remote has forgotten the session of a bridge: what was on its way is sent again, this many messages of QoS 2 may come there twice, and what it kept for the bridge is lost there";
-    BridgeTakenOver, Warn, Error, "bridge_taken_over", [Bridge, Remote, Reason], "the remote has ended the connection of a bridge twice within a minute, as it does when another client comes with the same client ID: give each instance its own, as with {uuid}";
+    BridgeTakenOver, Warn, Error, "bridge_taken_over", [Bridge, Remote, Reason, MqttTopic, Bytes], "the remote has ended the connection of a bridge twice within a minute, as it does when another client comes with the same client ID: give each instance its own, as with {uuid}; or, before 5.0, when it does not take the oldest message on its way (`mqtt_topic`, `bytes`)";
+    BridgeOverrun, Warn, Error, "bridge_overrun", [Bridge, Remote, Open, InflightMax], "a remote before 5.0 has closed the connection with several messages of QoS 2 on their way: it probably takes fewer at a time; half as many are sent from now on. Set inflight_max to what it takes";
     BridgeRefusedMessage, Warn, Client, "bridge_message_refused", [Bridge, Remote, MqttTopic, Reason, LettersTopic, File], "the remote refuses a message for good: it becomes a dead letter, or is dropped where there are none";
-    BridgeDropped, Warn, Client, "bridge_message_dropped", [Bridge, Remote, MqttTopic, Reason], "a message of the remote is acknowledged and dropped: no filter of the bridge matches, or no valid topic is made of it";
+    BridgeDropped, Warn, Client, "bridge_message_dropped", [Bridge, Remote, MqttTopic, Reason, Bytes, Via], "a message of the remote, or for it, is dropped: no filter of the bridge matches, no valid topic is made of it, it is too long, or it goes round (`loop`; before 5.0 `repeated`)";
     BindingWanted, Info, Lifecycle, "binding_wanted", [Bridge], "the application wants the messages of a binding: its remote is asked for them";
     BindingUnwanted, Warn, Error, "binding_unwanted", [Bridge, Reason], "the application does not want the messages of a binding: its answer to OPTIONS is neither 2xx nor 405, or ListInputBindings does not name it; it is asked again after a change, or a restart";
     BindingAppUnreachable, Warn, Error, "binding_app_unreachable", [Reason], "the application of the bindings cannot be reached, or its sidecar reads no more messages: they wait; trying again every 2 s";
@@ -327,6 +328,9 @@ fields! {
     Signal, text, signal, "The signal that stops the service.";
     Clause, text, clause, "Clause of the MQTT standard.";
     Reason, text, reason, "Why, in words.";
+    Open, number, open, "Messages of QoS 2 on their way.";
+    InflightMax, number, inflight_max, "Messages on their way at most from now on.";
+    Via, text, via, "Brokers that the message has come through, in order: the digits of instances, and those that an instance has for a remote.";
     Fate, text, fate, "What became of the message: `rejected` (no destination has it), `dropped` (all other destinations have it) or `dead_letter` (likewise, and a dead letter is kept); of a binding also `kept` (the remote has it still).";
     Code, number, code, "Kafka's error code.";
     Error, text, error, "Kafka's name for it.";

@@ -153,7 +153,7 @@ table!(
     WillsWaiting, Gauge, "wills_waiting", "Will messages that are due and wait for room.";
     WillsNotStored, Counter, "wills_not_stored", "Wills of sessions that end with their connection for which the log had no room: they are lost if the process dies.";
     PublishesRepeated, Counter, "publishes_duplicate", "QoS 2 PUBLISH packets recognized as duplicates and not taken again.";
-    PublishesMatched, Counter, "publishes_routed"{result = "matched"}, "Publishes and wills by what became of them: matched by at least one sink or subscription.";
+    PublishesMatched, Counter, "publishes_routed"{result = "matched"}, "Publishes, those of the admin API and wills by what became of them: matched by at least one sink or subscription.";
     PublishesUnmatched, Counter, "publishes_routed"{result = "unmatched"}, "No filter of a sink or subscription matched.";
     PublishesRefused, Counter, "publishes_routed"{result = "refused"}, "Refused before any sink took them.";
     Subscriptions, Gauge, "subscriptions", "Subscriptions of sessions, connected or not.";
@@ -286,7 +286,7 @@ table!(
     LostRows, Counter, "spool_lost"{kind = "record"}, "Records for Kafka in segments that are missing or unreadable as a whole, about; where their sink is known they count in `forebay_sink_records_out_total{result=\"dropped_corrupt\"}`, too.";
     EventsSuppressed, Counter, "events_suppressed", "Events left out because a shard told of too many of their kind within a second, or of one client, address or sink within a minute.";
     ConnectsBanned, Counter, "connects_banned", "CONNECTs that a ban has kept out. They are among those refused.";
-    PublishesOrdered, Counter, "api_publishes", "Messages published by the admin API. They are routed as others, and not among those received.";
+    PublishesOrdered, Counter, "api_publishes", "Messages published by the admin API. They are in `forebay_publishes_routed_total`, and not among those received.";
     TracedPacketsLost, Counter, "trace_packets_left_out", "Packets that a trace does not show, because more came than it may note in one turn, or than may wait to be taken.";
     Turns, Counter, "event_loop_iterations", "Iterations of the shard's event loop.";
 ]);
@@ -393,8 +393,8 @@ table!(
     ReceivedBytes, Counter, "bridge_received_bytes", "Bytes of packets of the remote, once it has accepted the bridge.";
     Received, Counter, "bridge_messages"{result = "taken"}, "Messages of the remote, by what became of them: taken.";
     Unasked, Counter, "bridge_messages"{result = "unasked"}, "Acknowledged and dropped: no filter of the bridge matches.";
-    Looped, Counter, "bridge_messages"{result = "loop"}, "Acknowledged and dropped: it has come through this instance before, or through eight.";
-    Unfit, Counter, "bridge_messages"{result = "unfit"}, "Acknowledged and dropped: no valid topic is made of it.";
+    Looped, Counter, "bridge_messages"{result = "loop"}, "Acknowledged and dropped: it goes round, or has come through eight brokers.";
+    Unfit, Counter, "bridge_messages"{result = "unfit"}, "Acknowledged and dropped: no valid topic is made of it, or it is longer than `packet_bytes_max` of `[mqtt]`.";
     RetainedLeftOut, Counter, "bridge_messages"{result = "retained"}, "Acknowledged and dropped: a retained message that `retained` leaves out, and the remote speaks 3.1.1.";
     SentAgain, Counter, "bridge_messages_sent_again", "Messages sent to the remote again, as it had no room for them (0x97, 0x91).";
     Settled, Counter, "bridge_settled_messages", "Messages of the remote that are over: answered, or at QoS 0, or their connection has ended.";

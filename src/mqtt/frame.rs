@@ -73,6 +73,19 @@ pub fn needed(bytes: &[u8]) -> Option<usize> {
     Some(1 + len + remaining as usize)
 }
 
+/// The PUBLISH at the front of `bytes` without its payload, before 5.0: for a packet that is too long to be kept. `len` is that of the
+/// whole packet. `None`: more bytes are needed.
+#[must_use]
+pub fn publish_head(bytes: &[u8]) -> Option<Frame<'_>> {
+    let (&first, rest) = bytes.split_first()?;
+    let (remaining, header) = wire::variable(rest).ok()??;
+    let (remaining, body) = (remaining as usize, &rest[header..]);
+    let topic = usize::from(u16::from_be_bytes([*body.first()?, *body.get(1)?]));
+    let packet_id = if first >> 1 & 0b11 == 0 { 0 } else { 2 };
+    let body = body.get(..(2 + topic + packet_id).min(remaining))?;
+    Some(Frame { first, body, len: 1 + header + remaining })
+}
+
 #[inline]
 fn cut(bytes: &[u8], max: u32, expected: Expected) -> Result<Option<Frame<'_>>, Malformed> {
     let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };

@@ -174,7 +174,8 @@ impl Log {
     }
 
     /// The file's length, once its last line has an end. An unended line that somebody has edited or put there gets its end; a
-    /// letter that a crash has torn, which was not acknowledged, is removed.
+    /// letter that a crash has torn, which was not acknowledged, is removed. A file that is nothing but that may be another one, and
+    /// is kept aside.
     fn end_last_line(&mut self) -> io::Result<u64> {
         let (whole, len) = (self.whole_lines()?, self.file.metadata()?.len());
         if whole == len {
@@ -186,8 +187,17 @@ impl Log {
         self.file.seek(SeekFrom::Start(whole))?;
         let line = io::BufReader::new((&self.file).take(len - whole));
         // All letters are objects, and only a torn one begins as one and is not.
-        let is_torn = first == *b"{" && serde_json::from_reader::<_, serde::de::IgnoredAny>(line).is_err();
+        let ends_early =
+            |line| serde_json::from_reader::<_, serde::de::IgnoredAny>(line).is_err_and(|why| why.is_eof());
+        let is_torn = first == *b"{" && ends_early(line);
         let (file, bytes) = (self.settings.path.display(), len - whole);
+        if is_torn && whole == 0 {
+            let aside = self.aside();
+            tracing::warn!(%file, bytes, aside = %aside.display(), "the dead-letter file has no line end, and its end is missing: it is kept aside");
+            std::fs::rename(&self.settings.path, aside)?;
+            (self.file, self.named) = (open(&self.settings.path)?, false);
+            return Ok(0);
+        }
         if is_torn {
             tracing::warn!(%file, bytes, "the last dead letter is torn, its publisher or record is not done with: removed");
             self.file.set_len(whole)?;
@@ -196,6 +206,16 @@ impl Log {
         tracing::warn!(%file, bytes, "the last line of the dead-letter file has no end: it is kept, and ended");
         self.file.write_all(b"\n")?;
         Ok(len + 1)
+    }
+
+    /// A name beside the file that no file has.
+    fn aside(&self) -> PathBuf {
+        let named = |number: u32| {
+            let mut name = self.settings.path.clone().into_os_string();
+            name.push(if number == 1 { ".aside".to_owned() } else { format!(".aside-{number}") });
+            PathBuf::from(name)
+        };
+        (1..u32::MAX).map(named).find(|name| name.symlink_metadata().is_err()).unwrap_or_else(|| named(u32::MAX))
     }
 
     /// Bytes up to the last line's end.
@@ -507,6 +527,25 @@ mod tests {
         std::fs::write(&path, format!("whole\n{{\"a\":\"{}", "x".repeat(200_000))).unwrap();
         write_all(&mut log(&path, 1 << 20, 2), &["next"]);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole\nnext\n");
+    }
+
+    /// Finding Q55: what has no line end at all may be no torn letter: it is kept aside, whatever is there already. What is whole stays where it is.
+    #[test]
+    fn finding_q55_a_file_without_any_line_end_is_kept_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dead.jsonl");
+        let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+        for (there, aside) in [("{\"a\":", "dead.jsonl.aside"), ("{\"b\":[1, 2", "dead.jsonl.aside-2")] {
+            std::fs::write(&path, there).unwrap();
+            write_all(&mut log(&path, 1 << 20, 2), &["next"]);
+            assert_eq!((read("dead.jsonl"), read(aside)), ("next\n".to_owned(), there.to_owned()));
+        }
+        for there in ["{\"a\":1}{\"b\":2}", "whole\n{\"a\":1} and more"] {
+            std::fs::write(&path, there).unwrap();
+            write_all(&mut log(&path, 1 << 20, 2), &["next"]);
+            assert_eq!(read("dead.jsonl"), format!("{there}\nnext\n"));
+        }
+        assert_eq!(names(folder.path()), ["dead.jsonl", "dead.jsonl.aside", "dead.jsonl.aside-2"]);
     }
 
     /// Finding L8: a letter on a line without its end is kept, and so is a file of another program.

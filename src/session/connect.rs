@@ -8,7 +8,7 @@ use crate::auth::acl::{Action, Client, Wanted};
 use crate::auth::{Admission, Limits};
 use crate::limits::{SENT_ALIASES_MAX, SENT_MAX, SENT_MAX_3X};
 use crate::mqtt::packet::{ConnAck, Connect, Packet, QoS, Version, Will};
-use crate::mqtt::property::{Properties, Property, PropertyBuf};
+use crate::mqtt::property::{Properties, Property, PropertyBuf, VIA};
 use crate::mqtt::reason::ReasonCode;
 
 /// A refused CONNECT. Its CONNACK, if the client's version has one for the case, is in `out`: close [MQTT-3.2.2-7].
@@ -260,6 +260,9 @@ fn describe(connect: &Connect<'_>, plan: &Plan<'_>, settings: &Settings, to: &mu
     }
     if plan.keep_alive_s != connect.keep_alive_s {
         to.push(Property::ServerKeepAlive(plan.keep_alive_s)); // [MQTT-3.1.2-21]
+    }
+    if !settings.instance.is_empty() && connect.properties.user_properties().any(|(name, _)| name == VIA) {
+        to.push(Property::UserProperty(VIA, &settings.instance));
     }
     if let Some((method, data)) = plan.exchanged {
         to.push(Property::AuthenticationMethod(method)); // [MQTT-4.12.0-5] [MQTT-4.12.0-6]

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::body::{Body, Copy, Gone, Place, Remembered, is_expired, properties};
 use super::fill::Fill;
@@ -659,8 +660,9 @@ pub(super) fn write(
         Written::TooLarge // [MQTT-3.1.2-25]
     };
     let Some(passes) = passes else { return encode(&copy) };
+    let made = now.before(Duration::from_secs(waited_s.into()));
     let (mut written, mut qos) = (Written::Unfit, qos);
-    passes.pass(&copy, &item.copy.identifiers, &mut |passed: &Publish<'_>| {
+    passes.pass(&copy, &item.copy.identifiers, made, &mut |passed: &Publish<'_>| {
         // The remote knows this packet identifier with the QoS of the first sending.
         qos = if item.state == State::Sent { qos } else { passed.qos };
         let is_open = qos > QoS::AtMostOnce;

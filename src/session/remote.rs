@@ -21,8 +21,14 @@ pub(super) const BRIDGES: &str = "$bridges";
 /// `Passes` maps messages for a remote.
 pub trait Passes: Debug {
     /// Passes the mapped copy to `write`, for subscriptions with these identifiers, if the mapping yields one: it keeps the QoS of
-    /// the copy, or lowers it. `write` returns whether it was written.
-    fn pass(&self, copy: &Publish<'_>, identifiers: &[u32], write: &mut dyn FnMut(&Publish<'_>) -> bool);
+    /// the copy, or lowers it. `made`: when the copy was made. `write` returns whether it was written.
+    fn pass(
+        &self,
+        copy: &Publish<'_>,
+        identifiers: &[u32],
+        made: Monotonic,
+        write: &mut dyn FnMut(&Publish<'_>) -> bool,
+    );
 }
 
 /// `Remote` is the outcome of CONNECT and CONNACK for a connection.
@@ -103,6 +109,20 @@ impl Session {
     pub fn sent_message(&self, id: u16) -> Option<Rc<Body>> {
         let mut items = self.outgoing.as_ref()?.items.iter();
         items.find(|item| item.state == State::Sent && item.packet_id() == id)?.body.clone()
+    }
+
+    /// The oldest message that the remote was sent and has not answered.
+    #[must_use]
+    pub fn oldest_sent(&self) -> Option<Rc<Body>> {
+        let mut items = self.outgoing.as_ref()?.items.iter();
+        items.find(|item| item.state == State::Sent)?.body.clone()
+    }
+
+    /// Messages of QoS 2 that the remote was sent and has not acknowledged with PUBREC.
+    #[must_use]
+    pub fn sent_exactly_once(&self) -> usize {
+        let items = self.outgoing.iter().flat_map(|outgoing| &outgoing.items);
+        items.filter(|item| item.state == State::Sent && item.copy.qos == QoS::ExactlyOnce).count()
     }
 
     /// Packet identifiers of QoS 2 that the client has open.

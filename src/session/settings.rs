@@ -53,6 +53,8 @@ pub struct Settings {
     pub subscription_identifiers: bool,
     /// Whether CONNACK leaves shared subscriptions available (section 3.2.2.3.13).
     pub shared_subscriptions: bool,
+    /// The digits of this instance, for clients of 5.0 that tell theirs: bridges of other instances. Empty: there are none.
+    pub instance: Box<str>,
     /// The bounds of a session's queue. A change applies at once.
     pub queue: QueueBounds,
 }
@@ -100,6 +102,7 @@ impl Default for Settings {
             wildcard_subscriptions: true,
             subscription_identifiers: true,
             shared_subscriptions: true,
+            instance: "".into(),
             queue: QueueBounds::default(),
         }
     }

@@ -144,7 +144,8 @@ impl Core {
         let sender = Source { conn, session, peer, listener: connection.listener };
         let mut sample = Sample { wanted: connection.timed.is_none() && !peer.is_remote, taken: None };
         let packet_bytes_max = self.broker.around.config.mqtt.packet_bytes_max;
-        let (mut used, mut is_cut) = (0, false);
+        let passed_over = if peer.is_remote { self.bridges.pass_over(session, bytes.len()) } else { 0 };
+        let (mut used, mut is_cut) = (passed_over, false);
         let mut begun = None;
         while used < bytes.len() && !is_cut {
             if self.broker.keeping.holds.is_full(conn) {
@@ -156,6 +157,13 @@ impl Core {
                 Ok(Some(frame)) => {
                     let flow = self.packet(io, sender, frame, (&mut begun, &mut sample));
                     used += if matches!(flow, Flow::On) { frame.len } else { 0 };
+                    flow
+                }
+                Err(malformed) if peer.is_remote => {
+                    let Some((flow, taken)) = self.too_long_of_remote(io, sender, &bytes[used..], malformed) else {
+                        break;
+                    };
+                    used += taken;
                     flow
                 }
                 Err(malformed) => self.violation(io, conn, session, malformed.into()),
@@ -191,10 +199,10 @@ impl Core {
                 connection.timed = Some(Timed { number, level, at: io.now() });
             }
             if self.connections.traces.is_any() {
-                self.trace(io, sender, &bytes[..used]);
+                self.trace(io, sender, &bytes[passed_over..used]);
             }
             if is_sample {
-                self.sample(io, sender, &bytes[..used]);
+                self.sample(io, sender, &bytes[passed_over..used]);
             }
             if is_bounded {
                 self.charge(io, conn, &bytes[..used]);
@@ -223,13 +231,14 @@ impl Core {
                 Ok(publish) => publish,
                 Err(malformed) => return self.violation(io, from.conn, from.session, malformed.into()),
             };
-            let (topic, local);
+            let (own, local);
             let (given, to) = if from.peer.is_remote {
                 match self.map_from_remote(io, from, &publish) {
                     Ok(made) => {
-                        topic = made.topic;
-                        local = Publish { topic: &topic, retain: made.retain, ..publish.clone() };
-                        (&local, (made.feeds, None))
+                        own = made;
+                        let (topic, retain, properties) = (&own.topic, own.retain, own.properties.as_properties());
+                        local = Publish { topic, retain, properties, ..publish.clone() };
+                        (&local, (own.feeds, None))
                     }
                     Err(flow) => return flow,
                 }
@@ -239,7 +248,7 @@ impl Core {
             let published = self.broker.publish(io, from, given, to, sample);
             if let Published::On { begins_run } = published {
                 if from.peer.is_remote {
-                    self.published_of_remote(from.session, &publish);
+                    self.published_of_remote(from.session, &publish, io.now());
                 } else if let Some(to) = begins_run {
                     *begun = Some((to, frame.first, publish));
                 }

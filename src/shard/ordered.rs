@@ -52,6 +52,7 @@ impl Core {
         };
         let Ok(admitted) = self.broker.admit(io, &publication, None) else { return Ordered::NoRoom };
         self.broker.numbers.count(M::PublishesOrdered);
+        self.broker.numbers.count_routed(None, admitted.routed, 1);
         let (is_refused, is_any) = (admitted.is_refused, admitted.is_any());
         let _nobody_waits = self.broker.hand_on(io, &publish, admitted, Publisher::Service);
         match (is_refused, is_any) {

@@ -312,6 +312,7 @@ pub(super) fn sessions(config: &Config) -> session::Settings {
         qos2_inflight_3x: mqtt.qos2_inflight_3x,
         topic_alias_maximum: mqtt.topic_alias_maximum,
         packet_size_max: Some(mqtt.packet_bytes_max),
+        instance: config.service.instance.as_str().into(),
         queue: queue(config, bounds),
         ..session::Settings::default()
     }

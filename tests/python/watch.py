@@ -62,7 +62,8 @@ def sides(kind: str, values: Counter) -> tuple[int, int]:
         return total(values, "sink_records_in"), total(values, "sink_records_out") + values["sink_buffered_records"]
     if kind == "listener":
         return values["listener_publishes_received"], total(values, "listener_publishes_routed")
-    return total(values, "publishes_received") + values["wills_published"], total(values, "publishes_routed")
+    others = values["wills_published"] + values["api_publishes"]
+    return total(values, "publishes_received") + others, total(values, "publishes_routed")
 
 
 def imbalance(page: str) -> list[str]:
@@ -83,7 +84,7 @@ def imbalance(page: str) -> list[str]:
     for shard, kind, name, values in sorted(ledgers, key=lambda ledger: ledger[:3]):
         came, went = sides(kind, values)
         if came != went:
-            families = ("sink_records", "sink_buffered_records", "listener_publishes", "publishes", "wills_published")
+            families = ("sink_records", "sink_buffered_records", "listener_publishes", "publishes", "wills_published", "api_publishes")
             families = ("deliveries",) if kind == "deliveries" else families
             families = ("bridge_",) if kind.startswith("bridge") else families
             detail = ", ".join(f"{name} {value}" for name, value in values.items() if value and name.startswith(families))

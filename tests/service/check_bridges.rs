@@ -69,6 +69,32 @@ fn a_remote_behind_a_websocket_is_asked() {
     }
 }
 
+/// Finding Q41: an `in` that takes what an `out` sends is warned of where the remote is Forebay, or cannot be told where a message has come from.
+#[test]
+fn finding_q41_filters_that_may_make_a_ring_are_warned_of() {
+    let (dir, remote) = (temp_dir(), Service::start(&config("")));
+    let bridge = |version: &str, out: &str| {
+        format!(
+            "[bridge.plant]\nurl = \"mqtt://{}\"\nversion = \"{version}\"\n[[bridge.plant.in]]\nfilters = \"a/+/t\"\n\
+             [[bridge.plant.out]]\nfilters = \"{out}\"\ntopic = \"a/${{topic}}\"\n",
+            remote.mqtt()
+        )
+    };
+    for (version, out, warned) in [
+        ("5.0", "b/#", Some("the remote is Forebay (instance ")),
+        ("3.1.1", "+/t", Some("before MQTT 5.0 a message does not tell where it has come from")),
+        ("5.0", "b/c", None),
+        ("3.1.1", "b/t/c", None),
+    ] {
+        let (code, lines) = checked(dir.path(), &bridge(version, out));
+        let said = lines.join("\n");
+        let is_warned =
+            lines.iter().any(|line| line.contains(&format!("in takes \"a/+/t\" of what out sends of \"{out}\"")));
+        assert_eq!((code, is_warned), (Some(0), warned.is_some()), "{said}");
+        assert!(warned.is_none_or(|warned| said.contains(warned)), "{said}");
+    }
+}
+
 /// TCP and TLS with a client certificate, and what mosquitto grants.
 #[test]
 fn what_a_remote_grants_is_told() {

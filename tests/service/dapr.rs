@@ -507,6 +507,61 @@ fn a_refused_message_goes_where_the_document_says() {
     }
 }
 
+/// Finding Q56: a message that is longer than Forebay takes stops no binding: others come, and it is a dead letter with its length.
+#[test]
+fn finding_q56_a_message_that_is_too_long_stops_no_binding() {
+    for more in ["", "\ndeadLetterTopic: letters"] {
+        let (dir, calls) = (temp_dir(), temp_dir());
+        let remote = Mosquitto::start(dir.path(), OPEN);
+        let app = App::start(calls.path(), &["none"]);
+        let metadata = format!("topic: in\nqos: 1\ncleanSession: false\nconsumerID: me{more}");
+        let document = component("bindings.mqtt", remote.addr, &metadata);
+        let bound = Bound::start(&document, Some(app.addr), "");
+        bound.listens("mine");
+        let mut there = Device::connect(remote.addr, Version::V311, "there");
+        there.deliver(1, "in", b"1");
+        there.deliver(2, "in", &vec![b'x'; 3 << 19]);
+        there.deliver(3, "in", b"3");
+        until("the others to be taken", || app.taken() == ["1", "3"]);
+        until("the letter", || bound.letters().len() == 1);
+        let letter = &bound.letters()[0];
+        assert_eq!((&letter["mqtt_topic"], &letter["value"]), (&json!("in"), &Value::Null));
+        assert!(letter["packet_bytes"].as_u64().is_some_and(|bytes| bytes > 3 << 19), "{letter:#}");
+        until("the remote to be answered", || {
+            bound.service.metric("forebay_bridge_settled_messages_total") == Some(3.0)
+        });
+        assert_eq!(bound.bridge("mine")["connects"], 1);
+        let failed = &bound.events("binding_failed")[0];
+        assert_eq!((&failed["fate"], &failed["mqtt_topic"]), (&json!("dead_letter"), &json!("in")));
+    }
+}
+
+/// Finding Q41: what a binding feeds to subscribers ends when it comes round, and the application gets it all the same.
+#[test]
+fn finding_q41_what_a_binding_feeds_ends() {
+    let dir = temp_dir();
+    let remote = Mosquitto::start(dir.path(), OPEN);
+    let app = App::start(dir.path(), &["none"]);
+    let document =
+        component("bindings.mqtt", remote.addr, "topic: \"in/#\"\nqos: 1\nversion: \"5.0\"\nfeeds: subscribers");
+    let bound = Bound::start(&document, Some(app.addr), "");
+    let back =
+        format!("[bridge.back]\nurl = \"mqtt://{}\"\n[[bridge.back.in]]\nfilters = [\"in/#\"]\n", bound.service.mqtt());
+    let other = Service::start(&config_with(
+        "shards = 1",
+        &format!("{back}[bridge.on]\nurl = \"mqtt://{}\"\n[[bridge.on.out]]\nfilters = [\"in/#\"]\n", remote.addr),
+    ));
+    bound.listens("mine");
+    until("the way back", || get(&other, "bridges/back")["in"][0]["filters"][0]["state"] == "granted");
+    until("the way on", || get(&other, "bridges/on")["state"] == "connected");
+    let mut there = Device::connect(remote.addr, Version::V311, "there");
+    there.deliver(1, "in/a", b"1");
+    until("the message to come round", || !bound.events("bridge_message_dropped").is_empty());
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(app.taken(), ["1", "1"], "once from its publisher, and once as it comes back");
+    assert_eq!(bound.events("bridge_message_dropped").len(), 1);
+}
+
 /// G19: an application that dies loses nothing, whatever it was doing.
 #[test]
 fn an_application_that_dies_loses_nothing() {

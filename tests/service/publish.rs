@@ -21,6 +21,21 @@ fn publish(service: &Service, message: &Value) -> (u16, Value) {
     (status, serde_json::from_str(&answer).expect("JSON"))
 }
 
+/// Finding Q38: what went in is what came of it, with messages of the API, and with those of sources, which are counted elsewhere.
+#[test]
+fn finding_q38_the_ledger_holds_with_messages_of_the_api_and_of_sources() {
+    let service = Service::start(&config(
+        "[[source]]\nname = \"back\"\ntopic = \"records\"\nmqtt_topic = \"b/1\"\npayload = \"${value}\"\noffset_reset = \"earliest\"\nfeeds = \"sinks\"\n\
+         [[sink]]\nname = \"there\"\nfilters = \"a/#\"\ntopic = \"records\"\n[[sink]]\nname = \"on\"\nfilters = \"b/#\"\ntopic = \"others\"\n",
+    ));
+    Device::connect(service.mqtt(), Version::V5, "device").deliver(1, "a/1", b"x");
+    assert_eq!(publish(&service, &json!({ "topic": "a/2" })), (200, json!({ "matched": true })));
+    until("both to be back", || metric(&service, "sink_records_out_total{sink=\"on\",result=\"delivered\"}") == 2);
+    let came = ["publishes_received_total", "wills_published_total", "api_publishes_total"];
+    assert_eq!(came.map(|name| metric(&service, name)), [1, 0, 1]);
+    assert_eq!(metric(&service, "publishes_routed_total"), 2);
+}
+
 #[test]
 fn a_message_of_the_api_goes_to_sinks_and_subscribers_or_to_nobody() {
     let service = Service::start(&config(SINKS));

@@ -58,6 +58,7 @@ mod receipts;
 mod record_replays;
 mod relay;
 mod remotes;
+mod remotes_3x;
 mod remotes_hops;
 mod remotes_hostile;
 mod remotes_ledger;

@@ -194,11 +194,16 @@ pub(super) fn qos(qos: QoS, packet_id: u16, topic: &'static str, payload: &'stat
     Packet::Publish(Publish { qos, packet_id, ..message(topic, payload) })
 }
 
-fn words(mut bytes: &[u8]) -> Vec<String> {
+fn words(bytes: &[u8]) -> Vec<String> {
+    words_in(Version::V5, bytes)
+}
+
+/// What a remote of this version is sent.
+pub(super) fn words_in(version: Version, mut bytes: &[u8]) -> Vec<String> {
     let mut all = Vec::new();
-    while let Some(frame) = frame::next_for(Version::V5, Sender::Client, bytes, u32::MAX).expect("well formed") {
+    while let Some(frame) = frame::next_for(version, Sender::Client, bytes, u32::MAX).expect("well formed") {
         bytes = &bytes[frame.len..];
-        all.push(match decode::decode(Version::V5, Sender::Client, frame).expect("well formed") {
+        all.push(match decode::decode(version, Sender::Client, frame).expect("well formed") {
             Packet::Publish(p) => {
                 let dup = if p.dup { " dup" } else { "" };
                 let payload = String::from_utf8_lossy(p.payload);

@@ -2,18 +2,27 @@
 
 use forebay::bridge::Url;
 use forebay::config::{self, Bridge, BridgeOut, Config};
+use forebay::metrics::event::{Field, Kind as EventKind};
+use forebay::metrics::journal::Filter;
 use forebay::metrics::spec::BridgeMetric;
-use forebay::mqtt::packet::{Packet, Publish, QoS, Sender, Version};
+use forebay::mqtt::packet::{ConnAck, Connect, Packet, Publish, QoS, Sender, Version};
 use forebay::mqtt::property::{Property, PropertyBuf, VIA};
+use forebay::mqtt::reason::ReasonCode;
 use forebay::mqtt::{decode, frame};
 use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::Shard as _;
 
+use super::conformance::hello;
 use super::remotes::{Remote, bridge, configured, connack, found_at, in_memory};
 use super::subscribe::{PLAIN, bytes_of, heard, message, subscribe};
 use super::world::World;
 
 const OURS: &str = "01234567";
+
+/// The mark of the remote, which tells none of its own.
+fn remotes_mark() -> String {
+    forebay::bridge::mark(None, OURS, &bridge().url)
+}
 
 /// A message of QoS 0 that has come through these.
 fn through(topic: &str, via: &[&str]) -> Vec<u8> {
@@ -54,9 +63,11 @@ fn what_has_come_through_here_is_dropped() {
     remote.world.bytes(remote.conn, &through("plant/3", &eight[..7]));
     let told = heard(&mut remote.world, device, Version::V5);
     assert_eq!(told.len(), 1, "{told:?}");
+    let way = |via: &str| format!("UserProperty(\"forebay-via\", \"{via}\")");
+    let (last, own) = (way("00000006"), way(&remotes_mark()));
     assert!(
-        told[0].ends_with("UserProperty(\"forebay-via\", \"00000006\")"),
-        "a bridge of another instance is a subscriber: {told:?}"
+        told[0].ends_with(&format!("{last} {own}")),
+        "a bridge of another instance is a subscriber, and learns where the message comes from: {told:?}"
     );
     // One of QoS 1 is acknowledged.
     let mut properties = PropertyBuf::new();
@@ -110,6 +121,52 @@ fn what_comes_round_does_not_go_out_again() {
     assert_eq!(sent_under(&ComeRound), [1, 1], "it is noticed when the rule is gone");
 }
 
+/// Finding Q41: a message of a remote is marked with the remote, by the digits that it has told if it is another instance. So it is known when it comes
+/// from there again, though no bridge of this instance has sent it anywhere.
+#[test]
+fn finding_q41_what_comes_in_is_marked_and_known_when_it_comes_again() {
+    for told in [None, Some("89abcdef"), Some(OURS), Some("no digits"), Some("89abcdef0")] {
+        let mut remote = Remote::new(&in_memory(), bridge());
+        let mut properties = PropertyBuf::new();
+        properties.extend(told.map(|told| Property::UserProperty(VIA, told)));
+        let (session_present, reason) = (true, ReasonCode::SUCCESS);
+        remote.says(&[Packet::ConnAck(ConnAck { session_present, reason, properties: properties.as_properties() })]);
+        let device = remote.world.device_v5("d");
+        subscribe(&mut remote.world, device, Version::V5, 0, &[("#", PLAIN)]);
+        remote.world.bytes(remote.conn, &through("plant/1", &[]));
+        let mark = if told == Some("89abcdef") { "89abcdef".to_owned() } else { remotes_mark() };
+        let got = heard(&mut remote.world, device, Version::V5);
+        assert_eq!(got.len(), 1, "{got:?}");
+        assert!(got[0].ends_with(&format!("UserProperty(\"forebay-via\", \"{mark}\")")), "{told:?}: {got:?}");
+        // It has been elsewhere, and is back.
+        remote.world.bytes(remote.conn, &through("plant/1", &[&mark, "aaaaaaaa"]));
+        assert_eq!(heard(&mut remote.world, device, Version::V5), [""; 0]);
+        assert_eq!((remote.number(BridgeMetric::Looped), remote.number(BridgeMetric::Received)), (1, 1));
+        remote.world.journal.collect();
+        let page = remote.world.journal.page(&Filter::default());
+        let dropped = page.events.iter().find(|(_, event)| event.kind == EventKind::BridgeDropped).expect("an event");
+        let text = |field| dropped.1.text(field).unwrap_or_default();
+        assert_eq!((text(Field::Reason), text(Field::Via)), ("loop", &*format!("{mark} aaaaaaaa")));
+    }
+}
+
+/// Finding Q41: a remote is told which instance this one is if it says which it is itself; nobody else is.
+#[test]
+fn finding_q41_an_instance_tells_its_digits_to_another_one() {
+    let mut config = configured(&in_memory(), bridge());
+    config.service.instance = OURS.to_owned();
+    let mut world = World::of(config);
+    for (asks, told) in [(true, true), (false, false)] {
+        let mut properties = PropertyBuf::new();
+        properties.extend(asks.then_some(Property::UserProperty(VIA, "aaaaaaaa")));
+        let hello = Connect { properties: properties.as_properties(), ..hello(Version::V5, "other") };
+        let other = world.accept();
+        world.bytes(other, &bytes_of(Version::V5, &Packet::Connect(hello)));
+        let said = world.sent(other);
+        assert_eq!(said.windows(OURS.len()).any(|part| part == OURS.as_bytes()), told, "{said:?}");
+    }
+}
+
 /// Through a rule, too, whatever that selects; and from one bridge to another.
 #[test]
 fn the_next_remote_is_told_of_all_that_a_message_has_come_through() {
@@ -134,12 +191,12 @@ fn the_next_remote_is_told_of_all_that_a_message_has_come_through() {
     remote.accepts(true);
     remote.world.bytes(remote.conn, &through("plant/1", &["aaaaaaaa"]));
     assert_eq!(remote.hears(), ["site/alarm/rule x qos0 0"], "what a rule makes of it is another message");
-    let told = sent(&remote.world.sent(second));
+    let (told, mark) = (sent(&remote.world.sent(second)), remotes_mark());
     assert_eq!(
         told,
         [
-            format!("site/in/plant/1 site=a {VIA}=aaaaaaaa {VIA}={OURS}"),
-            format!("site/alarm/rule {VIA}=aaaaaaaa {VIA}={OURS}"),
+            format!("site/in/plant/1 site=a {VIA}=aaaaaaaa {VIA}={mark} {VIA}={OURS}"),
+            format!("site/alarm/rule {VIA}=aaaaaaaa {VIA}={mark} {VIA}={OURS}"),
         ]
     );
 }

@@ -36,13 +36,16 @@ fn accept(remote: &mut Remote, version: Version) {
     assert_eq!(remote.number(M::Connected), 1);
 }
 
-/// What a server may not send in this version: of the table, whichever end its rows are of.
+/// What a server may not send in this version: of the table, whichever end its rows are of. A PUBLISH that is too long is passed over before 5.0.
 fn of_a_server(version: Version) -> Vec<Case> {
     let is_wrong =
         |case: &Case| match frame::next_for(version, Sender::Server, &case.bytes, malformed::MAXIMUM_PACKET_SIZE) {
             Ok(None) => false,
             Ok(Some(frame)) => decode::decode(version, Sender::Server, frame).is_err(),
-            Err(_) => true,
+            Err(why) => {
+                let is_long = why.reason == ReasonCode::PACKET_TOO_LARGE && case.bytes[0] >> 4 == 3;
+                version == Version::V5 || !is_long
+            }
         };
     malformed::all().into_iter().filter(|case| case.version == version && is_wrong(case)).collect()
 }

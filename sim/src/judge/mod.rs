@@ -313,8 +313,10 @@ impl World {
                     .map(of)
                     .iter()
                     .sum();
-            if received + of(ShardMetric::Wills) != ends {
-                wrong = Some(("ledger", format!("the shard: {received} publishes and wills, {ends} accounted for")));
+            let others = of(ShardMetric::Wills) + of(ShardMetric::PublishesOrdered);
+            if received + others != ends {
+                wrong =
+                    Some(("ledger", format!("the shard: {received} publishes, {others} others, {ends} accounted for")));
             }
             let sum = |side: &[ShardMetric]| side.iter().map(|metric| of(*metric)).sum::<u64>();
             let (came, went) = (sum(&ShardMetric::COPIES_IN), sum(&ShardMetric::COPIES_OUT));

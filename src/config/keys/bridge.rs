@@ -53,8 +53,9 @@ settings! {
             "Maximum wait between two attempts to connect, and the wait after a refusal that does not heal by itself, as of a password.";
         now receive_maximum: u16 = Integer { min: 1, max: 65_535 }, Is("1024"),
             "Maximum number of messages of QoS 1 and 2 that the remote has sent and that are not acknowledged. Only 5.0 says it to the remote.";
-        now inflight_max: Option<u16> = Integer { min: 1, max: 1_024 }, From("as many as the remote takes, at most 1024; before 5.0: 64"), shown "64",
-            "Maximum number of messages of QoS 1 and 2 on their way to the remote.";
+        now inflight_max: Option<u16> = Integer { min: 1, max: 1_024 }, From("as many as the remote takes, at most 1024; before 5.0: 20"), shown "20",
+            "Maximum number of messages of QoS 1 and 2 on their way to the remote. Before 5.0 a remote cannot say how many it takes, and may close the connection when there \
+             are more.";
         now try_private: bool = Flag, Is("true"),
             "Whether a remote before 5.0 is told that the client is a bridge, as mosquitto's `try_private`: it then sends nothing back that came from here, and \
              keeps RETAIN. One that refuses is asked without.";

@@ -43,6 +43,8 @@ settings! {
     and {
         /// The name by which consumer groups know this instance, from the start on. Sources without a `group_instance` use it.
         instance_name: Option<String>,
+        /// Eight digits that belong to the data directory: see [`crate::config::Config::name_instances`].
+        instance: String,
     }
 }
 

@@ -76,6 +76,7 @@ impl super::Bridge {
             receive_maximum: self.receive_maximum,
             packet_bytes_max,
             in_flight_max: self.inflight_max,
+            instance: if self.via { self.instance.as_str().into() } else { "".into() },
         };
         let times = (self.connect_timeout, self.reconnect_backoff, self.reconnect_backoff_max);
         Settings::new(self.url.endpoint(), times, tls, (login, wanted))

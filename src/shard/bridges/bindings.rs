@@ -238,11 +238,18 @@ impl Core {
     }
 
     /// Has the application called with a message of the remote, which is acknowledged when it has taken it.
-    pub(super) fn call_app(&mut self, io: &mut Ring<'_>, from: Source, publish: &Publish<'_>, index: usize) -> Flow {
+    /// `too_long`: the length of the packet, if it is longer than any is taken.
+    pub(super) fn call_app(
+        &mut self,
+        io: &mut Ring<'_>,
+        from: Source,
+        publish: &Publish<'_>,
+        (index, too_long): (usize, Option<usize>),
+    ) -> Flow {
         let (published, number) = self.broker.take_for(from.session, publish, io.now(), 1);
         if let (Published::On { .. }, Some(number)) = (&published, number) {
             self.count_of_remote(from.session, publish.qos, Became::Taken);
-            self.send_call(from.session, publish, (index, number));
+            self.send_call(from.session, publish, (index, number, too_long));
         }
         self.flow_of(io, from, published)
     }
@@ -254,11 +261,16 @@ impl Core {
         if let (Some(number), Some(session)) = (number, self.broker.sessions.get_mut(session)) {
             session.owes_one_more(number);
         }
-        self.send_call(session, publish, (index, number));
+        self.send_call(session, publish, (index, number, None));
     }
 
     /// Sends a call. `number`: that of the message in its session; a message of QoS 0 has none.
-    fn send_call(&mut self, session: SessionKey, publish: &Publish<'_>, (index, number): (usize, Option<u32>)) {
+    fn send_call(
+        &mut self,
+        session: SessionKey,
+        publish: &Publish<'_>,
+        (index, number, too_long): (usize, Option<u32>, Option<usize>),
+    ) {
         let bridge = &self.broker.around.config.bridges[index];
         let (name, Some(of)) = (bridge.name.clone(), &bridge.binding) else { return };
         let bytes = call_bytes(publish);
@@ -269,6 +281,7 @@ impl Core {
             binding: Arc::clone(of),
             topic: publish.topic.to_owned(),
             payload: publish.payload.to_vec(),
+            too_long,
             ticket: ticket.map(|ticket| (ticket.session, ticket.number)),
             bytes,
         };

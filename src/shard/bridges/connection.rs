@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::bridge::{Effect, Ending, Event, Granted, Standing, Url};
+use crate::bridge::{self, Effect, Ending, Event, Granted, Standing, Url};
 use crate::listener::ws;
 use crate::mqtt::malformed::Malformed;
 use crate::mqtt::packet::{Ack, Packet, Version};
@@ -19,6 +19,8 @@ use super::super::device::Flow;
 use super::super::{Core, Ring};
 use super::{Bridges, known_as};
 
+/// A remote before 5.0 that gets more messages of QoS 2 than it takes closes the connection within this time.
+const OVERRUN_WITHIN: Duration = Duration::from_secs(60);
 /// The time after SUBACK within which the remote's retained messages arrive.
 const SETTLING: Duration = Duration::from_secs(1);
 
@@ -134,17 +136,17 @@ impl Core {
     /// Gives the connection to the bridge's session: it carries messages from now on.
     fn attach(&mut self, io: &mut Ring<'_>, index: usize, link: LinkId, granted: Granted) {
         let config = Arc::clone(&self.broker.around.config);
-        let (bridge, now) = (&config.bridges[index], io.now());
+        let (of, now) = (&config.bridges[index], io.now());
         let Some(running) = self.bridges.all.get_mut(&index) else { return };
         let Some(conn) = running.carrier.conn(link) else { return };
-        let key = running.session;
+        let (key, in_flight_max) = (running.session, running.in_flight_max);
         if let Some(session) = self.broker.sessions.get_mut(key).filter(|_| !granted.session_present) {
             let (sent, waiting) = session.copies();
             let ids = session.open_ids();
             let is_lost = sent + waiting > 0 || !ids.is_empty();
             let may_double = session.send_anew();
             running.forgets = ids;
-            if is_lost && session.username().is_some() && !bridge.clean_start {
+            if is_lost && session.username().is_some() && !of.clean_start {
                 self.tell_bridge_session_lost(now, index, may_double);
             }
         }
@@ -152,22 +154,24 @@ impl Core {
         let remote = Remote {
             version: granted.version,
             packet_size_max: granted.packet_size_max,
-            send_maximum: granted.in_flight_max,
-            receive_maximum: bridge.receive_maximum,
+            send_maximum: granted.in_flight_max.min(in_flight_max),
+            receive_maximum: of.receive_maximum,
         };
         let settings = &self.broker.keeping.settings;
-        self.broker.sessions.attach(key, conn, (remote, &known_as(bridge)), settings);
+        self.broker.sessions.attach(key, conn, (remote, &known_as(of)), settings);
         let Some(peer) = self.broker.sessions.get(key).map(Session::peer) else { return };
         let Some(connection) = self.connections.get(conn) else { return };
         connection.kind = Kind::Device { session: key, peer };
         let Some(running) = self.bridges.all.get_mut(&index) else { return };
         (running.at, running.since, running.is_partial) = (Some((link, conn)), now, false);
+        running.mark = bridge::mark(granted.instance.as_deref(), &of.instance, &of.url);
+        running.passed_over = 0;
         running.binding.begins_anew();
         running.settled_at = Monotonic::NEVER;
         self.tell_bridge_connected(now, index, &granted);
         self.broker.write_notes();
         // Answers to sent messages may be missed before the remote has the filters.
-        if granted.session_present || bridge.ins.is_empty() {
+        if granted.session_present || of.ins.is_empty() {
             self.send_to_remote(io, index, granted);
         }
         self.answer(io, key);
@@ -243,14 +247,28 @@ impl Core {
         let Some((index, running)) = self.bridges.of(session) else { return };
         let Some((link, _)) = running.at else { return };
         // Before 5.0 a client is not notified when another one takes its session over.
-        let is_mute = running.client.standing().is_some_and(|(granted, _)| granted.version < Version::V5);
-        let may_be_taken_over = is_mute && matches!(why, Closed::Peer);
+        let mute = running.client.standing().map(|(granted, _)| granted).filter(|of| of.version < Version::V5);
+        let sent_max = mute.filter(|_| matches!(why, Closed::Peer));
+        let sent_max = sent_max.map(|of| of.in_flight_max.min(running.in_flight_max));
+        let has_stood = now.since(running.since);
         let why = running.carrier.closed(link, why);
         running.client.on_closed(link, &why, now);
         running.busy = true;
-        if may_be_taken_over {
-            self.note_taken_over(now, index, "closed without a word");
+        let Some(sent_max) = sent_max else { return };
+        // A remote before 5.0 says neither that another client has come nor how many messages it takes.
+        match self.broker.sessions.get(session).map_or(0, Session::sent_exactly_once) {
+            open @ 2.. if has_stood < OVERRUN_WITHIN && sent_max > 1 => {
+                self.halve_in_flight(now, index, (sent_max, open))
+            }
+            _ => self.note_taken_over(now, index, None),
         }
+    }
+
+    /// Halves the number of messages on their way to a remote that has closed the connection with this many of QoS 2 unanswered.
+    fn halve_in_flight(&mut self, now: Monotonic, index: usize, (sent_max, open): (u16, usize)) {
+        let Some(running) = self.bridges.all.get_mut(&index) else { return };
+        running.in_flight_max = sent_max / 2;
+        self.tell_bridge_overrun(now, index, (open.min(sent_max.into()), sent_max / 2));
     }
 
     /// Sends DISCONNECT to a remote, and closes the connection.
@@ -290,7 +308,7 @@ impl Core {
             (None, _) => running.client.on_closed(link, &Ended::Lost("closed here".into()), now),
         }
         if taken_over {
-            self.note_taken_over(now, index, ReasonCode::SESSION_TAKEN_OVER.name());
+            self.note_taken_over(now, index, Some(ReasonCode::SESSION_TAKEN_OVER.name()));
         }
     }
 }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bridge::{Ending, Unfit, is_looped, taker};
-use crate::config::{BridgeIn, Feed};
-use crate::mqtt::packet::{Packet, Publish, QoS, Sender};
+use crate::config::{Bridge, BridgeIn, Feed};
+use crate::mqtt::malformed::Malformed;
+use crate::mqtt::packet::{Packet, PacketType, Publish, QoS, Sender, Version};
+use crate::mqtt::property::{Properties, Property, PropertyBuf, VIA};
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::{decode, frame};
 use crate::rule::template::MessageContext;
@@ -17,10 +19,13 @@ use super::super::broker::publish::Published;
 use super::super::device::{Flow, Source};
 use super::super::stalls::Stall;
 use super::super::{Core, Ring};
+use super::Running;
 /// A message of a remote as it is published here.
 pub(in crate::shard) struct Local {
     pub(in crate::shard) topic: String,
     pub(in crate::shard) retain: bool,
+    /// The properties of the remote's message, with the remote's mark.
+    pub(in crate::shard) properties: PropertyBuf,
     pub(in crate::shard) feeds: Feeds,
 }
 
@@ -79,7 +84,7 @@ impl Core {
             Became::Taken => &mut counts.received,
             Became::LeftOut => &mut counts.retained,
             Became::Unfit(Unfit::Unasked) => &mut counts.unasked,
-            Became::Unfit(Unfit::Loop) => &mut counts.looped,
+            Became::Unfit(Unfit::Loop | Unfit::Repeated) => &mut counts.looped,
             Became::Unfit(_) => &mut counts.unfit,
         } += 1;
         true
@@ -123,6 +128,45 @@ impl Core {
         }
     }
 
+    /// Handles what is wrong with the next packet of a remote. A PUBLISH that is longer than any is taken ends no connection, as the remote would send it with
+    /// the next one again: it is answered, and its payload is passed over. A remote of 5.0 knows the limit. Returns the bytes that were taken. `None`: more
+    /// are needed.
+    #[cold]
+    pub(in crate::shard) fn too_long_of_remote(
+        &mut self,
+        io: &mut Ring<'_>,
+        from: Source,
+        bytes: &[u8],
+        malformed: Malformed,
+    ) -> Option<(Flow, usize)> {
+        let is_publish = PacketType::of(bytes[0]) == Some(PacketType::Publish);
+        let is_passed_over = malformed.reason == ReasonCode::PACKET_TOO_LARGE && from.peer.version < Version::V5;
+        if !is_publish || !is_passed_over {
+            return Some((self.violation(io, from.conn, from.session, malformed.into()), 0));
+        }
+        let head = frame::publish_head(bytes)?;
+        let publish = match decode::publish_from(from.peer.version, from.peer.sender(), head.first, head.body) {
+            Ok(publish) => publish,
+            Err(malformed) => return Some((self.violation(io, from.conn, from.session, malformed.into()), 0)),
+        };
+        let (index, running) = self.bridges.of(from.session)?;
+        if publish.qos == QoS::ExactlyOnce && !running.forgets.is_empty() && !self.forget_ids(index) {
+            return Some((Flow::Stall(Stall::Answers), 0));
+        }
+        let too_long = Unfit::TooLong(head.len);
+        let flow = match self.broker.around.config.bridges[index].binding.is_some() {
+            true if !self.has_room_for_call(index, &publish) => Flow::Stall(Stall::Answers),
+            true => self.call_app_alone(io, from, &publish, (index, too_long)),
+            false => self.unfit(io, from, &publish, (index, too_long)),
+        };
+        let taken = head.len.min(bytes.len());
+        if let (Flow::On, Some((_, running))) = (&flow, self.bridges.of(from.session)) {
+            running.passed_over = head.len - taken;
+            return Some((flow, taken));
+        }
+        Some((flow, 0))
+    }
+
     /// Takes a remote's PUBACK or PUBREC for a message.
     fn acknowledged_by_remote(&mut self, io: &mut Ring<'_>, from: Source, packet: &Packet<'_>) -> Flow {
         let Some(session) = self.broker.sessions.get_mut(from.session) else { return Flow::Ended };
@@ -143,9 +187,10 @@ impl Core {
     /// Counts a message of a remote that was published here, and, if the bridge is a binding, has the application called with it. `publish`: as received from
     /// the remote.
     #[cold]
-    pub(in crate::shard) fn published_of_remote(&mut self, session: SessionKey, publish: &Publish<'_>) {
+    pub(in crate::shard) fn published_of_remote(&mut self, session: SessionKey, publish: &Publish<'_>, now: Monotonic) {
         let is_new = self.count_of_remote(session, publish.qos, Became::Taken);
-        let Some((index, _)) = self.bridges.of(session).filter(|_| is_new) else { return };
+        let Some((index, running)) = self.bridges.of(session).filter(|_| is_new) else { return };
+        running.note_round(&self.broker.around.config.bridges[index], publish, now);
         if self.broker.around.config.bridges[index].binding.is_some() {
             self.call_app_beside(session, publish, index);
         }
@@ -168,7 +213,9 @@ impl Core {
         }
         if publish.topic.is_empty() {
             // The session refuses the topic alias.
-            return Ok(Local { topic: String::new(), retain: publish.retain, feeds: Feeds::NONE });
+            let mut properties = PropertyBuf::new();
+            properties.extend(publish.properties.iter());
+            return Ok(Local { topic: String::new(), retain: publish.retain, properties, feeds: Feeds::NONE });
         }
         let config = Arc::clone(&self.broker.around.config);
         let ins = &config.bridges[index].ins;
@@ -178,9 +225,13 @@ impl Core {
             Err(unfit) => return Err(self.unfit(io, from, publish, (index, unfit))),
         };
         let bridge = &config.bridges[index];
-        let own = if self.broker.around.rules.may_come_round() { "" } else { &bridge.instance };
-        if bridge.via && is_looped(publish.properties, own) {
-            return Err(self.unfit(io, from, publish, (index, Unfit::Loop)));
+        let comes_round = if self.broker.around.rules.may_come_round() {
+            None
+        } else {
+            running.comes_round(bridge, publish, io.now())
+        };
+        if let Some(unfit) = comes_round.filter(|_| bridge.binding.is_none()) {
+            return Err(self.unfit(io, from, publish, (index, unfit)));
         }
         let is_settled = running.settled_at <= io.now();
         let granted = running.client.standing().map(|(granted, _)| granted);
@@ -196,7 +247,11 @@ impl Core {
                 return Err(Flow::Stall(Stall::Answers));
             }
             if taker.feeds.is_empty() {
-                return Err(self.call_app(io, from, publish, index));
+                return Err(self.call_app(io, from, publish, (index, None)));
+            }
+            // The application gets its own messages back, as in Dapr. Nobody else gets a message that goes round.
+            if let Some(unfit) = comes_round {
+                return Err(self.call_app_alone(io, from, publish, (index, unfit)));
             }
         }
         let Some(running) = self.bridges.all.get(&index) else { return Err(Flow::Ended) };
@@ -217,11 +272,36 @@ impl Core {
             Ok(passed) => Ok(Local {
                 topic: passed.topic.to_owned(),
                 retain: passed.retain,
+                properties: running.marked(bridge, publish.properties),
                 feeds: self.broker.feeds(feeds(taker)),
             }),
-            Err(_) if bridge.binding.is_some() => Err(self.call_app(io, from, publish, index)),
+            Err(_) if bridge.binding.is_some() => Err(self.call_app(io, from, publish, (index, None))),
             Err(unfit) => Err(self.unfit(io, from, publish, (index, unfit))),
         }
+    }
+
+    /// Gives a message of a binding to its application alone, for this reason. One that is too long is a message that the application has refused.
+    fn call_app_alone(
+        &mut self,
+        io: &mut Ring<'_>,
+        from: Source,
+        publish: &Publish<'_>,
+        (index, why): (usize, Unfit),
+    ) -> Flow {
+        let before = self.bridges.all.get(&index).map(|running| running.counts.received);
+        let too_long = if let Unfit::TooLong(bytes) = why { Some(bytes) } else { None };
+        let flow = self.call_app(io, from, publish, (index, too_long));
+        let now = io.now();
+        if let Some(running) = self.bridges.all.get_mut(&index)
+            && before < Some(running.counts.received)
+        {
+            running.note_round(&self.broker.around.config.bridges[index], publish, now);
+            // A message that is too long is an event of the binding.
+            if too_long.is_none() {
+                self.tell_bridge_unfit(now, index, publish, why);
+            }
+        }
+        flow
     }
 
     /// Acknowledges, counts and reports a message that goes no further.
@@ -229,6 +309,9 @@ impl Core {
         let published = self.broker.take_for_nobody(from.session, publish, io.now());
         let is_taken = matches!(published, Published::On { .. });
         if is_taken && self.count_of_remote(from.session, publish.qos, Became::Unfit(why)) {
+            if let Some(running) = self.bridges.all.get_mut(&index).filter(|_| why == Unfit::Repeated) {
+                running.note_round(&self.broker.around.config.bridges[index], publish, io.now());
+            }
             self.tell_bridge_unfit(io.now(), index, publish, why);
             if why == Unfit::Unasked
                 && let Some(running) = self.bridges.all.get_mut(&index)
@@ -239,6 +322,48 @@ impl Core {
         }
         self.flow_of(io, from, published)
     }
+}
+
+impl Running {
+    /// Whether a message of the remote comes round: by the brokers that it names, or before 5.0 by its contents. A binding is asked for what it feeds besides
+    /// its application.
+    fn comes_round(&self, bridge: &Bridge, publish: &Publish<'_>, now: Monotonic) -> Option<Unfit> {
+        if !is_guarded(bridge) {
+            return None;
+        }
+        if is_looped(publish.properties, &[&bridge.instance, &self.mark]) {
+            return Some(Unfit::Loop);
+        }
+        let passes = self.has_marks() || self.rounds.may_pass(publish.topic, publish.payload, now);
+        (!passes).then_some(Unfit::Repeated)
+    }
+
+    /// Notes that a message of the remote was taken, or dropped as it comes round.
+    fn note_round(&mut self, bridge: &Bridge, publish: &Publish<'_>, now: Monotonic) {
+        if is_guarded(bridge) && !self.has_marks() {
+            self.rounds.count(publish.topic, publish.payload, now);
+        }
+    }
+
+    /// Whether messages of the remote can tell where they come from.
+    fn has_marks(&self) -> bool {
+        self.client.standing().is_none_or(|(granted, _)| granted.version == Version::V5)
+    }
+
+    /// The properties of a message of the remote, with the remote's mark.
+    fn marked(&self, bridge: &Bridge, properties: Properties<'_>) -> PropertyBuf {
+        let mut marked = PropertyBuf::new();
+        marked.extend(properties.iter());
+        if is_guarded(bridge) {
+            marked.extend([Property::UserProperty(VIA, &self.mark)]);
+        }
+        marked
+    }
+}
+
+/// Whether messages of the remote are kept from going round. For a binding `via` is about what its application publishes.
+fn is_guarded(bridge: &Bridge) -> bool {
+    bridge.via || bridge.binding.is_some()
 }
 
 impl super::super::Broker {

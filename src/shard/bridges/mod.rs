@@ -23,7 +23,7 @@ mod told;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::bridge::{self, Client, Scratch, Standing, Wanted};
+use crate::bridge::{self, Client, Rounds, Scratch, Standing, Wanted};
 use crate::config::{Bridge, BridgeIn, Config};
 use crate::mqtt::packet::{QoS, SubscriptionOptions};
 use crate::outward::LinkId;
@@ -75,8 +75,12 @@ struct Running {
     standings: Vec<Standing>,
     /// Whether the remote has refused some filters over the present connection.
     is_partial: bool,
+    /// The most messages of QoS 1 and 2 on their way to the remote, if it has closed connections with as many as it may have had.
+    in_flight_max: u16,
     /// The time by which the remote's retained messages have arrived.
     settled_at: Monotonic,
+    /// The bytes to come of a packet that is passed over.
+    passed_over: usize,
     /// Packet identifiers of QoS 2 that the remote has forgotten, and that are not free here yet.
     forgets: Vec<u16>,
     /// Messages that the remote has refused.
@@ -86,6 +90,10 @@ struct Running {
     timer: Option<(Monotonic, TimerId)>,
     counts: Counts,
     binding: Binding,
+    /// The digits for the remote in messages that come from it.
+    mark: String,
+    /// Messages of a remote before 5.0, by their contents.
+    rounds: Rounds,
 }
 
 /// The client identifier of a bridge's session.
@@ -127,6 +135,14 @@ impl Bridges {
         let index = *self.places.get(&session)?;
         self.is_shown = false;
         Some((index, self.all.get_mut(&index)?))
+    }
+
+    /// The number of received bytes, of this many, that belong to a packet that is passed over.
+    pub(super) fn pass_over(&mut self, session: SessionKey, bytes: usize) -> usize {
+        let Some((_, running)) = self.of(session).filter(|(_, running)| running.passed_over > 0) else { return 0 };
+        let now = running.passed_over.min(bytes);
+        running.passed_over -= now;
+        now
     }
 }
 
@@ -258,13 +274,17 @@ impl Core {
             since: now,
             standings: Vec::new(),
             is_partial: false,
+            in_flight_max: u16::MAX,
             settled_at: Monotonic::NEVER,
+            passed_over: 0,
             forgets: Vec::new(),
             refusals: Refusals::new(file),
             busy: true,
             timer: None,
             counts,
             binding,
+            mark: bridge::mark(None, &bridge.instance, &bridge.url),
+            rounds: Rounds::default(),
         };
         self.bridges.all.insert(index, running);
         self.bridges.places.insert(session, index);
@@ -347,7 +367,11 @@ impl Core {
         for index in self.bridges.bindings.iter().copied().collect::<Vec<_>>() {
             self.work_on_binding(io, index);
         }
-        if self.broker.delivery.remotes.take_counted() || !self.bridges.is_shown {
+        let has_counted = self.broker.delivery.remotes.take_counted();
+        if has_counted {
+            self.tell_loops(io.now());
+        }
+        if has_counted || !self.bridges.is_shown {
             self.set_bridge_numbers();
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::bridge::{Granted, Unfit};
+use crate::bridge::{Granted, Unfit, way};
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::spec::BridgeMetric as M;
 use crate::mqtt::packet::{Publish, QoS};
@@ -93,13 +93,34 @@ impl Core {
         tell(&mut self.broker, Kind::BridgeLost, now, index, |event| event.with(Field::Reason, why));
     }
 
-    /// Reports that the remote gives the session to another client again and again. `why`: its reason, if it could report one.
-    pub(super) fn note_taken_over(&mut self, now: Monotonic, index: usize, why: &str) {
+    /// Reports that the remote ends the connection again and again, as it does when another client has the session. `why`: its reason, if it could report
+    /// one; otherwise it may also be a message that it does not take.
+    pub(super) fn note_taken_over(&mut self, now: Monotonic, index: usize, why: Option<&str>) {
         let Some(running) = self.bridges.all.get_mut(&index) else { return };
         let last = running.counts.taken_over.replace(now);
-        if last.is_some_and(|last| now.since(last) < TAKEOVERS_WITHIN) {
-            tell(&mut self.broker, Kind::BridgeTakenOver, now, index, |event| event.with(Field::Reason, why));
+        if last.is_none_or(|last| now.since(last) >= TAKEOVERS_WITHIN) {
+            return;
         }
+        let session = self.broker.sessions.get(running.session).filter(|_| why.is_none());
+        let sent = session.and_then(Session::oldest_sent);
+        let publish = sent.as_ref().and_then(|body| body.publish());
+        tell(&mut self.broker, Kind::BridgeTakenOver, now, index, |event| {
+            let event = event.with(Field::Reason, why.unwrap_or("closed without a word"));
+            match &publish {
+                Some(publish) => {
+                    let bytes = (publish.topic.len() + publish.payload.len()) as u64;
+                    event.with(Field::MqttTopic, clipped(publish.topic)).with(Field::Bytes, bytes)
+                }
+                None => event,
+            }
+        });
+    }
+
+    /// Reports that the remote has probably been sent more messages than it takes.
+    pub(super) fn tell_bridge_overrun(&mut self, now: Monotonic, index: usize, (open, most): (usize, u16)) {
+        tell(&mut self.broker, Kind::BridgeOverrun, now, index, |event| {
+            event.with(Field::Open, open as u64).with(Field::InflightMax, u64::from(most))
+        });
     }
 
     pub(super) fn tell_bridge_unreachable(&mut self, now: Monotonic, index: usize, why: &str) {
@@ -136,9 +157,25 @@ impl Core {
 
     /// Reports a message of the remote that goes no further.
     pub(super) fn tell_bridge_unfit(&mut self, now: Monotonic, index: usize, publish: &Publish<'_>, why: Unfit) {
+        let via = way(publish.properties);
+        self.tell_bridge_dropped(now, index, publish.topic, (why, via));
+    }
+
+    fn tell_bridge_dropped(&mut self, now: Monotonic, index: usize, topic: &str, (why, via): (Unfit, String)) {
         tell(&mut self.broker, Kind::BridgeDropped, now, index, |event| {
-            event.with(Field::MqttTopic, clipped(publish.topic)).with(Field::Reason, why.label())
+            let event = event.with(Field::MqttTopic, clipped(topic)).with(Field::Reason, why.label());
+            let event = if let Unfit::TooLong(bytes) = why { event.with(Field::Bytes, bytes as u64) } else { event };
+            if via.is_empty() { event } else { event.with(Field::Via, via) }
         });
+    }
+
+    /// Reports messages that would have come round to the remote.
+    pub(super) fn tell_loops(&mut self, now: Monotonic) {
+        for (index, session) in self.bridges.all.iter().map(|(index, of)| (*index, of.session)).collect::<Vec<_>>() {
+            if let Some((topic, why, via)) = self.broker.delivery.remotes.take_looped(session) {
+                self.tell_bridge_dropped(now, index, &topic, (why, via));
+            }
+        }
     }
 
     /// Sets the metrics of the bridges, again once one of them can have changed: pending messages may be answered or sent at any time.

@@ -88,6 +88,8 @@ pub(in crate::shard) struct Publication<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::shard) struct Admitted {
     route: Route,
+    /// The outcome, for the ledger of a publisher that is counted.
+    pub(in crate::shard) routed: Routed,
     /// The number of answers pending from sinks.
     owed: u16,
     /// A sink has refused the message for all destinations.
@@ -226,13 +228,15 @@ impl Broker {
             let _ = io.spend(self.outlets.take_cost_of_rules());
             return Err(stall);
         }
-        let mut admitted = Admitted { route, owed: 0, is_refused: false, is_matched: false, has_republished: false };
+        let routed = Unreserved::Unmatched.counts_as(route.is_any());
+        let mut admitted =
+            Admitted { route, routed, owed: 0, is_refused: false, is_matched: false, has_republished: false };
         if !is_for_outlets {
             return Ok(admitted);
         }
         admitted.has_republished = reserved.as_ref().is_ok_and(Reservation::has_republished);
         // The reservation is moved here, so that it ends here whatever its outcome.
-        let routed = match std::convert::identity(reserved) {
+        admitted.routed = match std::convert::identity(reserved) {
             Ok(mut reservation) => {
                 (admitted.is_matched, admitted.is_refused) = (reservation.is_any(), reservation.is_refused());
                 if admitted.has_republished {
@@ -254,12 +258,12 @@ impl Broker {
                 routed
             }
         };
-        if feeds.sinks {
-            self.numbers.count_routed(None, routed, 1);
-        }
         // Only a message that was no record raises an event: a record may be what a rule has made of such an event.
         let may_be_told = hops == 0 && !is_of_service(publish.topic);
-        if may_be_told && matches!(routed, Routed::Unmatched) && self.outlets.events.wants(Event::MessageDropped) {
+        if may_be_told
+            && matches!(admitted.routed, Routed::Unmatched)
+            && self.outlets.events.wants(Event::MessageDropped)
+        {
             let raised = unwanted(io, (None, client, username), publish, time);
             self.raise(raised);
         }

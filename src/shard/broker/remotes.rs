@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::bridge::{Granted, Scratch, is_looped};
+use crate::bridge::{Granted, Rounds, Scratch, Unfit, is_looped, way};
 use crate::config::{Bridge, Config};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::encode;
@@ -14,6 +14,7 @@ use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::mqtt::property::{Properties, Property, PropertyBuf, VIA};
 use crate::rule::template::MessageContext;
 use crate::rules::Rules;
+use crate::runtime::seam::Monotonic;
 use crate::session::{Body, Copy, Handed, Passes, QueueBounds, SessionKey, properties};
 
 use super::delivery::{By, Message, Whose};
@@ -39,8 +40,18 @@ pub(in crate::shard) struct OutCounts {
 /// A configuration, the index of a bridge there, and what its remote has granted.
 type Passed = (Arc<Config>, usize, Granted);
 
-/// Copies sent for the first time, by the number of their `out`.
-type Sent = Rc<RefCell<BTreeMap<u32, u64>>>;
+/// `Outcomes` has the outcomes of a session's copies, over all of its connections.
+#[derive(Debug, Default)]
+struct Outcomes {
+    /// Copies sent for the first time, by the number of their `out`.
+    sent: BTreeMap<u32, u64>,
+    /// Messages for a remote before 5.0, by their contents.
+    rounds: Rounds,
+    /// The latest message that would have come round, and that was not reported: its topic, and the brokers that it has come through.
+    looped: Option<(String, Unfit, String)>,
+}
+
+type Sent = Rc<RefCell<Outcomes>>;
 
 /// The state of one bridge's session.
 #[derive(Debug)]
@@ -89,10 +100,34 @@ impl Passing {
         }
         Some(with)
     }
+
+    /// Whether a message comes round: by the brokers that it names, or before 5.0 by its contents. One that is sent again is on its way already.
+    fn comes_round(&self, copy: &Publish<'_>, made: Monotonic) -> Option<Unfit> {
+        let bridge = &self.config.bridges[self.bridge];
+        if !bridge.via || self.rules.may_come_round() {
+            return None;
+        }
+        if is_looped(copy.properties, &[&bridge.instance]) {
+            return Some(Unfit::Loop);
+        }
+        if self.granted.version == Version::V5 || copy.dup {
+            return None;
+        }
+        let rounds = &mut self.sent.borrow_mut().rounds;
+        let passes = rounds.may_pass(copy.topic, copy.payload, made);
+        rounds.count(copy.topic, copy.payload, made);
+        (!passes).then_some(Unfit::Repeated)
+    }
 }
 
 impl Passes for Passing {
-    fn pass(&self, copy: &Publish<'_>, identifiers: &[u32], write: &mut dyn FnMut(&Publish<'_>) -> bool) {
+    fn pass(
+        &self,
+        copy: &Publish<'_>,
+        identifiers: &[u32],
+        made: Monotonic,
+        write: &mut dyn FnMut(&Publish<'_>) -> bool,
+    ) {
         let Some(place) = self.outs.iter().position(|number| identifiers.contains(number)) else { return };
         let out = &self.config.bridges[self.bridge].outs[place];
         let of = MessageContext {
@@ -105,9 +140,8 @@ impl Passes for Passing {
         };
         let scratch = &mut *self.scratch.borrow_mut();
         // The message goes in a circle: the remote has had it, whichever way it returned.
-        let bridge = &self.config.bridges[self.bridge];
-        let own = if self.rules.may_come_round() { "" } else { &bridge.instance };
-        if bridge.via && is_looped(copy.properties, own) {
+        if let Some(unfit) = self.comes_round(copy, made) {
+            self.sent.borrow_mut().looped = Some((copy.topic.to_owned(), unfit, way(copy.properties)));
             return;
         }
         if let Ok(passed) = out.gives.pass(&of, &self.granted, scratch) {
@@ -115,7 +149,7 @@ impl Passes for Passing {
             let properties = via.as_ref().map_or(copy.properties, PropertyBuf::as_properties);
             let (qos, retain, topic, payload) = (passed.qos, passed.retain, passed.topic, passed.payload);
             if write(&Publish { qos, retain, topic, payload, properties, ..copy.clone() }) && !copy.dup {
-                *self.sent.borrow_mut().entry(self.outs[place]).or_default() += 1;
+                *self.sent.borrow_mut().sent.entry(self.outs[place]).or_default() += 1;
             }
         }
     }
@@ -171,7 +205,12 @@ impl Remotes {
 
     /// The number of copies sent for the first time by the `out` with this number.
     pub(in crate::shard) fn sent(&self, key: SessionKey, out: u32) -> u64 {
-        self.of.get(&key).and_then(|side| side.sent.borrow().get(&out).copied()).unwrap_or_default()
+        self.of.get(&key).and_then(|side| side.sent.borrow().sent.get(&out).copied()).unwrap_or_default()
+    }
+
+    /// The latest message for a session's remote that would have come round: its topic, why it is taken for one, and the brokers that it has come through.
+    pub(in crate::shard) fn take_looped(&mut self, key: SessionKey) -> Option<(String, Unfit, String)> {
+        self.of.get(&key)?.sent.borrow_mut().looped.take()
     }
 
     /// Forgets a session.
@@ -290,7 +329,7 @@ impl Broker {
         let publish = Publish { dup: false, qos, retain, packet_id, properties, ..publish.clone() };
         let mut packet = Vec::new();
         let mut written = Err(M::CopiesUnfit);
-        passes.pass(&publish, &copy.identifiers, &mut |passed| {
+        passes.pass(&publish, &copy.identifiers, io.now(), &mut |passed| {
             let is_written = encode::publish(peer.version, passed, &mut packet).is_ok();
             written = if is_written { Ok(passed.payload.len()) } else { Err(M::CopiesTooLarge) };
             is_written

@@ -10,7 +10,6 @@ use crate::session::{DueWill, SessionKey};
 use super::admit::{Publication, Publisher};
 use super::delivery::packet_bytes;
 use super::events::{denied, second};
-use super::numbers::Routed;
 use super::retained::Publisher as RetainedBy;
 use super::{Broker, Ring, sys_topics};
 
@@ -111,7 +110,6 @@ impl Broker {
         let publish = due.publish();
         let username = due.username.as_deref();
         if let Some(why) = self.why_denied(&due) {
-            self.numbers.count_routed(None, Routed::Refused, 1);
             self.numbers.count(M::WillsDenied);
             denied(&mut self.teller, second(now), "will", due.client(), username, publish.topic, || Some(why));
             return self.will_is_over((due.session, due.record));
@@ -122,6 +120,7 @@ impl Broker {
         let of = Publication { publish: of, client, username, time, feeds, hops, beside: None };
         let Ok(admitted) = self.admit(io, &of, None) else { return self.sessions.keep_will(due) };
         self.numbers.count(M::Wills);
+        self.numbers.count_routed(None, admitted.routed, 1);
         self.charge_will(&due, packet_bytes(publish.topic, &publish), now);
         // The end is in one group with this shard's records of the will.
         self.will_is_over((due.session, due.record));
