@@ -25,11 +25,11 @@ export const url = (path) => new URL(path, BASE);
 /**
  * A request; returns the answer.
  * @param {string} path
- * @param {{ method?: string, body?: object, toml?: string, text?: string, token?: string, signal?: AbortSignal }} [options] `toml`: a body as in the configuration
+ * @param {{ method?: string, body?: object, toml?: string, text?: string, json?: string, token?: string, signal?: AbortSignal }} [options] `toml`: a body as in the configuration; `json`: a body that is JSON already
  */
-export async function ask(path, { method = 'GET', body, toml, text, token, signal } = {}) {
+export async function ask(path, { method = 'GET', body, toml, text, json, token, signal } = {}) {
   const headers = { ...HEADERS, ...(token ? { Authorization: `Bearer ${token}` } : {}), ...(toml === undefined ? {} : { 'Content-Type': 'application/toml' }), ...(text === undefined ? {} : { 'Content-Type': 'text/plain' }) };
-  const answer = await fetch(url(path), { method, headers, body: toml ?? text ?? (body && JSON.stringify(body)), signal, credentials: 'same-origin' });
+  const answer = await fetch(url(path), { method, headers, body: toml ?? text ?? json ?? (body && JSON.stringify(body)), signal, credentials: 'same-origin' });
   if (answer.ok) return answer;
   const problem = await answer.json().catch(() => ({}));
   if (answer.status === 401 && !token) needsLogin.value = true;

@@ -284,6 +284,7 @@ fn the_files_are_small() {
         "mqtt.js",
         "client.js",
         "diff.js",
+        "json.js",
         "paged.js",
         "clients.js",
         "messages.js",
