@@ -6,6 +6,7 @@ mod comments;
 mod conformance;
 mod edge;
 mod names;
+mod negatives;
 mod running;
 mod statements;
 #[path = "../support/mod.rs"]
