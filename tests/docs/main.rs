@@ -1,6 +1,7 @@
 //! The documents are held to the repository and to the built program: links lead somewhere, names exist, examples are
 //! configurations, and commands do what they are said to do.
 
+mod boards;
 mod commands;
 mod comments;
 mod conformance;
