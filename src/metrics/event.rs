@@ -182,7 +182,7 @@ events! {
     AuthRefused, Info, Client, "auth_refused", [Listener, Peer, Client, Auth, User, Reason], "a client was not admitted";
     AddressClosed, Warn, Client, "address_closed", [Peer, Listener], "too many failures to log in from the address: further connections from it are closed until a minute is over";
     ConnectRate, Warn, Error, "connect_rate_reached", [Listener], "clients connect faster than `connect_rate`: further ones wait in the kernel's queue; told once a minute";
-    AclDenied, Info, Client, "acl_denied", [Client, Auth, User, MqttTopic, Reason, Rule], "the access control list denied a publish, a will, a subscription or a retained message";
+    AclDenied, Info, Client, "acl_denied", [Client, Auth, User, MqttTopic, Reason, Rule], "the access control list denied a publish, a will, a subscription or a retained message: `reason` says which";
     AccessRevoked, Info, Client, "access_revoked", [Client, Auth, User], "a client was disconnected: its user was removed or has another password, its certificate was revoked, or the key of its token was withdrawn; or the session of a client that was away has ended, as its user was removed";
     AccessExpired, Info, Client, "access_expired", [Client, Auth, User], "a client was disconnected: its token has expired";
     TlsFailed, Info, Client, "tls_failed", [Listener, Peer, Reason], "a TLS connection failed";
@@ -220,7 +220,7 @@ events! {
     BindingFailed, Warn, Client, "binding_failed", [Bridge, MqttTopic, Reason, Fate], "the application has refused a message of a binding after all retries";
     BindingKeeps, Warn, Error, "binding_keeps", [Bridge, Remote, Total], "this many messages of a binding are kept at the remote (onFailure: keep): the binding stands still once they fill what the remote sends without an acknowledgement";
     SourceAssigned, Info, Lifecycle, "source_assigned", [Source, Group, Partitions], "the group has given the source this many partitions of its topics";
-    SourceStopped, Error, Error, "source_stopped", [Source, Topic, Partition, Offset, Reason], "a partition of the source is not read any more: nothing after this offset reaches subscribers; `forebay sources NAME seek` goes on elsewhere";
+    SourceStopped, Error, Error, "source_stopped", [Source, Topic, Partition, Offset, Reason], "a partition of the source is not read any more: nothing after this offset reaches subscribers; `forebay sources NAME seek` goes on elsewhere, and where the topic was deleted it goes on by itself once the topic is back";
     SourceReset, Warn, Error, "source_reset", [Source, Topic, Partition, Offset, NextOffset, Reason], "reading goes on at another offset";
     SourceSkipped, Warn, Error, "source_batch_skipped", [Source, Topic, Partition, Offset, NextOffset, Reason], "a batch that cannot be read was passed over";
     SourceTrouble, Warn, Error, "source_trouble", [Source, Group, Topic, Partition, Reason], "the source cannot read or commit for now; retrying";
