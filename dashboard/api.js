@@ -3,7 +3,29 @@
 import { batch, signal } from './vendor/preact.js';
 
 const BASE = new URL('../api/v1/', document.baseURI);
-const HEADERS = { 'X-Forebay': '1' };
+
+/**
+ * Half of the login: the cookie, which no script can read, counts together with it. Browsers send cookies to all ports of a host, and this nowhere. It is of
+ * this origin alone, and of this path's pages, and ends with the last tab.
+ */
+const HALF = `forebay-login ${new URL('.', document.baseURI).pathname}`;
+let half = null;
+try {
+  half = sessionStorage.getItem(HALF);
+} catch {
+  // Kept in memory alone, then.
+}
+function keep(given) {
+  half = given;
+  try {
+    if (half === null) sessionStorage.removeItem(HALF);
+    else sessionStorage.setItem(HALF, half);
+  } catch {
+    // As above.
+  }
+}
+/** Protocols of a WebSocket to this service: it can have no headers. */
+export const protocols = (all) => (half === null ? all : [...all, `forebay.${half}`]);
 
 /** The caller; null: unknown, or none: then `needsLogin` is set. */
 export const session = signal(null);
@@ -25,11 +47,11 @@ export const url = (path) => new URL(path, BASE);
 /**
  * A request; returns the answer.
  * @param {string} path
- * @param {{ method?: string, body?: object, toml?: string, text?: string, token?: string, signal?: AbortSignal }} [options] `toml`: a body as in the configuration
+ * @param {{ method?: string, body?: object, toml?: string, text?: string, json?: string, token?: string, signal?: AbortSignal }} [options] `toml`: a body as in the configuration; `json`: a body that is JSON already
  */
-export async function ask(path, { method = 'GET', body, toml, text, token, signal } = {}) {
-  const headers = { ...HEADERS, ...(token ? { Authorization: `Bearer ${token}` } : {}), ...(toml === undefined ? {} : { 'Content-Type': 'application/toml' }), ...(text === undefined ? {} : { 'Content-Type': 'text/plain' }) };
-  const answer = await fetch(url(path), { method, headers, body: toml ?? text ?? (body && JSON.stringify(body)), signal, credentials: 'same-origin' });
+export async function ask(path, { method = 'GET', body, toml, text, json, token, signal } = {}) {
+  const headers = { ...(half === null ? {} : { 'X-Forebay': half }), ...(token ? { Authorization: `Bearer ${token}` } : {}), ...(toml === undefined ? {} : { 'Content-Type': 'application/toml' }), ...(text === undefined ? {} : { 'Content-Type': 'text/plain' }) };
+  const answer = await fetch(url(path), { method, headers, body: toml ?? text ?? json ?? (body && JSON.stringify(body)), signal, credentials: 'same-origin' });
   if (answer.ok) return answer;
   const problem = await answer.json().catch(() => ({}));
   if (answer.status === 401 && !token) needsLogin.value = true;
@@ -38,9 +60,33 @@ export async function ask(path, { method = 'GET', body, toml, text, token, signa
 
 export const get = async (path, options) => (await ask(path, options)).json();
 
-/** Tabs of a browser share one cookie: a login or logout in one applies to all. Messages between tabs are empty: each asks for its caller. */
-const tabs = new BroadcastChannel(`forebay-login ${new URL('.', document.baseURI).pathname}`);
-tabs.onmessage = () => whoAmI().catch(() => {});
+/**
+ * Tabs of a browser share one cookie: a login or logout in one applies to all. A message has the other half, or null after a logout; `'half?'` asks for it.
+ * Each tab asks the service for its caller itself.
+ */
+const tabs = new BroadcastChannel(HALF);
+/** Called when a message has a half, by who waits for it. */
+let heard = null;
+tabs.onmessage = ({ data: message }) => {
+  if (message !== 'half?') {
+    keep(message.half);
+    if (heard) heard();
+    else whoAmI().catch(() => {});
+  } else if (half !== null) tabs.postMessage({ half });
+};
+/** Time for other tabs to answer. */
+const TABS_MS = 300;
+/** Asks other tabs for their half. Returns whether one has another than this tab. */
+async function othersHave() {
+  const before = half;
+  await new Promise((done) => {
+    heard = () => half !== before && done(true);
+    tabs.postMessage('half?');
+    setTimeout(done, TABS_MS);
+  });
+  heard = null;
+  return half !== before;
+}
 
 function become(who) {
   const before = session.peek()?.name;
@@ -51,17 +97,24 @@ function become(who) {
   });
 }
 
-export const whoAmI = async () => become(await get('session'));
+export async function whoAmI() {
+  let who = await get('session');
+  if (who.role === 'none' && (await othersHave())) who = await get('session');
+  become(who);
+}
 
 export async function logIn(token) {
-  become(await get('session', { method: 'POST', token }));
-  tabs.postMessage(null);
+  const { x_forebay: given, ...who } = await get('session', { method: 'POST', token });
+  keep(given);
+  become(who);
+  tabs.postMessage({ half });
 }
 
 export async function logOut() {
   await ask('session', { method: 'DELETE' });
+  keep(null);
   session.value = null;
-  tabs.postMessage(null);
+  tabs.postMessage({ half });
   await whoAmI().catch(() => {});
 }
 

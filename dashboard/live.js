@@ -11,9 +11,6 @@ export const tick = signal(0);
  * @type {{ value: { fresh: boolean, since?: number }, peek: () => { fresh: boolean, since?: number } }}
  */
 export const state = signal({ fresh: false, since: Date.now() });
-/** Events since the page was opened, the newest first. */
-export const events = signal([]);
-const EVENTS_MAX = 500;
 const LATE_MS = 3000;
 
 let values = [];
@@ -70,8 +67,6 @@ function take({ kind, data }) {
       if (at && data.at - at > 2500) anew.value++;
       at = data.at;
       tick.value = data.number;
-    } else if (kind === 'event') {
-      events.value = [data, ...events.peek()].slice(0, EVENTS_MAX);
     }
   });
 }

@@ -9,6 +9,9 @@ import { tick } from './live.js';
 export const Text = ({ of, max }) =>
   parts(of, max).map((part) => (part.hidden ? html`<span class="escaped">${part.text}</span>` : part.text));
 
+/** Text of several lines in a box of its own. */
+export const Lines = ({ of, max, ...rest }) => html`<pre class="payload" tabindex="0" ...${rest}>${of.split('\n').map((line, i) => html`${i > 0 && '\n'}<${Text} of=${line} max=${max} />`)}</pre>`;
+
 /** A live number. Only its text changes. */
 export function Live({ get, as }) {
   const text = useComputed(() => (tick.value, as(get())));

@@ -1,11 +1,13 @@
 // Inputs of trials of a statement: examples, and a message, an event or a record for the API; and words for statements.
 
-const object = (text) => {
-  if (!text.trim()) return {};
+import { members, object } from './json.js';
+
+function others(text) {
+  if (!text.trim()) return [];
   const value = JSON.parse(text);
   if (!value || typeof value !== 'object' || Array.isArray(value)) throw new Error('Other fields are a JSON object, as in {"keepalive": 60}');
-  return value;
-};
+  return members(text);
+}
 
 /** Events by the names of FROM, as messages of the form have them. */
 export const EVENTS = [
@@ -17,18 +19,20 @@ export const EVENTS = [
 export const SAMPLE = { kind: 'Message', topic: 't/1', payload: '{"temp": 31.5, "room": 7}', clientid: 'c1', username: '', qos: 1, retain: false, properties: '', event: EVENTS[0], kafka_topic: '', key: '', value: '', more: '' };
 
 /**
- * The fields of a sample, as SQL names them. Empty ones are left to the service. A payload stays text.
+ * The fields of a sample, as SQL names them, as a JSON object. Empty ones are left to the service. A payload stays text.
  * @throws {Error} other fields are no JSON object
  */
 export function context({ kind, topic, payload, clientid, username, qos, retain, properties, event, kafka_topic: from, key, value, more }) {
   const set = (fields) => Object.fromEntries(Object.entries(fields).filter(([, of]) => of !== ''));
-  if (kind === 'Event') return { event_type: `$events/${event}`, ...set({ clientid, username }), ...object(more) };
-  if (kind === 'Record') return { ...set({ topic: from, key }), value, ...object(more) };
+  const given = others(more);
+  if (kind === 'Event') return object({ event_type: `$events/${event}`, ...set({ clientid, username }) }, given);
+  if (kind === 'Record') return object({ ...set({ topic: from, key }), value }, given);
   const pairs = properties.split('\n').filter((line) => line.trim()).map((line) => {
     const [name, ...rest] = line.split('=');
-    return [name.trim(), rest.join('=').trim()];
+    return { name: name.trim(), text: JSON.stringify(rest.join('=').trim()) };
   });
-  return { ...set({ topic, clientid, username }), payload, qos, retain, ...(pairs.length > 0 && { pub_props: { 'User-Property': Object.fromEntries(pairs) } }), ...object(more) };
+  const known = pairs.length > 0 && !given.some(({ name }) => name === 'pub_props') ? [{ name: 'pub_props', text: `{"User-Property":${object({}, pairs)}}` }] : [];
+  return object({ ...set({ topic, clientid, username }), payload, qos, retain }, [...known, ...given]);
 }
 
 /** Statements, each with its sample. */

@@ -1,7 +1,7 @@
 // An MQTT client in the page: connects through the control plane, as a user of its own at the first listener.
 
 import { effect, html, signal, useState } from '../vendor/preact.js';
-import { mayWrite, needsLogin, session } from '../api.js';
+import { mayWrite, needsLogin, protocols, session } from '../api.js';
 import { read } from '../fields.js';
 import { Head, Panel, State, Table, Text, or } from '../parts.js';
 import { clock, count } from '../text.js';
@@ -43,6 +43,7 @@ async function connect({ id, version }) {
   const is5 = version === '5.0';
   const one = mqtt.connect(url.href, {
     clientId: id, protocolVersion: is5 ? 5 : 4, clean: true, reconnectPeriod: 0, keepalive: 60, timerVariant: 'native',
+    createWebsocket: (to, names) => new WebSocket(to, protocols(names)),
     ...(is5 && { properties: { sessionExpiryInterval: 0 } }),
   });
   client.value = one;

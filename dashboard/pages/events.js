@@ -1,39 +1,65 @@
 // Events.
 
 import { html, useEffect, useState } from '../vendor/preact.js';
-import { get } from '../api.js';
-import { anew, events as live } from '../live.js';
+import { get, needsLogin } from '../api.js';
+import { anew } from '../live.js';
 import { AsCommand, Head, Panel, State, Table, Text } from '../parts.js';
 import { dateTime } from '../text.js';
 
 const PAGE = 200;
+/** The largest page that the API gives. New events come in such pages, the oldest first. */
+const NEW_MAX = 1000;
+/** Events that a list holds; older ones can be requested again. */
+const HELD_MAX = 2000;
+const LOOK_MS = 1000;
+const NONE = { key: null, list: [], next: null, problem: null, loaded: false };
 
-/** Matching events, new ones included. `older` requests more. */
+/** A list with new events in front, the oldest of which is first in `more`. */
+function longer(before, more) {
+  const list = [...more.toReversed(), ...before.list];
+  return { ...before, list: list.slice(0, HELD_MAX), next: list.length > HELD_MAX ? list[HELD_MAX - 1].id : before.next };
+}
+
+/**
+ * Matching events, the newest first. New ones are requested with the same query, so that the list shows what a request for all of it would.
+ * `older` requests more.
+ */
 export function useEvents(query) {
-  const [found, setFound] = useState({ list: [], next: null, problem: null, loaded: false });
+  const [found, setFound] = useState(NONE);
   const key = JSON.stringify(query);
   const ask = (more) => get(`events?${new URLSearchParams({ limit: PAGE, ...query, ...more })}`);
   useEffect(() => {
     let ended = false;
-    ask().then(
-      ({ events, next }) => ended || setFound({ list: events, next, problem: null, loaded: true }),
-      (problem) => ended || setFound({ list: [], next: null, problem, loaded: true }),
-    );
-    return () => (ended = true);
+    let timer;
+    /** The newest event that is known; null: the list is read anew. */
+    let last = null;
+    const look = async () => {
+      const page = await ask(last === null ? {} : { since: last, limit: NEW_MAX });
+      if (ended) return;
+      if (last === null) setFound({ key, list: page.events, next: page.next, problem: null, loaded: true });
+      else if (page.events.length > 0) setFound((before) => longer(before, page.events));
+      // More events than are kept: those in between are gone.
+      const isMissing = last !== null && page.oldest > last + 1;
+      last = isMissing ? null : page.last;
+    };
+    const again = async () => {
+      if (document.visibilityState === 'visible' && !needsLogin.peek()) {
+        await look().catch((problem) => ended || last !== null || setFound({ ...NONE, key, problem, loaded: true }));
+        if (ended) return;
+      }
+      timer = setTimeout(again, LOOK_MS);
+    };
+    again();
+    return () => {
+      ended = true;
+      clearTimeout(timer);
+    };
   }, [key, anew.value]);
   const older = async () => {
     const { events, next } = await ask({ before: found.next });
-    setFound((before) => ({ ...before, list: [...before.list, ...events], next }));
+    setFound((before) => (before.key === key ? { ...before, list: [...before.list, ...events], next } : before));
   };
-  const newest = found.list[0]?.id ?? 0;
-  const fresh = live.value.filter((event) => event.id > newest && fits(event, query));
-  return { ...found, list: [...fresh, ...found.list], older };
-}
-
-const ORDER = ['info', 'warn', 'error'];
-function fits(event, { kind, class: of, severity, sink, source, client }) {
-  return (!kind || event.kind === kind) && (!of || event.class === of) && (!sink || event.sink === sink) && (!client || event.client === client)
-    && (!source || event.source === source) && (!severity || ORDER.indexOf(event.severity) >= ORDER.indexOf(severity));
+  return { ...(found.key === key ? found : NONE), older };
 }
 
 const OWN = ['id', 'at', 'kind', 'class', 'severity', 'message', 'shard'];

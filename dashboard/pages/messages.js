@@ -2,7 +2,8 @@
 
 import { html, useEffect, useState } from '../vendor/preact.js';
 import { get, name as escaped } from '../api.js';
-import { AsCommand, Facts, Head, Segments, State, Text, WriteButton, close, or, show } from '../parts.js';
+import { indent } from '../json.js';
+import { AsCommand, Facts, Head, Lines, Segments, State, Text, WriteButton, close, or, show } from '../parts.js';
 import { PagedTable, Search, usePages } from '../paged.js';
 import { bytes, count, seconds } from '../text.js';
 import { Change } from './change.js';
@@ -94,14 +95,6 @@ const hex = (all) => Array.from({ length: Math.ceil(Math.min(all.length, SHOWN_M
   const chars = line.map((byte) => (byte > 31 && byte < 127 ? String.fromCharCode(byte) : '.')).join('');
   return `${(row * 16).toString(16).padStart(6, '0')}  ${line.map((byte) => byte.toString(16).padStart(2, '0')).join(' ').padEnd(47)}  ${chars}`;
 }).join('\n');
-function json(text) {
-  try {
-    return JSON.stringify(JSON.parse(text), null, 2);
-  } catch {
-    return null;
-  }
-}
-
 /** A retained message's payload as text, JSON or bytes; can be deleted here. */
 function Payload({ topic, again }) {
   const [found, setFound] = useState(null);
@@ -111,14 +104,16 @@ function Payload({ topic, again }) {
     get(path).then((message) => setFound({ message }), (problem) => setFound({ problem }));
   }, [path]);
   const message = found?.message;
-  const forms = message && { ...(message.payload_base64 === undefined && { text: message.payload ?? '', ...(json(message.payload) !== null && { JSON: json(message.payload) }) }), hex: hex(bytesOf(message)) };
+  const text = message && message.payload_base64 === undefined ? (message.payload ?? '') : null;
+  const lines = text === null ? null : indent(text, SHOWN_MAX);
+  const forms = message && { ...(text !== null && { text }), ...(lines !== null && { JSON: lines }), hex: hex(bytesOf(message)) };
   const shown = forms && (forms[as] !== undefined ? as : Object.keys(forms)[0]);
   return html`<div class="inside"><h2 id="dialog-title">Retained message</h2>
     <${Topic} of=${topic} />
     ${found?.problem && html`<div class="banner bad" role="alert"><${Text} of=${found.problem.message} max=${400} /></div>`}
     ${message && html`<${Facts} rows=${[['Size', bytes(message.payload_bytes)], ['QoS', message.qos], ['Age', seconds(message.age_seconds)]]} />
       <${Segments} label="As" options=${Object.keys(forms)} value=${shown} choose=${setAs} />
-      <pre class="payload" tabindex="0">${shown === 'text' ? html`<${Text} of=${forms.text} max=${SHOWN_MAX} />` : forms[shown].slice(0, SHOWN_MAX)}</pre>`}
+      ${shown === 'text' ? html`<pre class="payload" tabindex="0"><${Text} of=${text} max=${SHOWN_MAX} /></pre>` : html`<${Lines} of=${forms[shown].slice(0, SHOWN_MAX)} max=${SHOWN_MAX} />`}`}
     <div class="buttons">
       ${message && html`<${WriteButton} kind="danger" onClick=${() => show(html`<${Change} what="delete the retained message of" name=${topic} path=${path} method="DELETE" lasting=${false} danger button="Delete" done=${again}>
         Clients that subscribe from now on do not get it. Those that have it are not told.<//>`)}>Delete<//>`}

@@ -1,11 +1,12 @@
 // SQL: writes a statement, tries it on a message and on past records, compares it with a rule, and puts it into one.
 
 import { html, useEffect, useRef, useState } from '../vendor/preact.js';
-import { get, name as escaped } from '../api.js';
+import { ask, get, name as escaped } from '../api.js';
 import { mistakes } from '../diff.js';
 import { Difference, statement } from '../editor.js';
 import { Statement } from '../offers.js';
-import { AsCommand, Head, Panel, State, Table, Text, WriteButton, or, usePolled } from '../parts.js';
+import { AsCommand, Head, Lines, Panel, State, Table, Text, WriteButton, or, usePolled } from '../parts.js';
+import { indent, members, object } from '../json.js';
 import { visible } from '../text.js';
 import { EXAMPLES, SAMPLE, context, kindOf } from '../sql.js';
 import { Past } from './sql_past.js';
@@ -40,7 +41,10 @@ export function Sql({ query, set }) {
     try {
       const sinks = brought?.name === rule ? [brought.keys.sinks ?? []].flat() : [];
       const of = { ...(rule !== null && { rule }), ...(sinks.length > 0 && { sinks }) };
-      setTried({ found: await get('sql/test', { method: 'POST', body: { sql, context: context(sample), ...of } }) });
+      const json = object({ sql, ...of }, [{ name: 'context', text: context(sample) }]);
+      const answer = await (await ask('sql/test', { method: 'POST', json })).text();
+      const outputs = members(members(answer).find(({ name }) => name === 'outputs').text).map(({ text }) => text);
+      setTried({ found: { ...JSON.parse(answer), outputs } });
     } catch (error) {
       setTried(error.status === 422 && error.message.startsWith('line ') ? { wrong: marked(sql, error.message) } : { problem: error.message });
     }
@@ -110,7 +114,7 @@ function Found({ of }) {
   const says = { 'not matching': 'FROM does not match the topic.', failed: '', passed: '', filtered: 'WHERE, INCASE or FOREACH leaves nothing of it.' }[result];
   return html`<${Panel} title="Output" right=${html`<${State} word=${result} />`}>
     <div class="inside">${of.failure && html`<p class="wrong"><${Text} of=${of.failure.split('\n')[0]} max=${600} /></p>`}${says && html`<p>${says}</p>`}
-      ${of.outputs.map((output) => html`<pre class="payload" tabindex="0" aria-label="Output">${JSON.stringify(output, null, 2).split('\n').map((line, i) => html`${i > 0 && '\n'}<${Text} of=${line} max=${4000} />`)}</pre>`)}</div>
+      ${of.outputs.map((output) => html`<${Lines} of=${indent(output)} max=${4000} aria-label="Output" />`)}</div>
     ${of.records.length > 0 && html`<${Table} label="Records that its sinks would write" columns=${RECORDS} rows=${of.records.map((one, at) => ({ ...one, at }))} id=${({ at }) => at} />`}
     ${of.messages.length > 0 && html`<${Table} label="Messages that it would publish" columns=${MESSAGES} rows=${of.messages.map((one, at) => ({ ...one, at }))} id=${({ at }) => at} />`}<//>`;
 }

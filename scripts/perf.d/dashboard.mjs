@@ -16,7 +16,10 @@ const of = (rows, key) => median(rows.map((row) => row[key]));
 /** A page of a browser of its own, as somebody has it who looks on: it shares no stream with others. */
 async function look(hash) {
   const page = await open();
-  if (writer) await page.request.post(`${origin}/api/v1/session`, { headers: { Authorization: `Bearer ${writer}`, 'X-Forebay': '1', Origin: origin } });
+  if (writer) {
+    const login = await page.request.post(`${origin}/api/v1/session`, { headers: { Authorization: `Bearer ${writer}`, Origin: origin } });
+    await page.addInitScript((half) => sessionStorage.setItem('forebay-login /ui/', half), (await login.json()).x_forebay);
+  }
   const began = Date.now();
   await page.goto(`${origin}/ui/#/${hash}`);
   await page.getByText('Live', { exact: true }).waitFor();

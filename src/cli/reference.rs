@@ -176,3 +176,46 @@ fn the_functions_of_the_document_are_the_programs() {
 fn the_events_of_the_document_are_the_programs() {
     document("docs/API.md", &events());
 }
+
+/// The commands as a person types them: those with subcommands or actions once for each.
+fn commands(command: &clap::Command, before: &[String]) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help") {
+        let words = [before, &[sub.get_name().to_owned()]].concat();
+        let actions = sub.get_positionals().flat_map(clap::Arg::get_possible_values);
+        let actions =
+            actions.filter(|value| !value.is_hide_set() && before.is_empty() && sub.get_name() != "completions");
+        found.extend(actions.map(|value| [&words[..], &[value.get_name().to_owned()]].concat()));
+        let below = commands(sub, &words);
+        if below.is_empty() {
+            found.push(words);
+        } else {
+            found.extend(below);
+        }
+    }
+    found
+}
+
+/// The table of commands in CONFIGURATION.md has each command of the program, and each subcommand and action of it.
+#[test]
+fn finding_q36_the_table_of_commands_is_complete() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/CONFIGURATION.md");
+    let text = std::fs::read_to_string(path).expect("the document");
+    let (_, section) = text.split_once("\n## Command line\n").expect("the section");
+    let rows: Vec<Vec<&str>> = section
+        .lines()
+        .filter(|line| line.starts_with("| `forebay "))
+        .map(|line| {
+            line.split(|c: char| !(c.is_ascii_lowercase() || c == '-')).filter(|word| !word.is_empty()).collect()
+        })
+        .collect();
+    assert!(rows.len() > 40, "{} rows", rows.len());
+    // `parse_from` takes what the table names (`tests/docs/commands.rs`); here the other way round.
+    let is_there = |words: &[String]| {
+        rows.iter().any(|row| row[1] == words[0] && words.iter().all(|word| row.contains(&word.as_str())))
+    };
+    let all = commands(&super::args::definition(), &[]);
+    assert!(all.len() > 60, "{all:?}");
+    let missing: Vec<_> = all.into_iter().filter(|words| !is_there(words)).map(|words| words.join(" ")).collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+}

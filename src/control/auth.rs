@@ -211,33 +211,19 @@ pub(super) fn of_own_page(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-/// Authorizes a request by its cookie, if the login is valid. Foreign pages cannot send the header, and their `Origin` is not ours.
-fn by_login(
-    view: &View,
-    is_near: bool,
-    headers: &HeaderMap,
-    changes: bool,
-) -> Result<Option<(Holder, Grant)>, Problem> {
-    if headers.get("x-forebay").is_none_or(|value| value != "1") {
-        return Ok(None);
-    }
-    by_cookie(view, is_near, headers, changes)
-}
-
-/// The holder of the login of a page that opens a WebSocket. Browsers send no headers of ours with it, so its `Origin` has to be present, and ours. Such a
-/// login needs the role write.
+/// The holder of the login of a page that opens a WebSocket. Its `Origin` has to be present, and ours. Such a login needs the role write.
 pub(super) fn of_page(view: &View, peer: SocketAddr, headers: &HeaderMap) -> Result<(String, Grant), Problem> {
     of_own_page(headers)?;
     if text(headers, header::ORIGIN).is_none() {
         return Err(Problem::new(StatusCode::FORBIDDEN, "this is for pages of the dashboard: there is no Origin"));
     }
-    let found = by_cookie(view, peer.ip().to_canonical().is_loopback(), headers, true)?;
+    let found = by_login(view, peer.ip().to_canonical().is_loopback(), headers, true)?;
     let (holder, grant) = found.ok_or_else(|| token_needed(view))?;
     Ok((holder.name().to_owned(), grant))
 }
 
-/// Authorizes a request by its cookie, without the header; `Origin`, if present, has to be ours.
-fn by_cookie(
+/// Authorizes a request by the two halves of a login, if it is valid. Foreign pages do not know the second one; `Origin`, if present, has to be ours.
+fn by_login(
     view: &View,
     is_near: bool,
     headers: &HeaderMap,

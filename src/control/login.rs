@@ -1,4 +1,5 @@
-//! Logins of browsers: a token once, then a cookie. The service keeps a digest of the cookie in memory: a restart ends all logins.
+//! Logins of browsers: a token once, then two halves, a cookie and a secret of the page, each of no use without the other. Browsers send the cookie to all
+//! ports of a host, and the other half nowhere by themselves. The service keeps a digest of both in memory: a restart ends all logins.
 //!
 //! A login refers to its token. The token's role, and whether the token still exists, are looked up at each request.
 
@@ -83,20 +84,19 @@ impl Logins {
         Cookie { name, path: if base_path.is_empty() { "/".to_owned() } else { base_path.clone() }, is_secure }
     }
 
-    /// The digest of a request's cookie.
+    /// The digest of the two halves of a login that a request has.
     pub(super) fn presented(&self, view: &View, headers: &HeaderMap) -> Option<[u8; 32]> {
+        let half = half(headers)?;
         let name = self.cookie(view).name;
         let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
         let pairs = cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
         let mut values = pairs.filter(|(known, _)| *known == name).map(|(_, value)| value);
-        values.next().map(sha256)
+        values.next().map(|cookie| both(cookie, half))
     }
 
-    /// Begins a login of a token and returns its cookie. At the limit, the login idle for longest is dropped.
-    fn begin(&self, of: Holder, now: Instant) -> Result<String, String> {
-        let mut random = [0; 20];
-        SystemRandom::new().fill(&mut random).map_err(|_| "the system gives no random numbers".to_owned())?;
-        let cookie: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    /// Begins a login of a token and returns its halves: the cookie, and that of the page. At the limit, the login idle for longest is dropped.
+    fn begin(&self, of: Holder, now: Instant) -> Result<[String; 2], String> {
+        let halves = [random()?, random()?];
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|login| !login.is_over(now));
         let of_token = kept.iter().filter(|login| login.of == of).count();
@@ -105,8 +105,8 @@ impl Logins {
         } else if kept.len() >= LOGINS_MAX {
             forget_oldest(&mut kept, |_| true);
         }
-        kept.push(Login { digest: sha256(&cookie), of, began: now, used: now });
-        Ok(cookie)
+        kept.push(Login { digest: both(&halves[0], &halves[1]), of, began: now, used: now });
+        Ok(halves)
     }
 
     /// The holder of a login's token, and the login's latest end. Counts as a use of the login.
@@ -122,6 +122,28 @@ impl Logins {
     fn end(&self, digest: &[u8; 32]) {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).retain(|login| login.digest != *digest);
     }
+}
+
+/// Twenty random bytes as hexadecimal digits.
+fn random() -> Result<String, String> {
+    let mut random = [0; 20];
+    SystemRandom::new().fill(&mut random).map_err(|_| "the system gives no random numbers".to_owned())?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The digest of a login's halves.
+fn both(cookie: &str, half: &str) -> [u8; 32] {
+    sha256(&format!("{cookie} {half}"))
+}
+
+/// `HALF` begins the protocol of a WebSocket that stands for the header `X-Forebay`: pages can send no headers with a WebSocket.
+pub(super) const HALF: &str = "forebay.";
+
+/// The half of a login that the page has, as a request has it.
+fn half(headers: &HeaderMap) -> Option<&str> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let protocols = text("sec-websocket-protocol").unwrap_or_default();
+    text("x-forebay").or_else(|| protocols.split(',').find_map(|protocol| protocol.trim().strip_prefix(HALF)))
 }
 
 fn forget_oldest(kept: &mut Vec<Login>, which: impl Fn(&Login) -> bool) {
@@ -141,6 +163,9 @@ struct SessionStatus {
     role: &'static str,
     /// Seconds that the login lasts at most; null: this is no login.
     expires_in_seconds: Option<u64>,
+    /// The value of the header `X-Forebay` for requests of the login that this answer begins; absent in all others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    x_forebay: Option<String>,
     /// `control.grafana_url`, for callers that may read; null: there is none.
     #[schema(example = "https://grafana.example/d/forebay")]
     grafana_url: Option<String>,
@@ -163,6 +188,7 @@ impl SessionStatus {
             role,
             name: holder.map(|holder| holder.name().to_owned()),
             expires_in_seconds: login.map(|(_, end)| end.saturating_duration_since(now).as_secs()),
+            x_forebay: None,
             grafana_url: view.described.dashboard.grafana_url.clone().filter(|_| role != "none"),
         }
     }
@@ -174,8 +200,8 @@ async fn session(State(view): State<Arc<View>>, Extension(grant): Extension<Gran
     Json(SessionStatus::new(&view, &grant))
 }
 
-/// Begins a login: the answer sets a cookie that stands for the token of this request, for at most 12 hours, and one hour without a request. The cookie
-/// counts in requests with the header `X-Forebay: 1`.
+/// Begins a login, which stands for the token of this request, for at most 12 hours, and one hour without a request. The answer sets a cookie, and has
+/// the other half of the login, `x_forebay`: the cookie counts in requests with the header `X-Forebay` and this value.
 #[utoipa::path(post, path = "/api/v1/session", tag = "service", responses(
     (status = 200, body = SessionStatus),
     (status = 401, body = Problem, content_type = "application/problem+json", description = "No token, or a wrong one"),
@@ -183,8 +209,9 @@ async fn session(State(view): State<Arc<View>>, Extension(grant): Extension<Gran
     (status = 503, body = Problem, content_type = "application/problem+json", description = "The system gives no random numbers")))]
 async fn log_in(State(view): State<Arc<View>>, Extension(grant): Extension<Grant>) -> Result<Response, Problem> {
     let holder = grant.holder().ok_or_else(|| auth::token_needed(&view))?;
-    let cookie = view.logins.begin(holder, Instant::now()).map_err(Problem::unavailable)?;
-    let status = SessionStatus::new(&view, &Grant::Login(sha256(&cookie)));
+    let [cookie, half] = view.logins.begin(holder, Instant::now()).map_err(Problem::unavailable)?;
+    let status = SessionStatus::new(&view, &Grant::Login(both(&cookie, &half)));
+    let status = SessionStatus { x_forebay: Some(half), ..status };
     Ok(with_cookie(&view, &cookie, LOGIN_LASTS.as_secs(), Json(status)))
 }
 
@@ -223,18 +250,21 @@ mod tests {
         let (logins, begin) = (Logins::default(), Instant::now());
         let token = |name: &str| Holder::Token { name: name.to_owned(), print: [7; 32] };
         let at = |seconds| begin + Duration::from_secs(seconds);
-        let first = sha256(&logins.begin(token("ops"), begin).expect("random numbers"));
+        let begun = |name: &str, at| {
+            let [cookie, half] = logins.begin(token(name), at).expect("random numbers");
+            both(&cookie, &half)
+        };
+        let first = begun("ops", begin);
         assert_eq!(logins.find(&first, at(3_599)).map(|(holder, _)| holder), Some(token("ops")));
         assert!(logins.find(&sha256("x"), at(1)).is_none());
         assert!(logins.find(&first, at(3_599 + 3_600)).is_none(), "an hour without a request");
 
-        let used = sha256(&logins.begin(token("ops"), at(7_200)).expect("random numbers"));
+        let used = begun("ops", at(7_200));
         (0..24).for_each(|half| assert!(logins.find(&used, at(7_200 + half * 1_800)).is_some()));
         assert!(logins.find(&used, at(7_200 + 12 * 3_600 - 1)).is_some());
         assert!(logins.find(&used, at(7_200 + 12 * 3_600)).is_none(), "twelve hours, however busy");
 
         let day = 86_400;
-        let begun = |name: &str, at| sha256(&logins.begin(token(name), at).expect("random numbers"));
         let eight: Vec<_> = (0..8).map(|n| begun("ops", at(day + n))).collect();
         assert!(logins.find(&eight[0], at(day + 20)).is_some());
         begun("ops", at(day + 21));
@@ -263,10 +293,14 @@ mod tests {
         let (plain, secure) = (view(&[], ""), view(&["https://forebay.example"], ""));
         let mut headers = HeaderMap::new();
         headers.append(header::COOKIE, HeaderValue::from_static("a=b; forebay-8080=x; forebay-8443=mine"));
-        assert_eq!(logins.presented(&plain, &headers), Some(sha256("mine")));
+        assert_eq!(logins.presented(&plain, &headers), None, "half of it");
+        headers.insert("sec-websocket-protocol", HeaderValue::from_static("mqtt, forebay.socket"));
+        assert_eq!(logins.presented(&plain, &headers), Some(both("mine", "socket")));
+        headers.insert("x-forebay", HeaderValue::from_static("half"));
+        assert_eq!(logins.presented(&plain, &headers), Some(both("mine", "half")));
         assert_eq!(logins.presented(&secure, &headers), None);
         headers.append(header::COOKIE, HeaderValue::from_static("__Host-forebay-8443=other"));
-        assert_eq!(logins.presented(&secure, &headers), Some(sha256("other")));
+        assert_eq!(logins.presented(&secure, &headers), Some(both("other", "half")));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Shown;
 use super::auth::{self, Grant};
+use super::login;
 use super::problem::Problem;
 
 /// Limit of concurrent clients.
@@ -79,13 +80,15 @@ async fn begin(shown: Shown, peer: SocketAddr, mut request: Request) -> Result<R
 /// Sends a shard the page's request for a WebSocket, and returns the shard's answer.
 async fn ask(shard: &mut UnixStream, headers: &HeaderMap) -> std::io::Result<String> {
     let of = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    // One of them is half of the login.
+    let protocols = of("sec-websocket-protocol").split(',').map(str::trim).filter(|one| !one.starts_with(login::HALF));
     let request = format!(
         "GET /mqtt HTTP/1.1\r\nHost: dashboard\r\nConnection: Upgrade\r\nUpgrade: {}\r\nSec-WebSocket-Version: {}\r\n\
          Sec-WebSocket-Key: {}\r\nSec-WebSocket-Protocol: {}\r\n\r\n",
         of("upgrade"),
         of("sec-websocket-version"),
         of("sec-websocket-key"),
-        of("sec-websocket-protocol")
+        protocols.collect::<Vec<_>>().join(", ")
     );
     shard.write_all(request.as_bytes()).await?;
     let mut head = Vec::new();

@@ -183,7 +183,7 @@ events! {
     AuthRefused, Info, Client, "auth_refused", [Listener, Peer, Client, Auth, User, Reason], "a client was not admitted";
     AddressClosed, Warn, Client, "address_closed", [Peer, Listener], "too many failures to log in from the address: further connections from it are closed until a minute is over";
     ConnectRate, Warn, Error, "connect_rate_reached", [Listener], "clients connect faster than `connect_rate`: further ones wait in the kernel's queue; told once a minute";
-    AclDenied, Info, Client, "acl_denied", [Client, Auth, User, MqttTopic, Reason, Rule], "the access control list denied a publish, a will, a subscription or a retained message";
+    AclDenied, Info, Client, "acl_denied", [Client, Auth, User, MqttTopic, Reason, Rule], "the access control list denied a publish, a will, a subscription or a retained message: `reason` says which";
     AccessRevoked, Info, Client, "access_revoked", [Client, Auth, User], "a client was disconnected: its user was removed or has another password, its certificate was revoked, or the key of its token was withdrawn; or the session of a client that was away has ended, as its user was removed";
     AccessExpired, Info, Client, "access_expired", [Client, Auth, User], "a client was disconnected: its token has expired";
     TlsFailed, Info, Client, "tls_failed", [Listener, Peer, Reason], "a TLS connection failed";

@@ -1,11 +1,13 @@
 //! The documents are held to the repository and to the built program: links lead somewhere, names exist, examples are
 //! configurations, and commands do what they are said to do.
 
+mod boards;
 mod commands;
 mod comments;
 mod conformance;
 mod edge;
 mod names;
+mod negatives;
 mod running;
 mod statements;
 #[path = "../support/mod.rs"]

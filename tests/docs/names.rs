@@ -114,3 +114,23 @@ fn examples_pass_the_check_offline() {
     }
     assert!(tried >= 7, "{tried} examples: the documents have more");
 }
+
+/// Each example of a link between instances has TLS, and both pages say who can be any client without it.
+#[test]
+fn finding_q26_examples_of_the_link_have_tls() {
+    let mut tried = 0;
+    for (path, text) in for_operators() {
+        for (_, example) in fenced(&text).into_iter().filter(|(language, _)| language == "toml") {
+            let Some((_, link)) = example.split_once("[broker.link]") else { continue };
+            let link = link.split("\n[").next().unwrap_or_default().lines().map(str::trim).collect::<Vec<_>>();
+            for key in ["cert_file = ", "key_file = ", "ca_file = "] {
+                assert!(link.iter().any(|line| line.starts_with(key)), "{path}: {key}\n{example}");
+            }
+            tried += 1;
+        }
+    }
+    assert!(tried >= 3, "{tried} examples");
+    for path in ["docs/CLUSTER.md", "docs/CONFIGURATION.md"] {
+        assert!(read(path).contains("local user"), "{path}");
+    }
+}

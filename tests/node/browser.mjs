@@ -97,9 +97,11 @@ export function records(kafka, topic, format) {
     return '';
   }
 }
+/** The headers of requests by the login of a page, beside its cookie. */
+export const headersOf = async (page) => ({ 'X-Forebay': await page.evaluate(() => Object.entries(sessionStorage).find(([key]) => key.startsWith('forebay-login'))?.[1] ?? '1') });
 /** What the API answers to the login of a page. */
-export async function api(page, path, options = {}) {
-  const answer = await page.request.fetch(`${origin}/api/v1/${path}`, { headers: { 'X-Forebay': '1' }, ...options });
+export async function api(page, path, { headers = {}, ...options } = {}) {
+  const answer = await page.request.fetch(`${origin}/api/v1/${path}`, { headers: { ...(await headersOf(page)), ...headers }, ...options });
   return { status: answer.status(), body: await answer.json().catch(() => null) };
 }
 /** Controls of a page that nobody can get into sight: beyond its sides, or cut off by what is around them. What scrolls sideways by itself shows all of them. */

@@ -5,7 +5,7 @@
 import { strict as assert } from 'node:assert';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { address, end, examine, expected, faults, logIn, looks, open, origin, reader, rest, tabTo, text, until, writer } from './browser.mjs';
+import { address, api, end, examine, expected, faults, logIn, looks, open, origin, reader, rest, tabTo, text, until, writer } from './browser.mjs';
 
 const [tokensFile, pictures] = rest;
 const base = `${origin}/ui/`;
@@ -87,7 +87,7 @@ await tabTo(page, 'Pause');
 await page.keyboard.press('Enter');
 await page.getByRole('dialog').getByRole('button', { name: 'Pause' }).press('Enter');
 await until('the sink is paused, by the keyboard alone', async () =>
-  (await (await page.request.get(`http://${address}/api/v1/sinks/all`, { headers: { 'X-Forebay': '1' } })).json()).state === 'paused');
+  (await api(page, 'sinks/all')).body.state === 'paused');
 await until('the page shows it', async () => (await page.locator('.head .state').innerText()).includes('paused'));
 await page.getByRole('button', { name: 'Resume' }).click();
 await page.getByRole('dialog').getByRole('button', { name: 'Resume' }).click();

@@ -64,13 +64,13 @@ await page.getByRole('button', { name: 'Unsubscribe' }).click();
 await says('UNSUBSCRIBE', 'tbmq/#');
 
 // Disconnected by somebody: the reason is shown.
-assert.equal((await api(page, `clients/${id}/disconnect`, { method: 'POST', headers: { 'X-Forebay': '1', Origin: origin } })).status, 204);
+assert.equal((await api(page, `clients/${id}/disconnect`, { method: 'POST', headers: { Origin: origin } })).status, 204);
 await page.getByText('the service has disconnected it: 0x98').first().waitFor();
 await page.getByRole('button', { name: 'Connect', exact: true }).waitFor();
 
 // Under the access control of the first listener, as a user of its own: in 3.1.1 as well.
 const listener = encodeURIComponent('127.0.0.1:0');
-const changed = await api(page, `listeners/${listener}`, { method: 'PUT', headers: { 'X-Forebay': '1', Origin: origin }, data: { auth: 'devices' } });
+const changed = await api(page, `listeners/${listener}`, { method: 'PUT', headers: { Origin: origin }, data: { auth: 'devices' } });
 assert.equal(changed.status, 200, JSON.stringify(changed.body));
 await page.getByRole('button', { name: 'Connect', exact: true }).click();
 await page.getByRole('status').getByText('Connected', { exact: true }).waitFor();
@@ -107,7 +107,7 @@ await other.getByRole('status').getByText('Connected', { exact: true }).waitFor(
 writeFileSync(tokens, kept.split('\n').filter((line) => !line.startsWith('ops ')).join('\n'));
 await other.getByLabel('Token').waitFor();
 await expected('401');
-const withReader = { headers: { Authorization: `Bearer ${reader}`, 'X-Forebay': '1' } };
+const withReader = { headers: { Authorization: `Bearer ${reader}` } };
 await until('the client has gone with the token', async () => !(await (await fetch(`${origin}/api/v1/clients/${again}`, withReader)).json()).connected);
 writeFileSync(tokens, kept);
 await until('the token is back', async () => (await fetch(`${origin}/api/v1/session`, { headers: { Authorization: `Bearer ${writer}` } })).ok);

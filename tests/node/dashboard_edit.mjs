@@ -91,7 +91,7 @@ await would.getByRole('alert').getByText('Somebody else has changed it').waitFor
 assert.deepEqual(await lines('old'), ['- linger = "30ms"']);
 assert.deepEqual((await lines('new')).sort(), ['+ description = "of the first tab"', '+ linger = "20ms"']);
 await examine(page, 'what somebody else has changed');
-assert.equal((await api(page, 'sinks/made.here', { method: 'PUT', headers: { 'X-Forebay': '1', Origin: origin, 'Content-Type': 'application/toml' }, data: 'filters = "made/#"\ntopic = "made"\nlinger = "40ms"\n' })).status, 200);
+assert.equal((await api(page, 'sinks/made.here', { method: 'PUT', headers: { Origin: origin, 'Content-Type': 'application/toml' }, data: 'filters = "made/#"\ntopic = "made"\nlinger = "40ms"\n' })).status, 200);
 await would.getByRole('button', { name: 'Apply' }).click();
 await until('and once more between check and change', async () => (await lines('old')).includes('- linger = "40ms"'));
 assert.equal((await inForce('made.here')).linger, '40ms');
@@ -161,7 +161,7 @@ for (const action of ['Pause', 'Resume']) {
 await page.getByRole('region', { name: 'Events', exact: true }).first().getByRole('link', { name: 'All' }).click();
 await page.getByRole('heading', { level: 1, name: 'Events' }).waitFor();
 // What was paused and resumed is as the file has it.
-const { body: standing } = await api(page, 'reload?dry_run=true', { method: 'POST', headers: { 'X-Forebay': '1', Origin: origin } });
+const { body: standing } = await api(page, 'reload?dry_run=true', { method: 'POST', headers: { Origin: origin } });
 assert.deepEqual(standing.not_in_file.filter((one) => one.includes('bad')), []);
 const happened = async () => (await page.getByRole('region', { name: 'Events', exact: true }).getByRole('row').allInnerTexts()).join('\n').replaceAll('\t', ' ');
 await until('what was done with the sink, and its dead letters', async () => /admin_action[^]*pause[^]*bad/.test(await happened()) && (await happened()).includes('dead_letters'));

@@ -21,7 +21,7 @@ for (const n of [1, 2]) await (await connect(`worker-${n}`)).subscribeAsync('$sh
 const away = await connect('away');
 await away.subscribeAsync('plant/#', { qos: 1 });
 await away.endAsync();
-await reads.publishAsync('plant/7/temp', '{"t":21.5}', { qos: 1, retain: true });
+await reads.publishAsync('plant/7/temp', '{"t":21.50,"n":1708703790535904509}', { qos: 1, retain: true });
 await reads.publishAsync('plant/<b>8/bytes', Buffer.from([0, 255, 254, 65]), { qos: 1, retain: true });
 await reads.publishAsync(`plant/${'y'.repeat(10_000)}`, 'z'.repeat(60_000), { qos: 0, retain: true });
 
@@ -134,7 +134,7 @@ await until('those that a filter matches', async () => (await rows('Retained mes
 await page.getByRole('button', { name: 'Payload' }).click();
 const dialog = page.getByRole('dialog');
 await dialog.getByRole('button', { name: 'JSON' }).click();
-await until('a payload as JSON', async () => (await dialog.locator('pre').innerText()) === '{\n  "t": 21.5\n}');
+await until('a payload as JSON', async () => (await dialog.locator('pre').innerText()) === '{\n  "t": 21.50,\n  "n": 1708703790535904509\n}');
 await dialog.getByRole('button', { name: 'hex' }).click();
 await until('as bytes', async () => (await dialog.locator('pre').innerText()).startsWith('000000  7b 22 74 22'));
 await examine(page, 'a payload');

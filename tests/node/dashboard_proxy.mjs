@@ -3,7 +3,7 @@
 
 import { strict as assert } from 'node:assert';
 import http from 'node:http';
-import { api, address, end, expected, faults, logIn, open, rest, text, until, writer } from './browser.mjs';
+import { api, address, end, expected, faults, headersOf, logIn, open, rest, text, until, writer } from './browser.mjs';
 
 const PREFIX = '/forebay';
 const port = Number(rest[0]);
@@ -98,16 +98,19 @@ for (cuts of [true, false]) {
 const page = await open({ from: outside + PREFIX });
 await logIn(page, writer, base);
 const cookie = (await page.context().cookies()).map(({ name, value }) => `${name}=${value}`).join('; ');
+const half = await headersOf(page);
 const pause = async (origin) => {
-  const headers = { 'X-Forebay': '1', Cookie: cookie, ...(origin && { Origin: origin }) };
+  const headers = { ...half, Cookie: cookie, ...(origin && { Origin: origin }) };
   return (await fetch(`http://${address}/api/v1/sinks/all/pause?dry_run=true`, { method: 'POST', headers })).status;
 };
 assert.equal(await pause(outside), 200);
 for (const origin of [`http://${address}`, 'https://evil.example', `https://127.0.0.1:${port}`, 'null']) assert.equal(await pause(origin), 403, origin);
-const neighbour = http.createServer((_, response) => response.writeHead(200, { 'Content-Type': 'text/html' }).end('<p>other'));
+/** The cookies that a server on another port of the host gets. */
+const given = [];
+const neighbour = http.createServer((request, response) => given.push(request.headers.cookie) && response.writeHead(200, { 'Content-Type': 'text/html' }).end('<p>other'));
 await new Promise((done) => neighbour.listen(0, '127.0.0.1', done));
 const other = await page.context().newPage();
-await other.goto(`http://127.0.0.1:${neighbour.address().port}/`);
+await other.goto(`http://127.0.0.1:${neighbour.address().port}${PREFIX}/`);
 const tried = await other.evaluate(async (api) => {
   const statuses = [];
   for (const options of [{ method: 'POST' }, { method: 'POST', headers: { 'X-Forebay': '1' } }, { method: 'POST', mode: 'no-cors' }, { mode: 'no-cors' }]) {
@@ -116,6 +119,10 @@ const tried = await other.evaluate(async (api) => {
   return statuses;
 }, `${outside}${PREFIX}/api/v1`);
 assert.ok(tried.every((status) => status === 'nothing' || status === 0), `${tried}`);
+assert.ok(given.some((one) => one?.includes('forebay-')), 'another port gets the cookie');
+for (const stolen of [cookie, ...given.filter(Boolean)]) {
+  for (const more of [{}, { 'X-Forebay': '1' }]) assert.equal((await fetch(`http://${address}/api/v1/sinks`, { headers: { Cookie: stolen, ...more } })).status, 401);
+}
 const { body } = await api(page, 'sinks/all', { headers: { Authorization: `Bearer ${writer}` } });
 assert.equal(body.state, 'running');
 console.log('a page of another port changes nothing');

@@ -142,6 +142,43 @@ fn what_is_over_does_not_come_back_with_another_machine() {
     has_had(&mut device, &[message("a", "two")], &[message("a", "one")]);
 }
 
+/// Z34: the topic of sessions has kept sessions. That clients come and go is written by a rule, for those without a kept session as well.
+#[test]
+fn finding_q54_a_rule_records_that_clients_come_and_go() {
+    let names = Names::new("visits");
+    let visits = format!("{}-visits", names.group);
+    let rule = format!(
+        "[[rule]]\nname = \"visits\"\nsinks = [\"visits\"]\n\
+         sql = '''SELECT event, clientid FROM \"$events/client/connected\", \"$events/session/subscribed\", \"$events/client/disconnected\"'''\n\
+         [[sink]]\nname = \"visits\"\ntopic = \"{visits}\"\n"
+    );
+    let service = Service::start(&config(&names.config(&rule)));
+    let expiry = hour();
+    let (mut device, _) = Device::connect_as(service.mqtt(), &kept("is-kept", &expiry));
+    assert_eq!(device.subscribe(&[("a", QoS::AtLeastOnce)]), [1]);
+    device.leave();
+    Device::connect(service.mqtt(), Version::V5, "is-not-kept").leave();
+    let wanted = [
+        "is-kept client.connected",
+        "is-kept client.disconnected",
+        "is-kept session.subscribed",
+        "is-not-kept client.connected",
+        "is-not-kept client.disconnected",
+    ];
+    let rows = || {
+        let value = |line: &String| -> Option<serde_json::Value> { serde_json::from_str(line.split('|').nth(1)?).ok() };
+        let said = |row: serde_json::Value| Some(format!("{} {}", row["clientid"].as_str()?, row["event"].as_str()?));
+        let mut rows: Vec<String> = names.read(&visits).iter().filter_map(value).filter_map(said).collect();
+        rows.sort_unstable();
+        rows
+    };
+    until("a record of each", || rows().len() >= wanted.len());
+    assert_eq!(rows(), wanted);
+    // The log of a session has its client identifier.
+    let sessions = names.read(&names.sessions).join("\n");
+    assert!(sessions.contains("is-kept") && !sessions.contains("is-not-kept"), "{sessions}");
+}
+
 /// A second process with the topic takes it over: the first one ends, in words, and its clients find their sessions at the second.
 #[test]
 fn a_second_process_takes_the_sessions_over() {

@@ -80,7 +80,9 @@ const COMPONENT: &str = "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata
 #[test]
 fn every_query_of_the_dashboard_has_data() {
     let text = "[spool]\nbytes_max = \"128MiB\"\n[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n\
-                [bridge.plant]\nurl = \"mqtt://127.0.0.1:1\"\n[[bridge.plant.in]]\nfilters = \"a\"\n[[bridge.plant.out]]\nfilters = \"b\"\n";
+                [bridge.plant]\nurl = \"mqtt://127.0.0.1:1\"\n[[bridge.plant.in]]\nfilters = \"a\"\n[[bridge.plant.out]]\nfilters = \"b\"\n\
+                [[source]]\nname = \"back\"\ntopic = \"commands\"\nmqtt_topic = \"back\"\n\
+                [[rule]]\nname = \"rule\"\nsql = 'SELECT * FROM \"t\"'\n[[rule.republish]]\ntopic = \"made\"\npayload = \"${.}\"\n";
     let service = Service::start(&config(text));
     let mut device = Device::connect(service.mqtt(), Version::V5, "device");
     device.deliver(1, "t", b"x");
@@ -112,7 +114,9 @@ fn the_alert_rules_fire_where_they_should() {
     // Each metric that a rule names is one that the service has.
     let dir = temp_dir();
     certificates(dir.path());
-    let sink = "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n";
+    let sink = "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n\
+                [[source]]\nname = \"back\"\ntopic = \"commands\"\nmqtt_topic = \"back\"\n\
+                [[rule]]\nname = \"rule\"\nsql = 'SELECT * FROM \"t\"'\nconsole = true\n";
     let component = dir.path().join("orders.yaml");
     std::fs::write(&component, COMPONENT).expect("a file");
     let dapr =

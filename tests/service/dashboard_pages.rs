@@ -124,6 +124,13 @@ fn clients_subscriptions_messages_and_what_they_go_through() {
     browse("dashboard_lists.mjs", &service, [&writer, &reader], &[&one, &other]);
 }
 
+/// The events of a client's page go on while it is open, those of its connections as well.
+#[test]
+fn finding_q31_a_clients_page_shows_what_happens_while_it_is_open() {
+    let (service, [writer, reader]) = with_tokens("[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n");
+    browse("dashboard_happens.mjs", &service, [&writer, &reader], &[&service.mqtt().to_string()]);
+}
+
 /// W13, W14: who publishes most, traces, a message by hand, and bans.
 #[test]
 fn top_traces_messages_by_hand_and_bans() {
@@ -284,6 +291,7 @@ fn the_files_are_small() {
         "mqtt.js",
         "client.js",
         "diff.js",
+        "json.js",
         "paged.js",
         "clients.js",
         "messages.js",

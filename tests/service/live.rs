@@ -52,7 +52,7 @@ fn ask(service: &Service, method: &str, path: &str, header: &str) -> (u16, Strin
     (head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status"), head, body)
 }
 
-/// The cookie that a login sets, as a request has it.
+/// The two halves of a login, as a request has them.
 pub(super) fn log_in(service: &Service, token: &str) -> String {
     let (status, head, body) = ask(service, "POST", "/api/v1/session", &format!("Authorization: Bearer {token}"));
     assert_eq!(status, 200, "{body}");
@@ -62,7 +62,8 @@ pub(super) fn log_in(service: &Service, token: &str) -> String {
     }
     let cookie = line.split(';').next().expect("a cookie");
     assert!(cookie.starts_with(&format!("forebay-{}=", service.control().port())), "{cookie}");
-    format!("{BROWSER}\r\nCookie: {cookie}")
+    let status: Value = serde_json::from_str(&body).expect("JSON");
+    format!("X-Forebay: {}\r\nCookie: {cookie}", status["x_forebay"].as_str().expect("the other half"))
 }
 
 /// Events of a stream: their kinds and data.
@@ -156,7 +157,7 @@ fn a_browser_logs_in_once_and_its_cookie_counts_for_its_own_pages_alone() {
     assert_eq!((status("GET", sinks, &reader), status("POST", pause, &reader)), (200, 403), "its role is looked up");
 
     // Not without the header that pages of others cannot send, nor with their origin.
-    assert_eq!(status("GET", sinks, writer.strip_prefix("X-Forebay: 1\r\n").expect("the header")), 401);
+    assert_eq!(status("GET", sinks, writer.split_once("\r\n").expect("two headers").1), 401);
     let own = format!("{writer}\r\nOrigin: http://{}", service.control());
     assert_eq!((status("POST", pause, &own), status("GET", sinks, &own)), (200, 200));
     for origin in ["https://evil.example", "http://127.0.0.1:1", "null"] {
@@ -172,6 +173,25 @@ fn a_browser_logs_in_once_and_its_cookie_counts_for_its_own_pages_alone() {
     assert_eq!(status("POST", "/api/v1/reload?dry_run=true", &writer), 200);
     assert_eq!(status("DELETE", "/api/v1/session", &writer), 204);
     assert_eq!((status("GET", sinks, &writer), status("GET", sinks, &reader)), (401, 200));
+}
+
+/// Browsers send the cookie to whoever listens on another port of the host. Alone it is of no use there, nor is the other half.
+#[test]
+fn finding_q23_a_login_has_a_half_that_other_ports_do_not_get() {
+    let (service, [ops, _]) = with_tokens(SINK);
+    let status = |header: &str| ask(&service, "GET", "/api/v1/sinks", header).0;
+    let login = log_in(&service, &ops);
+    let (half, cookie) = login.split_once("\r\n").expect("two headers");
+    assert_eq!(status(&login), 200);
+    for header in [cookie.to_owned(), format!("{BROWSER}\r\n{cookie}"), half.to_owned()] {
+        assert_eq!(status(&header), 401, "{header}");
+    }
+    let other = log_in(&service, &ops);
+    let other = other.split_once("\r\n").expect("two headers").0;
+    assert_eq!(status(&format!("{other}\r\n{cookie}")), 401, "that of another login");
+    // No later answer has it.
+    let (_, head, body) = ask(&service, "GET", "/api/v1/session", &login);
+    assert!(!body.contains("x_forebay") && !head.to_lowercase().contains("set-cookie"), "{head}{body}");
 }
 
 #[test]

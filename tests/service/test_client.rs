@@ -16,12 +16,17 @@ const CONNACK: &[u8] = b"\x82\x04\x20\x02\0\0";
 
 /// The head of the answer to a request for a WebSocket, and its socket.
 fn open(service: &Service, header: &str) -> (String, TcpStream) {
+    open_with(service, "mqtt", header)
+}
+
+/// The same with other protocols.
+fn open_with(service: &Service, protocols: &str, header: &str) -> (String, TcpStream) {
     let mut socket = TcpStream::connect(service.control()).expect("connect");
     socket.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
     let host = service.control();
     let request = format!(
         "GET /ui/mqtt HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: mqtt\r\n{header}\r\n\r\n"
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: {protocols}\r\n{header}\r\n\r\n"
     );
     socket.write_all(request.as_bytes()).expect("ask");
     let mut head = Vec::new();
@@ -83,6 +88,25 @@ fn it_is_for_pages_of_ours_with_the_role_write() {
     assert!(ended.0.contains(" 204 "), "{ended:?}");
     assert_eq!(client.read(&mut answer).unwrap_or(0), 0, "it is closed");
     until("its place is free", || metric(&service, "control_test_clients") == 0);
+}
+
+/// Who has the cookie alone may send an `Origin`, too. A page has the other half of its login, and sends it as a protocol, which no shard sees.
+#[test]
+fn finding_q23_a_websocket_needs_both_halves_of_a_login() {
+    let (service, [ops, _]) = with_tokens(SINK);
+    let login = log_in(&service, &ops);
+    let (half, cookie) = login.split_once("\r\n").expect("two headers");
+    let header = format!("Origin: http://{}\r\n{cookie}", service.control());
+    for protocols in ["mqtt", "mqtt, forebay.", "mqtt, forebay.0123456789012345678901234567890123456789"] {
+        let head = open_with(&service, protocols, &header).0;
+        assert!(head.starts_with("HTTP/1.1 401 "), "{protocols}: {head}");
+    }
+    let half = half.strip_prefix("X-Forebay: ").expect("the header");
+    let head = open_with(&service, &format!("mqtt, forebay.{half}"), &header).0;
+    assert!(
+        head.starts_with("HTTP/1.1 101 ") && head.to_lowercase().contains("sec-websocket-protocol: mqtt\r\n"),
+        "{head}"
+    );
 }
 
 /// W5: it ends with its token as well, though nobody says that the file has changed.

@@ -77,7 +77,7 @@ pub(super) const LINK: &[Key] = keys! {
     BrokerLink.address: Text, From("`bind`"), shown "\"10.0.0.1:1885\"",
         "Where they find it, `HOST:PORT`; without TLS `HOST` must be an IP address.";
     BrokerLink.cert_file: Text, From("no TLS"), shown "\"/etc/forebay/link.pem\"",
-        "Certificate of this instance, for its host in `address`, as a server and a client. Without it everyone may connect who has the IP address of an instance, and nothing is encrypted.";
+        "Certificate of this instance, for its host in `address`, as a server and a client. Without it everyone may connect who has the IP address of an instance, local users of its machine too, and so be any client; and nothing is encrypted.";
     BrokerLink.key_file: Text, From("no TLS"), shown "\"/etc/forebay/link.key\"",
         "Private key of that certificate, without a passphrase.";
     BrokerLink.ca_file: Text, From("no TLS"), shown "\"/etc/forebay/link-ca.pem\"",

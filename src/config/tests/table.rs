@@ -1,5 +1,7 @@
 //! Every key of the table has an effect: another value makes another configuration, and a change that a reload names.
 
+use std::fmt::Write as _;
+
 use super::keys::{Absent, Key, Kind, Section};
 use super::*;
 
@@ -199,34 +201,86 @@ fn is_of_a_login(key: &Key) -> bool {
         || key.section == Section::Bridge && key.name.starts_with("password")
 }
 
+/// The configurations before and after a change of a key.
+fn changed(key: &Key) -> Result<(Config, Config), String> {
+    let path = format!("{}.{}", key.section.name(), key.name);
+    let (_, with, value) = WITH.iter().find(|(of, ..)| *of == path).copied().unwrap_or_default();
+    let value = value.map_or_else(|| other(key), str::to_owned);
+    let read = |lines: &[&str]| {
+        let text = file(key.section, lines);
+        let config = parse_with(&text, "test", &Overrides::default(), 2);
+        config.map_err(|problems| format!("{path}: {problems}\n{text}"))
+    };
+    let (before, with) = with.strip_prefix('!').map_or((with, with), |with| ("", with));
+    let (old, new) = (read(&[before])?, read(&[with, &format!("{} = {value}", key.name)])?);
+    let plain = |config: &Config| Config { warnings: Problems::default(), ..config.clone() };
+    if plain(&old) == plain(&new) {
+        return Err(format!("{path} = {value} is not read"));
+    }
+    if Change::between(&old, &new).is_empty() {
+        return Err(format!("a change of {path} to {value} is not named"));
+    }
+    Ok((old, new))
+}
+
 #[test]
 fn every_key_is_read_and_a_reload_names_its_change() {
-    let mut without = Vec::new();
-    for key in keys::all().filter(|key| !is_of_a_login(key)) {
-        let path = format!("{}.{}", key.section.name(), key.name);
-        let (_, with, value) = WITH.iter().find(|(of, ..)| *of == path).copied().unwrap_or_default();
-        let value = value.map_or_else(|| other(key), str::to_owned);
-        let read = |lines: &[&str]| {
-            let text = file(key.section, lines);
-            let config = parse_with(&text, "test", &Overrides::default(), 2);
-            config.map_err(|problems| format!("{path}: {problems}\n{text}"))
+    let without: Vec<_> = keys::all().filter(|key| !is_of_a_login(key)).filter_map(|key| changed(key).err()).collect();
+    assert!(without.is_empty(), "{}", without.join("\n"));
+}
+
+/// Whether a change of a key waits for a restart.
+fn waits(key: &Key) -> bool {
+    if is_of_a_login(key) {
+        return key.section == Section::Dapr && key.name != "components";
+    }
+    let (old, new) = changed(key).unwrap_or_else(|why| panic!("{why}"));
+    !Change::between(&old, &new).waiting.is_empty()
+}
+
+/// For each part of the file the keys that a reload applies, and those that need a restart, in Markdown.
+pub(super) fn changes() -> String {
+    let mut out = String::from("| part | applied at once | needs a restart |\n|---|---|---|\n");
+    for section in Section::ALL {
+        let (later, now): (Vec<&Key>, Vec<&Key>) = keys::of(section).partition(|key| waits(key));
+        let shown = |these: &[&Key], others: &[&Key]| match (these.len(), others.len()) {
+            (0, _) => String::new(),
+            (_, 0) => "all keys".to_owned(),
+            (these, others) if these > others => "all others".to_owned(),
+            _ => these.iter().map(|key| format!("`{}`", key.name)).collect::<Vec<_>>().join(", "),
         };
-        let (before, with) = with.strip_prefix('!').map_or((with, with), |with| ("", with));
-        match (read(&[before]), read(&[with, &format!("{} = {value}", key.name)])) {
-            (Err(why), _) | (_, Err(why)) => without.push(why),
-            (Ok(old), Ok(new))
-                if Config { warnings: Problems::default(), ..old.clone() }
-                    == Config { warnings: Problems::default(), ..new.clone() } =>
-            {
-                without.push(format!("{path} = {value} is not read"));
-            }
-            (Ok(old), Ok(new)) if Change::between(&old, &new).is_empty() => {
-                without.push(format!("a change of {path} to {value} is not named"));
-            }
-            _ => {}
+        let _ = writeln!(out, "| `{}` | {} | {} |", section.header(), shown(&now, &later), shown(&later, &now));
+    }
+    out
+}
+
+/// Parts that appear in the file or go from it: those that a reload adds and removes, and those that need a restart, as the document says.
+#[test]
+fn parts_come_and_go_as_the_document_says() {
+    const BASE: &str = "[kafka.main]\nbootstrap='k:1'\n[[sink]]\nname='s'\nkafka='main'\nfilters='#'\ntopic='t'\nbuffer='memory'\nacknowledge='replicated'\n";
+    let parts = [
+        (
+            "[[sink]]\nname='other'\nkafka='main'\nfilters='a'\ntopic='t'\nbuffer='memory'\nacknowledge='replicated'\n",
+            false,
+        ),
+        ("[[source]]\nname='c'\nkafka='main'\ntopic='c'\nmqtt_topic='m'\n", false),
+        ("[[rule]]\nname='r'\nsql='SELECT payload FROM t'\nconsole=true\n", false),
+        ("[bridge.b]\nurl='mqtt://b'\n[[bridge.b.in]]\nfilters='a'\n", false),
+        ("[kafka.second]\nbootstrap='k:2'\n", false),
+        ("[[listener]]\nbind='127.0.0.1:9'\n", false),
+        ("[auth.a]\nchain='anonymous'\n", false),
+        ("[spool]\n", true),
+        ("[broker]\nkafka='main'\n", true),
+        ("[telemetry]\notlp='http://c'\n", true),
+        ("[control.tls]\ncert_file='/c'\nkey_file='/k'\n", true),
+    ];
+    for (part, waits) in parts {
+        let (without, with) = (good(BASE), good(&format!("{BASE}{part}")));
+        for (old, new) in [(&without, &with), (&with, &without)] {
+            let change = Change::between(old, new);
+            assert_eq!((change.applied.is_empty(), change.waiting.is_empty()), (waits, !waits), "{part}: {change:?}");
         }
     }
-    assert!(without.is_empty(), "{}", without.join("\n"));
 }
 
 /// No key takes a date; a date would show a key that is not read.

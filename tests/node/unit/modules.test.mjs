@@ -7,6 +7,7 @@ import { diff, hunks, mistakes, toml } from '../../../dashboard/diff.js';
 import { PRESETS, kindOf, read, sentence, show } from '../../../dashboard/fields.js';
 import { between, graph, seriesOf, steps, way } from '../../../dashboard/flow.js';
 import { EXAMPLES, FIELDS, KEYWORDS, SAMPLE, context, fieldsOf, kindOf as kindOfSql, offers } from '../../../dashboard/sql.js';
+import { indent, members, object } from '../../../dashboard/json.js';
 import { tree } from '../../../dashboard/tree.js';
 import { bytes, count, many, parts, rate, seconds, visible } from '../../../dashboard/text.js';
 
@@ -127,8 +128,47 @@ test('ways of messages as a picture', () => {
   assert.equal(rate('alarm/#', 'plant'), 'plant in');
 });
 
+test('finding_q44: JSON is shown and sent as it is written', () => {
+  // Numbers that a double rounds or writes otherwise, names that are there twice, and names that an object would put first.
+  const written = '{"z":1708703790535904509,"at":2.50,"big":1e400,"z":-0.0,"10":[],"2":{"a":[1,{"b":"\\u00e9 \\" {,:"}], "c" : { } },"é":null}';
+  const shown = `{
+  "z": 1708703790535904509,
+  "at": 2.50,
+  "big": 1e400,
+  "z": -0.0,
+  "10": [],
+  "2": {
+    "a": [
+      1,
+      {
+        "b": "\\u00e9 \\" {,:"
+      }
+    ],
+    "c": {}
+  },
+  "é": null
+}`;
+  assert.equal(indent(written), shown);
+  assert.equal(indent(shown), shown);
+  assert.deepEqual(['7.10', ' "a b" ', '[]', '[ ]', '[[],{}]', 'true'].map((text) => indent(text)), ['7.10', '"a b"', '[]', '[]', '[\n  [],\n  {}\n]', 'true']);
+  assert.deepEqual(['', '{', '{"a":1,}', 'no', '1 2', '"\n"'].map((text) => indent(text)), Array(6).fill(null));
+  const deep = '['.repeat(100_000) + ']'.repeat(100_000);
+  assert.ok(indent(deep, 20_000).length < 400_000, 'what is shown is made, and no more');
+  assert.equal(indent(`"${'x\\\\'.repeat(2_000_000)}"`).length, 6_000_002, 'a long text');
+
+  assert.deepEqual(members('{ "a" : 2.50 ,"b":{"c":[1, 2]},"a":[ ],"d":"},:{"}'), [
+    { name: 'a', text: '2.50' }, { name: 'b', text: '{"c":[1, 2]}' }, { name: 'a', text: '[ ]' }, { name: 'd', text: '"},:{"' },
+  ]);
+  assert.deepEqual(members('[1.0, {"b": 1708703790535904509},[]]').map(({ text }) => text), ['1.0', '{"b": 1708703790535904509}', '[]']);
+  assert.deepEqual([members('{}'), members(' [ ]')], [[], []]);
+  assert.equal(object({ a: 1, b: 'x' }, members('{"b": 2.50, "c": 1708703790535904509, "b": 3}')), '{"a":1,"b":2.50,"c":1708703790535904509,"b":3}');
+  // Other fields of the page SQL, which take the place of those of the form.
+  const sent = context({ ...SAMPLE, more: '{"publish_received_at": 1708703790535904509, "client_attrs": {"v": 2.50, "v": 3}, "qos": 1.0}' });
+  assert.equal(sent, `{"topic":"t/1","clientid":"c1","payload":${JSON.stringify(SAMPLE.payload)},"retain":false,"publish_received_at":1708703790535904509,"client_attrs":{"v": 2.50, "v": 3},"qos":1.0}`);
+});
+
 test('what a statement is tried on is what the API takes', () => {
-  const of = (more) => context({ ...SAMPLE, ...more });
+  const of = (more) => JSON.parse(context({ ...SAMPLE, ...more }));
   assert.deepEqual(of({ topic: 't/1', payload: '{"a":1}', clientid: 'c', username: '', qos: 2, properties: 'site = a = b\n\nx=y\n', more: '{"peerhost":"1.2.3.4"}' }),
     { topic: 't/1', clientid: 'c', payload: '{"a":1}', qos: 2, retain: false, pub_props: { 'User-Property': { site: 'a = b', x: 'y' } }, peerhost: '1.2.3.4' });
   assert.equal(of({ payload: '' }).payload, '', 'an empty payload is one');
