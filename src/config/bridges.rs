@@ -129,7 +129,8 @@ fn login(table: &Table<'_>, bridge: &mut Bridge) {
     }
     if of_url.1.is_some() {
         ["password", "password_file"].into_iter().filter(|key| table.has(key)).for_each(twice);
-        if !table.source.is_of_environment(&table.spot("url")) {
+        bridge.is_password_written = !table.source.is_of_environment(&table.spot("url"));
+        if bridge.is_password_written {
             let fault = Fault::new("has a password, and this file is shown, copied and kept in repositories");
             let hint =
                 "write it into a file of its own and name that as password_file, or set FOREBAY_BRIDGE_NAME_PASSWORD";
