@@ -122,7 +122,7 @@ fn client_id(table: &Table<'_>, bridge: &Bridge, overrides: &Overrides) -> Strin
 fn login(table: &Table<'_>, bridge: &mut Bridge) {
     let of_url = (bridge.url.username.take(), bridge.url.password.take());
     let username = table.find("username", values::text);
-    let given = password::read(table, "FOREBAY_BRIDGE_NAME_PASSWORD");
+    let given = password::read(table);
     let twice = |key: &str| report(table, key, Fault::new("is in the URL, too").hint("leave one out"));
     if of_url.0.is_some() && table.has("username") {
         twice("username");
@@ -132,8 +132,7 @@ fn login(table: &Table<'_>, bridge: &mut Bridge) {
         bridge.is_password_written = !table.source.is_of_environment(&table.spot("url"));
         if bridge.is_password_written {
             let fault = Fault::new("has a password, and this file is shown, copied and kept in repositories");
-            let hint =
-                "write it into a file of its own and name that as password_file, or set FOREBAY_BRIDGE_NAME_PASSWORD";
+            let hint = password::elsewhere(table);
             table.source.warn(&table.spot("url"), fault.hint(hint));
         }
     }
