@@ -2,7 +2,7 @@
 //! those. And networks of addresses as the configuration names them.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 /// An address as limits count it: IPv4, or the network of an IPv6 address.
@@ -24,6 +24,13 @@ impl Address {
     pub const fn number(self) -> u64 {
         self.0
     }
+}
+
+/// An address as it is compared and shown everywhere: a mapped IPv4 address (`::ffff:192.0.2.1`), which sockets of `[::]` have, is an IPv4
+/// address.
+#[must_use]
+pub const fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// The addresses that begin with the same bits: `10.0.0.0/8`, `2001:db8::/32`; without a length a single one.
@@ -51,7 +58,8 @@ impl Network {
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.first, self.bits)
+        let max = if self.first.is_ipv4() { u32::BITS } else { u128::BITS };
+        if self.bits == max { write!(f, "{}", self.first) } else { write!(f, "{}/{}", self.first, self.bits) }
     }
 }
 
@@ -67,7 +75,12 @@ impl FromStr for Network {
         if bits > max {
             return Err("has more bits than an address");
         }
-        let network = Self { first, bits };
+        // A network of mapped IPv4 addresses is one of IPv4 addresses: no address that is compared with it is mapped.
+        let mapped = u128::BITS - u32::BITS;
+        let network = match first.to_canonical() {
+            v4 @ IpAddr::V4(_) if first.is_ipv6() && bits >= mapped => Self { first: v4, bits: bits - mapped },
+            _ => Self { first, bits },
+        };
         // `10.1.2.3/8` may be meant as the one address or as the whole network.
         let rest = match first {
             IpAddr::V4(v4) => u128::from(v4.to_bits().checked_shl(bits).unwrap_or(0)),
@@ -89,6 +102,25 @@ mod tests {
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
         assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
         assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    }
+
+    /// Finding Q22: a mapped IPv4 address, and a network of them, are those of IPv4, and are shown so.
+    #[test]
+    fn finding_q22_mapped_addresses_are_ipv4() {
+        for (network, shown) in [
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("::ffff:192.0.2.1/128", "192.0.2.1"),
+            ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+        ] {
+            let of: Network = network.parse().unwrap();
+            assert!(of.contains("192.0.2.1".parse().unwrap()), "{network}");
+            assert!(of.contains("::ffff:192.0.2.1".parse().unwrap()), "{network}");
+            assert!(!of.contains("2001:db8::1".parse().unwrap()), "{network}");
+            assert_eq!(of.to_string(), shown);
+        }
+        assert_eq!(canonical("[::ffff:192.0.2.1]:7".parse().unwrap()).to_string(), "192.0.2.1:7");
+        assert_eq!(canonical("[2001:db8::1]:7".parse().unwrap()).to_string(), "[2001:db8::1]:7");
     }
 
     /// The networks that may name the address of a device.
@@ -113,9 +145,17 @@ mod tests {
         ] {
             assert_eq!(is_in(network, address), wanted, "{network} {address}");
         }
-        for wrong in
-            ["", "10.0.0", "10.0.0.0/33", "10.0.0.1/8", "10.0.0.0/", "proxy.example/8", "2001:db8::1/32", "::/129"]
-        {
+        for wrong in [
+            "::ffff:10.0.0.1/104",
+            "",
+            "10.0.0",
+            "10.0.0.0/33",
+            "10.0.0.1/8",
+            "10.0.0.0/",
+            "proxy.example/8",
+            "2001:db8::1/32",
+            "::/129",
+        ] {
             assert!(wrong.parse::<Network>().is_err(), "{wrong}");
         }
     }

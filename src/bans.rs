@@ -155,6 +155,12 @@ impl Bans {
     /// The ban cannot be made; the bans are unchanged.
     pub fn add(&self, mut ban: Ban) -> Result<Ban, Refused> {
         check(&ban.who).map_err(Refused::Invalid)?;
+        if let Who::Address(text) = &mut ban.who
+            && let Ok(network) = text.parse::<Network>()
+        {
+            // Two ways of writing an address are one ban.
+            *text = network.to_string();
+        }
         if ban.reason.len() > BAN_TEXT_BYTES_MAX {
             return Err(Refused::Invalid(format!("reason: at most {BAN_TEXT_BYTES_MAX} bytes")));
         }

@@ -1,6 +1,5 @@
 //! The `forebay` program.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use forebay::cli::out::complain;
@@ -34,7 +33,7 @@ fn main() -> ExitCode {
         Command::Drain(options) => report(cli::drain::drain(&options)),
         Command::Bans(options) => answer(cli::bans::bans(&options)),
         Command::Users(command) => answer(cli::users::users(&command)),
-        Command::Permissions(command) => answer(cli::users::permissions(&command).map(noted)),
+        Command::Permissions(command) => answer_file(cli::users::permissions(&command).map(noted)),
         Command::DeadLetters(command) => report(cli::dead_letters::dead_letters(&command)),
         Command::Publish(options) => answer(cli::publish::publish(&options)),
         Command::Sinks(options) => answer(cli::sinks::sinks(&options)),
@@ -82,7 +81,7 @@ fn main() -> ExitCode {
                 ImportCommand::Emqx(options) => cli::import::emqx(&options),
                 ImportCommand::Zilla(options) => cli::import::zilla(&options),
             };
-            answer(imported.map(|imported| {
+            answer_file(imported.map(|imported| {
                 if !imported.notes.is_empty() {
                     complain(format_args!("{}", imported.notes.trim_end()));
                 }
@@ -93,14 +92,14 @@ fn main() -> ExitCode {
         Command::Spool(SpoolCommand::Inspect(options)) => report(cli::spool::inspect(&options)),
         Command::Spool(SpoolCommand::Discard(options)) => report(cli::spool::discard(&options)),
         Command::Spool(SpoolCommand::Status(from)) => answer(cli::infrastructure::spool(&from)),
-        Command::Config(ConfigCommand::Default) => print(&config::example()),
-        Command::Config(ConfigCommand::Tbmq) => print(config::AS_IN_TBMQ),
-        Command::Config(ConfigCommand::Emqx) => print(config::AS_IN_EMQX),
-        Command::Config(ConfigCommand::File(options)) => answer(cli::config_file::file(&options).map(noted)),
+        Command::Config(ConfigCommand::Default) => print_file(&config::example()),
+        Command::Config(ConfigCommand::Tbmq) => print_file(config::AS_IN_TBMQ),
+        Command::Config(ConfigCommand::Emqx) => print_file(config::AS_IN_EMQX),
+        Command::Config(ConfigCommand::File(options)) => answer_file(cli::config_file::file(&options).map(noted)),
         Command::Config(ConfigCommand::Put(options)) => answer(cli::config_file::put(&options)),
-        Command::Config(ConfigCommand::Part(options)) => answer(cli::config_file::part(&options)),
+        Command::Config(ConfigCommand::Part(options)) => answer_file(cli::config_file::part(&options)),
         Command::Config(ConfigCommand::Schema) => print(&format!("{:#}\n", config::schema())),
-        Command::Completions { shell } => print(&man::completions(shell)),
+        Command::Completions { shell } => print_file(&man::completions(shell)),
         Command::Man { dir } => {
             let written = man::write(&dir).map_err(|error| format!("{}: {error}", dir.display()));
             answer(written.map(|()| String::new()))
@@ -159,6 +158,20 @@ fn status(well: bool) -> ExitCode {
 
 /// Prints to standard output. A reader that closes the pipe early is no failure.
 fn print(text: &str) -> ExitCode {
-    let _gone = std::io::stdout().write_all(text.as_bytes());
+    let _gone = cli::out::print(text);
     ExitCode::SUCCESS
+}
+
+/// Prints a file, or what is made for one.
+fn print_file(text: &str) -> ExitCode {
+    let _gone = cli::out::print_verbatim(text);
+    ExitCode::SUCCESS
+}
+
+/// Prints a file, or why there is none.
+fn answer_file(made: Result<String, String>) -> ExitCode {
+    match made {
+        Ok(text) => print_file(&text),
+        Err(why) => answer(Err(why)),
+    }
 }

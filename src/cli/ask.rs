@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::args::{AskArgs, EventsArgs, ReloadArgs};
 use super::endpoint::Endpoint;
+use super::out::line;
 
 /// Bound of each step: the service answers from memory.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,9 +63,9 @@ pub(super) fn events_path(options: &EventsArgs, below: &str) -> String {
 pub(super) fn event_line(event: &Value) -> String {
     let time = text(&event["at"]);
     let fields = event.as_object().into_iter().flatten().filter(|(name, _)| !SHOWN.contains(&name.as_str()));
-    let fields: String = fields.map(|(name, value)| format!(" {name}={}", text(value))).collect();
+    let fields: String = fields.map(|(name, value)| format!(" {}={}", line(name), text(value))).collect();
     let (severity, kind, message) = (text(&event["severity"]), text(&event["kind"]), text(&event["message"]));
-    format!("{} {time} {severity:<5} {kind}: {message}{fields}\n", event["id"])
+    format!("{} {time} {severity:<5} {kind}: {message}{fields}\n", text(&event["id"]))
 }
 
 /// Has the service read its configuration file again. Returns the applied changes, and those that need a restart.
@@ -109,16 +110,26 @@ pub(super) fn changed(answer: &Value, is_dry_run: bool) -> String {
 pub fn health(from: &AskArgs) -> Result<String, String> {
     let endpoint = Endpoint::of(from)?;
     let (status, body) = exchange(&endpoint, "GET", "/readyz", None).map_err(|error| endpoint.unanswered(&error))?;
-    let state = body.trim();
+    let state = line(body.trim());
     if status != 200 {
         return Err(format!("{endpoint}: not ready: {state}"));
     }
     Ok(if from.json { "{\"ready\":true}\n".to_owned() } else { "ready\n".to_owned() })
 }
 
-/// A string as it is, anything else as JSON.
+/// A string of an answer as a part of one line, anything else as JSON: see [`line()`].
 pub(super) fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    line(&value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+}
+
+/// A string that is not there as `-`.
+pub(super) fn shown(value: &Value) -> String {
+    if value.is_null() { "-".to_owned() } else { text(value) }
+}
+
+/// A string of an answer, if there is one, as a part of one line.
+pub(super) fn said(value: &Value) -> Option<String> {
+    value.as_str().map(line)
 }
 
 /// Columns as wide as their widest cell.
@@ -183,9 +194,19 @@ fn answered(endpoint: &Endpoint, answer: io::Result<(u16, String)>) -> Result<Va
         return Err(endpoint.token_needed());
     }
     match answer["detail"].as_str().filter(|_| answer["status"].is_u64()) {
-        Some(error) => Err(error.to_owned()),
+        Some(error) => Err(by_command(error)),
         None if [200, 201].contains(&status) => Ok(answer),
         None => Err(no_api()),
+    }
+}
+
+/// A problem of the API that names a list there, in the words of the command line: `/api/v1/sinks lists them`.
+fn by_command(error: &str) -> String {
+    let list = error.strip_suffix(" lists them").and_then(|rest| rest.rsplit_once("/api/v1/"));
+    match list {
+        Some((before, "traces")) => format!("{before}`forebay trace` lists them"),
+        Some((before, list)) if !list.contains(['/', '?']) => format!("{before}`forebay {list}` lists them"),
+        _ => error.to_owned(),
     }
 }
 
@@ -215,6 +236,13 @@ fn exchange(endpoint: &Endpoint, method: &str, path: &str, body: Option<(&str, &
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Finding Q37: a command names a command, not a path of the API.
+    #[test]
+    fn finding_q37_a_list_is_a_command() {
+        assert_eq!(by_command("no sink \"x\"; /api/v1/sinks lists them"), "no sink \"x\"; `forebay sinks` lists them");
+        assert_eq!(by_command("no sink"), "no sink");
+    }
 
     #[test]
     fn names_that_no_path_can_have_have_a_tilde_before_them() {

@@ -3,8 +3,7 @@
 use serde_json::{Value, json};
 
 use super::args::BansArgs;
-use super::ask::{change, get, post, table, text};
-use super::lists::shown;
+use super::ask::{change, get, post, shown, table, text};
 
 /// Lists bans, or creates or ends one.
 ///

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::args::{BridgeAction, BridgesArgs};
-use super::ask::{get, segment, table, text};
-use super::lists::{age, oldest, shown, yes_or_no};
+use super::ask::{get, said, segment, shown, table, text};
+use super::lists::{age, oldest, yes_or_no};
 use super::part::{How, change};
 use super::sources::{findings, trial};
 
@@ -63,7 +63,7 @@ fn row(bridge: &Value) -> [String; 9] {
         of("queued_messages"),
         of("unacknowledged_messages"),
         oldest(bridge),
-        bridge["description"].as_str().unwrap_or_default().to_owned(),
+        said(&bridge["description"]).unwrap_or_default(),
     ]
 }
 
@@ -84,7 +84,7 @@ fn one(bridge: &Value) -> String {
     }
     let filters = items(&bridge["in"]).iter().flat_map(|of| items(&of["filters"]).iter().map(move |row| (of, row)));
     let row = |(of, filter): (&Value, &Value)| {
-        let state = match filter["reason"].as_str() {
+        let state = match said(&filter["reason"]) {
             Some(why) => format!("refused: {why}"),
             None => text(&filter["state"]),
         };

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::args::{ConfigFileArgs, ConfigPartArgs, ConfigPutArgs};
-use super::ask::{change, changed, escaped, get, text};
+use super::ask::{change, changed, escaped, get, said, text};
 use super::part::read;
 use crate::config::keys_as_text;
 
@@ -36,7 +36,8 @@ pub(super) fn file_text(answer: &Value, as_json: bool, previous: bool) -> Result
         let previous = answer["previous"].as_str().ok_or(format!("{name}: nothing is kept of what it held before"))?;
         return Ok((previous.to_owned(), String::new()));
     }
-    Ok((text(&answer["text"]), format!("{name}: its tag is {}", text(&answer["etag"]))))
+    let content = answer["text"].as_str().unwrap_or_default().to_owned();
+    Ok((content, format!("{name}: its tag is {}", text(&answer["etag"]))))
 }
 
 /// The written keys of a part, as they stand below its header.
@@ -80,11 +81,11 @@ pub fn put(options: &ConfigPutArgs) -> Result<String, String> {
 /// A mistake, as `forebay check` prints it.
 pub(super) fn mistake(of: &Value) -> String {
     let place = |name: &str| of[name].as_u64().filter(|place| *place > 0).map(|place| format!(":{place}"));
-    let mut said = text(&of["file"]);
-    said.extend([place("line"), place("column")].into_iter().flatten());
+    let mut line = text(&of["file"]);
+    line.extend([place("line"), place("column")].into_iter().flatten());
     let parts = [text(&of["key"]), text(&of["what"])];
     for part in parts.iter().filter(|part| !part.is_empty()) {
-        said += &if said.is_empty() { part.clone() } else { format!(": {part}") };
+        line += &if line.is_empty() { part.clone() } else { format!(": {part}") };
     }
-    said + &of["hint"].as_str().map(|hint| format!("; {hint}")).unwrap_or_default()
+    line + &said(&of["hint"]).map(|hint| format!("; {hint}")).unwrap_or_default()
 }

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::args::{LettersCommand, LettersListArgs, LettersSendArgs, LettersShowArgs};
-use super::ask::{escaped, get, get_slowly, post, segment, table, text};
-use super::lists::shown;
+use super::ask::{escaped, get, get_slowly, post, said, segment, shown, table, text};
 
 /// Letters that one request sends.
 const SENT_MAX: usize = 1_000;
@@ -64,8 +63,8 @@ fn places(answer: &Value) -> String {
 }
 
 fn content(of: &Value) -> String {
-    match (of["text"].as_str(), of["base64"].as_str()) {
-        (Some(text), _) => shown(&text.into()),
+    match (said(&of["text"]), said(&of["base64"])) {
+        (Some(text), _) => text,
         (None, Some(bytes)) => format!("{bytes} (base64)"),
         (None, None) => "-".to_owned(),
     }
@@ -92,7 +91,7 @@ fn letters(answer: &Value) -> String {
         } else {
             "no"
         };
-        let to = letter["kafka_topic"].as_str().map_or_else(|| "-".to_owned(), |topic| shown(&topic.into()));
+        let to = said(&letter["kafka_topic"]).unwrap_or_else(|| "-".to_owned());
         [place(letter), text(&letter["at"]), writer(letter), shown(&letter["reason"]), to, again.to_owned(), value]
     };
     const HEAD: [&str; 7] = ["LETTER", "TIME", "OF", "REASON", "KAFKA TOPIC", "SENT AGAIN", "VALUE"];
@@ -102,7 +101,7 @@ fn letters(answer: &Value) -> String {
     } else {
         table(&[HEAD.map(str::to_owned)].into_iter().chain(rows.iter().map(row)).collect::<Vec<_>>())
     };
-    if let Some(next) = answer["next"].as_str() {
+    if let Some(next) = said(&answer["next"]) {
         out += &format!("there are older ones: --cursor {next}\n");
     }
     out
@@ -137,7 +136,7 @@ fn send(options: &LettersSendArgs) -> Result<(String, bool), String> {
     let mut take = |body: &Value| {
         let answer = post(from, &path, body)?;
         all.extend(answer["letters"].as_array().into_iter().flatten().cloned());
-        not_noted = answer["not_noted"].as_str().map(str::to_owned).or(not_noted.take());
+        not_noted = said(&answer["not_noted"]).or(not_noted.take());
         let is_broken = answer["letters"].as_array().into_iter().flatten().any(|letter| letter["result"] == "unknown");
         Ok::<_, String>(answer["from"].as_i64().filter(|_| !is_broken))
     };

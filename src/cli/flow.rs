@@ -3,8 +3,7 @@
 use serde_json::Value;
 
 use super::args::FlowArgs;
-use super::ask::{escaped, get, table};
-use super::lists::shown;
+use super::ask::{escaped, get, said, shown, table};
 
 const FLOW: [&str; 6] = ["FROM", "RULE", "TO", "KAFKA TOPIC OR BROKER", "CLUSTER", "PER SECOND AT THE END"];
 
@@ -50,18 +49,17 @@ fn row(way: &Value) -> [String; 6] {
 
 /// A place with its state, if that is not the usual one.
 fn named(step: &Value) -> String {
-    let (kind, name) = (step["kind"].as_str().unwrap_or_default(), shown(&step["name"]));
-    let name = if ["source", "in", "out"].contains(&kind) { format!("{kind} {name}") } else { name };
-    match step["state"].as_str() {
-        Some(state) if !["running", "connected"].contains(&state) => format!("{name} ({state})"),
+    let (kind, name) = (said(&step["kind"]).unwrap_or_default(), shown(&step["name"]));
+    let name = if ["source", "in", "out"].contains(&&*kind) { format!("{kind} {name}") } else { name };
+    match said(&step["state"]) {
+        Some(state) if !["running", "connected"].contains(&&*state) => format!("{name} ({state})"),
         _ => name,
     }
 }
 
 /// Why a place does not run, as a line.
 fn reason(step: &Value) -> Option<String> {
-    let why = step["reason"].as_str()?;
-    Some(format!("{}: {}\n", named(step), shown(&Value::from(why))))
+    Some(format!("{}: {}\n", named(step), said(&step["reason"])?))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::args::{AskArgs, EventsArgs};
 use super::ask::{self, TIMEOUT};
 use super::endpoint::Endpoint;
+use super::out;
 
 /// The longest silence of a stream: the service sends a comment every 15 s without an event.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
@@ -58,8 +59,7 @@ pub(super) fn stream(from: &AskArgs, path: &str, line_of: impl Fn(&Value) -> Str
             Ok(event) if !from.json => line_of(&event),
             _ => format!("{data}\n"),
         };
-        let mut out = io::stdout().lock();
-        if out.write_all(shown.as_bytes()).and_then(|()| out.flush()).is_err() {
+        if out::print(&shown).is_err() {
             return Ok(Ended::Reader);
         }
     }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::args::{AskArgs, ClusterAction, ClustersArgs, ListenerAction, ListenersArgs};
-use super::ask::{escaped, get, post, segment, table, text};
+use super::ask::{escaped, get, post, said, segment, table, text};
 use super::lists::yes_or_no;
 use super::part::{How, change};
 
@@ -93,7 +93,7 @@ fn shown(from: &AskArgs, path: &str) -> Result<String, String> {
             of("requests_in_flight"),
             of("buffer_bytes"),
             text(&cluster["rate"]["requests_per_second"]),
-            cluster["description"].as_str().unwrap_or_default().to_owned(),
+            said(&cluster["description"]).unwrap_or_default(),
         ]
     };
     let all = answer["clusters"].as_array().map_or(std::slice::from_ref(&answer), Vec::as_slice);
@@ -144,7 +144,7 @@ fn tried(answer: &Value) -> String {
     let mut out = String::new();
     for broker in answer["brokers"].as_array().into_iter().flatten() {
         let name = text(&broker["broker"]);
-        out += &match broker["failed"].as_str() {
+        out += &match said(&broker["failed"]) {
             None => format!("ok       {name}\n"),
             Some(stage) => format!("problem  {name}: {stage}: {}\n", text(&broker["reason"])),
         };
@@ -155,7 +155,7 @@ fn tried(answer: &Value) -> String {
     }
     let topic = &answer["topic"];
     if topic.is_object() {
-        out += &match topic["reason"].as_str() {
+        out += &match said(&topic["reason"]) {
             None => format!("ok       topic {}: {} partitions\n", text(&topic["name"]), topic["partitions"]),
             Some(why) => format!("problem  topic {}: {why}\n", text(&topic["name"])),
         };

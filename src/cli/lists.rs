@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::args::{ClientAction, ClientsArgs, ListArgs, RetainedAction, RetainedArgs, SharesArgs, SubscriptionsArgs};
-use super::ask::{change, escaped, get, segment, table, text};
+use super::ask::{change, escaped, get, said, segment, shown, table, text};
 
 /// The rows of one request: the most of a page.
 const PAGE_ROWS: usize = 1_000;
@@ -115,7 +115,7 @@ fn client(options: &ClientsArgs, client_id: &str) -> Result<String, String> {
 
 /// The progress of a replay.
 fn replay(of: &Value) -> String {
-    match of["state"].as_str() {
+    match said(&of["state"]) {
         Some(state) => format!("{state}, {} of {} partitions live", of["partitions_live"], of["partitions"]),
         None => "-".to_owned(),
     }
@@ -237,14 +237,6 @@ impl List {
     }
 }
 
-/// A text that a client chose, without characters that move the reader's cursor.
-pub(super) fn shown(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        value => text(value).chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect(),
-    }
-}
-
 /// Identifiers may have thousands of characters: a line of a table shows the beginning, and `--json` the whole.
 fn short(text: String) -> String {
     const CHARACTERS_MAX: usize = 40;
@@ -295,11 +287,5 @@ mod tests {
     fn finding_f14_a_table_is_not_as_wide_as_the_longest_identifier() {
         assert_eq!(short("m".repeat(40)), "m".repeat(40));
         assert_eq!(short("ü".repeat(1_000)), format!("{}…", "ü".repeat(39)));
-    }
-
-    #[test]
-    fn what_a_client_has_chosen_does_not_move_the_cursor() {
-        assert_eq!(shown(&json!("a\u{1b}[2J\nb")), "a\u{FFFD}[2J\u{FFFD}b");
-        assert_eq!((shown(&Value::Null), shown(&json!(7))), ("-".to_owned(), "7".to_owned()));
     }
 }

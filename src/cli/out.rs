@@ -1,21 +1,160 @@
 //! Output of a command on its standard streams. A failing stream (its disk is full, or its reader has gone) ends no process and no command: `print!` and
 //! its like would panic.
+//!
+//! Text of others (clients, brokers, other operators) moves no cursor, hides nothing and re-orders no line of a terminal: every command writes by this file,
+//! which escapes such characters; and [`line()`] makes one line of such a text.
 
+use std::borrow::Cow;
 use std::fmt::Arguments;
-use std::io::Write as _;
+use std::io::{self, Write as _};
+
+/// Characters that are no control characters and are not seen: those that Unicode has displays ignore, separators of lines, and marks of directions.
+const INVISIBLE: [(char, char); 22] = [
+    ('\u{AD}', '\u{AD}'),
+    ('\u{34F}', '\u{34F}'),
+    ('\u{61C}', '\u{61C}'),
+    ('\u{115F}', '\u{1160}'),
+    ('\u{17B4}', '\u{17B5}'),
+    ('\u{180B}', '\u{180F}'),
+    ('\u{200B}', '\u{200F}'),
+    ('\u{2028}', '\u{202E}'),
+    ('\u{2060}', '\u{206F}'),
+    ('\u{2800}', '\u{2800}'),
+    ('\u{3164}', '\u{3164}'),
+    ('\u{FE00}', '\u{FE0F}'),
+    ('\u{FEFF}', '\u{FEFF}'),
+    ('\u{FFA0}', '\u{FFA0}'),
+    ('\u{FFF0}', '\u{FFFB}'),
+    ('\u{13430}', '\u{1343F}'),
+    ('\u{1BCA0}', '\u{1BCA3}'),
+    ('\u{1D173}', '\u{1D17A}'),
+    ('\u{E000}', '\u{F8FF}'),
+    ('\u{E0000}', '\u{E0FFF}'),
+    ('\u{F0000}', '\u{FFFFD}'),
+    ('\u{100000}', '\u{10FFFD}'),
+];
+
+/// Whether a terminal shows a character where it stands, and nothing else.
+#[must_use]
+pub fn is_shown(c: char) -> bool {
+    !c.is_control() && !INVISIBLE.iter().any(|(first, last)| (*first..=*last).contains(&c))
+}
+
+/// A text of others as a part of one line: characters that are not shown become U+FFFD.
+#[must_use]
+pub fn line(text: &str) -> String {
+    text.chars().map(|c| if is_shown(c) { c } else { '\u{FFFD}' }).collect()
+}
+
+/// A text with its lines and tabs. Other characters that are not shown are escaped as in JSON, so that JSON keeps its meaning.
+#[must_use]
+pub fn lines(text: &str) -> Cow<'_, str> {
+    let is_kept = |c: char| matches!(c, '\n' | '\t') || is_shown(c);
+    if text.chars().all(is_kept) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_kept(c) {
+            safe.push(c);
+        } else {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| safe += &format!("\\u{unit:04x}"));
+        }
+    }
+    Cow::Owned(safe)
+}
+
+/// Prints a text on standard output at once.
+///
+/// # Errors
+/// The reader of the output has gone, or it cannot be written.
+pub fn print(text: &str) -> io::Result<()> {
+    print_verbatim(&lines(text))
+}
+
+/// Prints the content of a file, or what the program has made, on standard output: every byte of it.
+///
+/// # Errors
+/// As [`print()`].
+pub fn print_verbatim(text: &str) -> io::Result<()> {
+    let mut to = io::stdout().lock();
+    to.write_all(text.as_bytes()).and_then(|()| to.flush())
+}
 
 /// Prints a line on standard output.
 pub fn say(line: Arguments<'_>) {
-    let _is_lost = writeln!(std::io::stdout(), "{line}");
+    let _is_lost = print(&format!("{line}\n"));
 }
 
 /// Prints a line on standard error.
 pub fn complain(line: Arguments<'_>) {
-    let _is_lost = writeln!(std::io::stderr(), "{line}");
+    let _is_lost = writeln!(io::stderr(), "{}", lines(&line.to_string()));
 }
 
 /// Prints a text without a line end on standard error.
 pub fn prompt(text: Arguments<'_>) {
-    let mut to = std::io::stderr();
-    let _is_lost = write!(to, "{text}").and_then(|()| to.flush());
+    let mut to = io::stderr();
+    let _is_lost = write!(to, "{}", lines(&text.to_string())).and_then(|()| to.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Finding Q21: what a client has chosen neither moves the cursor, nor hides or re-orders text, in a line and in JSON.
+    #[test]
+    fn finding_q21_characters_that_are_not_shown_are_escaped() {
+        assert_eq!(line("a\u{1b}[2J\nb\u{9b}\u{202e}\u{200b}ü日"), "a\u{FFFD}[2J\u{FFFD}b\u{FFFD}\u{FFFD}\u{FFFD}ü日");
+        let json = serde_json::json!({ "id": "\u{9b}31m\u{202e}\u{e0041}\u{7f}" }).to_string();
+        let safe = lines(&json);
+        assert!(safe.is_ascii(), "{safe}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&safe).ok(), serde_json::from_str(&json).ok());
+        assert_eq!(lines("a\tb\nü"), "a\tb\nü");
+    }
+
+    /// Uses of a string of an answer that print nothing, or whole texts of several lines.
+    const USES: [&str; 13] = [
+        "[\"missing\"].as_str()",
+        "[\"previous\"].as_str()",
+        "answer[\"text\"].as_str()",
+        "content.as_str()",
+        "[\"detail\"].as_str()",
+        "next\"].as_str()",
+        "list.next.as_str()",
+        "rule[\"sql\"].as_str()",
+        "let key = |row: &Value| (row[\"topic\"].as_str()",
+        "GOOD.contains(&of[\"state\"].as_str()",
+        "packet[\"payload\"].as_str()",
+        "password.as_str()",
+        "[\"difference\"].as_str()",
+    ];
+
+    /// Finding Q21: commands write by this file alone, and take strings of answers by `text`, `shown` and `said` of `ask`.
+    #[test]
+    fn finding_q21_commands_print_by_this_file_alone() {
+        let mut open = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli"))];
+        let (mut files, mut of_answers) = (vec![open[0].with_file_name("main.rs")], 0);
+        while let Some(dir) = open.pop() {
+            for entry in std::fs::read_dir(dir).expect("a directory").flatten().map(|entry| entry.path()) {
+                if entry.is_dir() {
+                    open.push(entry);
+                } else if !entry.ends_with("src/cli/out.rs") && !entry.ends_with("src/cli/ask.rs") {
+                    files.push(entry);
+                }
+            }
+        }
+        for file in &files {
+            let source = std::fs::read_to_string(file).expect("a file");
+            let source = source.split("#[cfg(test)]").next().unwrap_or_default();
+            let asks = source.contains("use super::ask::");
+            of_answers += usize::from(asks);
+            for line in source.lines() {
+                let writes = ["stdout()", "stderr()", "print!(", "println!("].iter().any(|word| line.contains(word));
+                assert!(!writes, "{}: {line}", file.display());
+                let takes = asks && line.contains(".as_str()") && !USES.iter().any(|known| line.contains(known));
+                assert!(!takes, "{}: use `said` or `text`: {line}", file.display());
+            }
+        }
+        assert!(files.len() > 90 && of_answers > 15, "{} {of_answers}", files.len());
+    }
 }

@@ -67,7 +67,7 @@ impl Past {
             return Err("qos: 0, 1 or 2".to_owned());
         }
         Ok(Self {
-            cluster: cluster(config, ask.kafka.as_deref())?.clone(),
+            cluster: cluster(config, ask.kafka.as_deref(), ask.rule.as_deref())?.clone(),
             topic: ask.topic.clone(),
             since: ask.since.as_deref().map_or(Ok(Since::Newest), since)?,
             limit: ask.limit.unwrap_or(LIMIT).into(),
@@ -141,16 +141,26 @@ pub(super) fn named<'c>(config: &'c Config, name: &str) -> Result<&'c config::Ru
     })
 }
 
-fn cluster<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c Cluster, String> {
+/// The cluster with a name; without a name the only one, or the one of all sinks of the rule.
+fn cluster<'c>(config: &'c Config, name: Option<&str>, rule: Option<&str>) -> Result<&'c Cluster, String> {
     let names = || config.clusters.iter().map(|cluster| cluster.name.as_str()).collect::<Vec<_>>().join(", ");
     match (name, &config.clusters[..]) {
         (None, [only]) => Ok(only),
-        (None, _) => Err(format!("kafka: say which cluster: {}", names())),
+        (None, _) => of_sinks(config, rule).ok_or_else(|| format!("kafka: say which cluster: {}", names())),
         (Some(name), all) => all
             .iter()
             .find(|cluster| cluster.name == name)
             .ok_or_else(|| format!("there is no Kafka cluster {name:?} in the configuration; it has {}", names())),
     }
+}
+
+/// The one cluster of all sinks of a rule.
+fn of_sinks<'c>(config: &'c Config, rule: Option<&str>) -> Option<&'c Cluster> {
+    let rule = config.rules.iter().find(|of| rule == Some(&of.name) && !of.is_removed)?;
+    let of_rule = config.sinks.iter().filter(|sink| !sink.is_removed && rule.sinks.contains(&sink.name));
+    let mut clusters = of_rule.map(|sink| sink.cluster);
+    let first = clusters.next()?;
+    clusters.all(|other| other == first).then(|| &config.clusters[first])
 }
 
 /// Parses a place.
@@ -431,6 +441,9 @@ mod tests {
         let (one, two) = (config(""), config("[kafka.other]\nbootstrap='k:2'\n"));
         assert!(Past::new(&one, &ask(json!({ "rule": "r", "topic": "t" }))).is_ok());
         assert!(Past::new(&two, &ask(json!({ "rule": "r", "topic": "t", "kafka": "other" }))).is_ok());
+        // Finding Q37: without a name it is that of the rule's sinks.
+        let of_rule = Past::new(&two, &ask(json!({ "rule": "r", "topic": "t" }))).expect("the sink has one");
+        assert_eq!(of_rule.cluster.name, "main");
         for (config, of, why) in [
             (&one, json!({ "topic": "t" }), "give `sql` or `rule`"),
             (&one, json!({ "topic": "t", "rule": "x" }), "no rule \"x\" in the configuration; it has r"),
@@ -439,7 +452,7 @@ mod tests {
             (&one, json!({ "topic": "t", "rule": "r", "against": "r", "against_sql": "" }), "not both"),
             (&one, json!({ "topic": "t", "rule": "r", "against": "x" }), "no rule \"x\""),
             (&one, json!({ "topic": "t", "rule": "r", "kafka": "x" }), "no Kafka cluster \"x\""),
-            (&two, json!({ "topic": "t", "rule": "r" }), "which cluster: main, other"),
+            (&two, json!({ "topic": "t", "sql": "SELECT 1 FROM t" }), "which cluster: main, other"),
             (&one, json!({ "topic": "t", "rule": "r", "since": "latest" }), "since"),
             (&one, json!({ "topic": "", "rule": "r" }), "topic"),
             (&one, json!({ "topic": "t", "rule": "r", "qos": 3 }), "qos"),

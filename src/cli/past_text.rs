@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::out;
 use crate::control::{PastAgainst, PastAsk, PastCounts, PastExample, PastFate, PastResult};
 
 /// The result as text, and whether all is well: nothing has failed, or both rules agree on every message.
@@ -41,9 +42,10 @@ fn counts(counts: &PastCounts, line: &mut impl FnMut(&str, String)) {
     line("filtered", counts.filtered.to_string());
     match &counts.first_failure {
         None => line("failed", "0".to_owned()),
-        Some(first) => {
-            line("failed", format!("{} ({}), the first: {first}", counts.failed, by_reason(&counts.failures)))
-        }
+        Some(first) => line(
+            "failed",
+            format!("{} ({}), the first: {}", counts.failed, by_reason(&counts.failures), out::line(first)),
+        ),
     }
     line("not matching", counts.not_matching.to_string());
     if counts.mixed_comparisons > 0 {
@@ -62,13 +64,13 @@ fn examples(examples: &[PastExample], text: &mut String) {
         if lines.is_empty() {
             lines.push(fate.result.replace('_', " "));
         }
-        for line in lines {
-            let _ = writeln!(text, "  {name}{line}");
+        for said in lines {
+            let _ = writeln!(text, "  {name}{}", out::line(&said));
         }
     };
     for example in examples {
         let PastExample { partition, offset, mqtt_topic, here, there } = example;
-        let _ = writeln!(text, "\n{mqtt_topic} (partition {partition}, offset {offset})");
+        let _ = writeln!(text, "\n{} (partition {partition}, offset {offset})", out::line(mqtt_topic));
         match there {
             None => fate("", here, text),
             Some(there) => {

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::config::{self, Beside, Change, Config, Edit, Met, Overrides, Problem, Problems, Text};
+use crate::config::{self, Beside, Change, Config, Edit, Met, Named, Overrides, Problem, Problems, Text};
 use crate::control::{ConfigFile, Mistake, ReloadRefused, difference, etag};
 use crate::dapr::Brought;
 use crate::files::{self, Original};
@@ -30,6 +30,8 @@ pub(super) struct Reload {
     edits: Vec<Edit>,
     /// Components that a sidecar has brought. They are stored nowhere: after a restart the sidecar brings them again.
     brought: Vec<Brought>,
+    /// Files and logins of the configurations that no client of the API has made.
+    of_machine: Named,
 }
 
 /// A new configuration that has been checked.
@@ -44,6 +46,7 @@ pub(super) struct Proposal {
     edits: Vec<Edit>,
     brought: Vec<Brought>,
     write: Option<Write>,
+    by: By,
 }
 
 /// The file that a change writes.
@@ -105,7 +108,9 @@ impl Reload {
         let mut config = config.clone();
         config.share_dead_letters_file();
         let beside = Beside::of(&text, args.overrides());
-        Self { args: args.clone(), config, text, beside, edits: Vec::new(), brought: Vec::new() }
+        let mut of_machine = Named::default();
+        of_machine.add(&config);
+        Self { args: args.clone(), config, text, beside, edits: Vec::new(), brought: Vec::new(), of_machine }
     }
 
     /// Reads the file again. Changes by the API that are not in it stay.
@@ -118,6 +123,9 @@ impl Reload {
     fn propose_content(&self, text: Text, by: By) -> Result<Proposal, ReloadRefused> {
         // The file is resolved alone first, for the places of its mistakes.
         let alone = self.resolve(&text, &[])?;
+        if by == By::Api {
+            self.refuse_exposure(&alone, &self.of_machine)?;
+        }
         let moved = self.beside.bindings().moved(&text);
         let replaced = moved.iter().filter(|moved| moved.is_replaced);
         let replaced: Vec<_> = replaced.map(|moved| format!("{moved}; restart the service")).collect();
@@ -150,7 +158,8 @@ impl Reload {
             );
             return Err(ReloadRefused::NotNow(why));
         }
-        let refused = config::not_allowed_in(standard, &wanted, &self.config);
+        let of_machine = self.and_named_in(&now);
+        let refused = config::not_allowed_in(standard, &wanted, &self.config, &of_machine);
         if !refused.is_empty() {
             let place = |(line, what)| {
                 let column = usize::from(line > 0);
@@ -158,7 +167,8 @@ impl Reload {
             };
             return Err(ReloadRefused::Mistakes(refused.into_iter().map(place).collect()));
         }
-        let mut proposal = self.propose_content(wanted.clone(), By::Api)?;
+        let with = Self { of_machine, ..self.clone() };
+        let mut proposal = with.propose_content(wanted.clone(), By::Api)?;
         proposal.write = Some(Write { path, before: now.text, after: wanted.text });
         Ok(proposal)
     }
@@ -206,8 +216,19 @@ impl Reload {
         Overrides { brought: self.brought.clone(), ..self.args.overrides() }
     }
 
-    fn refuse_exposure(&self, wanted: &Config) -> Result<(), ReloadRefused> {
-        config::exposes_a_login(&self.config, wanted).map_or(Ok(()), |why| Err(mistake(why)))
+    /// What the machine has named, in the configuration file as well, which may not have been read again yet.
+    fn and_named_in(&self, file: &Text) -> Named {
+        let mut named = self.of_machine.clone();
+        if *file != self.text
+            && let Ok(config) = self.resolve(file, &[])
+        {
+            named.add(&config);
+        }
+        named
+    }
+
+    fn refuse_exposure(&self, wanted: &Config, of_machine: &Named) -> Result<(), ReloadRefused> {
+        of_machine.exposed(&self.config, wanted).map_or(Ok(()), |why| Err(mistake(why)))
     }
 
     /// Proposes a configuration, which is the result of a text with edits. The API may not send a login to another host.
@@ -219,12 +240,12 @@ impl Reload {
         by: By,
     ) -> Result<Proposal, ReloadRefused> {
         if by == By::Api {
-            self.refuse_exposure(&wanted)?;
+            self.refuse_exposure(&wanted, &self.of_machine)?;
         }
         let warnings = wanted.warnings.0.iter().map(ToString::to_string).collect();
         let change = Change::between(&self.config, &wanted);
         let (also, brought) = (Vec::new(), self.brought.clone());
-        Ok(Proposal { change, warnings, also, is_new: false, text, edits, brought, write })
+        Ok(Proposal { change, warnings, also, is_new: false, text, edits, brought, write, by })
     }
 
     fn edited(&self, text: &Text, edits: &[Edit]) -> Result<(Text, Met), ReloadRefused> {
@@ -282,7 +303,7 @@ impl Reload {
 
     /// Notes a change that the shards have, or need not have.
     pub(super) fn applied(&mut self, proposal: Proposal, journal: &Journal) {
-        let Proposal { change, text, edits, brought, .. } = proposal;
+        let Proposal { change, text, edits, brought, by, .. } = proposal;
         // The event is logged at the more verbose of the two levels.
         let quieter = change.config.log.level < self.config.log.level;
         if !quieter {
@@ -299,6 +320,9 @@ impl Reload {
             self.apply_level(&change.config);
         }
         (self.config, self.text, self.edits, self.brought) = (change.config, text, edits, brought);
+        if by == By::Machine {
+            self.of_machine.add(&self.config);
+        }
     }
 
     fn apply_level(&self, new: &Config) {

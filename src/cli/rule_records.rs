@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use super::out;
 use crate::config::{Config, Rule};
 use crate::control::Content;
 use crate::rule::column::Defaults;
@@ -71,7 +72,7 @@ fn as_json(sink: &str, trial: Trial) -> Value {
 fn as_text(sink: &str, trial: &Trial) -> String {
     let mut text = format!("  sink {sink}\n");
     let mut line = |name: &str, what: &str| {
-        let _ = writeln!(text, "    {name:<9} {what}");
+        let _ = writeln!(text, "    {name:<9} {}", out::line(what));
     };
     if let Some(why) = &trial.refused {
         line("refused", why);
@@ -94,7 +95,7 @@ fn message_as_json(made: Published) -> Value {
 fn message_as_text(made: &Published) -> String {
     let mut text = "  message\n".to_owned();
     let mut line = |name: &str, what: &str| {
-        let _ = writeln!(text, "    {name:<9} {what}");
+        let _ = writeln!(text, "    {name:<9} {}", out::line(what));
     };
     line("topic", &made.topic);
     line("payload", &bytes(&made.payload));

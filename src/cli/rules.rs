@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::args::{RuleAction, RulesArgs};
-use super::ask::{get, segment, table, text};
+use super::ask::{get, said, segment, table, text};
 use super::part::{How, change};
 
 const RULES: [&str; 10] =
@@ -44,18 +44,18 @@ fn one(options: &RulesArgs, path: &str) -> Result<String, String> {
     }
     let mut out = table(&[RULES.map(str::to_owned), row(&rule)]);
     out += &failure(&rule);
-    out += &format!("\n{}\n", text(&rule["sql"]).trim_end());
+    out += &format!("\n{}\n", rule["sql"].as_str().unwrap_or_default().trim_end());
     Ok(out)
 }
 
 fn row(rule: &Value) -> [String; 10] {
     let of = |name: &str| text(&rule[name]);
     let all = |name: &str| {
-        let names = rule[name].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let names = rule[name].as_array().into_iter().flatten().filter_map(said);
         names.collect::<Vec<_>>().join(",")
     };
     let republish = rule["republish"].as_array().into_iter().flatten();
-    let topics: Vec<_> = republish.filter_map(|of| of["topic"].as_str()).collect();
+    let topics: Vec<_> = republish.filter_map(|of| said(&of["topic"])).collect();
     let rate = ["passed_per_second", "filtered_per_second", "failed_per_second"];
     let rate: f64 = rate.into_iter().filter_map(|name| rule["rate"][name].as_f64()).sum();
     [
@@ -68,14 +68,14 @@ fn row(rule: &Value) -> [String; 10] {
         of("filtered"),
         of("failed"),
         format!("{rate:.1}"),
-        rule["description"].as_str().unwrap_or_default().to_owned(),
+        said(&rule["description"]).unwrap_or_default(),
     ]
 }
 
 /// A line with the last failure, if there is one.
 fn failure(rule: &Value) -> String {
     let last = &rule["last_failure"];
-    match last["reason"].as_str() {
+    match said(&last["reason"]) {
         Some(why) => format!("{}: failed at {}: {why}\n", text(&rule["name"]), text(&last["time"])),
         None => String::new(),
     }

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::args::{HistogramsArgs, SinkAction, SinksArgs};
-use super::ask::{escaped, get, post, segment, table, text};
-use super::lists::shown;
+use super::ask::{escaped, get, post, said, segment, shown, table, text};
 use super::part::{How, change};
 
 const SINKS: [&str; 10] = [
@@ -70,19 +69,19 @@ fn row(sink: &Value) -> [String; 10] {
     [
         of("name"),
         of("state"),
-        sink["topic"].as_str().unwrap_or("(from the message)").to_owned(),
+        said(&sink["topic"]).unwrap_or_else(|| "(from the message)".to_owned()),
         of("records_in"),
         of("recovered"),
         of("delivered"),
         of("failed"),
         of("buffered_records"),
         text(&sink["rate"]["records_in_per_second"]),
-        sink["description"].as_str().unwrap_or_default().to_owned(),
+        said(&sink["description"]).unwrap_or_default(),
     ]
 }
 
 fn reason(sink: &Value) -> String {
-    sink["reason"].as_str().map(|why| format!("{}: {why}\n", text(&sink["name"]))).unwrap_or_default()
+    said(&sink["reason"]).map(|why| format!("{}: {why}\n", text(&sink["name"]))).unwrap_or_default()
 }
 
 /// One sink, and its partitions.
@@ -159,13 +158,13 @@ fn together(rows: Vec<Value>) -> Vec<Value> {
 
 /// The record of a trial.
 fn tried(answer: &Value) -> String {
-    let content = |of: &Value| match (of["text"].as_str(), of["base64"].as_str()) {
-        (Some(text), _) => shown(&text.into()),
+    let content = |of: &Value| match (said(&of["text"]), said(&of["base64"])) {
+        (Some(text), _) => text,
         (None, Some(bytes)) => format!("{bytes} (base64)"),
         (None, None) => "-".to_owned(),
     };
     let mut rows = vec![["matches".to_owned(), text(&answer["matches"])]];
-    rows.extend(answer["refused"].as_str().map(|why| ["refused".to_owned(), why.to_owned()]));
+    rows.extend(said(&answer["refused"]).map(|why| ["refused".to_owned(), why]));
     rows.push(["topic".to_owned(), shown(&answer["topic"])]);
     rows.push(["key".to_owned(), content(&answer["key"])]);
     rows.push(["value".to_owned(), content(&answer["value"])]);
@@ -180,7 +179,7 @@ fn letters(answer: &Value) -> String {
     for letter in answer["letters"].as_array().into_iter().flatten() {
         out += &format!("{}\n", shown(&letter.to_string().into()));
     }
-    if let Some(topic) = answer["topic"].as_str() {
+    if let Some(topic) = said(&answer["topic"]) {
         out += &format!("those in the topic {topic} are read with Kafka's own tools\n");
     }
     if !answer["next"].is_null() {

@@ -5,8 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::args::AskArgs;
-use super::ask::{get, table, text};
-use super::lists::shown;
+use super::ask::{get, shown, table, text};
 
 /// The instances of the broker, a line each, with their slots.
 ///

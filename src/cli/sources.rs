@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::args::{AskArgs, SourceAction, SourcesArgs};
-use super::ask::{get, post, segment, table, text};
+use super::ask::{get, post, said, segment, table, text};
+use super::out::line;
 use super::part::{How, change};
 
 const SOURCES: [&str; 11] = [
@@ -107,7 +108,7 @@ fn row(source: &Value) -> [String; 11] {
         of("parked_messages"),
         of("lag_records"),
         text(&source["rate"]["records_per_second"]),
-        source["description"].as_str().unwrap_or_default().to_owned(),
+        said(&source["description"]).unwrap_or_default(),
     ]
 }
 
@@ -152,7 +153,7 @@ fn one(options: &SourcesArgs, path: &str) -> Result<String, String> {
 
 /// A line with the reason why something does not run, if there is one.
 fn reason(of: &Value, name: &Value) -> String {
-    of["reason"].as_str().map(|why| format!("{}: {why}\n", text(name))).unwrap_or_default()
+    said(&of["reason"]).map(|why| format!("{}: {why}\n", text(name))).unwrap_or_default()
 }
 
 /// Has the service try a part of its configuration. Returns the outcome, and whether nothing is in the way.
@@ -167,7 +168,7 @@ pub(super) fn findings(answer: &Value) -> String {
     let line = |finding: &Value| {
         let verdict = text(&finding["verdict"]);
         let verdict = if verdict == "problem" { verdict.to_uppercase() } else { verdict };
-        format!("{verdict:<8} {}\n", super::lists::shown(&finding["text"]))
+        format!("{verdict:<8} {}\n", text(&finding["text"]))
     };
     answer["findings"].as_array().into_iter().flatten().map(line).collect()
 }
@@ -181,12 +182,12 @@ fn tried(answer: &Value) -> String {
     }
     let row = |record: &Value| {
         let named = format!("{} {} {}", text(&record["topic"]), record["partition"], record["offset"]);
-        if let Some(why) = record["refused"].as_str() {
+        if let Some(why) = said(&record["refused"]) {
             return [named, "-".to_owned(), "-".to_owned(), "-".to_owned(), format!("no message: {why}")];
         }
         let payload = &record["payload"];
-        let payload = payload["text"].as_str().or(payload["base64"].as_str()).unwrap_or_default();
-        [named, shown(&record["mqtt_topic"]), text(&record["qos"]), text(&record["retain"]), plain(payload)]
+        let payload = said(&payload["text"]).or_else(|| said(&payload["base64"])).unwrap_or_default();
+        [named, shown(&record["mqtt_topic"]), text(&record["qos"]), text(&record["retain"]), plain(&payload)]
     };
     let head = [RECORDS.map(str::to_owned)];
     out + &format!("\n{}", table(&head.into_iter().chain(records.iter().map(row)).collect::<Vec<_>>()))
@@ -194,8 +195,7 @@ fn tried(answer: &Value) -> String {
 
 /// A text from elsewhere, cut to a line's length, without characters that move the reader's cursor.
 fn plain(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { '\u{FFFD}' } else { c };
-    let mut shown: String = text.chars().take(PAYLOAD_CHARACTERS_MAX).map(plain).collect();
+    let mut shown: String = line(text).chars().take(PAYLOAD_CHARACTERS_MAX).collect();
     if text.chars().nth(PAYLOAD_CHARACTERS_MAX).is_some() {
         shown.push('…');
     }

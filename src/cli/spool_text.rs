@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::ask::{table, text};
+use super::ask::{said, table, text};
 
 /// The report of one shard, or of a partition of the embedded log.
 pub(super) fn human(report: &Value) -> String {
@@ -28,7 +28,7 @@ pub(super) fn human(report: &Value) -> String {
         ]);
         let damage: Vec<String> = list(&segment["damage"]).iter().map(damaged).collect();
         let entries = list(&segment["entries"]);
-        let error = segment["error"].as_str();
+        let error = said(&segment["error"]);
         if damage.is_empty() && entries.is_empty() && error.is_none() {
             continue;
         }
@@ -49,7 +49,7 @@ pub(super) fn human(report: &Value) -> String {
 /// Appends the rows that the service would find when it starts.
 fn start(start: &Value, out: &mut String) {
     let mut line = |text: String| *out += &format!("  {text}\n");
-    if let Some(error) = start["error"].as_str() {
+    if let Some(error) = said(&start["error"]) {
         line(format!("The next start would fail: {error}"));
         return;
     }

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::args::{AskArgs, LogLevelArgs};
-use super::ask::{change, get, table, text};
-use super::lists::{age, shown, yes_or_no};
+use super::ask::{change, get, shown, table, text};
+use super::lists::{age, yes_or_no};
 
 /// Kinds of parts with a state: their key in the answer, and the noun for one of them.
 const PARTS: [(&str, &str); 4] = [("sinks", "sink"), ("sources", "source"), ("rules", "rule"), ("bridges", "bridge")];
@@ -16,9 +16,30 @@ const GOOD: [&str; 2] = ["running", "connected"];
 /// # Errors
 /// Why there is no answer, with the address.
 pub fn status(from: &AskArgs) -> Result<(String, bool), String> {
-    let answer = get(from, "/api/v1/status")?;
+    let mut answer = get(from, "/api/v1/status")?;
     let is_well = answer["ready"] == true && answer["healthy"] == true;
-    Ok((if from.json { format!("{answer:#}\n") } else { whole(&answer) }, is_well))
+    if from.json {
+        return Ok((format!("{answer:#}\n"), is_well));
+    }
+    for kind in ["sources", "bridges"] {
+        let is_bad = |of: &Value| !GOOD.contains(&of["state"].as_str().unwrap_or(""));
+        if answer[kind].as_array().is_some_and(|all| all.iter().any(is_bad)) {
+            // Only shards know these reasons.
+            let all = get(from, &format!("/api/v1/{kind}"))?;
+            give_reasons(&mut answer[kind], &all[kind]);
+        }
+    }
+    Ok((whole(&answer), is_well))
+}
+
+/// Puts the reasons of `all` into the parts of `answer` with the same names.
+fn give_reasons(answer: &mut Value, all: &Value) {
+    for of in answer.as_array_mut().into_iter().flatten() {
+        let known = all.as_array().into_iter().flatten().find(|known| known["name"] == of["name"]);
+        if let Some(reason) = known.map(|known| &known["reason"]).filter(|reason| !reason.is_null()) {
+            of["reason"] = reason.clone();
+        }
+    }
 }
 
 fn whole(answer: &Value) -> String {
@@ -71,6 +92,18 @@ pub fn log_level(options: &LogLevelArgs) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Finding Q37: the reasons of sources and bridges are printed, not only where they are found.
+    #[test]
+    fn finding_q37_reasons_are_those_of_the_lists() {
+        let mut answer = json!([{ "name": "p", "state": "refused", "reason": "`forebay bridges p` has the reason" },
+            { "name": "q", "state": "connecting", "reason": "x" }]);
+        give_reasons(
+            &mut answer,
+            &json!([{ "name": "p", "reason": "not authorised" }, { "name": "q", "reason": null }]),
+        );
+        assert_eq!((&answer[0]["reason"], &answer[1]["reason"]), (&json!("not authorised"), &json!("x")));
+    }
 
     #[test]
     fn what_does_not_run_is_named_with_its_reason() {

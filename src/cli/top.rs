@@ -4,8 +4,7 @@ use clap::ValueEnum;
 use serde_json::Value;
 
 use super::args::{MatchArgs, TopArgs, TopBy, TopOf};
-use super::ask::{escaped, get, table, text};
-use super::lists::shown;
+use super::ask::{escaped, get, shown, table, text};
 
 /// The topics or clients with the highest counts, a line each.
 ///

@@ -3,9 +3,8 @@
 use serde_json::{Value, json};
 
 use super::args::TraceArgs;
-use super::ask::{change, get, post, table, text};
+use super::ask::{change, get, post, shown, table, text};
 use super::follow;
-use super::lists::shown;
 
 /// Begins a trace and follows it until it is over or interrupted; or lists traces, or ends one.
 ///

@@ -5,9 +5,8 @@ use serde_json::{Value, json};
 use super::args::{
     PermissionsCommand, PermissionsPutArgs, PermissionsShowArgs, UsersCommand, UsersListArgs, UsersPutArgs,
 };
-use super::ask::{change, changed, escaped, get, segment, table, text};
+use super::ask::{change, changed, escaped, get, said, segment, shown, table, text};
 use super::config_file::{file_text, mistake};
-use super::lists::shown;
 use super::part::read;
 use super::passwd;
 use crate::auth::password::generated;
@@ -98,7 +97,7 @@ fn put(options: &UsersPutArgs) -> Result<String, String> {
 
 /// The outcome of a changed file.
 fn done(answer: &Value) -> String {
-    match answer["not_in_force"].as_str() {
+    match said(&answer["not_in_force"]) {
         Some(why) => format!("it is written and not in force yet: {why}\n"),
         None => changed(&answer["reloaded"], false),
     }
@@ -156,7 +155,7 @@ fn checked(answer: &Value) -> String {
     for warning in answer["warnings"].as_array().into_iter().flatten() {
         out += &format!("warning: {}\n", text(warning));
     }
-    if let (Some(now), Some(then)) = (answer["says_now"].as_str(), answer["would_say"].as_str()) {
+    if let (Some(now), Some(then)) = (said(&answer["says_now"]), said(&answer["would_say"])) {
         out += &format!("now: {now}\nwith this text: {then}\n");
     }
     match answer["difference"].as_str() {

@@ -93,8 +93,10 @@ fn roles(table: &Table<'_>, jwt: Option<&crate::auth::jwt::Settings>) -> Vec<Rol
         all.into_iter().map(|(filter, _)| filter).collect()
     };
     let one = |(name, table): (&str, Table<'_>)| {
-        if let Err(fault) = values::check_name(name) {
-            table.source.report(&table.spot, fault);
+        if !is_role(name) {
+            let fault = Fault::new(format!("\"{name}\" is not a valid name of a role"));
+            let hint = "use at most 100 characters of a scope (RFC 6749): printable ASCII without space, `\"` and `\\`";
+            table.source.report(&table.spot, fault.hint(hint));
         }
         if !has_claim {
             let fault = Fault::new("no client can have it: tokens have no claim that names roles");
@@ -104,6 +106,12 @@ fn roles(table: &Table<'_>, jwt: Option<&crate::auth::jwt::Settings>) -> Vec<Rol
         Role { name: name.to_owned(), publish, subscribe, replay }
     };
     parts.into_iter().map(one).collect()
+}
+
+/// Whether a text can be a role: identity providers name them as scopes, as in `mqtt:publish`.
+fn is_role(name: &str) -> bool {
+    let is_legal = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+    (1..=100).contains(&name.len()) && name.bytes().all(is_legal)
 }
 
 fn limits(table: &Table<'_>) -> Limits {

@@ -122,17 +122,17 @@ fn client_id(table: &Table<'_>, bridge: &Bridge, overrides: &Overrides) -> Strin
 fn login(table: &Table<'_>, bridge: &mut Bridge) {
     let of_url = (bridge.url.username.take(), bridge.url.password.take());
     let username = table.find("username", values::text);
-    let given = password::read(table, "FOREBAY_BRIDGE_NAME_PASSWORD");
+    let given = password::read(table);
     let twice = |key: &str| report(table, key, Fault::new("is in the URL, too").hint("leave one out"));
     if of_url.0.is_some() && table.has("username") {
         twice("username");
     }
     if of_url.1.is_some() {
         ["password", "password_file"].into_iter().filter(|key| table.has(key)).for_each(twice);
-        if !table.source.is_of_environment(&table.spot("url")) {
+        bridge.is_password_written = !table.source.is_of_environment(&table.spot("url"));
+        if bridge.is_password_written {
             let fault = Fault::new("has a password, and this file is shown, copied and kept in repositories");
-            let hint =
-                "write it into a file of its own and name that as password_file, or set FOREBAY_BRIDGE_NAME_PASSWORD";
+            let hint = password::elsewhere(table);
             table.source.warn(&table.spot("url"), fault.hint(hint));
         }
     }

@@ -165,6 +165,11 @@ pub(super) fn names(root: &DeTable<'_>, section: Section) -> Vec<String> {
     }
 }
 
+/// The variable of a key, by its path.
+pub(super) fn variable(path: &str) -> String {
+    format!("{PREFIX}{}", upper(path))
+}
+
 fn upper(name: &str) -> String {
     name.to_uppercase().replace(['-', '.'], "_")
 }

@@ -4,6 +4,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use super::environment;
 use super::problem::Fault;
 use super::reader::{Spot, Table};
 use super::values;
@@ -23,13 +24,19 @@ pub(super) struct Given {
     pub(super) file: Option<PathBuf>,
 }
 
-/// Reads `password` and `password_file` of a table. `variable`: the variable of the environment that may have the password.
-pub(super) fn read(table: &Table<'_>, variable: &str) -> Result<Option<Given>, Reported> {
+/// Where a password may be: a file, or a variable of the environment.
+pub(super) fn elsewhere(table: &Table<'_>) -> String {
+    let variable = environment::variable(&table.spot("password").path);
+    format!(
+        "write it into a file of its own and name that as password_file, or set the environment variable {variable}"
+    )
+}
+
+/// Reads `password` and `password_file` of a table.
+pub(super) fn read(table: &Table<'_>) -> Result<Option<Given>, Reported> {
     if table.has("password") && !table.source.is_of_environment(&table.spot("password")) {
-        let hint = format!(
-            "write it into a file of its own and name that as password_file, or set the environment variable {variable}"
-        );
-        return reported(table, "password", Fault::new("a password does not belong in this file").hint(hint));
+        let fault = Fault::new("a password does not belong in this file");
+        return reported(table, "password", fault.hint(elsewhere(table)));
     }
     let (given, key) = match (table.text("password"), table.has("password_file")) {
         (Some(_), true) => {

@@ -77,7 +77,7 @@ fn user(table: &Table<'_>) -> Option<String> {
 
 /// The password, and its file, if it has one.
 fn password(table: &Table<'_>) -> Option<(Secret, Option<std::path::PathBuf>)> {
-    match password::read(table, "FOREBAY_KAFKA_NAME_SASL_PASSWORD") {
+    match password::read(table) {
         Ok(Some(given)) => Some((given.password, given.file)),
         Ok(None) => {
             missing(table, "password_file", "name the file that holds the password");

@@ -1,5 +1,7 @@
 //! YAML as a tree of texts with their lines. A value keeps its text; the meaning is left to its reader.
 
+use std::collections::HashSet;
+
 use granit_parser::{Event, Parser, ScalarStyle};
 
 /// The longest file, in bytes.
@@ -102,13 +104,14 @@ impl<'t> Events<'t> {
             }
             Event::MappingStart(..) => {
                 let mut entries: Vec<(String, Node)> = Vec::new();
+                let mut names = HashSet::new();
                 loop {
                     let (key, line) = match self.inner(line)? {
                         (Event::MappingEnd, _) => break Value::Map(entries),
                         (event, line) => (self.node(event, line)?, line),
                     };
                     let Value::Text(name) = key.value else { return Err((line, "a name must be a text".to_owned())) };
-                    if entries.iter().any(|(known, _)| *known == name) {
+                    if !names.insert(name.clone()) {
                         return Err((line, format!("{name:?} is given twice")));
                     }
                     let (event, line) = self.inner(line)?;
@@ -166,5 +169,17 @@ mod tests {
         fn any_text_is_read_or_refused(text in "[a: \\-\\[\\]{}*&!|>'\"#\n,?%~0]{0,60}") {
             let _ = documents(&text);
         }
+    }
+
+    /// Finding Q24: what many names cost grows with their number.
+    #[test]
+    fn finding_q24_many_names_are_read_in_time() {
+        let many = |count: usize| (0..count).map(|n| format!("k{n}: v\n")).collect::<String>();
+        let begun = std::time::Instant::now();
+        let all = documents(&many(60_000)).expect("YAML");
+        assert!(matches!(&all[0].value, Value::Map(entries) if entries.len() == 60_000));
+        assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+        let twice = many(10) + "k3: w\n";
+        assert_eq!(documents(&twice), Err((11, "\"k3\" is given twice".to_owned())));
     }
 }

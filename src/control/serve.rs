@@ -26,7 +26,7 @@ use tower_service::Service as _;
 
 use super::Shown;
 use super::connections::{Connections, Doing, Place};
-use crate::address::Address;
+use crate::address::{Address, canonical};
 
 /// Limit of the bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -37,7 +37,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(super) async fn serve(listener: TcpListener, shown: Shown, router: Router, connections: Arc<Connections>) {
     loop {
         let (socket, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
+            Ok((socket, peer)) => (socket, canonical(peer)),
             Err(error) => {
                 tracing::debug!(%error, "a connection to the control plane cannot be accepted");
                 // If there is no descriptor, closing an idle connection frees one.

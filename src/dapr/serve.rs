@@ -3,8 +3,9 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::body::{Body as Bytes, to_bytes};
 use axum::http::{HeaderMap, Method, Request, Response, StatusCode, header};
@@ -13,7 +14,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
 use super::json::Body;
 use super::{Shared, output};
@@ -21,7 +22,8 @@ use crate::secure::Secret;
 
 /// The header of tokens.
 pub(super) const TOKEN: &str = "dapr-api-token";
-/// The most connections at a time; others wait to be accepted.
+/// The most connections at a time. Another one takes the place of the one that has asked nothing for longest; if all are being answered,
+/// it waits to be accepted.
 const CONNECTIONS_MAX: usize = 256;
 /// The longest head of a request, in bytes.
 pub(super) const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -35,24 +37,60 @@ type Answer = Response<Bytes>;
 /// Serves while it is polled.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let accept = || async { listener.accept().await.map(|(socket, _)| socket) };
-    accept_all(accept, |socket| connection(socket, Arc::clone(&shared))).await;
+    accept_all(accept, |socket, used| connection(socket, Arc::clone(&shared), used)).await;
+}
+
+/// The use that a connection is of.
+#[derive(Clone, Debug)]
+pub(super) struct Used(Arc<(AtomicUsize, Mutex<Instant>)>);
+
+impl Used {
+    fn new() -> Self {
+        Self(Arc::new((AtomicUsize::new(0), Mutex::new(Instant::now()))))
+    }
+
+    /// A request has come.
+    pub(super) fn begin(&self) {
+        self.0.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request has been answered.
+    fn end(&self) {
+        *self.0.1.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Since when nothing was asked; `None`: a request is being answered.
+    fn idle_since(&self) -> Option<Instant> {
+        let is_idle = self.0.0.load(Ordering::Relaxed) == 0;
+        is_idle.then(|| *self.0.1.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Closes the connection that has asked nothing for longest. `false`: all are being answered.
+fn close_idle(open: &mut Vec<(AbortHandle, Used)>) -> bool {
+    let idle = open.iter().enumerate().filter_map(|(at, (_, used))| Some((used.idle_since()?, at)));
+    let Some((_, at)) = idle.min() else { return false };
+    open.swap_remove(at).0.abort();
+    true
 }
 
 /// Serves all connections, [`CONNECTIONS_MAX`] at a time, while it is polled.
 pub(super) async fn accept_all<S, A: Future<Output = io::Result<S>>, F: Future<Output = ()> + Send + 'static>(
     accept: impl Fn() -> A,
-    serve: impl Fn(S) -> F,
+    serve: impl Fn(S, Used) -> F,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut open: Vec<(AbortHandle, Used)> = Vec::new();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match accept().await {
             Ok(socket) => {
-                let served = serve(socket);
-                tokio::spawn(async move {
-                    served.await;
-                    drop(place);
-                });
+                open.retain(|(task, _)| !task.is_finished());
+                while open.len() >= CONNECTIONS_MAX && !close_idle(&mut open) {
+                    tokio::time::sleep(PAUSE).await;
+                    open.retain(|(task, _)| !task.is_finished());
+                }
+                let used = Used::new();
+                open.push((tokio::spawn(serve(socket, used.clone())).abort_handle(), used));
             }
             Err(error) => {
                 tracing::debug!(%error, "a connection to Dapr's API cannot be accepted");
@@ -62,10 +100,15 @@ pub(super) async fn accept_all<S, A: Future<Output = io::Result<S>>, F: Future<O
     }
 }
 
-async fn connection(socket: TcpStream, shared: Arc<Shared>) {
+async fn connection(socket: TcpStream, shared: Arc<Shared>, used: Used) {
     let answer = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(answer(&shared, request).await) }
+        let (shared, used) = (Arc::clone(&shared), used.clone());
+        used.begin();
+        async move {
+            let answer = answer(&shared, request).await;
+            used.end();
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(HEAD_BYTES_MAX);
@@ -237,5 +280,47 @@ mod tests {
     #[test]
     fn names_in_paths_are_decoded() {
         assert_eq!((decoded("a%2Eb"), decoded("a%"), decoded("%zz")), ("a.b".into(), "a%".into(), "%zz".into()));
+    }
+
+    /// Finding Q24: connections that ask nothing make room for others, those that have for longest first.
+    #[tokio::test]
+    async fn finding_q24_silent_connections_make_room() {
+        let (come, comes) = tokio::sync::mpsc::unbounded_channel::<usize>();
+        let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel();
+        let comes = tokio::sync::Mutex::new(comes);
+        struct End(usize, tokio::sync::mpsc::UnboundedSender<usize>);
+        impl Drop for End {
+            fn drop(&mut self) {
+                let _nobody = self.1.send(self.0);
+            }
+        }
+        let served = accept_all(
+            || async { comes.lock().await.recv().await.ok_or_else(|| io::ErrorKind::BrokenPipe.into()) },
+            move |number, used| {
+                let end = End(number, ended.clone());
+                async move {
+                    // The first one is being answered all the time.
+                    if number == 0 {
+                        used.begin();
+                    }
+                    std::future::pending::<()>().await;
+                    drop(end);
+                }
+            },
+        );
+        (0..300).for_each(|number| come.send(number).expect("it listens"));
+        let wanted = 300 - CONNECTIONS_MAX;
+        let closed = async {
+            let mut all = Vec::new();
+            while all.len() < wanted {
+                all.push(ends.recv().await.expect("a connection"));
+            }
+            all
+        };
+        let closed = tokio::select! {
+            () = served => Vec::new(),
+            all = closed => all,
+        };
+        assert!(closed.len() == wanted && !closed.contains(&0) && closed.iter().all(|one| *one < 256), "{closed:?}");
     }
 }

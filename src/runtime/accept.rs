@@ -183,6 +183,8 @@ impl<M: Send + 'static, D: Driver> Core<M, D> {
         let fd = fd.filter(|_| !stopped && !full)?;
         // An error if the peer has gone again: not worth a callback.
         let peer = SocketAddr::try_from(getpeername(&fd).ok()??).ok();
+        // A listener of `[::]` has mapped addresses of IPv4.
+        let peer = peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
         if peer.is_none() && !is_unix {
             return None;
         }

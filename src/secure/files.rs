@@ -4,9 +4,12 @@ use std::io::Read as _;
 use std::path::Path;
 
 use rustls::pki_types::pem::{Error as PemError, PemObject};
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::pki_types::{
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer,
+    PrivateSec1KeyDer,
+};
 
-use super::Secret;
+use super::{Secret, der};
 
 /// The largest file that is read, in bytes.
 const BYTES_MAX: u64 = 16 << 20;
@@ -72,6 +75,23 @@ pub(super) fn crls(path: &Path) -> Result<Vec<CertificateRevocationListDer<'stat
     all(path, "crl_file", "CRL (`-----BEGIN X509 CRL-----`)")
 }
 
+/// A key in the form that its content has, whatever the label of its PEM says, as OpenSSL reads it.
+fn by_content(key: PrivateKeyDer<'static>) -> PrivateKeyDer<'static> {
+    // What follows the version: PKCS #8 has an algorithm, PKCS #1 a number, and SEC 1 an octet string.
+    const INTEGER: u8 = 0x02;
+    const OCTETS: u8 = 0x04;
+    let der = key.secret_der();
+    let second = der::enter(der, der::SEQUENCE).and_then(|(key, _)| Some(*der::skip(key)?.first()?));
+    match (second, &key) {
+        (Some(der::SEQUENCE), PrivateKeyDer::Pkcs1(_) | PrivateKeyDer::Sec1(_)) => {
+            PrivatePkcs8KeyDer::from(der.to_vec()).into()
+        }
+        (Some(INTEGER), PrivateKeyDer::Pkcs8(_)) => PrivatePkcs1KeyDer::from(der.to_vec()).into(),
+        (Some(OCTETS), PrivateKeyDer::Pkcs8(_)) => PrivateSec1KeyDer::from(der.to_vec()).into(),
+        _ => key,
+    }
+}
+
 pub(super) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
     let bytes = read(path, "key_file")?;
     key_of(&bytes).map_err(|why| format!("{}: {why}", path.display()))
@@ -83,7 +103,8 @@ pub(super) fn key_in(pem: &Secret) -> Result<PrivateKeyDer<'static>, String> {
 }
 
 fn key_of(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
-    PrivateKeyDer::from_pem_slice(bytes).map_err(|error| {
+    let key = PrivateKeyDer::from_pem_slice(bytes);
+    key.map(by_content).map_err(|error| {
         let is_encrypted = bytes.windows(9).any(|part| part == b"ENCRYPTED");
         match error {
             _ if is_encrypted => {
@@ -93,4 +114,20 @@ fn key_of(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
             error => format!("not PEM: {error}"),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Finding Q58: the form of a key is that of its content; documents label PKCS #8 as `RSA PRIVATE KEY`.
+    #[test]
+    fn finding_q58_a_key_is_known_by_its_content() {
+        let pem = rcgen::KeyPair::generate().expect("a key").serialize_pem();
+        for label in ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"] {
+            let key = key_of(pem.replace("PRIVATE KEY", label).as_bytes()).expect(label);
+            assert!(matches!(key, PrivateKeyDer::Pkcs8(_)), "{label}");
+            rustls::crypto::ring::sign::any_supported_type(&key).expect(label);
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::address::canonical;
 use crate::runtime::Listener;
 use crate::runtime::seam::{
     Chunk, Closed, ConnId, Detached, Facts, Io, Layer, ListenerId, Monotonic, SegmentEvent, SegmentSettings, Segments,
@@ -170,6 +171,7 @@ impl Ring<'_> {
     }
 
     pub(super) fn set_peer(&mut self, conn: ConnId, peer: SocketAddr) {
+        let peer = canonical(peer);
         if is_stream(conn) { self.trunks().set_peer(conn, peer) } else { self.io.set_peer(conn, peer) }
     }
 

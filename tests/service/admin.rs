@@ -132,7 +132,7 @@ fn clients_are_listed_by_listener() {
     let (text, well) = forebay(&service, &["clients", "--connected", "false"]);
     assert!(well && text.lines().count() == 2 && text.contains("away"), "{text}");
     let (text, well) = forebay(&service, &["clients", "--listener", "127.0.0.1:1"]);
-    assert!(!well && text.contains("/api/v1/listeners lists them"), "{text}");
+    assert!(!well && text.contains("`forebay listeners` lists them"), "{text}");
 }
 
 #[test]
@@ -332,4 +332,27 @@ fn a_foreign_host_or_origin_is_refused() {
     let (head, _) =
         service.ask("PUT", "/api/v1/log-level", "Origin: https://evil.example", "{\"level\":\"debug\"}").expect("x");
     assert!(head.contains("403"), "{head}");
+}
+
+/// Finding Q21: what a client has chosen reaches no terminal as it is, by whichever command, as text and as JSON.
+#[test]
+fn finding_q21_commands_print_no_raw_text_of_clients() {
+    let service = Service::start(&config("[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n"));
+    let id = "a\u{1b}[2J\u{202e}\u{200b}\u{9b}\u{7}z";
+    let mut device = crate::device::Device::connect(service.mqtt(), forebay::mqtt::packet::Version::V311, id);
+    device.ping();
+    let is_raw = |c: char| c != '\n' && c.is_control() || matches!(c, '\u{202e}' | '\u{200b}');
+    for command in [
+        &["events", "--kind", "client_connected"][..],
+        &["events", "--kind", "client_connected", "--json"],
+        &["clients"],
+        &["clients", "--json"],
+        &["bans", "--client", id],
+        &["bans"],
+        &["events"],
+    ] {
+        let (text, _) = crate::sources_admin::forebay(&service, command);
+        assert!(!text.chars().any(is_raw), "{command:?}: {text:?}");
+        assert!(text.contains('z') || command == ["bans", "--client", id], "{command:?}: {text:?}");
+    }
 }

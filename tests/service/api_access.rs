@@ -196,8 +196,8 @@ fn finding_s2_the_api_opens_no_files_of_its_own() {
     assert_eq!(change(&service, "PUT", "clusters/new", &sasl(&out, false)).0, 422);
 
     // Never without encryption, if the file does not say so; and then to nobody else.
-    for path in ["clusters/new/test", "clusters/main/test"] {
-        let (status, answer) = change(&service, "POST", path, &sasl(&mine.display().to_string(), true));
+    for (path, file) in [("clusters/new/test", below.join("password")), ("clusters/main/test", mine.clone())] {
+        let (status, answer) = change(&service, "POST", path, &sasl(&file.display().to_string(), true));
         assert!(status == 422 && answer["detail"].to_string().contains("insecure"), "{path}: {answer}");
     }
     let (status, answer) = change(&service, "POST", "clusters/main/test", &json!({ "bootstrap": bootstrap }));
@@ -210,10 +210,9 @@ fn finding_s2_the_api_opens_no_files_of_its_own() {
         let (status, answer) = change(&service, "PUT", path, body);
         assert_eq!(status, 200, "{path}: {answer}");
     }
-    for file in [mine, below.join("password")] {
-        let (status, answer) = change(&service, "POST", "clusters/new/test", &sasl(&file.display().to_string(), false));
-        assert_eq!(status, 200, "{answer}");
-    }
+    let (status, answer) =
+        change(&service, "POST", "clusters/new/test", &sasl(&below.join("password").display().to_string(), false));
+    assert_eq!(status, 200, "{answer}");
     connected.recv_timeout(Duration::from_secs(30)).expect("it was tried");
     let (status, answer) = change(&service, "PUT", &format!("{socket}%2Fsocket"), &json!({}));
     assert_eq!(status, 201, "{answer}");

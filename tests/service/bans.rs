@@ -144,3 +144,29 @@ fn the_command_makes_bans_lists_and_ends_them() {
     assert!(!is_ok && text.contains("no ban \"1\""), "{text}");
     Device::connect(service.mqtt(), Version::V5, "meter").ping();
 }
+
+/// Finding Q22: at a listener of `[::]` addresses of IPv4 are shown and banned as such, and a ban of a mapped one holds them.
+#[test]
+fn finding_q22_mapped_addresses_are_banned() {
+    // A listener of `[::]` has IPv4 as well, unless another one has its port.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
+    let both = config(&format!("[[listener]]\nbind = \"[::]:0\"\nopen = true\n{SINK}"));
+    let one = format!("[[listener]]\nbind = \"{free}\"\ntransport");
+    let service = Service::start(&both.replace("[[listener]]\nbind = \"127.0.0.1:0\"\ntransport", &one));
+    let log = service.log();
+    let port = log.lines().find_map(|line| line.strip_prefix("mqtt listening on [::]:")).expect("a port");
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port.parse().expect("a port")));
+    for banned in ["::ffff:127.0.0.1", "::ffff:127.0.0.0/104", "::ffff:0:0/96", "127.0.0.1"] {
+        let mut device = Device::connect(address, Version::V5, "meter");
+        let (_, shown) = ask(&service, "GET", "clients/meter", &Value::Null);
+        assert!(shown["address"].as_str().is_some_and(|at| at.starts_with("127.0.0.1:")), "{shown}");
+        let (status, made) = ask(&service, "POST", "bans", &json!({ "address": banned }));
+        assert_eq!((status, &made["disconnected"]), (201, &json!(1)), "{banned}: {made}");
+        assert!(!made["ban"]["address"].as_str().is_none_or(|shown| shown.contains("ffff")), "{made}");
+        assert_eq!(device.hear(), Heard::Disconnect(0x98));
+        let mut device = Device::open(address, Version::V5);
+        device.say(&forebay::mqtt::packet::Packet::Connect(hello(Version::V5, "meter")));
+        assert!(matches!(device.hear(), Heard::ConnAck(hello) if hello.code == 0x8a), "{banned}");
+        assert_eq!(ask(&service, "DELETE", &format!("bans/{}", made["ban"]["id"]), &Value::Null).0, 204);
+    }
+}

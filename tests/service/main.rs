@@ -98,6 +98,7 @@ mod rules_sources;
 mod sandbox;
 mod sasl;
 mod scram;
+mod secrets;
 mod settings_kafka;
 mod settings_sink;
 mod settings_source;

@@ -56,10 +56,13 @@ pub(super) fn check(claims: &Map<String, Value>, settings: &Settings, now_s: u64
     Ok(Bearer { identity: identity.into(), client_id, expires_s, grants: grants.map(Arc::new) })
 }
 
-/// The role names in a claim; `None`: it is not understood.
+/// The role names in a claim, a list or a text with spaces between them as in `scope` (RFC 8693, 4.2); `None`: it is not understood.
 fn roles(claim: &Value) -> Option<Vec<Box<str>>> {
     match claim {
-        Value::String(one) => Some(vec![one.as_str().into()]),
+        Value::String(text) => {
+            let roles: Vec<Box<str>> = text.split(' ').filter(|role| !role.is_empty()).map(Into::into).collect();
+            (roles.len() <= ROLES_MAX).then_some(roles)
+        }
         Value::Array(all) if all.len() <= ROLES_MAX => all.iter().map(|one| Some(one.as_str()?.into())).collect(),
         _ => None,
     }

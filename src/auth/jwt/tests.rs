@@ -333,7 +333,7 @@ fn a_set_of_keys_is_taken_or_says_what_is_wrong() {
 }
 
 #[test]
-fn roles_are_a_string_or_a_list_of_strings() {
+fn finding_q58_roles_are_a_string_or_a_list_of_strings() {
     let settings = Settings { roles_claim: Some("roles".to_owned()), ..settings() };
     let roles = |claims: &Value| {
         claimed(&settings, claims).map(|bearer| {
@@ -344,6 +344,11 @@ fn roles_are_a_string_or_a_list_of_strings() {
     };
     assert_eq!(roles(&with("roles", "a")), Ok(vec!["a".to_owned()]));
     assert_eq!(roles(&with("roles", json!(["b", "a b"]))), Ok(vec!["b".to_owned(), "a b".to_owned()]));
+    // Finding Q58: as in `scope`.
+    let scope = roles(&with("roles", "mqtt:publish  b"));
+    assert_eq!(scope, Ok(vec!["mqtt:publish".to_owned(), "b".to_owned()]));
+    assert_eq!(roles(&with("roles", "")), Ok(Vec::new()));
+    assert_eq!(roles(&with("roles", "a ".repeat(257))), Err(Fault::Roles));
     assert_eq!(roles(&ada()), Ok(Vec::new()));
     assert_eq!(roles(&with("roles", json!(vec!["a"; 256]))).map(|all| all.len()), Ok(256));
     for bad in [json!(null), json!(1), json!({ "a": true }), json!(["a", 1]), json!(vec!["a"; 257])] {

@@ -31,4 +31,12 @@ pub struct ImportZillaArgs {
     /// `zilla.yaml`, or a part of it with the binding; `-` for standard input
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+
+    /// Leave out what would otherwise be refused, with a note: guards of routes, and routes whose Kafka topic is none of the configuration's
+    #[arg(long)]
+    pub partial: bool,
+
+    /// Directory of the password file that the configuration names; it is not written
+    #[arg(long, value_name = "DIR", default_value = "/etc/forebay")]
+    pub password_dir: PathBuf,
 }

@@ -83,6 +83,11 @@ impl Block {
         self.is_off
     }
 
+    /// Whether the block is a `[kafka.NAME]`, and none of its parts.
+    fn is_cluster(&self) -> bool {
+        !self.is_part && self.header.starts_with("[kafka.")
+    }
+
     pub(super) fn set(&mut self, key: &str, value: impl Into<Value>) {
         self.entries.push(Entry { key: key.to_owned(), value: value.into(), is_off: false });
     }
@@ -134,8 +139,33 @@ pub(super) struct Draft {
 }
 
 impl Draft {
+    /// The text, if Forebay takes all of it.
+    ///
+    /// # Errors
+    /// What Forebay refuses, a line each.
+    pub(super) fn whole(self) -> Result<String, String> {
+        let (text, places) = self.render();
+        let Err(problems) = config::parse(&text, NAME) else { return Ok(text) };
+        let line = |problem: &Problem| {
+            let place = problem.line.checked_sub(1).and_then(|line| places.get(line)).copied().flatten();
+            let about = place.and_then(|(at, _)| self.blocks.get(at)).map_or(NAME, |block| &*block.about);
+            format!("{about}: {}: {}", problem.key, problem.what)
+        };
+        let refused: Vec<String> = problems.0.iter().filter(|problem| !is_awaited(problem)).map(line).collect();
+        if refused.is_empty() { Ok(text) } else { Err(refused.join("\n")) }
+    }
+
     /// The text. Parts that Forebay would refuse are comments in it, with notes.
     pub(super) fn settle(mut self, notes: &Notes) -> String {
+        let text = self.settled(notes);
+        let mut clusters = self.blocks.iter().filter(|block| block.is_cluster()).peekable();
+        if clusters.peek().is_some() && clusters.all(Block::is_off) {
+            notes.add(NAME, "no cluster is left: as it is, the embedded log would take the messages");
+        }
+        text
+    }
+
+    fn settled(&mut self, notes: &Notes) -> String {
         loop {
             let (text, places) = self.render();
             let Err(problems) = config::parse(&text, NAME) else { return text };

@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::fmt::Display;
 
+use crate::cli::out::is_shown;
+
 /// Notes in the order in which they are found, without repetitions.
 #[derive(Debug, Default)]
 pub(super) struct Notes(RefCell<Vec<String>>);
@@ -32,11 +34,11 @@ impl Notes {
     }
 }
 
-/// The text with control characters escaped, but for line ends: names come from the input.
+/// The text with characters escaped that are not shown, but for line ends: names come from the input.
 pub(super) fn printable(text: &str) -> String {
     let escaped = |c: char| match c {
         '\n' => "\n".to_owned(),
-        c if c.is_control() => c.escape_default().to_string(),
+        c if !is_shown(c) => c.escape_default().to_string(),
         c => c.to_string(),
     };
     text.chars().map(escaped).collect()

@@ -56,7 +56,7 @@ impl Reload {
             return Err(ReloadRefused::NotNow(why));
         }
         let (written, _) = self.edited(&file, &own)?;
-        self.resolve(&written, &[])?;
+        self.refuse_exposure(&self.resolve(&written, &[])?, &self.and_named_in(&file))?;
         if let Some(moved) = self.beside.bindings().moved(&written).first() {
             let why = format!("{moved}: persist=true would change what the variable means; correct its index first");
             return Err(ReloadRefused::NotNow(why));
@@ -137,7 +137,7 @@ impl Reload {
             return Err(ReloadRefused::NotNow(why));
         }
         let mut config = self.resolve(&self.text, &all)?;
-        self.refuse_exposure(&config)?;
+        self.refuse_exposure(&config, &self.of_machine)?;
         for cluster in config.clusters.iter_mut().filter(|cluster| cluster.name == EMBEDDED) {
             let known = running.clusters.iter().find(|known| known.name == EMBEDDED);
             cluster.bootstrap = known.map_or_else(Vec::new, |known| known.bootstrap.clone());
@@ -147,7 +147,7 @@ impl Reload {
 
     /// Refuses files that the API may not name, before anything is opened: an error could tell whether a file exists.
     fn refuse_files(&self, edit: &Edit) -> Result<(), ReloadRefused> {
-        let refused = config::not_allowed(edit, &self.config);
+        let refused = config::not_allowed(edit, &self.config, &self.of_machine);
         if refused.is_empty() { Ok(()) } else { Err(several(refused)) }
     }
 

@@ -88,7 +88,7 @@ pub(super) const JWT: &[Key] = keys! {
     AuthJwt.acl_claim: Text, Is("\"acl\""),
         "Claim that says what the client may touch, in EMQX's forms; a token without it says nothing of that.";
     AuthJwt.roles_claim: Text, From("none"), shown "\"roles\"",
-        "Claim that names the client's roles, a string or a list of strings: `[auth.NAME.role.ROLE]`. A role that is not configured grants nothing.";
+        "Claim that names the client's roles, a string with spaces between them (as `scope`) or a list of strings: `[auth.NAME.role.ROLE]`. A role that is not configured grants nothing.";
 };
 
 pub(super) const ROLE: &[Key] = keys! {

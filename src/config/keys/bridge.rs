@@ -90,6 +90,8 @@ settings! {
         instance: String,
         /// Index into [`crate::config::Config::clusters`], of the dead-letter topic.
         cluster: usize,
+        /// Whether the password is in the text of the configuration, in `url`.
+        is_password_written: bool,
         /// The destination of messages that the remote refuses; `None`: they are dropped.
         dead_letters: Option<DeadLetters>,
         /// TLS to the remote.

@@ -60,7 +60,8 @@ settings! {
              `control-token` in `data_dir` at each start, which the command line sends by itself: see [API.md](API.md#access).";
         now file_dirs: Vec<PathBuf> => TextList, From("none"),
             "Directories below which changes by the API may name files: certificates, keys, passwords, dead letters, Unix sockets. Without one the API may name \
-             only files that the configuration names for the same purpose. The service may write there.";
+             only files that the configuration names for the same purpose, and passwords and keys only for the same part: see [API.md](API.md#what-no-token-allows). The service \
+             may write there.";
         now dashboard: bool = Flag, Is("true"),
             "Whether the [dashboard](DASHBOARD.md) is served at `/ui/`.";
         now origins: Vec<String> => TextList, From("the `Host` of the request"), shown "[\"https://forebay.example\"]",

@@ -155,7 +155,7 @@ fn what_is_wrong_with_a_login_is_said_and_no_password_with_it() {
             format!("url='mqtts://a'\nusername='e'\npassword='{PASSWORD}'"),
             "plant.password: a password does not belong in this file; write it",
         ),
-        (format!("url='mqtts://a'\nusername='e'\npassword='{PASSWORD}'"), "FOREBAY_BRIDGE_NAME_PASSWORD"),
+        (format!("url='mqtts://a'\nusername='e'\npassword='{PASSWORD}'"), "FOREBAY_BRIDGE_PLANT_PASSWORD"),
         (format!("url='mqtts://e:{PASSWORD}@a'\n{of_file}"), "plant.password_file: is in the URL, too"),
         ("url='mqtts://e@a'\nusername='f'".to_owned(), "plant.username: is in the URL, too"),
         (format!("url='mqtts://a'\nversion='3.1.1'\n{of_file}"), "plant.username: is missing: before 5.0"),

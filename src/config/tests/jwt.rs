@@ -103,10 +103,11 @@ fn keys_by_url() {
 fn roles() {
     let jwt = "jwks_file = 'k'\naudience = 'i'\nroles_claim = 'roles'\n";
     let with = |text: &str| format!("{AUTH}[auth.a.jwt]\n{text}");
-    let role = "[auth.a.role.plant-1]\npublish = ['plant/%c/#', 'user/%u']\nsubscribe = []\n[auth.a.role.b]\nsubscribe = 'b'\nreplay = 'b/#'\n";
+    let role = "[auth.a.role.'mqtt:x']\npublish = 'x'\n[auth.a.role.plant-1]\npublish = ['plant/%c/#', 'user/%u']\nsubscribe = []\n[auth.a.role.b]\nsubscribe = 'b'\nreplay = 'b/#'\n";
     let config = good(&with(&format!("{jwt}{role}")));
     assert!(config.warnings.0.is_empty(), "{}", config.warnings);
-    let [plant, b] = &config.auth[0].roles[..] else { panic!("two roles") };
+    let [scope, plant, b] = &config.auth[0].roles[..] else { panic!("three roles") };
+    assert_eq!(scope.name, "mqtt:x");
     assert_eq!((plant.name.as_str(), plant.publish.len(), plant.subscribe.len()), ("plant-1", 2, 0));
     assert_eq!((b.name.as_str(), &b.publish[..], &b.subscribe[..]), ("b", &[][..], &["b".to_owned()][..]));
     assert_eq!((plant.replay.len(), &b.replay[..]), (0, &["b/#".to_owned()][..]));

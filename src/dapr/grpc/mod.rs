@@ -33,7 +33,7 @@ use tower_service::Service as _;
 use self::api::Api;
 pub(super) use self::streams::Streams;
 use super::proto::runtime::dapr_server::DaprServer;
-use super::serve::{HEAD_BYTES_MAX, HEAD_WITHIN, INVALID_TOKEN, accept_all, has_token};
+use super::serve::{HEAD_BYTES_MAX, HEAD_WITHIN, INVALID_TOKEN, Used, accept_all, has_token};
 use super::{MORE_BYTES, Shared};
 use crate::secure::Secret;
 
@@ -57,7 +57,7 @@ pub(super) async fn serve_api(listener: TcpListener, shared: Arc<Shared>) {
         // Answers are sent at once.
         socket.set_nodelay(true).map(|()| socket)
     };
-    accept_all(accept, |socket| connection(socket, server.clone())).await;
+    accept_all(accept, |socket, used| connection(socket, server.clone(), used)).await;
 }
 
 /// Serves components of a type while it is polled. Every process that may open the socket may call them: there is no token.
@@ -65,7 +65,7 @@ pub(super) async fn serve_components(listener: UnixListener, kind: &'static str,
     let Some(routes) = component::routes(kind, &shared) else { return };
     let server = Server::new(routes, None);
     let accept = || async { listener.accept().await.map(|(socket, _)| socket) };
-    accept_all(accept, |socket| connection(socket, server.clone())).await;
+    accept_all(accept, |socket, used| connection(socket, server.clone(), used)).await;
 }
 
 /// The longest message that is read: one with the largest payload of a packet.
@@ -74,10 +74,12 @@ fn message_bytes_max(shared: &Shared) -> usize {
 }
 
 /// Serves a connection. A connection without a request in time is closed.
-async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(socket: S, server: Server) {
+async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(socket: S, server: Server, used: Used) {
     let has_asked = Arc::<AtomicBool>::default();
     let asks = Arc::clone(&has_asked);
     let answer = hyper::service::service_fn(move |request| {
+        // A stream goes on after its answer has begun: a connection with a request is never an idle one.
+        used.begin();
         asks.store(true, Ordering::Relaxed);
         let answer = server.clone().answer(request);
         async move { Ok::<_, Infallible>(answer.await) }

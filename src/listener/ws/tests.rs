@@ -419,6 +419,26 @@ fn a_proxy_says_who_the_client_is() {
     assert_eq!(with(true, "X-Forwarded-For: 1.1.1.1, 10.1.2.3"), Some(address));
     assert_eq!(with(true, "+X-Forwarded-For: 10.1.2.3"), Some(address));
     assert_eq!(with(false, "X-Forwarded-For: 10.1.2.3"), None);
-    assert_eq!(with(true, "X-Forwarded-For: unknown"), None);
     assert_eq!(with(true, "X-Other: 1"), None);
+}
+
+/// Finding Q24: an address with a port is understood, and an entry that is none is refused: the device is never taken for the proxy.
+#[test]
+fn finding_q24_a_forwarded_address_is_understood_or_refused() {
+    let with = |field: &str| {
+        let settings = Settings { is_forwarded: true, ..(*settings()).clone() };
+        let field = format!("X-Forwarded-For: {field}");
+        give(&mut *super::layer(Arc::new(settings), None), request(&[&field]).as_bytes(), usize::MAX).ready
+    };
+    for (field, address) in [
+        ("10.9.9.9:4711", "10.9.9.9"),
+        ("1.1.1.1, [2001:db8::7]:443", "2001:db8::7"),
+        ("[2001:db8::7]", "2001:db8::7"),
+        ("2001:db8::7", "2001:db8::7"),
+    ] {
+        assert_eq!(with(field).expect(field).forwarded, Some(address.parse::<IpAddr>().expect("an address")));
+    }
+    for field in ["unknown", "_hidden", "10.9.9.9, ", "10.9.9.9:x"] {
+        assert!(with(field).is_none(), "{field}");
+    }
 }

@@ -1,6 +1,6 @@
 //! The HTTP request that begins a WebSocket, and its answer.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -96,13 +96,24 @@ pub(super) fn look(bytes: &[u8], settings: &Settings) -> Result<Option<Accepted>
         }
     }
     let forwarded = fields.values("x-forwarded-for").last().filter(|_| settings.is_forwarded);
-    let forwarded = forwarded.and_then(|list| list.rsplit(',').next()?.trim().parse().ok());
+    let forwarded = match forwarded.map(last_address) {
+        Some(None) => return Err(refusal(400, "the last entry of X-Forwarded-For is no address")),
+        Some(found) => found,
+        None => None,
+    };
     let accept = accept(key);
     let answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\
          Sec-WebSocket-Protocol: {protocol}\r\n\r\n"
     );
     Ok(Some(Accepted { len, forwarded, answer: answer.into_bytes() }))
+}
+
+/// The last address of a list, which some proxies write with a port.
+fn last_address(list: &str) -> Option<IpAddr> {
+    let last = list.rsplit(',').next().unwrap_or_default().trim();
+    let bare = last.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(last);
+    bare.parse().ok().or_else(|| Some(last.parse::<SocketAddr>().ok()?.ip()))
 }
 
 /// The proof that a request was read as one for a WebSocket (RFC 6455, 4.2.2).

@@ -175,7 +175,11 @@ impl Core {
             let file = dead.and_then(|dead| dead.file.as_ref());
             let event = event.shown(Field::File, file.map(|file| file.path.display()));
             let Some(Example { reason, topic, mqtt_topic }) = example else { return event };
-            let event = event.with(Field::Reason, *reason).maybe(Field::Topic, topic.as_deref().map(clipped));
+            // Events are for all who may read; payloads are not.
+            let is_of_message = sink.topic.differs_within_topic()
+                || sink.fed.as_ref().is_some_and(|fed| fed.topic.differs_within_topic());
+            let topic = topic.as_ref().filter(|_| !is_of_message);
+            let event = event.with(Field::Reason, *reason).maybe(Field::Topic, topic.map(|topic| clipped(topic)));
             event.maybe(Field::MqttTopic, mqtt_topic.as_deref().map(clipped))
         });
     }
