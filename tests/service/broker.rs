@@ -422,3 +422,22 @@ fn a_will_goes_through_kafka() {
     assert_eq!(names.read(&names.messages), ["wills/a|gone|mqtt-qos=1,mqtt-retain=true,mqtt-client-id=mortal"]);
     until("the copy to be in Kafka", || names.read(&names.retained).len() == 1);
 }
+
+/// Two brokers on one Kafka, each with topics of its own, and with one name: each reads its own.
+#[test]
+fn finding_q60_two_brokers_of_one_name_do_not_take_each_others_reading() {
+    let names = Names::new("twins");
+    let others = Names { group: names.group.clone(), kafka: names.kafka.clone(), ..Names::new("twins-other") };
+    let services = [&names, &others].map(|names| Service::start(&config(&names.config(""))));
+    services.iter().for_each(until_read);
+    let mut subscribers = services.each_ref().map(|service| subscriber(service, "t"));
+    for (number, service) in (1..).zip(services.iter().chain(&services)) {
+        let mut publisher = Device::connect(service.mqtt(), Version::V5, "publisher");
+        publisher.deliver(number, "t", number.to_string().as_bytes());
+    }
+    for (subscriber, numbers) in subscribers.iter_mut().zip([["1", "3"], ["2", "4"]]) {
+        let mut got = [next(subscriber), next(subscriber)];
+        got.sort();
+        assert_eq!(got, numbers.map(|number| message("t", number)));
+    }
+}
