@@ -255,9 +255,9 @@ struct Later<'a>(&'a mut Parts);
 impl Store for Later<'_> {
     fn write(&mut self, segment: u64, at: u64, bytes: &[u8]) -> std::io::Result<()> {
         let mut bytes = bytes.to_vec();
-        if at == 0 && bytes.len() > 9 {
-            // The version is behind the eight bytes that every segment begins with.
-            bytes[8..10].copy_from_slice(&u16::MAX.to_be_bytes());
+        if at == 0 {
+            // After the eight bytes that every segment begins with come the version, and the length of the header, which is more than this version reads.
+            bytes[8..12].fill(0xFF);
         }
         self.0.write(segment, at, &bytes)
     }
