@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use forebay::cli::session_log::{Wanted, prepare_topic, take_over};
+use forebay::cli::session_log::{NotTaken, Wanted, prepare_topic, take_over};
 use forebay::config::Config;
 use forebay::kafka::client::Settings;
 use forebay::kafka::types::ClientEvent;
@@ -86,7 +86,7 @@ impl Place {
             let (cluster, topic) = (&self.config.clusters[0], &*self.topic);
             let wanted = Wanted { cluster, topic, log: 1, instance: "test" };
             let mut files = Files::default();
-            match take_over(&wanted, &mut files) {
+            match take_over(&wanted, &mut files).map_err(NotTaken::words) {
                 Err(why) if why.contains("was answered with error 1") && Instant::now() < end => {
                     std::thread::sleep(Duration::from_millis(200));
                 }

@@ -371,7 +371,11 @@ impl World {
                 Notice::SourcesOver(_) => self.sources_over(),
                 Notice::Waiting(_) => self.shard_waits(),
                 Notice::LogLost { shard, why } => return self.log_lost(shard, &why),
-                Notice::Group(_) | Notice::SlotTaken(_) | Notice::SlotReleased(_) | Notice::SlotLost(_) => {
+                Notice::Group(_)
+                | Notice::SlotTaken(_)
+                | Notice::SlotUnreadable(_)
+                | Notice::SlotReleased(_)
+                | Notice::SlotLost(_) => {
                     self.hear_of_slots(notice);
                 }
                 Notice::Reconfigured(_) => {}

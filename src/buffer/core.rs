@@ -100,12 +100,15 @@ impl Buffer {
     /// [`OpenError`].
     pub fn open<D: Disk>(
         disk: &D,
-        settings: Settings,
+        mut settings: Settings,
         found: &BTreeMap<u64, u64>,
         now: Monotonic,
         wall: WallMs,
     ) -> Result<Self, OpenError> {
         let recovered = recover(disk, settings.log.shard, found)?;
+        if settings.takes_up_others {
+            settings.take_up_others(&recovered.state);
+        }
         settings.check(&recovered.state)?;
         let mut report = Report::of(&recovered);
         let mut restored = settings.restored(&recovered, &mut report);

@@ -2,7 +2,7 @@
 
 use crate::kafka::producer::{AnsweredOn, Keep};
 use crate::kafka::types::SinkId;
-use crate::spool;
+use crate::spool::{self, State};
 
 /// A sink's terms for the buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,9 +30,24 @@ pub struct Settings {
     /// The sinks of each cluster, by [`crate::kafka::types::SinkId`]. Sinks that write dead-letter topics come last and
     /// are left out: dead letters stay in memory, and the rows that they stand for in the log.
     pub clusters: Vec<Vec<SinkTerms>>,
+    /// Whether sinks that only the log knows are taken up, as the last ones of the first cluster: a log in Kafka outlives the routes of `[broker]`, and
+    /// rows of a route that is gone go to the topic that they name.
+    pub takes_up_others: bool,
 }
 
 impl Settings {
+    /// Adds the sinks of the log's lanes that the configuration does not have, as [`Settings::takes_up_others`] says. A lane without names has no rows.
+    pub(super) fn take_up_others(&mut self, state: &State) {
+        for (_, lane) in state.lasting_lanes().filter(|(_, lane)| !lane.sink.is_empty()) {
+            if self.find(&lane.sink).is_some() {
+                continue;
+            }
+            let name = lane.sink.as_ref().into();
+            let other = SinkTerms { name, keep: Keep::Disk, answered_on: AnsweredOn::Stored };
+            self.clusters.first_mut().into_iter().for_each(|sinks| sinks.push(other.clone()));
+        }
+    }
+
     /// Cluster and number of the sink with that name.
     pub(super) fn find(&self, name: &str) -> Option<(usize, SinkId)> {
         self.clusters.iter().enumerate().find_map(|(cluster, sinks)| {

@@ -11,8 +11,8 @@ use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use kafka_protocol::messages::{
-    FindCoordinatorRequest, GroupId, LeaveGroupRequest, MetadataResponse, OffsetCommitRequest, OffsetCommitResponse,
-    OffsetFetchRequest,
+    DescribeGroupsRequest, FindCoordinatorRequest, GroupId, LeaveGroupRequest, MetadataResponse, OffsetCommitRequest,
+    OffsetCommitResponse, OffsetFetchRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -26,12 +26,14 @@ use crate::kafka::consumer::Record;
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::journal::Journal;
 use crate::session::PartitionKey;
-use crate::shard::session_log::TakenLog;
 use crate::shard::sources::{FirstRead, RetainedMessages, RetainedOfShard, first_read, partition_key};
 
 /// The last versions of these requests that name a topic, and a group without members.
 const OFFSET_FETCH_VERSION_MAX: i16 = 7;
 const OFFSET_COMMIT_VERSION_MAX: i16 = 8;
+const DESCRIBE_GROUPS_VERSION_MAX: i16 = 5;
+/// The end of an error in words that means GROUP_AUTHORIZATION_FAILED.
+const FORBIDDEN: &str = "error 30";
 /// The error of OffsetCommit for a group with members, if the request names none.
 const UNKNOWN_MEMBER_ID: i16 = 25;
 
@@ -45,7 +47,7 @@ pub(super) struct Prepared {
     /// The committed offset of each partition of the routes.
     pub(super) begins: Arc<BTreeMap<PartitionKey, i64>>,
     /// The logs of the sessions of all slots, without `[broker.link]`.
-    pub(super) logs: Vec<TakenLog>,
+    pub(super) logs: session_logs::Logs,
 }
 
 /// Prepares until that succeeds, then calls `done` with the result. Each obstacle is reported once.
@@ -98,12 +100,21 @@ fn prepare(config: &Config, broker: &Broker, journal: &Journal, first: &mut Firs
             "topic {topic} is not compacted: kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config {CLEANUP_POLICY}={COMPACT}"
         ));
     }
+    if broker.link.is_none() {
+        is_alone(cluster, broker, &mut admin)?;
+    }
     // The earlier owner of the logs ends, and copies no more retained messages. With `[broker.link]` the instance gets its logs
     // from the group instead.
-    let logs = if broker.link.is_some() { Vec::new() } else { session_logs::take_over(config, broker, journal)? };
+    let logs = if broker.link.is_some() {
+        session_logs::Logs::default()
+    } else {
+        session_logs::take_over(config, broker, journal)?
+    };
     let mut retained = Loading(RetainedMessages::new(config, broker));
     read(&Wanted { cluster, topic: &broker.retained, since: Since::Earliest, limit: u64::MAX }, &mut retained)?;
     let begins = begin(cluster, broker, &mut admin, &metadata, &retained.0.copied_to(), first)?;
+    tell_left((cluster, broker), &mut admin, journal)
+        .unwrap_or_else(|why| tracing::debug!("topics of no route: {why}"));
     Ok(Prepared { retained: retained.0.of_shards(first), begins: Arc::new(begins), logs })
 }
 
@@ -154,6 +165,8 @@ fn begin(
     let topics: Vec<&MetadataResponseTopic> =
         metadata.topics.iter().filter(|topic| name(topic) != Some(&broker.retained)).collect();
     let known = known(&mut coordinator, &group, &topics)?;
+    let is_whole = topics.iter().filter_map(|topic| name(topic)).all(|topic| known.contains_key(topic));
+    let earlier = if is_whole { Commits::new() } else { earlier(cluster, broker, admin, &topics)? };
     let (mut begins, mut places, mut leaders) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
     for topic in &topics {
         let Some(of) = topic.name.clone() else { continue };
@@ -164,7 +177,15 @@ fn begin(
             continue;
         }
         let mut partitions = Vec::new();
+        let earlier = earlier.get(&*of.0);
         for partition in &topic.partitions {
+            if let Some(earlier) = earlier {
+                let index = partition.partition_index;
+                let offset = earlier.get(&index).copied().unwrap_or(0);
+                begins.insert(key(index), offset);
+                partitions.push(place(index, offset));
+                continue;
+            }
             let node = metadata.brokers.iter().find(|broker| broker.node_id == partition.leader_id);
             let node = node.ok_or_else(|| format!("topic {}: a partition has no leader", of.0))?;
             let leader = match leaders.entry(node.node_id.0) {
@@ -175,12 +196,7 @@ fn begin(
             let end = offset_at(leader, &of, partition.partition_index, LATEST)?;
             let of_partition = key(partition.partition_index);
             let read = first_read(start..end, copied_to.get(&of_partition));
-            let place = OffsetCommitRequestPartition::default()
-                .with_partition_index(partition.partition_index)
-                .with_committed_offset(read.start)
-                .with_committed_leader_epoch(-1)
-                .with_committed_metadata(Some(StrBytes::default()));
-            partitions.push(place);
+            partitions.push(place(partition.partition_index, read.start));
             first.insert(of_partition, read);
         }
         places.push(OffsetCommitRequestTopic::default().with_name(of).with_partitions(partitions));
@@ -203,6 +219,54 @@ fn begin(
     match refusal(&answer) {
         Some(error) => Err(format!("group {group}: OffsetCommit was answered with error {error}")),
         None => Ok(begins),
+    }
+}
+
+fn place(partition: i32, offset: i64) -> OffsetCommitRequestPartition {
+    OffsetCommitRequestPartition::default()
+        .with_partition_index(partition)
+        .with_committed_offset(offset)
+        .with_committed_leader_epoch(-1)
+        .with_committed_metadata(Some(StrBytes::default()))
+}
+
+/// The offsets in the group of earlier versions, which did not have the topic of sessions in its name. None where this client may not read it.
+fn earlier(
+    cluster: &Cluster,
+    broker: &Broker,
+    admin: &mut Admin,
+    topics: &[&MetadataResponseTopic],
+) -> Result<Commits, String> {
+    let group = broker.group_of_name();
+    if group == broker.group() {
+        return Ok(Commits::new());
+    }
+    let found = coordinator(cluster, &group, Coordinates::Group, admin)
+        .and_then(|mut coordinator| known(&mut coordinator, &group, topics));
+    found.or_else(|why| if why.ends_with(FORBIDDEN) { Ok(Commits::new()) } else { Err(why) })
+}
+
+/// Refuses to take over what running instances serve, if this process is to be the only one.
+///
+/// # Errors
+/// There are such instances, in words.
+fn is_alone(cluster: &Cluster, broker: &Broker, admin: &mut Admin) -> Result<(), String> {
+    let group = broker.group_of_instances();
+    let mut coordinator = match coordinator(cluster, &group, Coordinates::Group, admin) {
+        Ok(coordinator) => coordinator,
+        // Without a right on the group nobody has been an instance with this user.
+        Err(why) if why.ends_with(FORBIDDEN) => return Ok(()),
+        Err(why) => return Err(why),
+    };
+    let version = coordinator.needs::<DescribeGroupsRequest>((0, DESCRIBE_GROUPS_VERSION_MAX), "DescribeGroups")?;
+    let request = DescribeGroupsRequest::default().with_groups(vec![GroupId(StrBytes::from(group.clone()))]);
+    let answer = coordinator.ask_at(&request, version)?;
+    match answer.groups.iter().map(|of| of.members.len()).sum::<usize>() {
+        0 => Ok(()),
+        count => Err(format!(
+            "instances of this broker run (group {group} has {count} members), and this one has no [broker.link]: it would take their sessions \
+             over. Add [broker.link], or stop them"
+        )),
     }
 }
 
@@ -248,9 +312,47 @@ pub(super) fn coordinator(cluster: &Cluster, key: &str, of: Coordinates, admin: 
 /// The committed offsets of partitions, by topic.
 type Commits = BTreeMap<String, BTreeMap<i32, i64>>;
 
+/// Reports topics of which the group has not had all records, and which no route names any more: nobody gets the rest.
+fn tell_left((cluster, broker): (&Cluster, &Broker), admin: &mut Admin, journal: &Journal) -> Result<(), String> {
+    let group = broker.group();
+    let mut coordinator = coordinator(cluster, &group, Coordinates::Group, admin)?;
+    let mut committed = committed(&mut coordinator, &group, None)?;
+    committed.retain(|topic, _| broker.topics().all(|(named, _)| named != topic));
+    if committed.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = committed.keys().map(String::as_str).collect();
+    let metadata = admin.metadata(&names)?;
+    for topic in metadata.topics.iter().filter(|topic| topic.error_code == 0) {
+        let Some((of, known)) = topic.name.as_ref().and_then(|of| Some((of, committed.get(&*of.0)?))) else { continue };
+        let mut left = 0;
+        for partition in &topic.partitions {
+            let index = partition.partition_index;
+            let node = metadata.brokers.iter().find(|broker| broker.node_id == partition.leader_id);
+            let mut leader = Admin::connect_to(cluster, &address(node.ok_or("a partition has no leader")?))?;
+            let start = offset_at(&mut leader, of, index, EARLIEST)?.max(known.get(&index).copied().unwrap_or(0));
+            left += offset_at(&mut leader, of, index, LATEST)?.saturating_sub(start).max(0).unsigned_abs();
+        }
+        if left > 0 {
+            let event = Event::now(Kind::TopicLeft).with(Field::Topic, of.0.as_str());
+            journal.say(event.with(Field::Records, left));
+        }
+    }
+    Ok(())
+}
+
 /// The committed offsets of the group in the topics in which it has some.
 fn known(coordinator: &mut Admin, group: &str, topics: &[&MetadataResponseTopic]) -> Result<Commits, String> {
-    let version = coordinator.needs::<OffsetFetchRequest>((0, OFFSET_FETCH_VERSION_MAX), "OffsetFetch")?;
+    committed(coordinator, group, Some(topics))
+}
+
+/// The committed offsets of the group in these topics, or in all.
+fn committed(
+    coordinator: &mut Admin,
+    group: &str,
+    topics: Option<&[&MetadataResponseTopic]>,
+) -> Result<Commits, String> {
+    let version = coordinator.needs::<OffsetFetchRequest>((2, OFFSET_FETCH_VERSION_MAX), "OffsetFetch")?;
     let of_topic = |topic: &&MetadataResponseTopic| {
         let partitions = topic.partitions.iter().map(|partition| partition.partition_index).collect();
         OffsetFetchRequestTopic::default()
@@ -259,7 +361,7 @@ fn known(coordinator: &mut Admin, group: &str, topics: &[&MetadataResponseTopic]
     };
     let request = OffsetFetchRequest::default()
         .with_group_id(GroupId(StrBytes::from(group.to_owned())))
-        .with_topics(Some(topics.iter().map(of_topic).collect()));
+        .with_topics(topics.map(|topics| topics.iter().map(of_topic).collect()));
     let answer = coordinator.ask_at(&request, version)?;
     let each = || answer.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.error_code);
     if let Some(error) = [answer.error_code].into_iter().chain(each()).find(|error| *error != 0) {

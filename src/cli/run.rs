@@ -426,7 +426,11 @@ impl Service {
                     return Err(format!("shard {shard} ended unexpectedly"));
                 }
                 Ok(Event::Shard(
-                    notice @ (Notice::Group(_) | Notice::SlotTaken(_) | Notice::SlotReleased(_) | Notice::SlotLost(_)),
+                    notice @ (Notice::Group(_)
+                    | Notice::SlotTaken(_)
+                    | Notice::SlotUnreadable(_)
+                    | Notice::SlotReleased(_)
+                    | Notice::SlotLost(_)),
                 )) => self.hear_of_slots(notice)?,
                 Ok(Event::Taken(slot, log)) => self.take_log(slot, log)?,
                 Ok(Event::Signal(Signal::Stop(signal))) => break signal,
@@ -437,7 +441,10 @@ impl Service {
                     for shard in 0..self.shards.len() {
                         self.tell(shard, Mail::RoutesBegin(Arc::clone(&prepared.begins)))?;
                     }
-                    self.give_out(prepared.logs)?;
+                    for (slot, why) in prepared.logs.unreadable {
+                        self.slots.cannot_take(slot, &why);
+                    }
+                    self.give_out(prepared.logs.taken)?;
                 }
                 Ok(Event::Reload(wish)) => self.reload(Some(wish))?,
                 Ok(Event::Look(look)) => look(&self.reload),

@@ -16,7 +16,7 @@ use super::log_reader::{EARLIEST, fetch, offset_at};
 use super::log_writer::{self, NotWritten};
 use super::topics::{self, CLEANUP_POLICY, COMPACT, Shape, new_topic};
 use crate::config::Cluster;
-use crate::replica::{BATCH_BYTES_MAX, Names, Step, Store, TakeOver, Taken};
+use crate::replica::{BATCH_BYTES_MAX, Names, Step, Store, TakeOver, TakeOverError, Taken};
 
 /// The last version of InitProducerId without two-phase commit.
 const INIT_VERSION_MAX: i16 = 5;
@@ -163,12 +163,45 @@ fn check(admin: &mut Admin, topic: &str, replicas: usize) -> Result<Vec<String>,
     Ok(told)
 }
 
+/// Why a log was not taken over, in words.
+#[derive(Debug)]
+pub enum NotTaken {
+    /// The obstacle may pass.
+    ForNow(String),
+    /// The log has what this version of Forebay does not read.
+    Unreadable(String),
+}
+
+impl NotTaken {
+    fn of(why: &TakeOverError, named: impl Fn(String) -> String) -> Self {
+        let words = named(why.to_string());
+        match why {
+            TakeOverError::Version(_) | TakeOverError::Unreadable { .. } => Self::Unreadable(words),
+            _ => Self::ForNow(words),
+        }
+    }
+
+    /// The reason in words.
+    #[must_use]
+    pub fn words(self) -> String {
+        match self {
+            Self::ForNow(why) | Self::Unreadable(why) => why,
+        }
+    }
+}
+
+impl From<String> for NotTaken {
+    fn from(why: String) -> Self {
+        Self::ForNow(why)
+    }
+}
+
 /// Takes a log over: no earlier owner can write it any more. Its segments, and the note beside them, are written to `store`,
 /// which is empty before.
 ///
 /// # Errors
-/// The obstacle, in words. It may pass; the store has to be replaced.
-pub fn take_over(wanted: &Wanted<'_>, store: impl Store) -> Result<Taken, String> {
+/// The obstacle, in words. The store has to be replaced.
+pub fn take_over(wanted: &Wanted<'_>, store: impl Store) -> Result<Taken, NotTaken> {
     let Wanted { cluster, topic, log, instance } = *wanted;
     let (partition, began) = (i32::from(log), Instant::now());
     let failed = |why: String| format!("log {log} of topic {topic}: {why}");
@@ -183,7 +216,7 @@ pub fn take_over(wanted: &Wanted<'_>, store: impl Store) -> Result<Taken, String
     let mut taking = TakeOver::new(names, store, first);
     loop {
         if began.elapsed() > TAKE_OVER_MAX {
-            return Err(failed(format!("reading it takes longer than {} s", TAKE_OVER_MAX.as_secs())));
+            return Err(failed(format!("reading it takes longer than {} s", TAKE_OVER_MAX.as_secs())).into());
         }
         match taking.step() {
             Step::Identify => {
@@ -192,16 +225,16 @@ pub fn take_over(wanted: &Wanted<'_>, store: impl Store) -> Result<Taken, String
             }
             Step::Write(batch) => {
                 let (error, base_offset) = produce(&mut leader, &name, partition, batch)?;
-                taking.written(error, base_offset).map_err(|why| failed(why.to_string()))?;
+                taking.written(error, base_offset).map_err(|why| NotTaken::of(&why, failed))?;
             }
             Step::Read(from) => {
                 let told = fetch(&mut leader, (&name, partition), from, false)?;
                 if told.error_code != 0 {
-                    return Err(failed(format!("Fetch was answered with error {}", told.error_code)));
+                    return Err(failed(format!("Fetch was answered with error {}", told.error_code)).into());
                 }
-                taking.read(&told.records.unwrap_or_default()).map_err(|why| failed(why.to_string()))?;
+                taking.read(&told.records.unwrap_or_default()).map_err(|why| NotTaken::of(&why, failed))?;
             }
-            Step::Done => return taking.finish().map_err(|why| failed(why.to_string())),
+            Step::Done => return taking.finish().map_err(|why| NotTaken::of(&why, failed)),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::shard::session_log::TakenLog;
 
 use super::admin::Admin;
 use super::check::UNKNOWN_TOPIC;
-use super::session_log::{self, Wanted};
+use super::session_log::{self, NotTaken, Wanted};
 
 /// The most logs that are taken over at a time: each takes some ten requests, one after the other.
 const AT_A_TIME: u16 = 16;
@@ -68,34 +68,60 @@ pub(super) fn look(cluster: &Cluster, broker: &Broker) -> Result<String, String>
     Ok(if told.is_empty() { is_as_needed() } else { told.join("; ") })
 }
 
-/// Takes over the logs of all slots, several at a time. Returns them in the order of the slots.
+/// The logs of slots, in the order of the slots.
+#[derive(Default)]
+pub(super) struct Logs {
+    /// Logs that this process has taken over.
+    pub(super) taken: Vec<TakenLog>,
+    /// Slots with a log that it cannot read, each with the reason.
+    pub(super) unreadable: Vec<(u16, String)>,
+}
+
+/// Takes over the logs of all slots, several at a time.
 ///
 /// # Errors
 /// The obstacle, in words. It may pass.
-pub(super) fn take_over(config: &Config, broker: &Broker, journal: &Journal) -> Result<Vec<TakenLog>, String> {
+pub(super) fn take_over(config: &Config, broker: &Broker, journal: &Journal) -> Result<Logs, String> {
     let cluster = &config.clusters[broker.cluster];
     let next = AtomicU16::new(0);
     let take_some = || {
         let slots = std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)).filter(|slot| *slot < SLOTS));
-        let taken: Result<Vec<TakenLog>, String> = slots.map(|slot| take(cluster, broker, slot)).collect();
+        let one = |slot| match take(cluster, broker, slot) {
+            Ok(log) => Ok(Ok(log)),
+            Err(NotTaken::Unreadable(why)) => Ok(Err((slot, why))),
+            Err(NotTaken::ForNow(why)) => Err(why),
+        };
+        let taken: Result<Vec<Result<TakenLog, (u16, String)>>, String> = slots.map(one).collect();
         // The other threads take no further log.
         taken.inspect_err(|_| next.store(SLOTS, Ordering::Relaxed))
     };
-    let taken: Result<Vec<Vec<TakenLog>>, String> = std::thread::scope(|scope| {
+    let taken: Result<Vec<Vec<_>>, String> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..AT_A_TIME).map(|_| scope.spawn(take_some)).collect();
         threads.into_iter().map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
     });
-    let mut logs: Vec<TakenLog> = taken?.into_iter().flatten().collect();
-    logs.sort_by_key(|log| log.slot);
+    let mut all = Logs::default();
+    for log in taken?.into_iter().flatten() {
+        match log {
+            Ok(log) => all.taken.push(log),
+            Err(unreadable) => all.unreadable.push(unreadable),
+        }
+    }
+    all.taken.sort_by_key(|log| log.slot);
+    all.unreadable.sort_unstable();
+    let logs = &all.taken;
     let sum = |of: fn(&TakenLog) -> u64| logs.iter().map(of).sum::<u64>();
     let event = Event::now(Kind::SessionLogTaken).with(Field::Topic, broker.sessions.as_str());
     let event =
         event.with(Field::Partitions, logs.len() as u64).with(Field::Records, sum(|log| log.taken.read.records));
     journal.say(event.with(Field::Bytes, sum(|log| log.taken.read.bytes)));
-    Ok(logs)
+    for (slot, why) in &all.unreadable {
+        let event = Event::now(Kind::SlotUnreadable).with(Field::Partition, u64::from(*slot));
+        journal.say(event.with(Field::Reason, why.as_str()));
+    }
+    Ok(all)
 }
 
-fn take(cluster: &Cluster, broker: &Broker, slot: u16) -> Result<TakenLog, String> {
+fn take(cluster: &Cluster, broker: &Broker, slot: u16) -> Result<TakenLog, NotTaken> {
     let mut parts = Parts::default();
     let wanted = Wanted { cluster, topic: &broker.sessions, log: slot, instance: &broker.name };
     let taken = session_log::take_over(&wanted, &mut parts)?;
@@ -185,7 +211,7 @@ impl Shared {
         while self.state().wanted.contains(&slot) {
             match take(&config.clusters[broker.cluster], broker, slot) {
                 Ok(taken) => return Some(taken),
-                Err(why) => self.tell_trouble(slot, &why),
+                Err(why) => self.tell_trouble(slot, &why.words()),
             }
             std::thread::sleep(wait);
             wait = (wait * 2).min(AGAIN_MAX);

@@ -69,6 +69,7 @@ impl Shards for ByMail {
             is_drained: self.peers.is_leaving(),
             instances,
             nobody: at(Place::Nobody),
+            not_taken: self.slots.not_taken(),
         })
     }
 

@@ -30,6 +30,10 @@ pub fn slots(from: &AskArgs) -> Result<String, String> {
     if !nobody.is_empty() {
         let _ = writeln!(out, "\nnobody serves {} for now: their clients wait", ranges(&nobody));
     }
+    let not_taken = answer["not_taken"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for of in not_taken {
+        let _ = writeln!(out, "\nslot {} cannot be taken up: {}", of["slot"], text(&of["reason"]));
+    }
     if answer["silent"] == true {
         out.push_str("\nthis instance has heard nothing of the group for too long, and welcomes no clients\n");
     }

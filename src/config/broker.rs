@@ -36,6 +36,8 @@ const SHARED: &str = "a route gets each message once: leave out $share and the g
 const SEGMENTS_WISHED: u64 = Spool::SEGMENTS_MIN;
 const SEGMENT_BYTES_MAX: u64 = 16 * MIB;
 const MIB: u64 = 1 << 20;
+/// The topic of sessions by default.
+const SESSIONS: &str = "mqtt-sessions";
 /// The interval between commits of the broker's source.
 const COMMIT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -222,9 +224,16 @@ impl Broker {
         if self.test_slots == 0 { SLOTS } else { self.test_slots }
     }
 
-    /// The consumer group of the instance.
+    /// The consumer group of the instance. Brokers on one Kafka are told apart by their topics of sessions, with which no name can be confused: it has no `@`.
     #[must_use]
     pub fn group(&self) -> String {
+        let named = self.group_of_name();
+        if self.sessions == SESSIONS { named } else { format!("{named}@{}", self.sessions) }
+    }
+
+    /// The group that earlier versions had, whatever the topic of sessions.
+    #[must_use]
+    pub fn group_of_name(&self) -> String {
         format!("forebay-{NAME}-{}", self.name)
     }
 

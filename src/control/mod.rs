@@ -407,11 +407,13 @@ async fn healthz(State(view): State<Arc<View>>) -> impl IntoResponse {
 
 async fn readyz(State(view): State<Arc<View>>) -> impl IntoResponse {
     if view.is_ready() {
-        (StatusCode::OK, "ready\n")
+        let not_taken = view.shards.slots().map_or_else(Vec::new, |slots| slots.not_taken);
+        let line = |(slot, why): &(u16, Arc<str>)| format!("slot {slot} cannot be taken up: {why}\n");
+        (StatusCode::OK, format!("ready\n{}", not_taken.iter().map(line).collect::<String>()))
     } else if view.ready.load(Ordering::Acquire) {
-        (StatusCode::SERVICE_UNAVAILABLE, "drained: clients are to connect to other instances\n")
+        (StatusCode::SERVICE_UNAVAILABLE, "drained: clients are to connect to other instances\n".to_owned())
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not accepting clients\n")
+        (StatusCode::SERVICE_UNAVAILABLE, "not accepting clients\n".to_owned())
     }
 }
 

@@ -45,6 +45,16 @@ struct SlotsBody {
     instances: Vec<InstanceBody>,
     /// Slots without an instance at present.
     nobody: Vec<u16>,
+    /// Those of them that are this instance's, and have a log that it cannot take up (event `slot_unreadable`).
+    not_taken: Vec<NotTaken>,
+}
+
+/// A slot with a log that this instance cannot take up.
+#[derive(Debug, Serialize, ToSchema)]
+struct NotTaken {
+    slot: u16,
+    /// Why, in words.
+    reason: String,
 }
 
 /// An instance.
@@ -61,7 +71,7 @@ struct InstanceBody {
 
 impl SlotsBody {
     fn new(of: SlotTable, view: &View) -> Self {
-        let SlotTable { name, generation, is_silent, is_drained, instances, nobody } = of;
+        let SlotTable { name, generation, is_silent, is_drained, instances, nobody, not_taken } = of;
         let now = Sample::of(&view.boards, Instant::now());
         let number = |metric: M| now.place(metric as usize);
         let relayed = number(M::Relayed);
@@ -70,7 +80,10 @@ impl SlotsBody {
         let instance = |InstanceOfBroker { name, link, server, slots }| InstanceBody { name, link, server, slots };
         let instances: Vec<_> = instances.into_iter().map(instance).collect();
         let slots = instances.iter().map(|of| of.slots.len()).sum::<usize>() + nobody.len();
-        Self { name, slots, generation, silent: is_silent, drained: is_drained, clients, relayed, instances, nobody }
+        let not_taken =
+            not_taken.into_iter().map(|(slot, why)| NotTaken { slot, reason: why.as_ref().into() }).collect();
+        let (silent, drained) = (is_silent, is_drained);
+        Self { name, slots, generation, silent, drained, clients, relayed, instances, nobody, not_taken }
     }
 }
 

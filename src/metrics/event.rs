@@ -170,6 +170,8 @@ events! {
     ShareTroubleOver, Info, Lifecycle, "share_trouble_over", [Share, Group, Topic, Partition], "this instance takes part in the group of a shared subscription again, or reads a partition on for it";
     SlotFull, Warn, Error, "slot_full", [Partition], "the log of a slot has had no room for a second for messages of clients that are away, or of QoS 2: their records wait in Kafka until it has, and the longest queue of the slot makes room if its client is away";
     SlotTrouble, Warn, Error, "slot_trouble", [Partition, Reason], "the log of sessions of a slot cannot be taken over for now; retrying, its clients wait";
+    TopicLeft, Warn, Error, "topic_left", [Topic, Records], "no route of `[broker]` names a topic any more of which this instance has not had all records: nobody gets the rest. A route for it, with filters that no client publishes to, has them read";
+    SlotUnreadable, Error, Error, "slot_unreadable", [Partition, Reason], "the log of a slot is in a form that this version of Forebay does not read, or is damaged: nobody serves its clients while this instance has the slot, and all others are served";
     SessionLogLost, Error, Error, "session_log_lost", [Partition, Reason], "another process has taken a log of sessions over, or Kafka has lost part of it: nothing more is sent to its clients. Without `[broker.link]` the process ends, and the next start takes up what Kafka has";
     SpoolFull, Warn, Error, "spool_full", [Sink, Reason], "the spool is full; `when_full` applies";
     SpoolRoom, Info, Lifecycle, "spool_not_full", [Sink], "the spool is no longer full";

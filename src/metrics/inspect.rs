@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::top::Weighed;
@@ -723,6 +724,8 @@ pub struct SlotTable {
     pub instances: Vec<InstanceOfBroker>,
     /// Slots without an instance for now.
     pub nobody: Vec<u16>,
+    /// Slots among them with a log that this instance cannot take up, each with the reason.
+    pub not_taken: Vec<(u16, Arc<str>)>,
 }
 
 /// An instance of `[broker]`.

@@ -307,6 +307,8 @@ pub enum Notice {
     Waiting(usize),
     /// The sessions of a new slot are taken up, and its clients are accepted.
     SlotTaken(u16),
+    /// The log of a new slot cannot be taken up: nobody serves its clients while it is this process's.
+    SlotUnreadable(u16),
     /// A slot is given up: this process no longer writes there.
     SlotReleased(u16),
     /// A slot's log is another process's, or was changed: its clients are disconnected, and the shard continues without it.

@@ -106,6 +106,11 @@ impl Outlets {
         }
     }
 
+    /// Whether the log of a slot has a row of a message for a topic of `[broker]`, if these sinks have had the message.
+    pub(super) fn is_routed(&self, taken_by: &[u16]) -> bool {
+        self.logs.slot_rows.as_ref().is_some_and(|rows| taken_by.iter().any(|sink| rows.is_of_route(*sink)))
+    }
+
     /// A number that changes whenever memory of a producer, or a place for a dead letter, has been freed.
     pub(super) fn freed(&self) -> u64 {
         let others = self.letters.freed().wrapping_add(self.logs.rows().map_or(0, Buffer::freed));

@@ -1,7 +1,9 @@
 //! Client id to owning shard. The hash is part of the product: it must give the same answer in every version, on every
 //! machine, because other shards and other instances rely on it. The golden test below pins it.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -50,13 +52,15 @@ pub struct Slots {
     table: Box<[AtomicU32]>,
     /// Whether slots are acquired and released while the process runs.
     are_given_out: AtomicBool,
+    /// Slots with a log that this process cannot take up, each with the reason.
+    unreadable: Mutex<BTreeMap<u16, Arc<str>>>,
 }
 
 impl Slots {
     /// The table without `[broker]`: the hash of a client id names its shard.
     #[must_use]
     pub fn of_shards(shards: usize) -> Self {
-        Self { shards, table: Box::default(), are_given_out: AtomicBool::new(false) }
+        Self { shards, table: Box::default(), are_given_out: AtomicBool::new(false), unreadable: Mutex::default() }
     }
 
     /// The table for a configuration, with no slot owned yet.
@@ -75,7 +79,7 @@ impl Slots {
     /// Like [`Slots::of_broker`], with another number of slots.
     fn of_slots(shards: usize, slots: u16) -> Self {
         let table = (0..slots).map(|_| AtomicU32::new(Place::NOBODY)).collect();
-        Self { shards, table, are_given_out: AtomicBool::new(false) }
+        Self { shards, table, are_given_out: AtomicBool::new(false), unreadable: Mutex::default() }
     }
 
     /// Whether a group assigns slots: a process that loses one continues with the others. Without a group the process has all of them or ends.
@@ -147,8 +151,29 @@ impl Slots {
         }
     }
 
+    /// Notes that this process cannot take up the log of a slot, which nobody serves then.
+    pub fn cannot_take(&self, slot: u16, why: &str) {
+        self.unreadable().insert(slot, why.into());
+        self.set(slot, Place::Nobody);
+    }
+
+    /// Slots that nobody serves because this process cannot take up their logs, with the reasons.
+    #[must_use]
+    pub fn not_taken(&self) -> Vec<(u16, Arc<str>)> {
+        let unreadable = self.unreadable();
+        let all = unreadable.iter().filter(|(slot, _)| self.at(**slot) == Place::Nobody);
+        all.map(|(slot, why)| (*slot, Arc::clone(why))).collect()
+    }
+
+    fn unreadable(&self) -> MutexGuard<'_, BTreeMap<u16, Arc<str>>> {
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Sets the server of a slot. Without a table, or for a slot outside of it, does nothing.
     pub fn set(&self, slot: u16, place: Place) {
+        if place != Place::Nobody {
+            self.unreadable().remove(&slot);
+        }
         let at = self.table.get(usize::from(slot));
         at.into_iter().for_each(|at| at.store(place.encode(), Ordering::Release));
     }
@@ -194,6 +219,17 @@ mod tests {
         let without = Slots::of_shards(7);
         without.set(slot, Place::Nobody);
         assert_eq!(without.place("dev-1"), Place::Here(owner("dev-1", 7)));
+    }
+
+    #[test]
+    fn a_slot_that_cannot_be_taken_has_a_reason_until_somebody_serves_it() {
+        let slots = Slots::of_broker(1);
+        slots.set(3, Place::Here(0));
+        slots.cannot_take(3, "why");
+        assert_eq!((slots.at(3), slots.not_taken()), (Place::Nobody, vec![(3, "why".into())]));
+        slots.set(3, Place::Elsewhere(1));
+        slots.set(3, Place::Nobody);
+        assert!(slots.not_taken().is_empty());
     }
 
     #[test]

@@ -97,6 +97,7 @@ impl Core {
             self.broker.outlets.logs.slot_rows = Some(Box::new(SlotRows::new(config, cluster)));
             self.log.kafka = Some(Box::new(KafkaLogs { cluster, ..KafkaLogs::default() }));
         }
+        let mut unreadable = Vec::new();
         for TakenLog { taken, parts, slot } in logs {
             let of_slots = (slot, self.broker.around.slots.count());
             let mut wanted = settings::session_log(config, broker, of_slots, self.random.u64(..));
@@ -116,10 +117,17 @@ impl Core {
                         logs.served_until.extend(served_until.map(|at| (slot, at)));
                     }
                 }
-                Err(why) => return self.cannot_start(io, format!("{}: {why}", name_of(broker, slot))),
+                Err(why) => unreadable.push((slot, format!("{}: {why}", name_of(broker, slot)))),
             }
         }
         self.broker.outlets.upstreams[cluster].client.watch_metadata(&broker.sessions.as_str().into(), io.now());
+        for (slot, why) in unreadable {
+            self.broker.around.slots.cannot_take(slot, &why);
+            self.broker.teller.tell(Kind::SlotUnreadable, second(io.now()), |event| {
+                event.with(Field::Partition, u64::from(slot)).with(Field::Reason, why.as_str())
+            });
+            let _ = self.broker.around.notices.send(Notice::SlotUnreadable(slot));
+        }
         if self.log.has_sessions {
             self.take_up_loaded(io);
         } else {

@@ -208,6 +208,7 @@ pub(super) fn buffer(config: &Config, shard: usize, rules: &dyn Rules, seed: u64
             seed,
         },
         clusters: (0..config.clusters.len()).map(sinks).collect(),
+        takes_up_others: false,
     })
 }
 
@@ -216,15 +217,18 @@ pub(super) fn routes(config: &Config) -> impl Iterator<Item = (usize, &Sink)> {
     config.sinks.iter().enumerate().filter(|(_, sink)| sink.of_broker == Some(OfBroker::Route))
 }
 
+/// The time for which rows of a route that is gone wait for a topic that Kafka does not have.
+const UNKNOWN_TOPIC_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(300);
+
 /// The most bytes around a record in a log's block of rows.
 const AROUND_RECORD: usize = 512;
 
-/// The producer of a slot, one of `slots`, for rows that its log has: its sinks are the routes, in their order. A record has to fit into a block of the log, an
-/// eighth of a segment; of a batch half of that is what its records have beside them.
+/// The producer of a slot, one of `slots`, for rows that its log has: its sinks are the routes, in their order, and routes that are gone, so that there are
+/// `sinks` at least. A record has to fit into a block of the log, an eighth of a segment; of a batch half of that is what its records have beside them.
 pub(super) fn slot_rows(
     config: &Config,
     broker: &Broker,
-    slots: usize,
+    (slots, sinks): (usize, usize),
     (rules, seed): (&'static dyn Rules, u64),
 ) -> producer::Settings {
     let block = usize::try_from(broker.session_log(slots).segment_bytes / 8).unwrap_or(usize::MAX);
@@ -240,7 +244,14 @@ pub(super) fn slot_rows(
             ..of
         }
     };
-    let sinks: Vec<SinkSettings> = routes(config).map(of_slot).collect();
+    let mut all: Vec<SinkSettings> = routes(config).map(of_slot).collect();
+    let gone = all.last().map(|last| SinkSettings {
+        // Somebody may have deleted the topic: its rows end after a while.
+        unknown_topic_timeout: Some(UNKNOWN_TOPIC_TIMEOUT),
+        ..last.clone()
+    });
+    let missing = sinks.saturating_sub(all.len());
+    all.extend(gone.into_iter().cycle().take(missing));
     producer::Settings {
         // The least that the routes need: what there is more is in the log alone.
         buffer_bytes: 0,
@@ -248,7 +259,7 @@ pub(super) fn slot_rows(
         request_timeout: config.clusters[broker.cluster].times.request_timeout,
         seed,
         rules,
-        sinks,
+        sinks: all,
         ..producer::Settings::default()
     }
 }
@@ -277,6 +288,7 @@ pub(super) fn session_log(
             seed,
         },
         clusters: vec![routes],
+        takes_up_others: true,
     }
 }
 

@@ -156,7 +156,9 @@ impl Core {
         let Broker { outlets, around, .. } = &mut self.broker;
         let (Some(broker), Some(rows)) = (&around.config.broker, &mut outlets.logs.slot_rows) else { return };
         let seed = self.random.u64(..);
-        let settings = settings::slot_rows(&around.config, broker, around.slots.count(), (around.rules, seed));
+        let lanes = found.clusters.iter().flat_map(|cluster| &cluster.lanes);
+        let sinks = lanes.map(|lane| usize::from(lane.sink.0) + 1).max().unwrap_or(0);
+        let settings = settings::slot_rows(&around.config, broker, (around.slots.count(), sinks), (around.rules, seed));
         rows.begin(slot, settings, std::mem::take(&mut found.clusters), now);
         outlets.upstreams[broker.cluster].busy = true;
     }

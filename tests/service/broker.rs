@@ -423,70 +423,21 @@ fn a_will_goes_through_kafka() {
     until("the copy to be in Kafka", || names.read(&names.retained).len() == 1);
 }
 
-/// A client without a kept session that comes right after a start gets the messages of a partition in order, however far each slot's
-/// sessions had come.
+/// Two brokers on one Kafka, each with topics of its own, and with one name: each reads its own.
 #[test]
-#[ignore = "the cure is open"]
-fn finding_q16_a_clean_client_gets_order_right_after_a_kill() {
-    let names = Names::new("order");
-    let mut service = Service::start(&config_with("shards = 2", &names.config("")));
-    until_read(&service);
-    let hour = properties([Property::SessionExpiryInterval(3_600)]);
-    let kept = |service: &Service, number: usize| {
-        let client_id = format!("kept-{number}");
-        let hello = Connect { properties: hour.as_properties(), clean_start: false, ..hello(Version::V5, &client_id) };
-        let mut device = Device::connect_as(service.mqtt(), &hello).0;
-        assert_eq!(device.subscribe(&[("t/#", QoS::AtLeastOnce)]), [1]);
-        device
-    };
-    let publisher = |service: &Service| Device::connect(service.mqtt(), Version::V5, "publisher");
-    let mut sent = 0_u32;
-    let mut publish = |device: &mut Device, count: u32| {
-        for _ in 0..count {
-            let packet_id = u16::try_from(sent % 60_000 + 1).expect("a packet identifier");
-            device.try_publish(
-                QoS::AtLeastOnce,
-                packet_id,
-                &format!("t/{}", sent % 12),
-                format!("{sent:09}").as_bytes(),
-            );
-            sent += 1;
-            std::thread::sleep(std::time::Duration::from_micros(300));
-        }
-    };
-    for _ in 0..3 {
-        let mut devices: Vec<Device> = (0..6).map(|number| kept(&service, number)).collect();
-        let mut device = publisher(&service);
-        for _ in 0..8 {
-            publish(&mut device, 200);
-            // Some sessions have had more than others.
-            for (place, device) in devices.iter_mut().enumerate() {
-                for _ in 0..50 * place {
-                    if let Heard::Message(1, packet_id, ..) = device.hear() {
-                        device.try_acknowledge(PacketType::PubAck, packet_id);
-                    }
-                }
-            }
-        }
-        service.kill9();
-        drop((device, devices));
-        service.start_again();
-        let mut clean: Vec<Device> =
-            (0..8).map(|number| Device::connect(service.mqtt(), Version::V5, &format!("clean-{number}"))).collect();
-        clean.iter_mut().for_each(|device| assert_eq!(device.subscribe(&[("t/#", QoS::AtLeastOnce)]), [1]));
-        let mut device = publisher(&service);
-        publish(&mut device, 1_000);
-        let last = format!("{:09}", sent - 1);
-        for (number, device) in clean.iter_mut().enumerate() {
-            let mut newest = std::collections::BTreeMap::new();
-            loop {
-                let (topic, payload) = next(device);
-                let before = newest.insert(topic.clone(), payload.clone()).unwrap_or_default();
-                assert!(before < payload, "clean-{number}: {topic} {before}, then {payload}");
-                if payload == last {
-                    break;
-                }
-            }
-        }
+fn finding_q60_two_brokers_of_one_name_do_not_take_each_others_reading() {
+    let names = Names::new("twins");
+    let others = Names { group: names.group.clone(), kafka: names.kafka.clone(), ..Names::new("twins-other") };
+    let services = [&names, &others].map(|names| Service::start(&config(&names.config(""))));
+    services.iter().for_each(until_read);
+    let mut subscribers = services.each_ref().map(|service| subscriber(service, "t"));
+    for (number, service) in (1..).zip(services.iter().chain(&services)) {
+        let mut publisher = Device::connect(service.mqtt(), Version::V5, "publisher");
+        publisher.deliver(number, "t", number.to_string().as_bytes());
+    }
+    for (subscriber, numbers) in subscribers.iter_mut().zip([["1", "3"], ["2", "4"]]) {
+        let mut got = [next(subscriber), next(subscriber)];
+        got.sort();
+        assert_eq!(got, numbers.map(|number| message("t", number)));
     }
 }

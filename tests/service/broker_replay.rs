@@ -223,3 +223,21 @@ fn the_past_is_granted_by_the_list() {
     let (status, events) = service.get("/api/v1/events?limit=100").expect("events");
     assert!(status == 200 && events.contains("acl_denied") && events.contains("\"replay\""), "{events}");
 }
+
+/// The routes have changed since: the past is in the topic that it was written to.
+#[test]
+fn finding_q7_a_past_from_before_the_routes_changed_is_there() {
+    let names = Names::new("replay-routes");
+    let mut before = Service::start(&config(&names.config("")));
+    let mut publisher = Device::connect(before.mqtt(), Version::V5, "publisher");
+    (1..=10).for_each(|number: u16| publisher.deliver(number, "load/1", number.to_string().as_bytes()));
+    assert!(before.terminate().success());
+    let after = Service::start(&config(&(names.config("") + &crate::instances::route(&names, "load/#"))));
+    let mut publisher = Device::connect(after.mqtt(), Version::V5, "publisher");
+    (11..=13).for_each(|number: u16| publisher.deliver(number, "load/1", number.to_string().as_bytes()));
+    let mut device = Device::connect(after.mqtt(), Version::V5, "reader");
+    assert_eq!(device.subscribe(&[("$replay/-1h/load/#", QoS::AtLeastOnce)]), [1]);
+    let mut got: Vec<u16> = (0..13).map(|_| crate::broker::next(&mut device).1.parse().expect("a number")).collect();
+    got.sort_unstable();
+    assert!(got.into_iter().eq(1..=13));
+}

@@ -13,13 +13,14 @@ use crate::device::{Device, Heard, Hello, bytes, hello, properties};
 use crate::link::certificates;
 use crate::process::{metric, until, until_metric};
 use crate::sources_admin::forebay;
-use crate::support::service::{Service, config_with};
+use crate::support::service::{Service, config, config_with, program};
+use crate::support::temp_dir;
 
 const SLOTS: usize = 64;
 const HERE: &str = "broker_slots{state=\"here\"}";
 
 /// The configuration of an instance, with more keys of `[broker]`.
-fn instance(names: &Names, name: &str, more: &str) -> String {
+pub(crate) fn instance(names: &Names, name: &str, more: &str) -> String {
     // The shortest session that Kafka allows by default.
     let own = format!("name = \"{}-{name}\"\nsession_timeout = \"6s\"\n{more}", names.group);
     let link = "[broker.link]\nbind = \"127.0.0.1:0\"\n";
@@ -437,4 +438,33 @@ fn a_drain_without_instances_is_refused() {
 
 fn slots_printed(of: &Service) -> String {
     forebay(of, &["broker", "slots"]).0
+}
+
+/// A route of its own for these filters, and its topic.
+pub(crate) fn route(names: &Names, filter: &str) -> String {
+    format!("[[broker.route]]\nfilters = [\"{filter}\"]\ntopic = \"{}-other\"\n", names.messages)
+}
+
+/// A process without `[broker.link]` beside running instances leaves them their slots, says why, and takes over when they have stopped.
+#[test]
+fn finding_q13_a_lone_process_takes_nothing_from_running_instances() {
+    let names = Names::new("lone");
+    let mut a = start(&names, "a");
+    until_served(&names, &[("a", &a)], &[64]);
+    let dir = temp_dir();
+    let text = config(&names.config("")).replace("$DIR", &dir.path().display().to_string());
+    let file = dir.path().join("forebay.toml");
+    std::fs::write(&file, text).expect("it can be written");
+    let log = std::fs::File::create(dir.path().join("log")).expect("a file");
+    let mut lone =
+        program().args(["run", "--config"]).arg(&file).stdout(log.try_clone().expect("the same")).stderr(log).spawn();
+    let lone = lone.as_mut().expect("it runs");
+    let said = || std::fs::read_to_string(dir.path().join("log")).unwrap_or_default();
+    until("it to say why", || said().contains("this one has no [broker.link]"));
+    assert!(!said().contains("session_log_taken"), "{}", said());
+    assert_eq!(slots_of(&a, &names, "a").len(), 64);
+    assert!(a.terminate().success());
+    until("it to serve", || said().contains("session_log_taken"));
+    lone.kill().expect("it runs");
+    lone.wait().expect("it ends");
 }

@@ -1,7 +1,7 @@
 //! Shared subscriptions with members at several instances of `[broker]`: each message goes to one of them, wherever they are, and none is lost when an instance
 //! is killed, when members leave, or while only members that are away have subscribed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use forebay::mqtt::property::Properties;
 use crate::broker::{Names, message, next};
 use crate::broker_once::write_load;
 use crate::device::{Device, Heard, hello};
-use crate::instances::{clients_of, connect, hour, kept, slots_of, start, until_served};
+use crate::instances::{clients_of, connect, hour, instance, kept, route, slots_of, start, until_served};
 use crate::process::{metric, until, until_metric};
 use crate::support::kafka::Kafka;
 use crate::support::service::Service;
@@ -230,4 +230,38 @@ fn a_share_keeps_its_place_while_all_members_are_away() {
     let (mut device, hello) = connect(&service, &kept("worker", &expiry));
     assert!(hello.session_present);
     assert_eq!(next(&mut device), message("load/0", "two"), "and not what it has had, or what came before");
+}
+
+/// Messages wait for a share whose member is away while the routes change: it gets them, as a kept subscriber does, and what goes to the new topic.
+#[test]
+fn finding_q1_messages_wait_for_a_share_while_routes_change() {
+    let names = Names::new("shares-routes");
+    let mut before = start(&names, "a");
+    until_served(&names, &[("a", &before)], &[64]);
+    let expiry = hour();
+    let filters = [("member", "$share/workers/load/#"), ("plain", "load/#")];
+    for (id, filter) in filters {
+        let (mut device, _) = connect(&before, &kept(id, &expiry));
+        assert_eq!(device.subscribe(&[(filter, QoS::AtLeastOnce)]), [1]);
+        device.leave();
+    }
+    let publish = |service: &Service, numbers: std::ops::Range<u16>| {
+        let (mut publisher, _) = connect(service, &hello(Version::V5, "publisher"));
+        numbers.for_each(|number| publisher.deliver(1 + number, "load/1", number.to_string().as_bytes()));
+    };
+    publish(&before, 0..20);
+    assert!(before.terminate().success());
+    let after = Service::start(&(instance(&names, "a", "") + &route(&names, "load/#")));
+    until_served(&names, &[("a", &after)], &[64]);
+    publish(&after, 20..25);
+    for (id, _) in filters {
+        let (mut device, hello) = connect(&after, &kept(id, &expiry));
+        assert!(hello.session_present);
+        let mut left: BTreeSet<String> = (0..25).map(|number: u16| number.to_string()).collect();
+        while !left.is_empty() {
+            let (_, payload) = next(&mut device);
+            left.remove(&payload);
+        }
+    }
+    assert_eq!(names.read(&format!("{}-other", names.messages)).len(), 5, "the new route has taken the later ones");
 }

@@ -8,7 +8,7 @@ use forebay::runtime::seam::ConnId;
 use forebay::shard::mail::{Mail, Notice};
 
 use super::conformance::words;
-use super::slots::{TOPIC, client, heard, notice, started, taken, until};
+use super::slots::{BROKER, TOPIC, client, heard, notice, parsed, started, started_with, taken, until};
 use super::world::World;
 
 /// The topic of all messages.
@@ -81,7 +81,12 @@ fn sendings(world: &World) -> Vec<usize> {
 
 /// The process is killed, and another one takes slot 0 over, with this epoch.
 fn killed(world: &mut World, epoch: i16) {
-    world.restart(None);
+    killed_to(world, epoch, None);
+}
+
+/// The same with this configuration.
+fn killed_to(world: &mut World, epoch: i16, text: Option<&str>) {
+    world.restart_as(text.map(parsed));
     (world.table.posted, world.table.mailbox) = (Some(Vec::new()), 16);
     let log = taken(world, 0, epoch);
     world.mail(Mail::TakeOver(vec![log]));
@@ -354,5 +359,80 @@ fn an_exchange_costs_the_log_so_much() {
         let of_each = |sum: usize| sum as f64 / f64::from(EXCHANGES);
         let (records, bytes) = (of_each(records - before.0), of_each(bytes - before.1));
         assert!(records < most.0 && bytes < most.1, "{at_once} at once: {records} records, {bytes} bytes");
+    }
+}
+
+/// The topic of a route for `x/#`.
+const ROUTED: &str = "mqtt-x";
+
+/// `[broker]` with that route.
+fn with_route() -> String {
+    format!("{BROKER}[[broker.route]]\nfilters = [\"x/#\"]\ntopic = \"{ROUTED}\"\n")
+}
+
+/// The topics that have this value, with how often.
+fn topics_of(world: &World, value: &[u8]) -> Vec<String> {
+    let of_value = world.broker.records.iter().filter(|(.., of)| of == value);
+    of_value.map(|(topic, ..)| topic.clone()).filter(|topic| topic != TOPIC).collect()
+}
+
+/// Rows wait in the log of a slot while their route goes: the next owner of the slot, which does not know the route, sends them to its topic.
+#[test]
+fn finding_q59_rows_of_a_route_that_is_gone_go_to_their_topic() {
+    let mut world = started_with(&with_route(), 0..1);
+    let conn = connected(&mut world, false);
+    world.broker.unavailable.insert(ROUTED.to_owned(), NO_LEADER);
+    for (id, topic, payload) in [(5, "x/1", "one"), (6, "x/1", "two"), (7, "t", "three")] {
+        world.bytes(conn, &publish(id, false, topic, payload.as_bytes()));
+        assert_eq!(heard(&mut world, conn), [format!("pubrec {id} 0x00")]);
+    }
+    until(&mut world, |world| (topics_of(world, b"three") == [MESSAGES]).then_some(()));
+    said(&mut world, conn);
+    killed_to(&mut world, 2, Some(BROKER));
+    world.broker.unavailable.clear();
+    until(&mut world, |world| (topics_of(world, b"two") == [ROUTED]).then_some(()));
+    assert_eq!(topics_of(&world, b"one"), [ROUTED]);
+    let of = |metric| world.sink_number(0, metric);
+    assert_eq!((of(S::Recovered), of(S::BufferedRows), of(S::Refused)), (2, 0, 0), "counted as those of no route");
+    let conn = connected(&mut world, true);
+    // The answer was lost, as far as the client knows.
+    world.bytes(conn, &publish(6, true, "x/1", b"two"));
+    assert_eq!(heard(&mut world, conn), ["pubrec 6 0x00"]);
+    assert!(said(&mut world, conn).is_empty());
+    assert_eq!(topics_of(&world, b"two"), [ROUTED]);
+    for value in [&b"one"[..], b"three"] {
+        assert_eq!(topics_of(&world, value).len(), 1);
+    }
+}
+
+/// A client repeats a message of which its slot's earlier owner had other routes: it is in the topic of that time, and in no second one.
+#[test]
+fn finding_q5_a_repeat_goes_to_no_topic_of_other_routes() {
+    let with_route = with_route();
+    for (first, then, topic) in [(BROKER, &*with_route, MESSAGES), (&*with_route, BROKER, ROUTED)] {
+        // Kafka has the message before the process ends, or gets it from the log after that.
+        for is_late in [false, true] {
+            let mut world = started_with(first, 0..1);
+            let conn = connected(&mut world, false);
+            if is_late {
+                world.broker.unavailable.insert(topic.to_owned(), NO_LEADER);
+            }
+            world.bytes(conn, &publish(5, false, "x/1", b"one"));
+            assert_eq!(heard(&mut world, conn), ["pubrec 5 0x00"]);
+            if !is_late {
+                until(&mut world, |world| (topics_of(world, b"one") == [topic]).then_some(()));
+                said(&mut world, conn);
+            }
+            killed_to(&mut world, 2, Some(then));
+            world.broker.unavailable.clear();
+            let conn = connected(&mut world, true);
+            world.bytes(conn, &publish(5, true, "x/1", b"one"));
+            assert_eq!(heard(&mut world, conn), ["pubrec 5 0x00"]);
+            until(&mut world, |world| (!topics_of(world, b"one").is_empty()).then_some(()));
+            said(&mut world, conn);
+            assert_eq!(topics_of(&world, b"one"), [topic], "late: {is_late}");
+            world.bytes(conn, &pubrel(5));
+            assert_eq!(heard(&mut world, conn), ["pubcomp 5 0x00"]);
+        }
     }
 }

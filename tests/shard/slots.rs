@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use forebay::config;
+use forebay::config::{self, Config};
 use forebay::mqtt::packet::Version;
-use forebay::replica::{Names, Step, TakeOver};
+use forebay::replica::{Names, Step, Store, TakeOver, Taken};
 use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::ConnId;
 use forebay::shard::kafka_disk::Parts;
@@ -25,9 +25,15 @@ pub(crate) fn client(slot: usize) -> String {
 
 /// Takes a slot's log over, with another epoch of its producer id than before.
 pub(crate) fn taken(world: &mut World, slot: u16, epoch: i16) -> TakenLog {
-    let names = Names { topic: TOPIC.into(), topic_id: 0, partition: slot.into(), instance: "a".into() };
     let mut parts = Parts::default();
-    let mut taking = TakeOver::new(names, &mut parts, 0);
+    let taken = taken_into(world, (slot, epoch), &mut parts);
+    TakenLog { taken, parts, slot }
+}
+
+/// The same, with the log's bytes in this store.
+fn taken_into(world: &mut World, (slot, epoch): (u16, i16), store: impl Store) -> Taken {
+    let names = Names { topic: TOPIC.into(), topic_id: 0, partition: slot.into(), instance: "a".into() };
+    let mut taking = TakeOver::new(names, store, 0);
     let place = (TOPIC.to_owned(), i32::from(slot));
     loop {
         match taking.step() {
@@ -58,8 +64,7 @@ pub(crate) fn taken(world: &mut World, slot: u16, epoch: i16) -> TakenLog {
             Step::Done => break,
         }
     }
-    let taken = taking.finish().expect("taken over");
-    TakenLog { taken, parts, slot }
+    taking.finish().expect("taken over")
 }
 
 /// Lets time pass until this is so. This Kafka answers no Fetch without records: the next one comes when that has timed out.
@@ -103,12 +108,16 @@ pub(crate) fn started_with(text: &str, slots: std::ops::Range<u16>) -> World {
 
 /// The same under other rules than the program's.
 pub(crate) fn started_under(rules: &'static dyn Rules, text: &str, slots: std::ops::Range<u16>) -> World {
-    let mut config = config::parse(text, "test.toml").expect("a configuration");
-    // A group is more than this Kafka knows.
-    config.sources[0].group = String::new();
-    let mut world = World::of_under(rules, config);
+    let mut world = World::of_under(rules, parsed(text));
     begin(&mut world, slots, 1);
     world
+}
+
+/// The configuration of this text, without the group of its source, which is more than this Kafka knows.
+pub(crate) fn parsed(text: &str) -> Config {
+    let mut config = config::parse(text, "test.toml").expect("a configuration");
+    config.sources[0].group = String::new();
+    config
 }
 
 /// A shard takes these slots over, and accepts clients.
@@ -237,5 +246,76 @@ fn two_slots_that_are_lost_at_once_take_their_clients_along() {
     assert_eq!(lost, [0, 1]);
     for conn in conns {
         assert!(world.table.wire(conn).closed && world.sent(conn).is_empty(), "it was told of its subscription");
+    }
+}
+
+/// The bytes of a log, as a later version of Forebay would have written them.
+struct Later<'a>(&'a mut Parts);
+
+impl Store for Later<'_> {
+    fn write(&mut self, segment: u64, at: u64, bytes: &[u8]) -> std::io::Result<()> {
+        let mut bytes = bytes.to_vec();
+        if at == 0 {
+            // After the eight bytes that every segment begins with come the version, and the length of the header, which is more than this version reads.
+            bytes[8..12].fill(0xFF);
+        }
+        self.0.write(segment, at, &bytes)
+    }
+
+    fn read(&mut self, segment: u64, at: u64, into: &mut [u8]) -> std::io::Result<()> {
+        self.0.read(segment, at, into)
+    }
+
+    fn set_len(&mut self, segment: u64, bytes: u64) -> std::io::Result<()> {
+        self.0.set_len(segment, bytes)
+    }
+
+    fn remove(&mut self, segment: u64) -> std::io::Result<()> {
+        self.0.remove(segment)
+    }
+
+    fn write_note(&mut self, note: &[u8]) -> std::io::Result<()> {
+        self.0.write_note(note)
+    }
+}
+
+/// A process takes over two slots, one of them with a log of a later version: it serves the other one, at its start and later.
+#[test]
+fn finding_q59_a_log_of_a_later_version_ends_no_process() {
+    for is_given_out in [false, true] {
+        let mut world = started(0..2);
+        let [unreadable, other] = [client(0), client(1)];
+        two_connected(&mut world, [&unreadable, &other]);
+        world.restart(None);
+        (world.table.posted, world.table.mailbox) = (Some(Vec::new()), 16);
+        let mut parts = Parts::default();
+        let taken_as_later = taken_into(&mut world, (0, 2), Later(&mut parts));
+        let later = TakenLog { taken: taken_as_later, parts, slot: 0 };
+        let readable = taken(&mut world, 1, 2);
+        if is_given_out {
+            world.slots.set_given_out();
+            world.mail(Mail::TakeOver(Vec::new()));
+            notice(&mut world, |notice| matches!(notice, Notice::Started(0)));
+            world.mail(Mail::TakeOver(vec![later]));
+            notice(&mut world, |notice| matches!(notice, Notice::SlotUnreadable(0)));
+            world.mail(Mail::TakeOver(vec![readable]));
+            notice(&mut world, |notice| matches!(notice, Notice::SlotTaken(1)));
+        } else {
+            world.mail(Mail::TakeOver(vec![later, readable]));
+            notice(&mut world, |notice| matches!(notice, Notice::Started(0)));
+        }
+        world.mail(Mail::Accept);
+        let conn = world.connect_kept_v5(&other);
+        assert_eq!(heard(&mut world, conn)[0], "connack 1 0x00");
+        let why = world.slots.not_taken();
+        assert!(why.len() == 1 && why[0].0 == 0 && why[0].1.contains("format version 65535"), "{why:?}");
+        let conn = world.connect_kept_v5(&unreadable);
+        let said = heard(&mut world, conn);
+        assert!(said[0].starts_with("connack 0 0x88"), "{said:?}");
+        // The group gives the slot to another instance.
+        if is_given_out {
+            world.mail(Mail::ReleaseSlot(0));
+            notice(&mut world, |notice| matches!(notice, Notice::SlotReleased(0)));
+        }
     }
 }

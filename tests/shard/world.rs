@@ -154,8 +154,13 @@ impl World {
     /// The process ends, and what was on its way to it and from it with it; a new one starts on the same disk, with this
     /// configuration if there is one. Kafka stays as it is.
     pub(crate) fn restart(&mut self, text: Option<&str>) {
-        if let Some(text) = text {
-            let mut config = config::parse(text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
+        let parsed = |text| config::parse(text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
+        self.restart_as(text.map(parsed));
+    }
+
+    /// The same with a configuration that no file would get past its checks.
+    pub(crate) fn restart_as(&mut self, config: Option<Config>) {
+        if let Some(mut config) = config {
             config.service.shards = 1;
             self.config = Arc::new(config);
         }

@@ -32,6 +32,7 @@ fn settings() -> Settings {
             data_dir_id: 0,
             seed: 7,
         },
+        takes_up_others: false,
         clusters: vec![vec![
             terms("stored", Keep::Disk, AnsweredOn::Stored),
             terms("replicated", Keep::Disk, AnsweredOn::Replicated),

@@ -47,7 +47,8 @@ impl Service {
                 ));
             }
             Notice::Group(news) => part.slots.hear(&news, boottime()),
-            Notice::SlotTaken(slot) => {
+            // A slot that cannot be taken up is waited for no longer.
+            Notice::SlotTaken(slot) | Notice::SlotUnreadable(slot) => {
                 part.slots.up(slot);
                 Vec::new()
             }
@@ -105,7 +106,11 @@ impl Service {
         loop {
             match self.heard.recv_timeout(until.since(boottime())) {
                 Ok(Event::Shard(
-                    notice @ (Notice::Group(_) | Notice::SlotTaken(_) | Notice::SlotReleased(_) | Notice::SlotLost(_)),
+                    notice @ (Notice::Group(_)
+                    | Notice::SlotTaken(_)
+                    | Notice::SlotUnreadable(_)
+                    | Notice::SlotReleased(_)
+                    | Notice::SlotLost(_)),
                 )) => return self.hear_of_slots(notice),
                 Ok(Event::Taken(slot, log)) => return self.take_log(slot, log),
                 Ok(Event::Signal(Signal::Stop(_))) => {

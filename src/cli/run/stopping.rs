@@ -95,6 +95,7 @@ impl Service {
                     | Notice::LogLost { .. }
                     | Notice::Started(_)
                     | Notice::SlotTaken(_)
+                    | Notice::SlotUnreadable(_)
                     | Notice::SlotReleased(_)
                     | Notice::SlotLost(_)
                     | Notice::Group(_)

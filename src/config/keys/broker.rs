@@ -19,8 +19,8 @@ settings! {
         apart kafka = Text, From("the cluster, if there is only one"), shown "\"main\"",
             "NAME of a `[kafka.NAME]`.";
         restart name: String => Text, Is("\"forebay\""),
-            "Name of this instance. Its consumer group, `forebay-broker-NAME`, remembers up to where subscribers have the records of the topics; with another name it \
-             begins at their end. With `[broker.link]` each instance needs a name of its own.";
+            "Name of this instance. Its consumer group, `forebay-broker-NAME`, or `forebay-broker-NAME@SESSIONS` where `sessions` is not `mqtt-sessions`, remembers up to where \
+             subscribers have the records of the topics; with another name it begins at their end. With `[broker.link]` each instance needs a name of its own.";
         restart messages: String => Text, Is("\"mqtt-messages\""),
             "Kafka topic of the messages that no `[[broker.route]]` takes. The MQTT topic is the record's key.";
         restart retained: String => Text, Is("\"mqtt-retained\""),

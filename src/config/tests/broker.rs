@@ -41,6 +41,9 @@ fn each_topic_is_a_sink_and_one_source_reads_them() {
         [("one", template("${key}")), ("two", template("from/${key}")), ("mqtt-messages", template("${key}"))]
     );
     assert_eq!((&*source.group, source.group_instance.as_deref()), ("forebay-broker-forebay", Some("forebay")));
+    // The group of another broker on the same Kafka is another one, and has its topic of sessions in its name.
+    let other = good(&format!("{KAFKA}[broker]\nsessions = 'mine'\n"));
+    assert_eq!(other.sources[0].group, "forebay-broker-forebay@mine");
     assert_eq!(config.warnings, Problems::default());
     let shadowed = good(&broker("[[broker.route]]\nfilters = 'a/b'\ntopic = 'three'\n")).warnings.to_string();
     assert!(shadowed.contains("broker.route[2].filters: no message goes to this route"), "{shadowed}");

@@ -61,7 +61,8 @@ pub(super) struct NewRow<'s, S> {
 /// The [`Target::hash`] of a row.
 pub(super) fn hash_of(partitioner: Partitioner, key: Option<&[u8]>, terms: Terms) -> Option<u32> {
     match partitioner {
-        Partitioner::Key => key.map(|key| murmur2(key).cast_unsigned()),
+        // The row of a sink that had another partitioner keeps its hash.
+        Partitioner::Key => terms.hash.or_else(|| key.map(|key| murmur2(key).cast_unsigned())),
         Partitioner::Hash => Some(terms.hash.unwrap_or_default()),
         Partitioner::Sticky | Partitioner::Random => None,
     }

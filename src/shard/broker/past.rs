@@ -1,4 +1,4 @@
-//! The past that a subscription asks for: where its messages begin, and which topics of `[broker]` may have some.
+//! The past that a subscription asks for: where its messages begin, and which topics of `[broker]` may have some; and the topics of messages to come.
 
 use crate::config::{Broker, Config, OffsetReset, place_in_log};
 use crate::kafka::consumer::{Place, Start};
@@ -34,7 +34,9 @@ pub(in crate::shard) fn past(
     }
     // A filter with two places is refused.
     let start = start(from, now).filter(|_| topic::split_replay(filter).is_none());
-    Ok(Past { start: start.ok_or(SubscriptionRefused::REPLAY_FROM)?, topics: topics(broker, filter) })
+    // A record of the past is in the topic that its message went to by the routes of that time.
+    let topics = (0..).zip(broker.topics()).map(|(at, _)| at).collect();
+    Ok(Past { start: start.ok_or(SubscriptionRefused::REPLAY_FROM)?, topics })
 }
 
 /// The place that the words of a client mean: a time, an age, `earliest` or `offset:N`.
@@ -54,7 +56,7 @@ fn start(from: &str, now: WallMs) -> Option<Start> {
     }))
 }
 
-/// The topics that may have messages that a filter matches. A route that makes its own MQTT topics may have any.
+/// The topics that messages go to, by the routes of today, that a filter matches. A route that makes its own MQTT topics may have any.
 pub(in crate::shard) fn topics(broker: &Broker, wanted: &str) -> Topics {
     let may_have = |filters: &[String]| filters.iter().any(|filter| filter::overlap(filter, wanted));
     let is_taken =
@@ -115,8 +117,10 @@ mod tests {
     }
 
     #[test]
-    fn topics_that_cannot_have_any_of_it_are_not_read() {
+    fn finding_q7_topics_of_other_routes_may_have_some_of_it() {
         let config = broker();
+        assert_eq!(past(&config, "raw/7", "-1h", NOW).expect("a past").topics[..], [0, 1, 2]);
+        let broker = config.broker.as_ref().expect("[broker]");
         // The second topic may have any message, as its messages get topics of their own.
         for (filter, topics) in [
             ("#", &[0, 1, 2][..]),
@@ -127,7 +131,7 @@ mod tests {
             ("other/+", &[1, 2]),
             ("$SYS/#", &[1]),
         ] {
-            assert_eq!(past(&config, filter, "-1h", NOW).expect("a past").topics[..], *topics, "{filter}");
+            assert_eq!(super::topics(broker, filter)[..], *topics, "{filter}");
         }
     }
 }

@@ -97,6 +97,8 @@ impl<'a> Exchange<'a> {
         }
         let taken_by = session.already_taken_by(publish.packet_id);
         let was_taken = !taken_by.is_empty();
+        // The message is in the topic of its route, which may have been another one, and in no second topic.
+        let feeds = Feeds { route: feeds.route && !outlets.is_routed(taken_by), ..feeds };
         let exchange = Self { feeds, is_granted, taken_by, was_taken, of_kept, ..Self::default() };
         let (Some(number), Some(topic)) = (of_kept.filter(|_| feeds.route && !was_taken), topic) else {
             return Ok(exchange);

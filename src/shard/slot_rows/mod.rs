@@ -25,6 +25,8 @@ pub(super) use self::take::ForSlot;
 /// The producer of a slot.
 struct Sender {
     producer: Producer,
+    /// The number of its sinks: the routes, and those of rows in its log whose route is gone.
+    sinks: usize,
     /// The producer's number in the IDs of requests and questions: never used twice.
     number: u64,
     is_busy: bool,
@@ -33,11 +35,24 @@ struct Sender {
     drains: bool,
 }
 
+impl Sender {
+    /// The counters of each sink.
+    fn stats(&self) -> impl Iterator<Item = (SinkId, &SinkStats)> {
+        (0..self.sinks).map(SinkId::of).map(|sink| (sink, self.producer.stats(sink)))
+    }
+}
+
+/// The index of the route as which the sink of a producer counts, which is the last one if the sink's own route is gone.
+fn route_of(routes: &[u16], sink: SinkId) -> usize {
+    usize::from(sink.0).min(routes.len().saturating_sub(1))
+}
+
 /// See the module.
 pub(super) struct SlotRows {
     /// The cluster of the routes.
     cluster: usize,
-    /// The sink of each route, by its index in the configuration. The index here is the route's number in producers and logs.
+    /// The sink of each route, by its index in the configuration. The index here is the route's number in producers and logs. Higher numbers are those of
+    /// routes that are gone: their rows count as rows of the last route, that of all other messages.
     routes: Vec<u16>,
     senders: BTreeMap<u16, Sender>,
     /// The number of producers created.
@@ -75,6 +90,7 @@ impl SlotRows {
 
     /// Begins with a slot that was taken over, and with the rows of earlier owners in its log, which are sent before anything else of its partitions.
     pub(super) fn begin(&mut self, slot: u16, settings: Settings, found: Vec<RestoredCluster>, now: Monotonic) {
+        let sinks = settings.sinks.len();
         let mut producer = Producer::new(settings);
         for of in found {
             producer.restore(of.lanes, of.cuts);
@@ -85,7 +101,8 @@ impl SlotRows {
             producer.on_cluster(id, now);
         }
         self.made += 1;
-        let sender = Sender { producer, number: self.made, is_busy: true, is_connected: false, drains: false };
+        let number = self.made;
+        let sender = Sender { producer, sinks, number, is_busy: true, is_connected: false, drains: false };
         self.senders.insert(slot, sender);
         self.changed.extend(self.routes.iter().copied().map(usize::from));
     }
@@ -93,8 +110,8 @@ impl SlotRows {
     /// Ends a slot: its rows are the next owner's, and later answers are dropped.
     pub(super) fn end(&mut self, slot: u16) {
         let Some(sender) = self.senders.remove(&slot) else { return };
-        for (route, (left, moved)) in self.left.iter_mut().enumerate() {
-            let stats = sender.producer.stats(SinkId::of(route));
+        for (sink, stats) in sender.stats() {
+            let Some((left, moved)) = self.left.get_mut(route_of(&self.routes, sink)) else { continue };
             *moved += stats.buffered_rows;
             left.add(&SinkStats { buffered_rows: 0, buffered_bytes: 0, ..*stats });
         }
@@ -103,13 +120,21 @@ impl SlotRows {
 
     /// The place in the configuration of a route's sink, by the route's number.
     pub(super) fn sink_of(&self, route: SinkId) -> Option<usize> {
-        self.routes.get(usize::from(route.0)).copied().map(usize::from)
+        self.routes.get(route_of(&self.routes, route)).copied().map(usize::from)
+    }
+
+    /// Whether the sink with this place in the configuration is that of a route.
+    pub(super) fn is_of_route(&self, sink: u16) -> bool {
+        self.routes.contains(&sink)
     }
 
     /// Adds the counters of a sink. Returns the rows that have left with their slots.
     pub(super) fn add_to(&self, sink: usize, stats: &mut SinkStats) -> u64 {
         let Some(route) = self.routes.iter().position(|of| usize::from(*of) == sink) else { return 0 };
-        self.senders.values().for_each(|sender| stats.add(sender.producer.stats(SinkId::of(route))));
+        for sender in self.senders.values() {
+            let of_route = sender.stats().filter(|(of, _)| route_of(&self.routes, *of) == route);
+            of_route.for_each(|(_, of)| stats.add(of));
+        }
         let (left, moved) = &self.left[route];
         stats.add(left);
         *moved
@@ -157,22 +182,16 @@ impl SlotRows {
     /// Has the producer of a slot polled after an event of its log, if it ever had rows. Returns whether it is.
     pub(super) fn log_has_moved(&mut self, slot: u16) -> bool {
         let Some(sender) = self.senders.get_mut(&slot) else { return false };
-        let had_rows = |route| {
-            let stats = sender.producer.stats(SinkId::of(route));
-            stats.appended + stats.recovered > 0
-        };
-        sender.is_busy |= (0..self.routes.len()).any(had_rows);
+        let had_rows = sender.stats().any(|(_, stats)| stats.appended + stats.recovered > 0);
+        sender.is_busy |= had_rows;
         sender.is_busy
     }
 
     /// A number that changes whenever memory was freed, or rows have ended.
     fn freed(&self) -> u64 {
         let ended = |sender: &Sender| {
-            let of = |route| {
-                let stats = sender.producer.stats(SinkId::of(route));
-                stats.delivered + stats.refused + stats.expired + stats.rotten
-            };
-            (0..self.routes.len()).map(of).sum::<u64>().wrapping_add(sender.producer.freed())
+            let of = |(_, stats): (SinkId, &SinkStats)| stats.delivered + stats.refused + stats.expired + stats.rotten;
+            sender.stats().map(of).sum::<u64>().wrapping_add(sender.producer.freed())
         };
         self.senders.values().fold(self.made, |sum, sender| sum.wrapping_add(ended(sender)))
     }

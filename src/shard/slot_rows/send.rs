@@ -14,7 +14,7 @@ use super::super::kafka_disk::KafkaDisk;
 use super::super::logs::{Kept, Logs};
 use super::super::numbers::Numbers;
 use super::super::owner::Owner;
-use super::{Sender, SlotRows};
+use super::{Sender, SlotRows, route_of};
 
 /// The highest bits of IDs of these producers. Those of logs of sessions have the highest bit, others neither.
 const OURS: u64 = 1 << 62;
@@ -173,7 +173,7 @@ impl Logs {
             }
             has_asked |= sender.hand_over(client, now);
             sender.settle(&mut answered);
-            let place_of = |route: SinkId| routes.get(usize::from(route.0)).copied().map(usize::from);
+            let place_of = |sink: SinkId| routes.get(route_of(&routes[..], sink)).copied().map(usize::from);
             while let Some(route) = sender.producer.take_changed() {
                 changed.extend(place_of(route));
             }

@@ -57,7 +57,7 @@ impl Spool {
             seed: producer.seed,
         };
         let sinks = producer.sinks.iter().filter(|sink| !sink.reserved).enumerate().map(terms).collect();
-        let settings = Settings { log, clusters: vec![sinks] };
+        let settings = Settings { log, clusters: vec![sinks], takes_up_others: false };
         let disk = SimDisk::default();
         let opened = Buffer::open(&disk, settings.clone(), &BTreeMap::new(), Monotonic(1), WallMs(1));
         let mut buffer = opened.expect("an empty folder");

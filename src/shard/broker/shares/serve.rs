@@ -61,6 +61,10 @@ impl Broker {
         self.numbers.count(M::CopiesRouted);
         let publish = message.publish;
         let Some(part) = self.delivery.shares.part(self.index, to.share) else {
+            // A record without a member is read again, by another instance if need be.
+            if message.claim.is_some() {
+                return self.numbers.count(M::CopiesMoved);
+            }
             return self.dropped(io.now(), M::CopiesShareGone, Whose::Share(""), publish);
         };
         if message.claim.is_some_and(|claim| part.share.has_stopped(claim.of().reader)) {
@@ -89,11 +93,12 @@ impl Broker {
             }
             Offered::Waits(member) => match self.keep_for_share(io, message, to, member) {
                 Ok(oldest) => self.dropped_later(io.now(), M::CopiesQueueFull, Whose::Share(&text), &oldest),
+                // As above.
+                Err(M::CopiesShareGone | M::CopiesAway) if message.claim.is_some() => {
+                    self.numbers.count(M::CopiesMoved);
+                }
                 Err(why) => {
-                    // A record without a member is read again, by another instance if need be.
-                    if !matches!(why, M::CopiesShareGone | M::CopiesAway) {
-                        message.claim.into_iter().for_each(|claim| claim.meet());
-                    }
+                    message.claim.into_iter().for_each(|claim| claim.meet());
                     self.dropped(io.now(), why, Whose::Share(&text), publish);
                 }
             },

@@ -18,6 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::placing::Topics;
 use self::reading::Making;
 use self::share::GroupShare;
 use super::reader::Memory;
@@ -173,11 +174,11 @@ impl GroupShares {
         };
         let wanted = split_shared(share.text()).map_or("", |(_, wanted)| wanted);
         let meant = topics(broker, wanted);
-        let all = (0..).zip(broker.topics());
-        let mut topics: Vec<Rc<str>> =
-            all.filter(|(at, _)| meant.contains(at)).map(|(_, (topic, _))| Rc::from(topic)).collect();
-        topics.sort_unstable();
-        topics.dedup();
+        let mut all: Vec<(Rc<str>, bool)> =
+            (0..).zip(broker.topics()).map(|(at, (topic, _))| (Rc::from(topic), meant.contains(&at))).collect();
+        all.sort_unstable();
+        let of_filter = all.iter().filter(|(_, is_meant)| *is_meant).map(|(topic, _)| Rc::clone(topic)).collect();
+        let topics = Topics { all: all.iter().map(|(topic, _)| Rc::clone(topic)).collect(), meant: of_filter };
         self.cluster = broker.cluster;
         self.begun = next_number(self.begun, |number| self.all.values().any(|of| of.number == MEMBERS + number));
         let line = self.line();
@@ -186,7 +187,7 @@ impl GroupShares {
         let settings = Settings { fetch_memory: SHARE_FETCH_BYTES, line, first_request, ..settings };
         let (consumer, text) = (Consumer::new(settings, seed), Arc::clone(share.text()));
         let number = MEMBERS + self.begun;
-        let share = GroupShare::new((share, asks), number, (config, topics), consumer, (seed, now));
+        let share = GroupShare::new((share, asks), number, (config, topics), consumer, now);
         let is_placed = !asks;
         self.all.insert(text, share);
         is_placed

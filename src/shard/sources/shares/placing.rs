@@ -1,4 +1,7 @@
-//! The place from which on messages of a new share are its own: the end of each partition at the SUBSCRIBE, committed before that is answered, and before
+//! The topics of a share, and its place in them. The topics are those that messages of its filter go to, and those in which its group has a place: the routes
+//! may have been others, and records of that time are the share's as well.
+//!
+//! The place from which on messages of a new share are its own is the end of each partition at the SUBSCRIBE, committed before that is answered, and before
 //! this instance joins the group. So the place is known to whichever instance the group assigns the partition. Earlier commits of the group stay. A group
 //! that has members refuses the commit, as they have committed their own places.
 
@@ -22,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The first token of these requests. A member's tokens begin at 0.
 const TOKENS: u64 = 1 << 62;
+
+/// UNKNOWN_TOPIC_OR_PARTITION.
+const UNKNOWN_TOPIC: i16 = 3;
 
 /// ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, REBALANCE_IN_PROGRESS: the group has members.
 const HAS_MEMBERS: [i16; 3] = [22, 25, 27];
@@ -70,14 +76,26 @@ fn code_of(says: &Says) -> Option<i16> {
     }
 }
 
+/// The topics of `[broker]`, sorted.
+#[derive(Debug)]
+pub(super) struct Topics {
+    pub(super) all: Rc<[Rc<str>]>,
+    /// Those that messages of the share's filter go to.
+    pub(super) meant: Vec<Rc<str>>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Placing {
     step: Step,
     number: u32,
     group: Rc<str>,
-    /// The topics, sorted.
+    /// All topics of `[broker]`, sorted.
     topics: Rc<[Rc<str>]>,
+    /// Those that messages of the filter go to.
+    meant: Vec<Rc<str>>,
+    /// Whether the share is new: its place is its end in partitions without a commit.
+    is_new: bool,
     /// Partitions without a commit, sorted; each with its end, once that is known.
     missing: BTreeMap<TopicPartition, Option<i64>>,
     /// Earlier commits: another instance may delete the group before this one is in it.
@@ -91,12 +109,14 @@ pub(super) struct Placing {
 }
 
 impl Placing {
-    pub(super) fn new(number: u32, group: &Rc<str>, topics: &[Rc<str>], now: Monotonic) -> Self {
+    pub(super) fn new(number: u32, group: &Rc<str>, topics: &Topics, is_new: bool, now: Monotonic) -> Self {
         Self {
             step: Step::Coordinator,
             number,
             group: Rc::clone(group),
-            topics: Rc::from(topics),
+            topics: Rc::clone(&topics.all),
+            meant: topics.meant.clone(),
+            is_new,
             missing: BTreeMap::new(),
             committed: Vec::new(),
             asked: None,
@@ -110,6 +130,17 @@ impl Placing {
     /// Whether Kafka has refused a request, and an operator has to resolve that.
     pub(super) fn is_refused(&self) -> bool {
         self.refused.is_some()
+    }
+
+    /// Whether the members of the share wait for its place.
+    pub(super) const fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// The topics of the share, sorted.
+    pub(super) fn topics(&self) -> Vec<Rc<str>> {
+        let has_place = |topic: &&Rc<str>| self.committed.iter().any(|committed| committed.at.topic == **topic);
+        self.topics.iter().filter(|topic| self.meant.contains(topic) || has_place(topic)).cloned().collect()
     }
 
     /// The reason why the place is not found, in words, if the failure persists.
@@ -148,10 +179,9 @@ impl Placing {
         self.asked = None;
         self.step = match (self.step, &answer.says) {
             (Step::Coordinator, Says::Coordinator) => Step::Count,
-            (Step::Count, Says::Partitions(counts)) if counts.iter().all(Result::is_ok) => {
-                let counts = self.topics.iter().zip(counts).filter_map(|(topic, count)| Some((topic, count.ok()?)));
-                let all = counts.flat_map(|(topic, count)| {
-                    let partitions = 0..i32::try_from(count).unwrap_or(i32::MAX);
+            (Step::Count, Says::Partitions(counts)) if self.are_counted(counts) => {
+                let all = self.topics.iter().zip(counts).flat_map(|(topic, count)| {
+                    let partitions = 0..i32::try_from(count.unwrap_or(0)).unwrap_or(i32::MAX);
                     partitions.map(|partition| TopicPartition { topic: Rc::clone(topic), partition })
                 });
                 self.missing = all.map(|at| (at, None)).collect();
@@ -163,8 +193,10 @@ impl Placing {
                     Some(Offset { at: at.clone(), offset: committed.offset, leader_epoch: committed.leader_epoch })
                 });
                 self.committed = known.collect();
-                self.missing.retain(|at, _| self.committed.iter().all(|committed| committed.at != *at));
-                if self.missing.is_empty() { Step::Done } else { Step::Ends }
+                self.missing.retain(|at, _| {
+                    self.meant.contains(&at.topic) && self.committed.iter().all(|committed| committed.at != *at)
+                });
+                if self.missing.is_empty() || !self.is_new { self.others() } else { Step::Ends }
             }
             (Step::Commit, Says::Committed(codes)) if codes.iter().all(|code| *code == 0) => Step::Done,
             (Step::Commit, Says::Committed(codes)) if codes.iter().any(|code| HAS_MEMBERS.contains(code)) => {
@@ -184,7 +216,13 @@ impl Placing {
         }
     }
 
-    /// Handles a group with members: a partition without a commit is new, and theirs from its first record on.
+    /// Whether the partitions are counted. A topic that messages of the filter do not go to may be gone.
+    fn are_counted(&self, counts: &[Result<u32, i16>]) -> bool {
+        let mut each = self.topics.iter().zip(counts);
+        each.all(|(topic, count)| count.is_ok() || *count == Err(UNKNOWN_TOPIC) && !self.meant.contains(topic))
+    }
+
+    /// Handles a share that has its place: a partition without a commit is new, and the members' from its first record on.
     fn others(&mut self) -> Step {
         self.missing.clear();
         Step::Done
@@ -252,7 +290,13 @@ mod tests {
     }
 
     fn placing() -> Placing {
-        Placing::new(7, &Rc::from("g"), &[Rc::from("t")], NOW)
+        of(&["t"], true)
+    }
+
+    /// A share of `t`, where `[broker]` has these topics.
+    fn of(all: &[&str], is_new: bool) -> Placing {
+        let topics = Topics { all: all.iter().map(|topic| Rc::from(*topic)).collect(), meant: vec![Rc::from("t")] };
+        Placing::new(7, &Rc::from("g"), &topics, is_new, NOW)
     }
 
     /// Answers the next request, and returns what it asked.
@@ -297,6 +341,31 @@ mod tests {
         // The group has members: they have committed their own places, and a new partition is theirs from its first record on.
         answer(&mut placing, NOW, Says::Committed(vec![25]));
         assert_eq!(placing.is_done(), Some(vec![place(1)]));
+    }
+
+    /// Messages of the share's filter went to `s` when there were other routes, and never to `r`.
+    #[test]
+    fn topics_in_which_the_group_has_a_place_are_its_own() {
+        let place = Committed { offset: 9, leader_epoch: 0 };
+        for is_new in [false, true] {
+            let mut placing = of(&["r", "s", "t"], is_new);
+            answer(&mut placing, NOW, Says::Coordinator);
+            answer(&mut placing, NOW, Says::Partitions(vec![Ok(1), Ok(2), Ok(1)]));
+            let Ask::Offsets(asked) =
+                answer(&mut placing, NOW, Says::Offsets(vec![Ok(None), Ok(None), Ok(Some(place)), Ok(None)]))
+            else {
+                panic!()
+            };
+            assert_eq!(asked.len(), 4);
+            assert!(placing.topics().iter().map(|topic| &**topic).eq(["s", "t"]));
+            if is_new {
+                assert!(placing.wanted().eq([&at(0)]), "the end of its own topic");
+            } else {
+                let known = TopicPartition { topic: Rc::from("s"), partition: 1 };
+                let known = Offset { at: known, offset: 9, leader_epoch: 0 };
+                assert_eq!(placing.is_done(), Some(vec![known]), "a new partition begins with its first record");
+            }
+        }
     }
 
     #[test]

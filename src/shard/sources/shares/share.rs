@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::super::STOPPING;
 use super::super::reader::assigned;
 use super::super::window::{Answered, Place, Window};
-use super::placing::{Placing, find_ends, request};
+use super::placing::{Placing, Topics, find_ends, request};
 use super::{Context, DAMPED, DELETING, GROUP_FORBIDDEN, HEARTBEAT, HELD, MAY_NOT_DELETE, RETRY};
 use crate::config::Config;
 use crate::kafka::consumer::{self, Consumer, News as Read, Start};
@@ -54,8 +54,7 @@ pub(super) struct GroupShare {
     /// Its number at the client of the cluster.
     pub(super) number: u32,
     group: Rc<str>,
-    /// The topics with messages that its filter matches.
-    topics: Vec<Rc<str>>,
+    topics: Topics,
     stage: Stage,
     pub(super) consumer: Consumer,
     /// The partitions by reader number.
@@ -81,9 +80,9 @@ impl GroupShare {
     pub(super) fn new(
         (share, asks): (Arc<Share>, bool),
         number: u32,
-        (config, topics): (&Config, Vec<Rc<str>>),
+        (config, topics): (&Config, Topics),
         consumer: Consumer,
-        (seed, now): (u64, Monotonic),
+        now: Monotonic,
     ) -> Self {
         let group: Rc<str> =
             config.broker.as_ref().map_or_else(String::new, |of| of.group_of_share(share.text())).into();
@@ -104,25 +103,25 @@ impl GroupShare {
             trouble: None,
             untold: None,
         };
-        of.begin(asks, config, (seed, now));
+        of.begin(asks, now);
         of
     }
 
-    fn begin(&mut self, asks: bool, config: &Config, (seed, now): (u64, Monotonic)) {
-        self.stage = if asks {
-            Stage::Placing(Placing::new(self.number, &self.group, &self.topics, now), BTreeMap::new())
-        } else {
-            self.joins(config, (seed, now))
-        };
+    fn begin(&mut self, asks: bool, now: Monotonic) {
+        if !asks {
+            self.share.set_placed();
+        }
+        let placing = Placing::new(self.number, &self.group, &self.topics, asks, now);
+        self.stage = Stage::Placing(placing, BTreeMap::new());
     }
 
-    fn joins(&mut self, config: &Config, (seed, now): (u64, Monotonic)) -> Stage {
+    fn joins(&mut self, topics: Vec<Rc<str>>, config: &Config, (seed, now): (u64, Monotonic)) -> Stage {
         let session_timeout =
             config.broker.as_ref().map_or(group::Settings::default().session_timeout, |of| of.session_timeout);
         let settings = group::Settings {
             number: self.number,
             group: Rc::clone(&self.group),
-            topics: self.topics.clone(),
+            topics,
             session_timeout,
             heartbeat_interval: HEARTBEAT,
             ..group::Settings::default()
@@ -137,7 +136,11 @@ impl GroupShare {
             // Another shard's letter has overtaken this one.
             return false;
         }
-        let is_placed = matches!(self.stage, Stage::Member(_)) && !share.is_placed();
+        let has_place = match &self.stage {
+            Stage::Placing(placing, _) => !placing.is_new(),
+            stage => matches!(stage, Stage::Member(_)),
+        };
+        let is_placed = has_place && !share.is_placed();
         if is_placed {
             share.set_placed();
         }
@@ -250,7 +253,7 @@ impl GroupShare {
 
     fn find_place(&mut self, broker: &mut Broker, context: &mut Context<'_>) {
         let Stage::Placing(placing, ids) = &mut self.stage else { return };
-        if placing.is_refused() && !self.share.is_refused() {
+        if placing.is_refused() && placing.is_new() && !self.share.is_refused() {
             self.share.set_refused();
             context.has_placed = true;
         }
@@ -262,8 +265,9 @@ impl GroupShare {
         }
         find_ends(placing, &mut self.consumer, ids, || next(begun), assignment);
         if let Some(ends) = placing.is_done() {
+            let topics = placing.topics();
             self.begun = ends.into_iter().map(|end| (end.at, end.offset)).collect();
-            self.stage = self.joins(context.config, (context.seed, context.now));
+            self.stage = self.joins(topics, context.config, (context.seed, context.now));
             context.has_placed = true;
         } else if !self.share.has_members() || context.is_ending {
             std::mem::take(ids).into_keys().for_each(|id| self.consumer.unassign(id));
@@ -452,7 +456,7 @@ impl GroupShare {
     fn has_left(&mut self, context: &Context<'_>) {
         self.idle = None;
         if self.share.has_members() && !context.is_ending {
-            return self.begin(!self.share.is_placed(), context.config, (context.seed, context.now));
+            return self.begin(!self.share.is_placed(), context.now);
         }
         let is_kept = self.share.has_moved() || context.is_ending;
         self.stage = if is_kept { Stage::Over } else { Stage::Deleting(context.now.after(DELETING), None) };
