@@ -120,7 +120,7 @@ fn prepare(config: &Config, broker: &Broker, journal: &Journal, first: &mut Firs
     };
     let of_retained = metadata.topics.iter().find(|topic| name(topic) == Some(&broker.retained));
     let partitions = of_retained.map_or(0, |topic| topic.partitions.len());
-    let mut retained = Loading(RetainedMessages::new(config, broker, partitions));
+    let mut retained = Loading(RetainedMessages::new(config, broker).of_partitions(partitions));
     read(&Wanted { cluster, topic: &broker.retained, since: Since::Earliest, limit: u64::MAX }, &mut retained)?;
     let begins = begin(cluster, broker, &mut admin, &metadata, &retained.0.copied_to(), first)?;
     tell_left((cluster, broker), &mut admin, journal)

@@ -208,7 +208,7 @@ impl Core {
                 self.broker.outlets.copies = of_shard.copies;
                 self.broker.take_retained(io.now(), &of_shard);
                 let config = &self.broker.around.config;
-                self.sources.take_copied(of_shard, config, (io.now(), io.wall().0));
+                self.sources.take_copied(of_shard, config, io.now());
             }
             Mail::Accept if self.drain.is_none() => {
                 self.pace_listeners(io);

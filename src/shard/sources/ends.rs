@@ -64,9 +64,8 @@ pub(super) fn until(publish: &Publish<'_>, config: &Config, now: Monotonic) -> O
 
 impl Sources {
     /// Takes the copies that expire from what the process has read of their topic at its beginning.
-    pub(super) fn take_expiring(&mut self, expiring: Vec<Expiring>, config: &Config, (now, wall): (Monotonic, i64)) {
-        for Expiring { topic, place, until_ms } in expiring {
-            let left = Duration::from_millis(u64::try_from(until_ms - wall).unwrap_or_default());
+    pub(super) fn take_expiring(&mut self, expiring: Vec<Expiring>, config: &Config, now: Monotonic) {
+        for Expiring { topic, place, left } in expiring {
             self.ends.note(&topic, place, Some(now.after(left)), config.retained.messages_max);
         }
     }

@@ -171,7 +171,7 @@ impl Sources {
     }
 
     /// Takes what the process has read of the topic of retained messages at its beginning.
-    pub(super) fn take_copied(&mut self, of_shard: RetainedOfShard, config: &Config, now: (Monotonic, i64)) {
+    pub(super) fn take_copied(&mut self, of_shard: RetainedOfShard, config: &Config, now: Monotonic) {
         self.copied = of_shard.copied;
         self.take_expiring(of_shard.expiring, config, now);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+use std::time::Duration;
 
 use super::records::{mapped_record, publish};
 use super::{home, reads};
@@ -53,8 +54,8 @@ pub struct RetainedOfShard {
 pub(in crate::shard) struct Expiring {
     pub(in crate::shard) topic: String,
     pub(in crate::shard) place: RecordPlace,
-    /// Milliseconds since the epoch.
-    pub(in crate::shard) until_ms: i64,
+    /// The time until then.
+    pub(in crate::shard) left: Duration,
 }
 
 /// `Copied` names the records that have a copy in the topic, for the shard that reads their partitions.
@@ -103,8 +104,8 @@ struct Newest {
     /// The partition that the copy is in, and its time.
     partition: i32,
     timestamp: i64,
-    /// The time at which it expires, if it does, in milliseconds since the epoch.
-    until_ms: Option<i64>,
+    /// The time until it expires, if it does.
+    left: Option<Duration>,
 }
 
 impl Newest {
@@ -133,11 +134,11 @@ pub struct RetainedMessages {
 }
 
 impl RetainedMessages {
-    /// An empty set for the records of the broker's topic, which has this many partitions.
+    /// An empty set for the records of the broker's topic.
     #[must_use]
-    pub fn new(config: &Config, broker: &Broker, partitions: usize) -> Self {
+    pub fn new(config: &Config, broker: &Broker) -> Self {
         Self {
-            copies: Copies { partitions, are_spread: false },
+            copies: Copies::default(),
             expire_after_s: config.retained.expire_after_s,
             topic: broker.retained.clone(),
             mapping: Mapping::new(config, &broker.source_of_retained()),
@@ -152,6 +153,13 @@ impl RetainedMessages {
         }
     }
 
+    /// The same for a topic with this many partitions.
+    #[must_use]
+    pub fn of_partitions(mut self, partitions: usize) -> Self {
+        self.copies.partitions = partitions;
+        self
+    }
+
     /// Takes a record. Records that cannot be a message, or have expired, are passed over, and so are copies of records older than the newest copied one of
     /// the MQTT topic: an instance that lagged has made them, or they are in the partition that was the key's before the topic got more. Copies of records of
     /// different partitions are of an age by their time.
@@ -164,7 +172,7 @@ impl RetainedMessages {
             self.copies.are_spread |= self.copies.partitions > 0 && usize::try_from(partition) != Ok(own);
         }
         if let Some(key) = record.key.and_then(|key| std::str::from_utf8(key).ok()) {
-            let this = Newest { place, partition, timestamp: record.timestamp, until_ms: None };
+            let this = Newest { place, partition, timestamp: record.timestamp, left: None };
             match self.newest.get_mut(key) {
                 Some(newest) if newest.is_newer_than(&this) => return,
                 Some(newest) => *newest = Newest { place: place.or(newest.place), ..this },
@@ -186,7 +194,7 @@ impl RetainedMessages {
         if record.value.is_some()
             && let Some(newest) = key.and_then(|key| self.newest.get_mut(key))
         {
-            newest.until_ms = left_ms.map(|left_ms| now_ms + left_ms);
+            newest.left = left_ms.map(|left_ms| Duration::from_millis(u64::try_from(left_ms).unwrap_or_default()));
         }
         let is_over = left_ms.is_some_and(|left_ms| left_ms <= 0);
         let Some(topic) = message.as_ref().map(|message| message.topic).or(key.filter(|_| is_over)) else { return };
@@ -222,10 +230,10 @@ impl RetainedMessages {
             let shard = reader(of, shards.len());
             shards[shard].copied.to.insert(*of, read.start);
         }
-        for (topic, Newest { place, until_ms, .. }) in newest {
+        for (topic, Newest { place, left, .. }) in newest {
             let Some(place @ RecordPlace { of, offset }) = place else { continue };
             let shard = reader(&of, shards.len());
-            let expiring = until_ms.map(|until_ms| Expiring { topic: topic.clone(), place, until_ms });
+            let expiring = left.map(|left| Expiring { topic: topic.clone(), place, left });
             shards[shard].expiring.extend(expiring);
             shards[shard].copied.newest.entry(of).or_default().insert(topic, offset);
         }
@@ -250,7 +258,7 @@ mod tests {
     /// Takes these copies of messages of one topic, each with the record that it is a copy of.
     fn retained(copies: &[(Option<(u32, i64)>, &str)]) -> RetainedMessages {
         let config = config::parse(BROKER, "test").expect("a configuration");
-        let mut retained = RetainedMessages::new(&config, config.broker.as_ref().expect("a broker"), 1);
+        let mut retained = RetainedMessages::new(&config, config.broker.as_ref().expect("a broker"));
         for (of, payload) in copies {
             let place = of.map(|(partition, offset)| RecordPlace { of: key(partition), offset }.to_string());
             let headers = place.iter().map(|place| (COPY_OF.as_bytes(), place.as_bytes()));
@@ -301,7 +309,7 @@ mod tests {
         let other = (own + 1) % 4;
         let (now, text) = (now_ms(), |of: u32, offset| RecordPlace { of: key(of), offset }.to_string());
         let read = |copies: &[(i32, String, &str, i64)]| {
-            let mut retained = RetainedMessages::new(&config, broker, 4);
+            let mut retained = RetainedMessages::new(&config, broker).of_partitions(4);
             for (partition, place, payload, ago_ms) in copies {
                 let headers = std::iter::once((COPY_OF.as_bytes(), place.as_bytes()));
                 let value = (!payload.is_empty()).then_some(payload.as_bytes());
