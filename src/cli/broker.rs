@@ -22,6 +22,7 @@ use super::log_reader::{EARLIEST, LATEST, Since, Taker, Wanted, offset_at, read}
 use super::session_logs;
 use super::topics::{self, CLEANUP_POLICY, COMPACT, Shape, new_topic};
 use crate::config::{self, Broker, Cluster, Config};
+use crate::control::Obstacles;
 use crate::kafka::consumer::Record;
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::journal::Journal;
@@ -37,6 +38,10 @@ const FORBIDDEN: &str = "error 30";
 /// The error of OffsetCommit for a group with members, if the request names none.
 const UNKNOWN_MEMBER_ID: i16 = 25;
 
+/// The time for which a topic keeps records, and the least that passes without a warning.
+const RETENTION_MS: &str = "retention.ms";
+const RETENTION_MIN_MS: u64 = 3_600_000;
+
 /// The wait before Kafka is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -51,7 +56,11 @@ pub(super) struct Prepared {
 }
 
 /// Prepares until that succeeds, then calls `done` with the result. Each obstacle is reported once.
-pub(super) fn prepare_until_done(config: &Config, journal: &Journal, done: impl FnOnce(Prepared) -> bool) {
+pub(super) fn prepare_until_done(
+    config: &Config,
+    (journal, obstacles): (&Journal, &Obstacles),
+    done: impl FnOnce(Prepared) -> bool,
+) {
     let Some(broker) = &config.broker else { return };
     let (mut said, mut first) = (String::new(), FirstRead::new());
     let prepared = loop {
@@ -61,12 +70,14 @@ pub(super) fn prepare_until_done(config: &Config, journal: &Journal, done: impl 
                 if said != why {
                     let event = Event::now(Kind::SourceTrouble).with(Field::Source, config::BROKER);
                     journal.say(event.with(Field::Group, broker.group()).with(Field::Reason, why.as_str()));
+                    obstacles.set(None, Some(why.clone()));
                     said = why;
                 }
                 std::thread::sleep(AGAIN);
             }
         }
     };
+    obstacles.set(None, None);
     // The service may have ended by then.
     let _ = done(prepared);
 }
@@ -94,11 +105,8 @@ fn prepare(config: &Config, broker: &Broker, journal: &Journal, first: &mut Firs
         return Err(format!("topic {}: error {}", name(topic).unwrap_or_default(), topic.error_code));
     }
     let policy = admin.topic_text(&broker.retained, CLEANUP_POLICY);
-    if policy.is_some_and(|policy| !policy.split(',').any(|word| word.trim() == COMPACT)) {
-        let topic = &broker.retained;
-        return Err(format!(
-            "topic {topic} is not compacted: kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config {CLEANUP_POLICY}={COMPACT}"
-        ));
+    if let Some(why) = not_compacted(&broker.retained, policy.as_deref()) {
+        return Err(why);
     }
     if broker.link.is_none() {
         is_alone(cluster, broker, &mut admin)?;
@@ -110,12 +118,45 @@ fn prepare(config: &Config, broker: &Broker, journal: &Journal, first: &mut Firs
     } else {
         session_logs::take_over(config, broker, journal)?
     };
-    let mut retained = Loading(RetainedMessages::new(config, broker));
+    let of_retained = metadata.topics.iter().find(|topic| name(topic) == Some(&broker.retained));
+    let partitions = of_retained.map_or(0, |topic| topic.partitions.len());
+    let mut retained = Loading(RetainedMessages::new(config, broker).of_partitions(partitions));
     read(&Wanted { cluster, topic: &broker.retained, since: Since::Earliest, limit: u64::MAX }, &mut retained)?;
     let begins = begin(cluster, broker, &mut admin, &metadata, &retained.0.copied_to(), first)?;
     tell_left((cluster, broker), &mut admin, journal)
         .unwrap_or_else(|why| tracing::debug!("topics of no route: {why}"));
+    risks(&mut admin, broker).iter().for_each(|risk| tracing::warn!("{risk}"));
     Ok(Prepared { retained: retained.0.of_shards(first), begins: Arc::new(begins), logs })
+}
+
+/// Why a topic with this policy cannot have retained messages, if the cluster tells the policy: a topic that is compacted and deleted from loses them.
+pub(super) fn not_compacted(topic: &str, policy: Option<&str>) -> Option<String> {
+    let policy = policy.filter(|policy| *policy != COMPACT)?;
+    Some(format!(
+        "topic {topic} has cleanup.policy={policy}, and must be compacted alone: kafka-configs.sh --alter --entity-type topics --entity-name {topic} \
+         --add-config {CLEANUP_POLICY}={COMPACT}"
+    ))
+}
+
+/// Settings of the topics of routes by which messages may be gone before they are delivered, as far as the cluster tells settings.
+pub(super) fn risks(admin: &mut Admin, broker: &Broker) -> Vec<String> {
+    let mut risks = Vec::new();
+    for (topic, _) in broker.topics() {
+        let Some(policy) = admin.topic_text(topic, CLEANUP_POLICY) else { continue };
+        let has = |word: &str| policy.split(',').any(|of| of.trim() == word);
+        if has(COMPACT) {
+            risks.push(format!(
+                "topic {topic} has cleanup.policy={policy}: of the messages of an MQTT topic that wait in Kafka only the last may be left"
+            ));
+        }
+        let kept = admin.topic_setting(topic, RETENTION_MS).filter(|ms| has("delete") && *ms < RETENTION_MIN_MS);
+        if let Some(ms) = kept {
+            risks.push(format!(
+                "topic {topic} has {RETENTION_MS}={ms}: what is older is gone for clients that are away for longer, and for an instance that is"
+            ));
+        }
+    }
+    risks
 }
 
 fn name(topic: &MetadataResponseTopic) -> Option<&str> {

@@ -17,10 +17,9 @@ use serde_json::{Value, json};
 use super::admin::Admin;
 use super::args::CheckArgs;
 use super::out::complain;
-use super::session_logs;
 use super::{
-    EXIT_DONE, EXIT_FAILED, EXIT_USAGE, bindings, check_bridges, check_host, check_instances, check_modes,
-    check_sources, check_spool, check_start, source_trial, topics,
+    EXIT_DONE, EXIT_FAILED, EXIT_USAGE, bindings, check_bridges, check_broker, check_host, check_instances,
+    check_modes, check_sources, check_spool, check_start, source_trial, topics,
 };
 use crate::config::{Acknowledge, Bridge, Cluster, Compression, Config, EMBEDDED, Problems, Sink, Source};
 use crate::runtime::Bind;
@@ -28,7 +27,7 @@ use crate::service::dead_letters;
 use crate::shard;
 
 /// Bits of a topic's authorized operations: by Kafka's numbers of its ACL operations.
-const WRITE: i32 = 1 << 4;
+pub(super) const WRITE: i32 = 1 << 4;
 /// The operations of a broker that does not return them.
 pub(super) const NOT_TOLD: i32 = i32::MIN;
 pub(super) const UNKNOWN_TOPIC: i16 = 3;
@@ -133,7 +132,7 @@ pub fn run(args: &CheckArgs) -> Checked {
             let sinks: Vec<&Sink> = config.sinks.iter().filter(|sink| sink.cluster == index).collect();
             let sources: Vec<&Source> = config.sources.iter().filter(|source| source.cluster == index).collect();
             of_cluster(&config, cluster, (&sinks, &sources), &mut lines);
-            of_session_logs(&config, index, &mut lines);
+            check_broker::of_broker(&config, index, &mut lines);
             check_instances::of_instances(&config, index, &mut lines);
         }
         check_bridges::of_bridges(&config, &mut lines);
@@ -226,16 +225,6 @@ fn of_memory(config: &Config, lines: &mut Vec<Line>) {
         }
         lines.push(Line { verdict, about: format!("kafka.{}", cluster.name), text });
     }
-}
-
-/// Checks the topic of the logs of sessions, with `[broker]`.
-fn of_session_logs(config: &Config, cluster: usize, lines: &mut Vec<Line>) {
-    let Some(broker) = config.broker.as_ref().filter(|broker| broker.cluster == cluster) else { return };
-    let (verdict, text) = match session_logs::look(&config.clusters[cluster], broker) {
-        Ok(text) => (Verdict::Ok, text),
-        Err(why) => (Verdict::Problem, why),
-    };
-    lines.push(Line { verdict, about: "broker.sessions".to_owned(), text });
 }
 
 fn of_cluster(config: &Config, cluster: &Cluster, (sinks, sources): (&[&Sink], &[&Source]), lines: &mut Vec<Line>) {

@@ -13,6 +13,7 @@ mod broker;
 mod certificates;
 pub mod check;
 mod check_bridges;
+mod check_broker;
 mod check_host;
 mod check_instances;
 mod check_modes;

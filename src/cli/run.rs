@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::bans::Bans;
 use crate::config::{Config, LogFormat, Text};
-use crate::control::{Connections, Control, STREAMS_MAX, Shown, View};
+use crate::control::{Connections, Control, Obstacles, STREAMS_MAX, Shown, View};
 use crate::data_dir::{self, DataDir};
 use crate::embedded::EmbeddedLog;
 use crate::files;
@@ -192,6 +192,7 @@ struct Service {
     tell: Sender<Event>,
     post: Post<Mail>,
     ready: Arc<AtomicBool>,
+    obstacles: Arc<Obstacles>,
     mqtt: Vec<Bind>,
 }
 
@@ -284,7 +285,7 @@ impl Service {
             let shard = runtime::spawn(index, &settings, sockets, mailbox, make);
             shards.push(shard.map_err(|e| shard_failed(index, config.service.shards, &e))?);
         }
-        let ready = Arc::new(AtomicBool::new(false));
+        let (ready, obstacles) = (Arc::new(AtomicBool::new(false)), Arc::<Obstacles>::default());
         let hearts: Vec<_> = shards.iter().map(ShardThread::heartbeat).collect();
         let accepts = AcceptNumbers(hearts.clone());
         let watch = health::watch(post.clone(), hearts, Arc::clone(&journal)).map_err(|e| format!("watchdog: {e}"))?;
@@ -338,6 +339,7 @@ impl Service {
             boards,
             extra,
             ready: Arc::clone(&ready),
+            obstacles: Arc::clone(&obstacles),
             health: watch.health().into(),
             journal: Arc::clone(&journal),
             samples,
@@ -377,6 +379,7 @@ impl Service {
             tell,
             post,
             ready,
+            obstacles,
             mqtt,
         })
     }
@@ -419,6 +422,7 @@ impl Service {
                 Ok(Event::Shard(Notice::LogLost { shard, why })) => {
                     return Err(format!("shard {shard} has lost the log of sessions: {why}"));
                 }
+                Ok(Event::Shard(Notice::LogTrouble { shard, why })) => self.obstacles.set(Some(shard), why),
                 Ok(Event::Shard(Notice::Failed { shard, why })) => {
                     return Err(format!("shard {shard} cannot start: {why}"));
                 }

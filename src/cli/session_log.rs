@@ -39,6 +39,9 @@ const TOMBSTONES: &str = "delete.retention.ms";
 const IN_SYNC_MIN: &str = "min.insync.replicas";
 const UNCLEAN: &str = "unclean.leader.election.enable";
 
+/// The beginning of the reason why a client without the right to write under a transactional id gets no producer ID.
+pub(super) const TRANSACTIONS_FORBIDDEN: &str = "this client is not authorized to write as transactional id";
+
 /// A log to take over.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
@@ -173,10 +176,9 @@ pub enum NotTaken {
 }
 
 impl NotTaken {
-    fn of(why: &TakeOverError, named: impl Fn(String) -> String) -> Self {
-        let words = named(why.to_string());
+    fn of(why: &TakeOverError, words: String) -> Self {
         match why {
-            TakeOverError::Version(_) | TakeOverError::Unreadable { .. } => Self::Unreadable(words),
+            TakeOverError::Version { .. } | TakeOverError::Unreadable { .. } => Self::Unreadable(words),
             _ => Self::ForNow(words),
         }
     }
@@ -204,7 +206,8 @@ impl From<String> for NotTaken {
 pub fn take_over(wanted: &Wanted<'_>, store: impl Store) -> Result<Taken, NotTaken> {
     let Wanted { cluster, topic, log, instance } = *wanted;
     let (partition, began) = (i32::from(log), Instant::now());
-    let failed = |why: String| format!("log {log} of topic {topic}: {why}");
+    let failed = |why: String| format!("topic {topic}, partition {log}: {why}");
+    let stopped = |why: TakeOverError| NotTaken::of(&why, failed(shown(topic, partition, &why)));
     let mut admin = Admin::reach(cluster)?;
     let metadata = admin.metadata(&[topic]).map_err(|why| admin.sasl_missing(cluster, why))?;
     let (mut leader, topic_id) = leader(cluster, &metadata, partition).map_err(failed)?;
@@ -225,17 +228,27 @@ pub fn take_over(wanted: &Wanted<'_>, store: impl Store) -> Result<Taken, NotTak
             }
             Step::Write(batch) => {
                 let (error, base_offset) = produce(&mut leader, &name, partition, batch)?;
-                taking.written(error, base_offset).map_err(|why| NotTaken::of(&why, failed))?;
+                taking.written(error, base_offset).map_err(stopped)?;
             }
             Step::Read(from) => {
                 let told = fetch(&mut leader, (&name, partition), from, false)?;
                 if told.error_code != 0 {
                     return Err(failed(format!("Fetch was answered with error {}", told.error_code)).into());
                 }
-                taking.read(&told.records.unwrap_or_default()).map_err(|why| NotTaken::of(&why, failed))?;
+                taking.read(&told.records.unwrap_or_default()).map_err(stopped)?;
             }
-            Step::Done => return taking.finish().map_err(|why| NotTaken::of(&why, failed)),
+            Step::Done => return taking.finish().map_err(stopped),
         }
+    }
+}
+
+/// An obstacle in words, with the command that shows the record which stands in the way, if one does.
+fn shown(topic: &str, partition: i32, why: &TakeOverError) -> String {
+    match why {
+        TakeOverError::Version { offset, .. } | TakeOverError::Unreadable { offset, .. } => format!(
+            "{why}; kafka-console-consumer.sh --topic {topic} --partition {partition} --offset {offset} --max-messages 1 shows it"
+        ),
+        _ => why.to_string(),
     }
 }
 
@@ -253,7 +266,7 @@ fn leader(cluster: &Cluster, metadata: &MetadataResponse, partition: i32) -> Res
 }
 
 /// Sends InitProducerId with a transactional ID. Returns its producer ID, and the next epoch.
-fn identity(coordinator: &mut Admin, transactional_id: &str) -> Result<(i64, i16), String> {
+pub(super) fn identity(coordinator: &mut Admin, transactional_id: &str) -> Result<(i64, i16), String> {
     let version = coordinator.needs::<InitProducerIdRequest>((0, INIT_VERSION_MAX), "InitProducerId")?;
     let request = InitProducerIdRequest::default()
         .with_transactional_id(Some(TransactionalId(StrBytes::from(transactional_id.to_owned()))))
@@ -272,7 +285,7 @@ fn identity(coordinator: &mut Admin, transactional_id: &str) -> Result<(i64, i16
              `transaction.max.timeout.ms`"
         )),
         // TRANSACTIONAL_ID_AUTHORIZATION_FAILED.
-        53 => Err(format!("this client may not write as transactional id {transactional_id}: grant it WRITE on it")),
+        53 => Err(format!("{TRANSACTIONS_FORBIDDEN} {transactional_id}")),
         error => Err(format!("transactional id {transactional_id}: InitProducerId was answered with error {error}")),
     }
 }

@@ -16,7 +16,7 @@ use crate::shard::kafka_disk::Parts;
 use crate::shard::session_log::TakenLog;
 
 use super::admin::Admin;
-use super::check::UNKNOWN_TOPIC;
+use super::check::{UNKNOWN_TOPIC, Verdict};
 use super::session_log::{self, NotTaken, Wanted};
 
 /// The most logs that are taken over at a time: each takes some ten requests, one after the other.
@@ -53,19 +53,19 @@ fn missing(cluster: &Cluster, topic: &str) -> Result<(bool, usize), String> {
     Ok((metadata.topics.iter().any(|topic| topic.error_code == UNKNOWN_TOPIC), metadata.brokers.len()))
 }
 
-/// Checks the topic as a process does when it starts. Returns its description in words.
+/// Checks the topic as a process does when it starts. Returns its description in words, and whether it needs a look.
 ///
 /// # Errors
 /// The obstacle, in words.
-pub(super) fn look(cluster: &Cluster, broker: &Broker) -> Result<String, String> {
+pub(super) fn look(cluster: &Cluster, broker: &Broker) -> Result<(Verdict, String), String> {
     let Broker { sessions, replicas, create_topics, .. } = broker;
     let (is_missing, _) = missing(cluster, sessions)?;
     if *create_topics && is_missing {
-        return Ok(format!("topic {sessions} is missing; the start creates it"));
+        return Ok((Verdict::Ok, format!("topic {sessions} is missing; the start creates it")));
     }
     let told = session_log::prepare_topic(cluster, sessions, SLOTS, *replicas, false)?;
     let is_as_needed = || format!("topic {sessions} has the partitions and settings that logs of sessions need");
-    Ok(if told.is_empty() { is_as_needed() } else { told.join("; ") })
+    Ok(if told.is_empty() { (Verdict::Ok, is_as_needed()) } else { (Verdict::Warning, told.join("; ")) })
 }
 
 /// The logs of slots, in the order of the slots.

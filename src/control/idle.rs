@@ -114,6 +114,7 @@ impl View {
             boards: Arc::new(boards),
             extra: Vec::new(),
             ready: Arc::default(),
+            obstacles: Arc::default(),
             health: Arc::new(|| None),
             journal: Arc::default(),
             lag: Arc::default(),

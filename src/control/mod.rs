@@ -22,6 +22,7 @@ mod letter_topics;
 mod letters;
 mod live;
 mod login;
+mod obstacles;
 mod overview;
 mod own_token;
 mod pages;
@@ -76,6 +77,7 @@ pub use self::letter_topics::{
 };
 pub use self::live::Live;
 pub use self::login::Logins;
+pub use self::obstacles::Obstacles;
 pub use self::own_token::OwnToken;
 pub use self::past::{PastAgainst, PastAsk, PastCounts, PastExample, PastFate, PastResult, PastRun};
 use self::problem::Problem;
@@ -133,6 +135,8 @@ pub struct View {
     pub extra: Vec<Arc<dyn Extra>>,
     /// Whether listeners are open; false again while draining.
     pub ready: Arc<AtomicBool>,
+    /// What the instance waits for, while it wants no new clients.
+    pub obstacles: Arc<Obstacles>,
     /// Health check: whether a shard's loop has stalled.
     pub health: Arc<Health>,
     /// Events.
@@ -178,9 +182,9 @@ pub struct View {
 }
 
 impl View {
-    /// Whether the instance wants new clients: listeners are open, and the instance was not drained.
+    /// Whether the instance wants new clients: listeners are open, nothing is in the way of sessions, and the instance was not drained.
     fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire) && !self.shards.is_drained()
+        self.ready.load(Ordering::Acquire) && self.obstacles.first().is_none() && !self.shards.is_drained()
     }
 
     fn started_at(&self) -> String {
@@ -409,12 +413,15 @@ async fn readyz(State(view): State<Arc<View>>) -> impl IntoResponse {
     if view.is_ready() {
         let not_taken = view.shards.slots().map_or_else(Vec::new, |slots| slots.not_taken);
         let line = |(slot, why): &(u16, Arc<str>)| format!("slot {slot} cannot be taken up: {why}\n");
-        (StatusCode::OK, format!("ready\n{}", not_taken.iter().map(line).collect::<String>()))
-    } else if view.ready.load(Ordering::Acquire) {
-        (StatusCode::SERVICE_UNAVAILABLE, "drained: clients are to connect to other instances\n".to_owned())
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not accepting clients\n".to_owned())
+        return (StatusCode::OK, format!("ready\n{}", not_taken.iter().map(line).collect::<String>()));
     }
+    let why = match view.obstacles.first() {
+        Some(why) if view.ready.load(Ordering::Acquire) => format!("sessions wait for Kafka: {why}\n"),
+        Some(why) => format!("not accepting clients: {why}\n"),
+        None if view.ready.load(Ordering::Acquire) => "drained: clients are to connect to other instances\n".to_owned(),
+        None => "not accepting clients\n".to_owned(),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, why)
 }
 
 async fn metrics(State(view): State<Arc<View>>, headers: HeaderMap) -> impl IntoResponse {

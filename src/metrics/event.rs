@@ -173,6 +173,8 @@ events! {
     TopicLeft, Warn, Error, "topic_left", [Topic, Records], "no route of `[broker]` names a topic any more of which this instance has not had all records: nobody gets the rest. A route for it, with filters that no client publishes to, has them read";
     SlotUnreadable, Error, Error, "slot_unreadable", [Partition, Reason], "the log of a slot is in a form that this version of Forebay does not read, or is damaged: nobody serves its clients while this instance has the slot, and all others are served";
     SessionLogLost, Error, Error, "session_log_lost", [Partition, Reason], "another process has taken a log of sessions over, or Kafka has lost part of it: nothing more is sent to its clients. Without `[broker.link]` the process ends, and the next start takes up what Kafka has";
+    SessionLogTrouble, Warn, Error, "session_log_trouble", [Partition, Reason], "Kafka has not taken what belongs into logs of sessions for 10 s, or has had no leader for them: what clients of these slots are told waits for it, and the instance is not ready; retrying";
+    SessionLogTroubleOver, Info, Lifecycle, "session_log_trouble_over", [Topic], "Kafka takes the logs of sessions again";
     SpoolFull, Warn, Error, "spool_full", [Sink, Reason], "the spool is full; `when_full` applies";
     SpoolRoom, Info, Lifecycle, "spool_not_full", [Sink], "the spool is no longer full";
     SpoolFailed, Error, Error, "spool_failed", [Reason], "a disk operation of the spool failed; nothing it should have covered is acknowledged, the records are written again to a new segment";

@@ -14,6 +14,11 @@ use crate::spool::{HEADER_BYTES, Header};
 /// The last epoch: a producer ID that has written with it is closed for all others.
 pub(super) const CLOSED: i16 = i16::MAX;
 
+/// Whether a batch's producer may own the log. Others write without a producer ID, or with the first epoch of one: an owner has a later one.
+const fn may_own((producer_id, epoch): (i64, i16)) -> bool {
+    producer_id >= 0 && epoch > 0
+}
+
 /// The bit in a batch's attributes that is set if Kafka has set its time, and not its writer.
 const LOG_APPEND_TIME: i16 = 1 << 3;
 
@@ -80,6 +85,8 @@ pub(super) struct Fold {
     pub(super) term: u64,
     /// Keys to write again or end, as a batch that does not count has them, which Kafka's cleaner does not know.
     passed: BTreeSet<Key>,
+    /// The values of term records that count, by producer ID.
+    terms: BTreeMap<i64, Vec<u8>>,
     /// The offset to read next.
     pub(super) next: i64,
     /// Whether Kafka has set the time of the last batch read.
@@ -129,17 +136,33 @@ impl Fold {
         let mut batches = Batches::new(view.as_bytes().to_vec(), header.base_offset, Vec::new(), false);
         let by = (header.producer_id, header.producer_epoch);
         let mut passed_over = false;
-        let unreadable = |why: String| TakeOverError::Unreadable { offset: header.base_offset, why };
-        while let Some(record) = batches.take().map_err(|bad| unreadable(bad.to_string()))? {
+        loop {
+            let record = match batches.take() {
+                Ok(Some(record)) => record,
+                Ok(None) => break,
+                // A batch whose header is right, and that no owner has written.
+                Err(_) if !may_own(by) && header.crc_matches(view.as_bytes()) => {
+                    passed_over = true;
+                    break;
+                }
+                Err(bad) => {
+                    return Err(TakeOverError::Unreadable { offset: header.base_offset, why: bad.to_string() });
+                }
+            };
             let key = record.key.and_then(Key::decode);
-            if key.is_some() && by.1 != CLOSED {
+            if key.is_some() && may_own(by) && by.1 != CLOSED {
                 self.open.insert(by.0);
             }
             match (key, record.value) {
                 (Some(Key::Beat), _) => {}
-                (Some(Key::Term { producer_id }), Some(value)) => {
-                    let term = Term::decode(value).map_err(TakeOverError::Version)?;
-                    passed_over |= !self.term(by, producer_id, &term);
+                (Some(key @ Key::Term { producer_id }), value) if self.writes_term(by, producer_id) => {
+                    let taken = self.term(by, producer_id, value);
+                    let offset = record.offset;
+                    let is_taken = taken.map_err(|version| TakeOverError::Version { offset, version })?;
+                    if !is_taken {
+                        passed_over = true;
+                        self.passed.insert(key);
+                    }
                 }
                 (Some(key @ (Key::Data { .. } | Key::Note)), value) if self.counts(by) => {
                     self.owner = Some(by);
@@ -160,25 +183,43 @@ impl Fold {
     }
 
     fn counts(&self, by: (i64, i16)) -> bool {
-        self.owner.is_none_or(|(id, epoch)| id == by.0 && epoch <= by.1)
+        may_own(by) && self.owner.is_none_or(|(id, epoch)| id == by.0 && epoch <= by.1)
     }
 
-    /// Takes a term record, if it agrees with its batch.
-    fn term(&mut self, by: (i64, i16), producer_id: i64, term: &Term) -> bool {
-        if by != (producer_id, if term.closed { CLOSED } else { term.epoch }) {
-            return false;
+    /// Whether a writer may write the term of a producer ID: its own, or as the owner that mends it.
+    fn writes_term(&self, by: (i64, i16), producer_id: i64) -> bool {
+        may_own(by) && (by.0 == producer_id || self.owner.is_some() && self.counts(by))
+    }
+
+    /// Takes a term record of an owner. `false`: it says nothing, or does not agree with its batch.
+    ///
+    /// # Errors
+    /// The version, if it is another one.
+    fn term(&mut self, by: (i64, i16), producer_id: i64, value: Option<&[u8]>) -> Result<bool, u8> {
+        let Some(value) = value else {
+            self.passed.remove(&Key::Term { producer_id });
+            self.terms.remove(&producer_id);
+            return Ok(true);
+        };
+        let term = match Term::decode(value) {
+            Err(0) => return Ok(false),
+            decoded => decoded?,
+        };
+        let is_own = by.0 == producer_id;
+        if is_own && by.1 != if term.closed { CLOSED } else { term.epoch } {
+            return Ok(false);
         }
+        self.passed.remove(&Key::Term { producer_id });
+        self.terms.insert(producer_id, value.to_vec());
         self.term = self.term.max(term.term);
         if term.closed {
             self.open.remove(&producer_id);
             self.owner.take_if(|(id, _)| *id == producer_id);
-        } else {
+        } else if is_own && self.counts(by) {
             // As long as another producer ID may write, its owner is not replaced yet.
-            if self.counts(by) {
-                self.owner = Some(by);
-            }
+            self.owner = Some(by);
         }
-        true
+        Ok(true)
     }
 
     fn apply(&mut self, key: Key, value: Option<&[u8]>, store: &mut impl Store) -> io::Result<()> {
@@ -262,7 +303,12 @@ impl Fold {
 
     /// The value of a key that counts.
     fn value(&self, key: Key, store: &mut impl Store) -> io::Result<Option<Vec<u8>>> {
-        let Key::Data { term, segment, at } = key else { return Ok(self.note.clone()) };
+        let (term, segment, at) = match key {
+            Key::Data { term, segment, at } => (term, segment, at),
+            Key::Note => return Ok(self.note.clone()),
+            Key::Term { producer_id } => return Ok(self.terms.get(&producer_id).cloned()),
+            Key::Beat => return Ok(None),
+        };
         let found = self.segments.get(&segment).filter(|found| found.term == term);
         let Some(bytes) = found.and_then(|found| found.places.get(&at)) else { return Ok(None) };
         let mut value = vec![0; *bytes as usize];

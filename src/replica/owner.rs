@@ -104,6 +104,9 @@ pub enum Lost {
     /// The topic was deleted and created again.
     #[error("the topic was deleted and created again")]
     OtherTopic,
+    /// The topic was deleted.
+    #[error("Kafka does not know the topic any more")]
+    Gone,
 }
 
 /// The batch in flight, or waiting to be sent again.

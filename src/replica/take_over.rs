@@ -59,9 +59,16 @@ pub enum TakeOverError {
          write one log; `[broker]` needs Apache Kafka's fencing of producer epochs"
     )]
     NoFence(i16),
-    /// The log has another version.
-    #[error("its format is version {0}, which this version of Forebay does not read")]
-    Version(u8),
+    /// An owner has written in another version.
+    #[error(
+        "the record at offset {offset} has version {version} of the format, which this version of Forebay does not read"
+    )]
+    Version {
+        /// The offset of the record.
+        offset: i64,
+        /// Its version.
+        version: u8,
+    },
     /// The topic's records have the time of their writers, and Kafka forgets producers by it.
     #[error(
         "topic {0} has another message.timestamp.type than LogAppendTime: kafka-configs.sh --alter --entity-type topics --entity-name {0} \

@@ -322,6 +322,13 @@ pub enum Notice {
         /// The reason in words.
         why: String,
     },
+    /// Kafka does not take logs of sessions for now, or takes them again.
+    LogTrouble {
+        /// The shard's index.
+        shard: usize,
+        /// The reason, and the cure, in words. `None`: it takes them.
+        why: Option<String>,
+    },
     /// The shard works with the configuration that it was sent with [`Mail::Reconfigure`].
     Reconfigured(usize),
     /// The shard no longer reads any source, as requested by [`Mail::EndSources`].

@@ -64,6 +64,7 @@ mod given_up;
 mod inspect;
 pub mod instances;
 pub mod kafka_disk;
+mod log_trouble;
 mod logs;
 pub mod mail;
 mod members;

@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use crate::buffer::Buffer;
 use crate::config::WhenFull;
-use crate::kafka::producer::{Full, Refusal};
+use crate::kafka::producer::{Full, Producer, Refusal};
 use crate::kafka::types::SinkId;
 use crate::limits::CLOCK_SET_AFTER_MS;
 use crate::metrics::spec::RefusalReason;
@@ -22,6 +22,24 @@ use super::rule_events::RuleEvents;
 use super::rules::Rules;
 use super::sinks::{Message, Plan};
 use super::upstream::Upstream;
+
+/// `Copies` says whether copies of retained messages may be in another partition of their topic than that of their key, as it has got partitions since.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Copies {
+    /// The number of partitions when the process began. 0: not known.
+    pub(super) partitions: usize,
+    /// Whether there were copies in other partitions then.
+    pub(super) are_spread: bool,
+}
+
+impl Copies {
+    /// The number of tombstones that end a retained message: one, or one for each partition that may have a copy.
+    pub(super) fn ends(self, producer: &Producer, plan: &Plan) -> usize {
+        let count = producer.partition_count(plan.sink, plan.topic.as_literal().unwrap_or_default());
+        let count = count.max(self.partitions);
+        if self.are_spread || count > self.partitions && self.partitions > 0 { count.max(1) } else { 1 }
+    }
+}
 
 /// Everything between a message and Kafka: which sinks match, how each writes its row, and the producers that send it.
 pub(super) struct Outlets {
@@ -49,6 +67,8 @@ pub(super) struct Outlets {
     pub(super) clock_set_after: WallMs,
     /// The destinations of clients' messages.
     pub(super) feeds: Feeds,
+    /// Where copies of retained messages may be.
+    pub(super) copies: Copies,
     /// The memory of the current reservation: [`super::reservation`] alone reads it.
     pub(super) workspace: Workspace,
 }
@@ -77,6 +97,7 @@ impl Outlets {
             no_room: Vec::new(),
             clock_set_after: WallMs(CLOCK_SET_AFTER_MS),
             feeds: Feeds::ALL,
+            copies: Copies::default(),
             workspace: Workspace::default(),
         }
     }

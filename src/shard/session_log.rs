@@ -16,6 +16,7 @@ use crate::runtime::seam::Monotonic;
 use super::broker::Broker;
 use super::events::second;
 use super::kafka_disk::{KafkaDisk, Parts};
+use super::log_trouble::Watch;
 use super::logs::{Kept, first_of};
 use super::mail::Notice;
 use super::slot_rows::SlotRows;
@@ -50,6 +51,8 @@ pub(super) struct KafkaLogs {
     /// The time until which an earlier owner has served each of them, as it has written data since.
     pub(super) served_until: BTreeMap<u16, Monotonic>,
     wire: Wire,
+    /// What is known of logs that Kafka does not take.
+    pub(super) watch: Watch,
     /// Contents of logs that have opened, until the others have.
     pub(super) found: Vec<(u16, Restored)>,
     /// Slots being given up, with the time until which they wait for pending writes of their sessions.
@@ -80,7 +83,8 @@ impl Log {
 
     /// The time at which [`Log::ask`] has a request to a cluster.
     pub(super) fn next_deadline(&self, cluster: usize) -> Monotonic {
-        let of_logs = self.kafka.as_ref().filter(|logs| logs.cluster == cluster).map(|logs| logs.due());
+        let of_logs = self.kafka.as_ref().filter(|logs| logs.cluster == cluster);
+        let of_logs = of_logs.map(|logs| logs.due().min(logs.watch.due()));
         let of_group = self.instances.as_ref().map(|instances| instances.next_deadline(cluster));
         of_logs.into_iter().chain(of_group).min().unwrap_or(Monotonic::NEVER)
     }
@@ -188,8 +192,11 @@ impl Core {
         }
         let (mut lost, mut is_over) = (Vec::new(), false);
         if let ClientEvent::Metadata(topics) = event {
+            let name = self.broker.around.config.broker.as_ref().map_or("", |broker| &broker.sessions);
+            let of_logs = topics.iter().find(|topic| *topic.name == *name);
+            let gone = of_logs.and_then(|topic| logs.watch.hear(topic, &logs.disks, now));
             for (slot, disk) in &mut logs.disks {
-                if let Outcome::Lost(why) = disk.replica.metadata(topics) {
+                if let Outcome::Lost(why) = gone.map_or_else(|| disk.replica.metadata(topics), Outcome::Lost) {
                     lost.push((*slot, why));
                 }
             }
@@ -207,8 +214,9 @@ impl Core {
                 }
             }
         }
-        // The first one ends the process, if no group gives out slots.
-        let most = if self.broker.around.slots.are_given_out() { lost.len() } else { 1 };
+        // The first one ends the process, if no group gives out slots, or there is no topic to take them from again.
+        let ends = |why: Lost| !self.broker.around.slots.are_given_out() || why == Lost::Gone;
+        let most = if lost.first().is_some_and(|(_, why)| ends(*why)) { 1 } else { lost.len() };
         for (slot, why) in lost.into_iter().take(most) {
             self.lose_session_log(io, slot, why);
         }
@@ -231,14 +239,15 @@ impl Core {
 
     /// Handles a lost log: its clients are sent nothing more. If a group assigns slots, another instance has it, or will; otherwise the process ends.
     fn lose_session_log(&mut self, io: &mut Ring<'_>, slot: u16, why: Lost) {
-        let is_given_out = self.broker.around.slots.are_given_out();
+        let (is_given_out, is_gone) = (self.broker.around.slots.are_given_out(), why == Lost::Gone);
         // A thawed process finds another instance in possession of the log, which is no error.
         let kind = if is_given_out && matches!(why, Lost::Fenced(_)) { Kind::SlotGone } else { Kind::SessionLogLost };
         let why = format!("{}: {why}", self.session_log_name(slot).unwrap_or_default());
         self.broker.teller.tell(kind, second(io.now()), |event| {
             event.with(Field::Partition, u64::from(slot)).with(Field::Reason, why.as_str())
         });
-        if is_given_out {
+        // The next process creates a topic that is gone, which one that runs does not.
+        if is_given_out && !is_gone {
             self.drop_slot(io, slot);
             let _ = self.broker.around.notices.send(Notice::SlotLost(slot));
             return;

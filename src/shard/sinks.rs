@@ -58,6 +58,8 @@ pub(super) struct Plan {
     by_key: bool,
     /// Whether a record's partition follows from its client.
     pub(super) by_client: bool,
+    /// Whether rows keep the hash that decides their partition, as it may be another one than their key's.
+    pub(super) keeps_hash: bool,
     pub(super) topic: Template,
     pub(super) key: Option<Template>,
     value: Value,
@@ -112,6 +114,7 @@ impl Plan {
             },
             by_key: sink.partitioner == Partitioner::Key,
             by_client: sink.partitioner == Partitioner::Client,
+            keeps_hash: sink.partitioner == Partitioner::Client || sink.of_broker == Some(OfBroker::Retained),
             topic: sink.topic.clone(),
             key: sink.key.clone(),
             value: Value {

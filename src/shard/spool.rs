@@ -315,6 +315,7 @@ impl Core {
             }
             self.send_session_logs(io);
             self.look_for_silence(io);
+            self.look_for_trouble(io);
         }
         if std::mem::take(&mut self.log.has_moved) || due {
             self.set_spool_numbers(now);

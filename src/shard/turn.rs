@@ -205,8 +205,10 @@ impl Core {
             Mail::EndSources => self.end_sources(io),
             Mail::SysTopics(values) => self.broker.publish_sys_topics(io, &values),
             Mail::TakeRetained(of_shard) => {
-                self.broker.take_retained(io.now(), &of_shard.packets);
-                self.sources.take_copied(of_shard.copied);
+                self.broker.outlets.copies = of_shard.copies;
+                self.broker.take_retained(io.now(), &of_shard);
+                let config = &self.broker.around.config;
+                self.sources.take_copied(of_shard, config, io.now());
             }
             Mail::Accept if self.drain.is_none() => {
                 self.pace_listeners(io);

@@ -377,7 +377,7 @@ fn connack_gives_up(kafka: &Kafka, expiry: &PropertyBuf) {
     assert_eq!(next(&mut subscriber), message("wills", "last"));
 }
 
-fn subscribe(filter: &str) -> Vec<u8> {
+pub(crate) fn subscribe(filter: &str) -> Vec<u8> {
     let mut list = FilterBuf::for_subscribe();
     assert!(list.push(filter, SubscriptionOptions { qos: QoS::AtLeastOnce, ..SubscriptionOptions::default() }));
     let packet = Subscribe { packet_id: 9, properties: Properties::EMPTY, filters: list.as_filters() };

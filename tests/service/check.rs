@@ -132,3 +132,46 @@ fn the_group_of_instances_is_looked_at() {
     kafka.add_groups_acl("--deny-principal", "Read", "forebay-share-");
     shares("PROBLEM", "grant it --operation Read --operation Delete --group forebay-share-");
 }
+
+/// Each right on the topics of `[broker]` that is missing is named, with the command that grants it; with a real Kafka that has an authorizer.
+#[test]
+fn finding_q6_each_right_of_the_broker_is_tried() {
+    let kafka = Kafka::start(&[
+        "--config",
+        "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "--config",
+        "allow.everyone.if.no.acl.found=true",
+    ]);
+    let dir = temp_dir();
+    let text = format!(
+        "[service]\n[control]\nbind = \"127.0.0.1:0\"\n[[listener]]\nbind = \"127.0.0.1:0\"\n[kafka.main]\nbootstrap = \"{}\"\n[broker]\n",
+        kafka.bootstrap()
+    );
+    let file = dir.path().join("topics.toml");
+    std::fs::write(&file, &text).expect("it can be written");
+    until("the topics to be there", || {
+        program().args(["topics", "create"]).arg(&file).status().is_ok_and(|of| of.success())
+    });
+    let says = |code: i32, verdict: &str, words: &str| {
+        let mut last = String::new();
+        until(&format!("{verdict}: {words}"), || {
+            let (exit, said) = checked(dir.path(), &text);
+            last = said;
+            exit == Some(code) && last.lines().any(|line| line.starts_with(verdict) && line.contains(words))
+        });
+        last
+    };
+    let said = says(0, "ok", "broker.sessions: this client may write under transactional ids that begin with forebay-");
+    assert!(!said.contains("PROBLEM"), "{said}");
+    for topic in ["mqtt-retained", "mqtt-sessions"] {
+        kafka.add_acl("--allow-principal", "All", topic);
+        kafka.add_acl("--deny-principal", "DescribeConfigs", topic);
+        says(0, "warning", &format!("--operation DescribeConfigs --topic {topic}"));
+    }
+    for (operation, topic) in [("Read", "mqtt-retained"), ("Write", "mqtt-sessions"), ("Read", "mqtt-sessions")] {
+        kafka.add_acl("--deny-principal", operation, topic);
+        says(1, "PROBLEM", &format!("--operation {operation} --topic {topic}"));
+    }
+    kafka.add_transactions_acl("--deny-principal", "Write", "forebay-");
+    says(1, "PROBLEM", "--operation Write --operation Describe --transactional-id forebay-");
+}

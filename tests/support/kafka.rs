@@ -56,6 +56,12 @@ impl Kafka {
         self.add(&[&[how, "User:ANONYMOUS", "--operation", operation][..], &of].concat());
     }
 
+    /// The same on all transactional ids with this prefix.
+    pub fn add_transactions_acl(&self, how: &str, operation: &str, prefix: &str) {
+        let of = ["--transactional-id", prefix, "--resource-pattern-type", "prefixed"];
+        self.add(&[&[how, "User:ANONYMOUS", "--operation", operation][..], &of].concat());
+    }
+
     fn add(&self, acl: &[&str]) {
         let tool = ["tool", "org.apache.kafka.tools.AclCommand", "--bootstrap-server", self.bootstrap(), "--add"];
         self.command(&[&tool[..], acl].concat());

@@ -28,8 +28,10 @@ impl Service {
     /// Prepares `[broker]` in Kafka before clients are accepted, until that succeeds: on a thread of its own, as Kafka may be unreachable.
     pub(super) fn prepare_broker(&self) {
         let (config, tell, journal) = (Arc::clone(&self.config), self.tell.clone(), Arc::clone(&self.journal));
+        let obstacles = Arc::clone(&self.obstacles);
         std::thread::spawn(move || {
-            broker::prepare_until_done(&config, &journal, |prepared| tell.send(Event::Prepared(prepared)).is_ok())
+            let done = |prepared| tell.send(Event::Prepared(prepared)).is_ok();
+            broker::prepare_until_done(&config, (&journal, &obstacles), done);
         });
     }
 

@@ -93,6 +93,7 @@ impl Service {
                 Ok(Event::Shard(
                     Notice::Waiting(_)
                     | Notice::LogLost { .. }
+                    | Notice::LogTrouble { .. }
                     | Notice::Started(_)
                     | Notice::SlotTaken(_)
                     | Notice::SlotUnreadable(_)

@@ -123,6 +123,13 @@ impl Producer {
         }
     }
 
+    /// The number of a topic's partitions, as Kafka has last reported it. 0: it is not known.
+    #[must_use]
+    pub fn partition_count(&self, sink: SinkId, topic: &str) -> usize {
+        let index = self.sinks.get(usize::from(sink.0)).and_then(|sink| self.find(sink, topic));
+        index.map_or(0, |index| self.topics[index].view.growth.unwrap_or(self.topics[index].view.count))
+    }
+
     fn find(&self, sink: &Sink, name: &str) -> Option<u32> {
         match self.topics.get(sink.last) {
             Some(topic) if *topic.name == *name => Some(sink.last),

@@ -388,7 +388,95 @@ fn a_log_of_another_version_is_refused() {
     stamp(&mut batch, Stamp { producer_id: 9, epoch: 1, sequence: 0 });
     kafka.append(&batch, NOW);
     let refused = taken_into(&mut kafka, &Memory::default()).expect_err("refused");
-    assert!(matches!(refused, TakeOverError::Version(2)), "{refused}");
+    assert!(matches!(refused, TakeOverError::Version { offset: 0, version: 2 }), "{refused}");
+}
+
+/// A batch of one record.
+fn written(key: Key, value: Option<&[u8]>, by: Stamp) -> Vec<u8> {
+    let mut queue = Queue::default();
+    queue.put(key, value);
+    let mut batch = queue.pop().expect("a batch").close(None);
+    stamp(&mut batch, by);
+    batch
+}
+
+/// Another Kafka writer may write, and owns nothing: without a producer ID, idempotent, or in transactions.
+#[test]
+fn finding_q2_a_record_that_no_owner_wrote_is_passed_over_whatever_it_says() {
+    let term = Term { closed: true, epoch: 1, term: 900, instance: "x".to_owned() }.encode();
+    let values = [None, Some(&b""[..]), Some(b"F"), Some(&[2, 0, 0, 1][..]), Some(b"FB said by another"), Some(&term)];
+    let terms = [1, -1, 77].map(|producer_id| Key::Term { producer_id });
+    let keys = [terms[0], terms[1], terms[2], Key::Note, Key::Data { term: 1, segment: 1, at: 0 }];
+    let writers = [(-1, -1, -1), (77, 0, 0), (78, 3, 0)];
+    for (producer_id, epoch, sequence) in writers {
+        for (key, value) in keys.iter().flat_map(|key| values.map(|value| (*key, value))) {
+            let of = format!("{producer_id} {key:?} {value:?}");
+            let foreign = written(key, value, Stamp { producer_id, epoch, sequence });
+            if epoch <= 0 {
+                let mut kafka = Partition::default();
+                kafka.append(&foreign, NOW);
+                let (_, memory) = taken(&mut kafka);
+                assert!(memory.files.borrow().is_empty() && memory.note.borrow().is_none(), "{of}: before any owner");
+            }
+            let mut kafka = Partition::default();
+            let (mut first, _) = taken(&mut kafka);
+            first.append(1, 0, b"first");
+            first.write_note(b"FB a note");
+            settle(&mut first, &mut kafka, NOW);
+            assert_eq!(kafka.append(&foreign, NOW).0, 0);
+            for turn in 0..4 {
+                let memory = Memory::default();
+                let taken = taken_into(&mut kafka, &memory).unwrap_or_else(|why| panic!("{of}, start {turn}: {why}"));
+                assert_eq!(*memory.files.borrow(), BTreeMap::from([(1, b"first".to_vec())]), "{of}, start {turn}");
+                assert_eq!(memory.note.borrow().as_deref(), Some(&b"FB a note"[..]), "{of}, start {turn}");
+                settle(&mut Replica::new(taken, 1), &mut kafka, NOW);
+                if turn > 0 {
+                    kafka.compact(kafka.end, NOW);
+                }
+            }
+        }
+    }
+}
+
+/// A foreign batch that cannot be unpacked, as one that grows to more than memory has, is no reason to stop. One of an owner is.
+#[test]
+fn finding_q2_a_batch_that_cannot_be_read_stops_only_if_an_owner_wrote_it() {
+    for (producer_id, epoch, is_read) in [(-1, -1, true), (77, 0, true), (1, 1, false)] {
+        let mut kafka = Partition::default();
+        let mut batch = written(Key::Note, Some(b"a note"), Stamp { producer_id, epoch, sequence: 0 });
+        let end = batch.len();
+        batch[end - 16..].fill(0xff);
+        stamp(&mut batch, Stamp { producer_id, epoch, sequence: 0 });
+        kafka.append(&batch, NOW);
+        let taken = taken_into(&mut kafka, &Memory::default());
+        assert_eq!(taken.is_ok(), is_read, "{producer_id} {epoch}: {taken:?}");
+        let refused = taken.err().map(|why| why.to_string()).unwrap_or_default();
+        assert!(is_read || refused.contains("the batch at offset 0 cannot be read"), "{refused}");
+    }
+}
+
+/// The owner's term of an earlier producer ID stays closed, though another writer has ended its key.
+#[test]
+fn finding_q2_a_term_that_was_closed_stays_closed() {
+    let mut kafka = Partition::default();
+    let (mut first, _) = taken(&mut kafka);
+    first.append(1, 0, b"first");
+    settle(&mut first, &mut kafka, NOW);
+    kafka.forget_identity();
+    let (mut second, _) = taken(&mut kafka);
+    second.append(2, 0, b"second");
+    settle(&mut second, &mut kafka, NOW);
+    let end = written(Key::Term { producer_id: 1 }, None, Stamp { producer_id: -1, epoch: -1, sequence: -1 });
+    kafka.append(&end, NOW);
+    for turn in 0..3 {
+        let memory = Memory::default();
+        let taken = taken_into(&mut kafka, &memory).expect("taken over");
+        let expected = BTreeMap::from([(1, b"first".to_vec()), (2, b"second".to_vec())]);
+        assert_eq!(*memory.files.borrow(), expected, "start {turn}");
+        let before = kafka.end;
+        settle(&mut Replica::new(taken, 1), &mut kafka, NOW);
+        assert_eq!(kafka.end - before, 1, "start {turn}: one record, mended or a beat");
+    }
 }
 
 /// Three logs of which two have one leader, each with something to write.

@@ -47,7 +47,16 @@ impl Reservation<'_> {
                 self.ask_rules(place, message, asking, &mut waits)?;
                 break;
             }
-            let (to, bytes, room) = self.ask(sink, message, asking.told, Before::default(), None)?;
+            let (mut to, mut bytes, room) = self.ask(sink, message, asking.told, Before::default(), None)?;
+            if place < self.outlets.workspace.copies
+                && self.outlets.workspace.copies > 1
+                && let To::Topic { hash, .. } = &mut to
+            {
+                // Each row has a batch and a partition of its own.
+                *hash = u32::try_from(place).ok();
+                bytes += Producer::BATCH_ROOM;
+                is_settled = false;
+            }
             let plan = &self.outlets.plans[usize::from(sink)];
             let is_known = matches!(to, To::Topic { asked: Asked { known: Some(_), .. }, .. });
             is_settled &= plan.is_settled_by_topic && is_known;

@@ -138,6 +138,8 @@ pub(super) struct Wait {
 #[derive(Default)]
 pub(super) struct Workspace {
     matched: SmallVec<[u16; 4]>,
+    /// The first of these that are the sink of retained messages: more than one for a tombstone of each partition.
+    copies: usize,
     sinks: Vec<Reserved>,
     /// Whether `sinks` holds for another message of the same client, topic, QoS and flags.
     is_settled: bool,
@@ -269,8 +271,13 @@ impl Outlets {
             let is_fed = |sink: u16| self.rules.as_ref().is_some_and(|rules| rules.republish || rules.feed(sink));
             work.matched.retain(|of| *of & RULE != 0 || is_fed(*of) || !already_taken_by.contains(of));
         }
+        work.copies = 0;
         if !asking.feeds.takes_all_matching() {
-            leave_out(&asking.feeds, &self.plans, &mut work.matched);
+            let (feeds, is_end) = (&asking.feeds, message.payload.is_empty());
+            work.copies = leave_out(feeds, &self.plans, &mut work.matched, |plan| match is_end {
+                true => self.copies.ends(&self.upstreams[plan.cluster].producer, plan),
+                false => 1,
+            });
         }
         if let Some(beside) = asking.beside {
             work.matched.extend_from_slice(beside.rules);
@@ -302,9 +309,10 @@ impl Outlets {
     }
 }
 
-/// Leaves out sinks and rules that the message does not feed, and adds the sink of retained messages, which no filter matches.
+/// Leaves out sinks and rules that the message does not feed, and adds the sink of retained messages, which no filter matches, as often as it gets a row.
+/// Returns how often that is.
 #[cold]
-fn leave_out(feeds: &Feeds, plans: &[Plan], matched: &mut SmallVec<[u16; 4]>) {
+fn leave_out(feeds: &Feeds, plans: &[Plan], matched: &mut SmallVec<[u16; 4]>, rows: impl Fn(&Plan) -> usize) -> usize {
     let of_broker = |sink: u16| plans.get(usize::from(sink)).and_then(|plan| plan.of_broker);
     matched.retain(|number| match *number {
         rule if rule & RULE != 0 => feeds.rules,
@@ -315,8 +323,11 @@ fn leave_out(feeds: &Feeds, plans: &[Plan], matched: &mut SmallVec<[u16; 4]>) {
         && let Some(sink) = plans.iter().rposition(|plan| plan.of_broker == Some(OfBroker::Retained))
     {
         // There are fewer sinks than numbers. Rules come after all sinks.
-        matched.insert(0, sink as u16);
+        let rows = rows(&plans[sink]);
+        matched.insert_many(0, std::iter::repeat_n(sink as u16, rows));
+        return rows;
     }
+    0
 }
 
 impl Reservation<'_> {

@@ -85,7 +85,7 @@ impl Reservation<'_> {
             let topic = if asked.known.is_some() { "" } else { topic() };
             let target = Target { sink: plan.sink, topic, known: asked.known, hash: *hash };
             let origin = origin.filter(|_| plan.keeps_packet_ids);
-            let terms = Terms { expires, hash: hash.filter(|_| plan.by_client), origin };
+            let terms = Terms { expires, hash: hash.filter(|_| plan.keeps_hash), origin };
             let owes = plan.owes_answer && (made.is_none() || outputs_owe);
             let owner = ticket.filter(|_| owes);
             let upstream = &mut outlets.upstreams[plan.cluster];

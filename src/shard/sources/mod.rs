@@ -24,6 +24,7 @@
 //! they have it ([`crate::session::Claim`]), and its sinks have answered. The committed offset is that of the lowest open record.
 
 mod dead_letters;
+mod ends;
 mod inspect;
 mod letters;
 mod membership;
@@ -62,6 +63,7 @@ pub(in crate::shard) use self::retained::Copied;
 pub use self::retained::{FirstRead, RetainedMessages, RetainedOfShard, first_read};
 pub use self::trial::{MessageTrial, RecordTrial, try_records};
 
+use self::ends::Ends;
 use self::letters::Given;
 use self::membership::Membership;
 use self::positions::Needs;
@@ -115,6 +117,8 @@ pub(super) struct Sources {
     needs: Needs,
     /// Records of routes that are not retained again.
     copied: Copied,
+    /// Copies of retained messages that expire.
+    ends: Ends,
     timer: Option<(Monotonic, TimerId)>,
 }
 
@@ -161,13 +165,15 @@ impl Sources {
             unmet: Vec::new(),
             needs: Needs::default(),
             copied: Copied::default(),
+            ends: Ends::default(),
             timer: None,
         }
     }
 
     /// Takes what the process has read of the topic of retained messages at its beginning.
-    pub(super) fn take_copied(&mut self, copied: Copied) {
-        self.copied = copied;
+    pub(super) fn take_copied(&mut self, of_shard: RetainedOfShard, config: &Config, now: Monotonic) {
+        self.copied = of_shard.copied;
+        self.take_expiring(of_shard.expiring, config, now);
     }
 
     /// Whether no partition of a cluster is read, and no group on it has a member here.
@@ -475,7 +481,7 @@ impl Core {
         let board = self.sources.board_at.unwrap_or(Monotonic::NEVER);
         let at = memberships.unwrap_or(Monotonic::NEVER).min(self.sources.report_at).min(readers).min(board);
         let at = at.min(self.sources.replays.next_look()).min(self.sources.next_tell(io.now()));
-        let at = at.min(self.sources.shares.next_look(self.broker.around.rules, io.now()));
+        let at = at.min(self.sources.shares.next_look(self.broker.around.rules, io.now())).min(self.sources.ends.due());
         Timer::Sources.fires_by(at, &mut self.sources.timer, io);
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::dead_letters::{self, Unwritten};
+use super::ends;
 use super::offer::{Made, Offer, Offered, Parks, enter_made, offer_again};
 use super::reader::{Pause, Reader};
 use super::ruled::with_rules;
@@ -32,6 +33,7 @@ impl Core {
         self.try_again(&config);
         let mut count = self.try_parked(io, &config);
         let Self { broker, sources, .. } = self;
+        count += usize::from(sources.end_expired(io, broker, &config));
         let clusters = sources.consumers.len();
         // Each cluster is the first in its turn. A few records are read however little time there is.
         sources.turn = sources.turn.wrapping_add(1);
@@ -160,8 +162,20 @@ impl Sources {
     /// Takes up the next record of a cluster. False: there is none, or no room for it.
     fn read_record(&mut self, io: &mut Ring<'_>, broker: &mut Broker, config: &Config, cluster: usize) -> bool {
         let (now, wall) = (io.now(), io.wall());
-        let Self { consumers, readers, mappings, scratch, facts, opened_at, report_at, tried, memory, copied, .. } =
-            self;
+        let Self {
+            consumers,
+            readers,
+            mappings,
+            scratch,
+            facts,
+            opened_at,
+            report_at,
+            tried,
+            memory,
+            copied,
+            ends,
+            ..
+        } = self;
         let consumer = &mut consumers[cluster];
         let Some(record) = consumer.peek() else { return false };
         let id = record.id;
@@ -199,10 +213,11 @@ impl Sources {
             Ok(message) => {
                 let publish = publish(&message);
                 let is_copied = |at_hand: &AtHand| message.retain && copied.has(at_hand.place, message.topic);
-                broker.delivery.at_hand = at_hand.map(|at_hand| match is_copied(&at_hand) {
+                let at_hand = at_hand.map(|at_hand| match is_copied(&at_hand) {
                     true => AtHand { retains: Retains::Nothing, ..at_hand },
                     false => at_hand,
                 });
+                broker.delivery.at_hand = at_hand;
                 let (time, grown) = (WallMs(record.timestamp), broker.delivery.grown());
                 let offered =
                     with_rules(broker, reader.source, &mapping.encoded(&of), (wall, facts), |broker, beside| {
@@ -217,6 +232,11 @@ impl Sources {
                         return true;
                     }
                     Ok((offered, made)) => {
+                        let is_new = |at_hand: &AtHand| message.retain && at_hand.retains != Retains::Nothing;
+                        if let Some(at_hand) = at_hand.filter(is_new) {
+                            let (until, most) = (ends::until(&publish, config, now), config.retained.messages_max);
+                            ends.note(message.topic, at_hand.place, until, most);
+                        }
                         let of_rules = made.iter().map(Made::bytes).sum::<usize>();
                         let held = bytes.max(packet_bytes(publish.topic, &publish)) + of_rules;
                         window.take_up(at, held, now);

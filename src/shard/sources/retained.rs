@@ -2,18 +2,23 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+use std::time::Duration;
 
 use super::records::{mapped_record, publish};
 use super::{home, reads};
 use crate::config::{Broker, Config};
 use crate::kafka::consumer;
 use crate::metrics::time::now_ms;
+use crate::mqtt::packet::{Publish, QoS};
+use crate::mqtt::property::Properties;
+use crate::record::murmur2;
 use crate::record::names::COPY_OF;
 use crate::runtime::seam::WallMs;
 use crate::session::{PartitionKey, RecordPlace};
 use crate::shard::broker::delivery::put_packet;
+use crate::shard::outlets::Copies;
 use crate::shard::router;
-use crate::source::{Mapping, Scratch};
+use crate::source::{Mapping, Reason, Scratch};
 
 /// Partitions in which the group had no place when the process began, each from the first record that may have no copy yet to its end then: these records are
 /// read for retained messages alone.
@@ -33,9 +38,24 @@ const UNCOPIED_MAX: i64 = 10_000;
 /// `RetainedOfShard` is a shard's part of the topic, read when the process begins.
 #[derive(Debug, Default)]
 pub struct RetainedOfShard {
+    /// Where the copies are.
+    pub(in crate::shard) copies: Copies,
     /// The messages that the shard retains, as packets.
     pub(in crate::shard) packets: Vec<u8>,
+    /// The age of each. Seconds.
+    pub(in crate::shard) ages_s: Vec<u32>,
+    /// Copies that expire, of records of partitions that the shard reads.
+    pub(in crate::shard) expiring: Vec<Expiring>,
     pub(in crate::shard) copied: Copied,
+}
+
+/// A copy that expires.
+#[derive(Debug)]
+pub(in crate::shard) struct Expiring {
+    pub(in crate::shard) topic: String,
+    pub(in crate::shard) place: RecordPlace,
+    /// The time until then.
+    pub(in crate::shard) left: Duration,
 }
 
 /// `Copied` names the records that have a copy in the topic, for the shard that reads their partitions.
@@ -76,14 +96,38 @@ impl Copied {
     }
 }
 
+/// The newest copy of an MQTT topic so far.
+#[derive(Debug)]
+struct Newest {
+    /// The record that the newest copy with a name is of.
+    place: Option<RecordPlace>,
+    /// The partition that the copy is in, and its time.
+    partition: i32,
+    timestamp: i64,
+    /// The time until it expires, if it does.
+    left: Option<Duration>,
+}
+
+impl Newest {
+    /// Whether a copy that is read later is older all the same.
+    fn is_newer_than(&self, later: &Self) -> bool {
+        match (&self.place, &later.place) {
+            (Some(newest), Some(place)) if newest.of == place.of => newest.offset > place.offset,
+            _ => self.partition != later.partition && self.timestamp > later.timestamp,
+        }
+    }
+}
+
 /// Makes messages of the records of the topic, in their order.
 #[derive(Debug)]
 pub struct RetainedMessages {
     topic: String,
     mapping: Mapping,
     scratch: Scratch,
-    /// The newest record of each MQTT topic that has a copy.
-    newest: HashMap<String, RecordPlace>,
+    /// The newest copy of each MQTT topic.
+    newest: HashMap<String, Newest>,
+    copies: Copies,
+    expire_after_s: Option<u32>,
     /// The shard of the membership that reads the routes.
     home: usize,
     shards: Vec<RetainedOfShard>,
@@ -94,6 +138,8 @@ impl RetainedMessages {
     #[must_use]
     pub fn new(config: &Config, broker: &Broker) -> Self {
         Self {
+            copies: Copies::default(),
+            expire_after_s: config.retained.expire_after_s,
             topic: broker.retained.clone(),
             mapping: Mapping::new(config, &broker.source_of_retained()),
             scratch: Scratch::default(),
@@ -107,22 +153,59 @@ impl RetainedMessages {
         }
     }
 
+    /// The same for a topic with this many partitions.
+    #[must_use]
+    pub fn of_partitions(mut self, partitions: usize) -> Self {
+        self.copies.partitions = partitions;
+        self
+    }
+
     /// Takes a record. Records that cannot be a message, or have expired, are passed over, and so are copies of records older than the newest copied one of
-    /// the MQTT topic: an instance that lagged has made them.
+    /// the MQTT topic: an instance that lagged has made them, or they are in the partition that was the key's before the topic got more. Copies of records of
+    /// different partitions are of an age by their time.
     pub fn take(&mut self, partition: i32, record: &consumer::Record<'_>) {
         let mapped = mapped_record(&self.topic, partition, record);
         let place = mapped.header(COPY_OF.as_bytes()).and_then(RecordPlace::of_text);
-        if let (Some(place), Some(key)) = (place, record.key.and_then(|key| std::str::from_utf8(key).ok())) {
-            let newest = self.newest.entry(key.to_owned()).or_insert(place);
-            if newest.of == place.of && newest.offset > place.offset {
-                return;
+        // The tombstones of a topic that has got partitions are in each of them.
+        if let (Some(key), Some(_)) = (record.key, record.value) {
+            let own = murmur2::partition(key, self.copies.partitions.max(1));
+            self.copies.are_spread |= self.copies.partitions > 0 && usize::try_from(partition) != Ok(own);
+        }
+        if let Some(key) = record.key.and_then(|key| std::str::from_utf8(key).ok()) {
+            let this = Newest { place, partition, timestamp: record.timestamp, left: None };
+            match self.newest.get_mut(key) {
+                Some(newest) if newest.is_newer_than(&this) => return,
+                Some(newest) => *newest = Newest { place: place.or(newest.place), ..this },
+                None => _ = self.newest.insert(key.to_owned(), this),
             }
-            *newest = place;
         }
-        if let Ok(message) = self.mapping.message(&mapped, WallMs(now_ms()), &mut self.scratch) {
-            let shard = router::owner(message.topic, self.shards.len());
-            put_packet(&publish(&message), &mut self.shards[shard].packets);
+        let now_ms = now_ms();
+        let age_ms = if record.timestamp < 0 { 0 } else { now_ms.saturating_sub(record.timestamp).max(0) };
+        let most_ms = self.expire_after_s.map(|seconds| i64::from(seconds) * 1_000 - age_ms);
+        let (left_ms, message) = match self.mapping.message(&mapped, WallMs(now_ms), &mut self.scratch) {
+            Ok(message) => {
+                let own_ms = message.properties.message_expiry_interval_s().map(|seconds| i64::from(seconds) * 1_000);
+                (own_ms.into_iter().chain(most_ms).min(), Some(message))
+            }
+            Err(Reason::Expired) => (Some(0), None),
+            Err(_) => return,
+        };
+        let key = record.key.and_then(|key| std::str::from_utf8(key).ok());
+        if record.value.is_some()
+            && let Some(newest) = key.and_then(|key| self.newest.get_mut(key))
+        {
+            newest.left = left_ms.map(|left_ms| Duration::from_millis(u64::try_from(left_ms).unwrap_or_default()));
         }
+        let is_over = left_ms.is_some_and(|left_ms| left_ms <= 0);
+        let Some(topic) = message.as_ref().map(|message| message.topic).or(key.filter(|_| is_over)) else { return };
+        let home = router::owner(topic, self.shards.len());
+        let shard = &mut self.shards[home];
+        // One that has expired ends an earlier one.
+        let (properties, payload) = (Properties::EMPTY, &[][..]);
+        let over = Publish { dup: false, qos: QoS::AtMostOnce, retain: true, topic, packet_id: 0, properties, payload };
+        let publish = message.as_ref().filter(|_| !is_over).map_or(over, publish);
+        put_packet(&publish, &mut shard.packets);
+        shard.ages_s.push(u32::try_from(age_ms / 1_000).unwrap_or(u32::MAX));
     }
 
     /// The offset after the last copied record of each partition that has copies. Copies of a partition are made in its order, by all instances: from there to
@@ -130,7 +213,7 @@ impl RetainedMessages {
     #[must_use]
     pub fn copied_to(&self) -> BTreeMap<PartitionKey, i64> {
         let mut copied_to = BTreeMap::new();
-        for RecordPlace { of, offset } in self.newest.values() {
+        for RecordPlace { of, offset } in self.newest.values().filter_map(|newest| newest.place.as_ref()) {
             let to = copied_to.entry(*of).or_insert(*offset + 1);
             *to = (*to).max(*offset + 1);
         }
@@ -140,14 +223,18 @@ impl RetainedMessages {
     /// The part of each shard, for [`crate::shard::mail::Mail::TakeRetained`].
     #[must_use]
     pub fn of_shards(self, first: &FirstRead) -> Vec<RetainedOfShard> {
-        let Self { newest, home, mut shards, .. } = self;
+        let Self { newest, home, mut shards, copies, .. } = self;
+        shards.iter_mut().for_each(|shard| shard.copies = copies);
         let reader = |of: &PartitionKey, shards: usize| reads(home, of.partition.cast_signed(), shards);
         for (of, read) in first {
             let shard = reader(of, shards.len());
             shards[shard].copied.to.insert(*of, read.start);
         }
-        for (topic, RecordPlace { of, offset }) in newest {
+        for (topic, Newest { place, left, .. }) in newest {
+            let Some(place @ RecordPlace { of, offset }) = place else { continue };
             let shard = reader(&of, shards.len());
+            let expiring = left.map(|left| Expiring { topic: topic.clone(), place, left });
+            shards[shard].expiring.extend(expiring);
             shards[shard].copied.newest.entry(of).or_default().insert(topic, offset);
         }
         shards
@@ -158,7 +245,6 @@ impl RetainedMessages {
 mod tests {
     use super::*;
     use crate::config;
-    use crate::mqtt::packet::Publish;
     use crate::record::{Builder, Row, Stamp, stamp};
     use crate::session::PartitionKey;
     use crate::shard::delivery::{packets, publish_of};
@@ -212,5 +298,39 @@ mod tests {
             let read = [0, 1].map(|partition| first_read(all.clone(), copied_to.get(&key(partition))));
             assert_eq!(read, [first, all.end..all.end]);
         }
+    }
+
+    /// The topic has got partitions: a copy may be in one that is not its key's any more.
+    #[test]
+    fn finding_q61_the_newest_copy_counts_in_whichever_partition() {
+        let config = config::parse(BROKER, "test").expect("a configuration");
+        let broker = config.broker.as_ref().expect("a broker");
+        let own = i32::try_from(murmur2::partition(b"a", 4)).expect("small");
+        let other = (own + 1) % 4;
+        let (now, text) = (now_ms(), |of: u32, offset| RecordPlace { of: key(of), offset }.to_string());
+        let read = |copies: &[(i32, String, &str, i64)]| {
+            let mut retained = RetainedMessages::new(&config, broker).of_partitions(4);
+            for (partition, place, payload, ago_ms) in copies {
+                let headers = std::iter::once((COPY_OF.as_bytes(), place.as_bytes()));
+                let value = (!payload.is_empty()).then_some(payload.as_bytes());
+                let row = Row { key: Some(b"a"), value, headers, timestamp: WallMs(now - ago_ms) };
+                let mut builder = Builder::new(Vec::new());
+                builder.append(&row, row.measure());
+                let mut batch = builder.close(None);
+                stamp(&mut batch, Stamp { producer_id: -1, epoch: -1, sequence: -1 });
+                let mut batches = consumer::Batches::new(batch, 0, Vec::new(), false);
+                retained.take(*partition, &batches.take().expect("sound").expect("one"));
+            }
+            let shard = retained.of_shards(&FirstRead::new()).remove(0);
+            let payload = |publish: Publish<'_>| String::from_utf8_lossy(publish.payload).into_owned();
+            let last = packets(&shard.packets).filter_map(publish_of).map(payload).last();
+            (last.unwrap_or_default(), shard.copies.are_spread)
+        };
+        assert_eq!(read(&[(own, text(0, 5), "5", 9)]), ("5".to_owned(), false));
+        assert_eq!(read(&[(own, text(0, 5), "5", 9), (other, text(0, 3), "3", 1)]), ("5".to_owned(), true));
+        assert_eq!(read(&[(own, text(1, 2), "new", 1), (other, text(0, 3), "old", 9)]), ("new".to_owned(), true));
+        assert_eq!(read(&[(other, text(0, 3), "old", 9), (own, text(1, 2), "new", 1)]), ("new".to_owned(), true));
+        // Tombstones are in each partition, and are no reason for more of them.
+        assert_eq!(read(&[(own, text(0, 5), "", 9), (other, text(0, 5), "", 9)]), (String::new(), false));
     }
 }

@@ -33,6 +33,7 @@ use super::connection::Timer;
 use super::delivery::{Entry, entries, packets, publish_of, put_packet};
 use super::events::{clipped, second};
 use super::router::owner;
+use super::sources::RetainedOfShard;
 use super::{Broker, Ring, sys_topics};
 
 pub(in crate::shard) use self::publisher::Publisher;
@@ -49,6 +50,8 @@ const VALUE_BYTES: usize = 160;
 pub(in crate::shard) struct Taken {
     shard: usize,
     pub(in crate::shard) passes: u64,
+    /// The time for which it has been retained before. Seconds.
+    age_s: u32,
 }
 
 /// The message of a topic.
@@ -269,7 +272,7 @@ impl Broker {
             if let Entry::Message(message) = entry
                 && let (Some(publish), Some((publisher, passes))) = (message.publish(), message.home())
             {
-                let taken = Taken { shard: from, passes };
+                let taken = Taken { shard: from, passes, age_s: 0 };
                 let group = self.retain(now, &publish, publisher, taken);
                 self.confirm_retention(taken, group);
             }
@@ -277,9 +280,10 @@ impl Broker {
     }
 
     /// Takes the messages that Kafka retains when the process begins: each is the newest of its topic so far.
-    pub(in crate::shard) fn take_retained(&mut self, now: Monotonic, all: &[u8]) {
-        for publish in packets(all).filter_map(publish_of) {
-            self.retain(now, &publish, Publisher::default(), Taken::default());
+    pub(in crate::shard) fn take_retained(&mut self, now: Monotonic, all: &RetainedOfShard) {
+        for (packet, age_s) in packets(&all.packets).zip(&all.ages_s) {
+            let Some(publish) = publish_of(packet) else { continue };
+            self.retain(now, &publish, Publisher::default(), Taken { age_s: *age_s, ..Taken::default() });
         }
     }
 
@@ -297,7 +301,7 @@ impl Broker {
         let topic = TopicKey::new(publish.topic);
         let earlier = self.retained.take(&topic);
         let number = earlier.as_ref().and_then(|value| value.number);
-        let most_s = self.around.config.retained.expire_after_s;
+        let most_s = self.around.config.retained.expire_after_s.map(|most_s| most_s.saturating_sub(taken.age_s));
         let value = (!publish.payload.is_empty())
             .then(|| Value { number, taken, ..Value::new(publish, publisher, now) }.at_most(most_s));
         let earlier_bytes = earlier.as_ref().map(|earlier| earlier.bytes(&topic));

@@ -386,7 +386,7 @@ impl Retained {
 
     /// The order of passes for a message that a publisher of this shard sends now.
     pub(in crate::shard) fn taken(&self, shard: usize, publish: &Publish<'_>) -> Taken {
-        Taken { shard, passes: if publish.dup { 0 } else { self.replays.passes } }
+        Taken { shard, passes: if publish.dup { 0 } else { self.replays.passes }, age_s: 0 }
     }
 
     /// Returns retained messages that may be sent, on topics that a filter matches, from one topic on.
@@ -426,7 +426,7 @@ impl Broker {
     ) -> Answered {
         let (around, numbers, teller) = (&self.around, &mut self.numbers, &mut self.teller);
         let may_be_sent = |value: &Value| {
-            let Taken { shard, passes } = value.taken;
+            let Taken { shard, passes, .. } = value.taken;
             if around.rules.comes_live(passes, behind.get(shard).copied().unwrap_or(u64::MAX)) {
                 return false;
             }
