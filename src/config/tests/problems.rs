@@ -364,3 +364,15 @@ fn a_mistake_is_reported_once() {
     let Err(problems) = crate::config::parse(text, "test") else { panic!("a mistake") };
     assert_eq!(problems.0.iter().filter(|problem| problem.key == "rule[0].enabld").count(), 1, "{problems}");
 }
+
+/// Finding Q24: a text with very many mistakes costs little more than reading it, and a thousand of them are told.
+#[test]
+fn finding_q24_many_mistakes_are_told_in_time() {
+    let keys: String = (0..40_000).map(|n| format!("k{n} = 1\n")).collect();
+    let begun = std::time::Instant::now();
+    let Err(problems) = crate::config::parse(&format!("[log]\n{keys}"), "test") else { panic!("mistakes") };
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+    assert!((2..=1_001).contains(&problems.0.len()), "{}", problems.0.len());
+    assert!(problems.0[0].what.contains("maybe more"), "{}", problems.0[0]);
+    assert!(problems.0.iter().any(|problem| (problem.line, problem.column) == (2, 1)), "the first of them");
+}
