@@ -48,7 +48,7 @@ pub(super) fn resolve(
         }
         bridge
     };
-    let bridges: Vec<Bridge> = tables.iter().map(&mut read).collect();
+    let bridges: Vec<Bridge> = tables.iter().take(BRIDGES_MAX).map(&mut read).collect();
     dead_letters::check_files_of_bridges(&tables, to.sinks);
     bridges
 }

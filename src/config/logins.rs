@@ -142,10 +142,14 @@ fn of_cluster(cluster: &Cluster) -> Vec<Login> {
 }
 
 fn of_bridge(bridge: &Bridge) -> Option<Login> {
-    bridge.password.as_ref()?;
+    // The query of a WebSocket may be a token.
+    let has_query = bridge.url.path.contains('?');
+    if bridge.password.is_none() && !has_query {
+        return None;
+    }
     let origin = match &bridge.password_file {
         Some(file) => Origin::File(file.clone()),
-        None if bridge.is_password_written => Origin::Written,
+        None if bridge.is_password_written || bridge.password.is_none() => Origin::Written,
         None => Origin::Elsewhere,
     };
     let to = vec![format!("{}{}", bridge.url.endpoint(), bridge.url.path)];

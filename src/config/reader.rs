@@ -12,10 +12,15 @@ use super::keys::{self, Absent, Key, Kind, LATER, Section};
 use super::problem::{Fault, Problem, Problems, did_you_mean};
 use super::values;
 
+/// The most problems, and the most warnings, that are told of a text: a client of the API may send a text with many.
+const TOLD_MAX: usize = 1_000;
+
 /// The file's text, and the problems found in it so far.
 pub(super) struct Source<'t> {
     file: &'t str,
     text: &'t str,
+    /// The first byte of each line.
+    lines: Vec<usize>,
     /// Values that the environment sets. Their spans begin after the text.
     places: Vec<Place>,
     problems: RefCell<Problems>,
@@ -50,7 +55,8 @@ impl Spot {
 
 impl<'t> Source<'t> {
     pub(super) fn new(file: &'t str, text: &'t str) -> Self {
-        Self { file, text, places: Vec::new(), problems: RefCell::default(), warnings: RefCell::default() }
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { file, text, lines, places: Vec::new(), problems: RefCell::default(), warnings: RefCell::default() }
     }
 
     /// The first offset after all text and values so far.
@@ -77,14 +83,25 @@ impl<'t> Source<'t> {
         self.problems.borrow().0.len()
     }
 
+    /// Whether no more problems are told.
+    fn is_full(&self) -> bool {
+        self.problem_count() >= TOLD_MAX
+    }
+
     /// Notes a problem.
     pub(super) fn report(&self, spot: &Spot, fault: Fault) {
+        if self.is_full() {
+            return;
+        }
         let problem = self.problem(spot, fault);
         self.problems.borrow_mut().0.push(problem);
     }
 
     /// Notes something legal that is probably not meant.
     pub(super) fn warn(&self, spot: &Spot, fault: Fault) {
+        if self.warnings.borrow().0.len() >= TOLD_MAX {
+            return;
+        }
         let warning = self.problem(spot, fault);
         self.warnings.borrow_mut().0.push(warning);
     }
@@ -128,6 +145,12 @@ impl<'t> Source<'t> {
     /// Problems and warnings, both in the order of the file.
     pub(super) fn into_problems(self) -> (Problems, Problems) {
         let (mut problems, mut warnings) = (self.problems.into_inner(), self.warnings.into_inner());
+        for all in [&mut problems.0, &mut warnings.0] {
+            if all.len() >= TOLD_MAX {
+                let fault = Fault::new(format!("there are {TOLD_MAX} of these and maybe more, which are not told"));
+                all.push(elsewhere(self.file, (0, ""), fault));
+            }
+        }
         problems.sort();
         warnings.sort();
         (problems, warnings)
@@ -151,10 +174,9 @@ impl<'t> Source<'t> {
         while !self.text.is_char_boundary(offset) {
             offset -= 1;
         }
-        let before = &self.text[..offset];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        (line, before[line_start..].chars().count() + 1)
+        let line = self.lines.partition_point(|start| *start <= offset);
+        let start = self.lines[line - 1];
+        (line, self.text[start..offset].chars().count() + 1)
     }
 
     /// The place in the file of byte `at` of a string value.
@@ -226,7 +248,7 @@ impl<'a> Table<'a> {
         for (key, value) in entries {
             let name = key.get_ref().as_ref();
             let is_part = Section::ALL.iter().any(|part| part.parent() == Some((section, name)));
-            if !is_part && !keys::of(section).any(|known| known.name == name) {
+            if !is_part && !keys::of(section).any(|known| known.name == name) && !source.is_full() {
                 let dotted = dotted_cure(name, value.get_ref());
                 let fault = dotted.map_or_else(|| unknown(section, name), |cure| Fault::new("unknown key").hint(cure));
                 source.report(&table.spot_of(name, key.span()), fault);

@@ -407,3 +407,13 @@ fn finding_q47_a_payload_between_quotes_is_warned_of() {
     assert_eq!(of(r#"{"c":"${clientid}","p":"${payload}"}"#), 3);
     assert_eq!(of(r#"{"c":"${clientid}","p":${payload}}"#), 0);
 }
+
+/// A text with very many mistakes costs little more than reading it: a thousand of them are reported.
+#[test]
+fn finding_q24_many_mistakes_are_told_in_time() {
+    let keys: String = (0..40_000).map(|n| format!("k{n} = 1\n")).collect();
+    let Err(problems) = crate::config::parse(&format!("[log]\n{keys}"), "test") else { panic!("mistakes") };
+    assert!((2..=1_001).contains(&problems.0.len()), "{}", problems.0.len());
+    assert!(problems.0[0].what.contains("maybe more"), "{}", problems.0[0]);
+    assert!(problems.0.iter().any(|problem| (problem.line, problem.column) == (2, 1)), "the first of them");
+}
