@@ -146,7 +146,8 @@ fn a_record_waits_for_what_its_rule_has_made() {
          [[sink]]\nname = \"commands\"\nfilters = [\"to/kafka\"]\ntopic = \"commands\"\n",
     ));
     write_when_there(&service, &["a"]);
-    until_metric(&service, "source_parked_messages", 1);
+    // The message, and what the rule has made of it.
+    until_metric(&service, "source_parked_messages", 2);
     let mut device = subscriber(&service, Version::V5, "");
     let Heard::Message(1, packet_id, _, payload) = device.hear() else { panic!("no message") };
     assert_eq!(payload, b"a");
