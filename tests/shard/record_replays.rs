@@ -286,7 +286,7 @@ fn what_cannot_be_replayed_is_refused() {
     assert_eq!(words(Version::V5, &world.sent(conn)), ["suback 1 [131]"]);
 }
 
-/// Before 5.0 the filter says it, in SUBSCRIBE and in UNSUBSCRIBE. A route that cannot have any of it is not read.
+/// Before 5.0 the filter says it, in SUBSCRIBE and in UNSUBSCRIBE. Topics of other routes are read as well: messages of the filter may have gone there.
 #[test]
 fn a_client_of_3_1_1_asks_with_its_filter() {
     let route = format!("{BROKER}[[broker.route]]\nfilters = ['other/#']\ntopic = 'other'\n");
@@ -304,11 +304,12 @@ fn a_client_of_3_1_1_asks_with_its_filter() {
     world.bytes(conn, &packet);
     let said = |world: &mut World| until(world, |world| Some(world.sent(conn)).filter(|bytes| !bytes.is_empty()));
     let mut got = words(Version::V311, &said(&mut world));
-    while got.len() < 3 {
+    while got.len() < 6 {
         got.extend(words(Version::V311, &said(&mut world)));
     }
-    assert_eq!(got, ["suback 7 [0]", "t 0-0 q0", "t 0-1 q0"]);
-    assert_eq!(world.number(M::ReplayRecords), 2, "those of the other topic are not read");
+    got[1..].sort();
+    assert_eq!(got, ["suback 7 [0]", "t 0-0 q0", "t 0-1 q0", "t o-0 q0", "t o-0 q0", "t o-0 q0"]);
+    assert_eq!(world.number(M::ReplayRecords), 5);
     let mut packet = vec![0xA2, 4 + filter.len() as u8, 0, 8, 0, filter.len() as u8];
     packet.extend_from_slice(filter);
     world.bytes(conn, &packet);
