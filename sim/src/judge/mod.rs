@@ -71,7 +71,9 @@ pub struct Judge {
     /// Packet identifiers of publishers' exchanges with a destroyed end: a message with such an identifier may be taken for a
     /// repeat.
     pub exchanges_in_doubt: BTreeSet<u16>,
-    /// Messages that were answered while a log may have had no room for them. The next field: those of them that a session of a
+    /// The process, and the last time at which a log of it may have had no room, as answers have shown.
+    pub(crate) full_at: Option<(u32, u64)>,
+    /// Messages that were sent or answered while a log may have had no room for them. The next field: those of them that a session of a
     /// subscriber, by index, had in memory alone when the process ended.
     pub(crate) tight: BTreeSet<u32>,
     pub(crate) unstored: BTreeSet<(usize, u32)>,
@@ -108,6 +110,7 @@ impl Judge {
             live: true,
             excused: BTreeSet::new(),
             again: BTreeSet::new(),
+            full_at: None,
             tight: BTreeSet::new(),
             unstored: BTreeSet::new(),
             exchanges_in_doubt: BTreeSet::new(),
@@ -224,6 +227,10 @@ impl World {
             return;
         }
         if self.process.as_ref().is_some_and(subscribers::may_be_full) {
+            self.judge.full_at = Some((self.life, self.time));
+        }
+        let sent_at = self.messages[message as usize].sent_at;
+        if self.judge.full_at.is_some_and(|(life, at)| life == self.life && sent_at <= at) {
             self.judge.tight.insert(message);
         }
         self.judge_route(message);
