@@ -378,7 +378,7 @@ impl World {
                 | Notice::SlotLost(_) => {
                     self.hear_of_slots(notice);
                 }
-                Notice::Reconfigured(_) => {}
+                Notice::Reconfigured(_) | Notice::LogTrouble { .. } => {}
             }
         }
     }
