@@ -49,7 +49,7 @@ struct World {
 
 fn settings((segment_bytes, segments_max): (u64, u64), seed: u64) -> Settings {
     let log = spool::Settings { shard: 0, segment_bytes, segments_max, sink_bytes_max: 1 << 20, data_dir_id: 0, seed };
-    Settings { log, clusters: Vec::new() }
+    Settings { log, clusters: Vec::new(), takes_up_others: false }
 }
 
 impl World {

@@ -35,6 +35,7 @@ pub(super) fn bridge() -> Bridge {
         username: None,
         password_file: None,
         password: None,
+        is_password_written: false,
         version: Versions::V5,
         clean_start: false,
         session_expiry: Duration::from_secs(3_600),
