@@ -10,7 +10,7 @@ use crate::faults::Fault;
 use crate::plan::Kind;
 use crate::run::{self, Ran, Sums, Without};
 use crate::scenarios::{self, rules::requests_of_lingering_rows};
-use crate::wrong::{self, FoundBy, Wrong};
+use crate::wrong::{self, FoundBy};
 
 /// Without layers, like the runs that noted the seeds.
 fn without_layers() -> Without {
