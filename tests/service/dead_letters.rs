@@ -9,7 +9,7 @@ use forebay::mqtt::packet::{Packet, PacketType, Publish, QoS, Version};
 use forebay::mqtt::property::Property;
 
 use crate::device::{Device, Heard, properties, publish};
-use crate::process::{metric, until_metric};
+use crate::process::{metric, until, until_metric};
 use crate::records::read_when;
 use crate::support::kafka::Kafka;
 use crate::support::service::{Service, config, program};
@@ -222,4 +222,20 @@ fn what_a_real_kafka_refuses_is_kept_with_its_reason() {
     }
     assert_eq!(metric(&service, "sink_records_out_total{result=\"dead_lettered\"}"), 3);
     assert_eq!(metric(&service, "sink_records_out_total{result=\"refused\"}"), 0);
+}
+
+/// Finding Q24: events are for all who may read, and have no text of a payload; a topic of the configuration is told.
+#[test]
+fn finding_q24_an_event_has_no_topic_that_a_payload_made() {
+    let made = "dead_letters_file = \"$DIR/wide.jsonl\"\n[[sink]]\nname = \"made\"\nfilters = \"made\"\ntopic = \"${payload.x}\"\n\
+                dead_letters_file = \"$DIR/made.jsonl\"\n";
+    let (_kafka, service) = refused(made);
+    let mut device = Device::connect(service.mqtt(), Version::V5, "dev");
+    device.publish(QoS::AtLeastOnce, 1, "made", br#"{"x":"a secret, and no topic"}"#);
+    device.publish(QoS::AtLeastOnce, 2, "a/b", &[b'x'; 100_000]);
+    let events = || service.get("/api/v1/events?kind=dead_letters").expect("events").1;
+    until("both events", || ["\"made\"", "\"wide\""].iter().all(|sink| events().contains(sink)));
+    assert!(!events().contains("secret") && events().contains("\"topic\":\"wide\""), "{}", events());
+    let letters = lines(&service.dir().join("made.jsonl"));
+    assert!(letters[0].to_string().contains("a secret"), "{}", letters[0]);
 }
