@@ -291,7 +291,7 @@ fn how_much_may_be_on_its_way() {
         let world = World::open(settings, false, &properties);
         assert_eq!(world.client.standing().expect("connected").0.in_flight_max, granted);
     }
-    for (configured, granted) in [(None, 64), (Some(20), 20), (Some(0), 1)] {
+    for (configured, granted) in [(None, 20), (Some(64), 64), (Some(0), 1)] {
         let mut settings = settings(Versions::V311, &[]);
         settings.login.in_flight_max = configured;
         let mut world = World::greeting(settings);

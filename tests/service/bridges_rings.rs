@@ -140,5 +140,5 @@ fn finding_q41_a_ring_before_5_ends() {
     ends(2, Ways::In, "3.1.1", false);
     ends(4, Ways::In, "3.1.1", false);
     ends(2, Ways::Out, "3.1.1", true);
-    ends(3, Ways::Both, "3.1.1", true);
+    ends(2, Ways::Both, "3.1.1", true);
 }
