@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use forebay::metrics::spec::SourceMetric as M;
-use forebay::mqtt::packet::SubscriptionOptions;
+use forebay::mqtt::packet::Version;
 use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::ConnId;
 use forebay::shard::mail::Mail;
@@ -11,6 +11,7 @@ use forebay::shard::mail::Mail;
 use super::queues::{self, Heard, QOS_1, answer, hear, lose};
 use super::shares::{join, member};
 use super::sources::{come_to_rest, until};
+use super::subscribe::subscribe_and_hear;
 use super::world::World;
 
 /// A source whose records are for rules alone, with `more` of its keys, and a rule that publishes each to `made/1`.
@@ -55,23 +56,39 @@ fn started_under(rules: &'static dyn Rules, text: &str, records: &[&str]) -> Wor
     world
 }
 
+/// A client.
+struct Client {
+    conn: ConnId,
+    /// What came with the answer to its SUBSCRIBE, in words.
+    behind: Vec<String>,
+}
+
 /// A client whose session ends with its connection.
-fn clean(world: &mut World, client: &str, filter: &str, options: SubscriptionOptions) -> ConnId {
-    let conn = member(world, client, 100, 0, false);
-    join(world, conn, filter, options);
-    conn
+fn clean(world: &mut World, name: &str, filter: &str) -> Client {
+    let conn = member(world, name, 100, 0, false);
+    let (codes, behind) = subscribe_and_hear(world, conn, Version::V5, 0, &[(filter, QOS_1)]);
+    assert_eq!(codes, [1]);
+    Client { conn, behind }
 }
 
 /// The payloads that a client gets, each of which it acknowledges if it `answers`.
-fn take(world: &mut World, client: ConnId, answers: bool) -> Vec<String> {
+fn take(world: &mut World, client: &mut Client, answers: bool) -> Vec<String> {
     let mut got = Vec::new();
+    for words in std::mem::take(&mut client.behind) {
+        // `made/1 a qos 1 id 1`
+        let words: Vec<&str> = words.split(' ').collect();
+        if answers {
+            answer(world, client.conn, 4, words[5].parse().expect("an identifier"));
+        }
+        got.push(words[1].to_owned());
+    }
     for _ in 0..100 {
         world.advance(Duration::from_millis(10));
         come_to_rest(world);
-        for one in hear(world, client) {
+        for one in hear(world, client.conn) {
             let Heard::Message { id, payload, .. } = one else { continue };
             if answers {
-                answer(world, client, 4, id);
+                answer(world, client.conn, 4, id);
             }
             got.push(payload);
         }
@@ -106,8 +123,8 @@ fn waits_for_a_subscriber(rules: &'static dyn Rules, more: &str) {
     let mut world = started_under(rules, &of_records(more), &records);
     assert_eq!(open(&mut world), (5, 5), "{more}");
     world.advance(Duration::from_secs(8));
-    let client = clean(&mut world, "client", "made/#", QOS_1);
-    assert_eq!(take(&mut world, client, true), all, "{more}");
+    let mut client = clean(&mut world, "client", "made/#");
+    assert_eq!(take(&mut world, &mut client, true), all, "{more}");
     assert_eq!(open(&mut world), (0, 0), "{more}");
     let counted = [M::Published, M::NoSubscriber].map(|metric| world.source_number(0, metric));
     assert_eq!(counted, [5, 0], "{more}");
@@ -144,13 +161,13 @@ fn finding_q40_what_a_rule_makes_of_a_record_is_dropped_after_the_grace() {
 #[test]
 fn finding_q40_what_a_rule_makes_goes_to_the_next_subscriber() {
     let mut world = started(&of_records("no_subscriber = \"wait\"\nstart_grace = \"0s\""), &["a", "b"]);
-    let first = clean(&mut world, "first", "made/#", QOS_1);
-    assert_eq!(take(&mut world, first, false), ["a", "b"]);
+    let mut first = clean(&mut world, "first", "made/#");
+    assert_eq!(take(&mut world, &mut first, false), ["a", "b"]);
     assert_eq!(open(&mut world), (2, 0));
-    lose(&mut world, first);
+    lose(&mut world, first.conn);
     assert_eq!(open(&mut world), (2, 2));
-    let second = clean(&mut world, "second", "made/#", QOS_1);
-    assert_eq!(take(&mut world, second, true), ["a", "b"]);
+    let mut second = clean(&mut world, "second", "made/#");
+    assert_eq!(take(&mut world, &mut second, true), ["a", "b"]);
     assert_eq!(open(&mut world), (0, 0));
     assert_eq!(world.source_number(0, M::Lost), 0);
 }
@@ -160,28 +177,30 @@ fn finding_q40_what_a_rule_makes_goes_to_the_next_subscriber() {
 fn finding_q40_each_message_of_a_rule_waits_for_itself() {
     let mut world = started(&of_messages("no_subscriber = \"wait\"\nstart_grace = \"0s\""), &["a"]);
     assert_eq!(open(&mut world), (1, 3), "the message, and what two rules have made of it");
-    let own = clean(&mut world, "own", "own/#", QOS_1);
-    assert_eq!(take(&mut world, own, true), ["a"]);
+    let mut own = clean(&mut world, "own", "own/#");
+    assert_eq!(take(&mut world, &mut own, true), ["a"]);
     assert_eq!(open(&mut world), (1, 2));
-    let second = clean(&mut world, "second", "second/#", QOS_1);
-    assert_eq!(take(&mut world, second, true), ["a"]);
+    let mut second = clean(&mut world, "second", "second/#");
+    assert_eq!(take(&mut world, &mut second, true), ["a"]);
     assert_eq!(open(&mut world), (1, 1));
-    let first = clean(&mut world, "first", "first/#", QOS_1);
-    assert_eq!(take(&mut world, first, true), ["a"]);
+    let mut first = clean(&mut world, "first", "first/#");
+    assert_eq!(take(&mut world, &mut first, true), ["a"]);
     assert_eq!(open(&mut world), (0, 0));
-    assert_eq!([own, second].map(|client| take(&mut world, client, true)), [Vec::<String>::new(), Vec::new()]);
+    for mut others in [own, second] {
+        assert_eq!(take(&mut world, &mut others, true), Vec::<String>::new());
+    }
 }
 
 /// The message of which a rule has made something is over when somebody has that.
 #[test]
 fn finding_q40_a_message_is_over_when_somebody_has_what_a_rule_made_of_it() {
     let mut world = started(&of_messages("no_subscriber = \"wait\"\nstart_grace = \"0s\""), &["a"]);
-    let made = clean(&mut world, "made", "+/1", QOS_1);
-    assert_eq!(take(&mut world, made, true).len(), 3, "one client has all three");
+    let mut made = clean(&mut world, "made", "+/1");
+    assert_eq!(take(&mut world, &mut made, true).len(), 3, "one client has all three");
     assert_eq!(open(&mut world), (0, 0));
     let mut world = started(&of_messages("no_subscriber = \"wait\"\nstart_grace = \"0s\""), &["a"]);
-    let first = clean(&mut world, "first", "first/#", QOS_1);
-    assert_eq!(take(&mut world, first, true), ["a"]);
+    let mut first = clean(&mut world, "first", "first/#");
+    assert_eq!(take(&mut world, &mut first, true), ["a"]);
     assert_eq!(open(&mut world), (1, 1), "second/1 alone");
 }
 
@@ -203,8 +222,9 @@ fn finding_q40_a_full_queue_holds_back_what_a_rule_has_made() {
     let text = of_records("start_grace = \"0s\"");
     let mut world = World::new(&(text + "[delivery]\nqueue_messages_max = 4\n"));
     (world.table.posted, world.table.mailbox) = (Some(Vec::new()), 16);
-    let client = member(&mut world, "client", 1, 0, true);
-    join(&mut world, client, "made/#", QOS_1);
+    let conn = member(&mut world, "client", 1, 0, true);
+    join(&mut world, conn, "made/#", QOS_1);
+    let mut client = Client { conn, behind: Vec::new() };
     let all = numbers(25);
     let bytes = all.iter().map(|record| record.as_bytes().to_vec()).collect();
     world.broker.readable.insert(("commands".to_owned(), 0), bytes);
@@ -212,6 +232,6 @@ fn finding_q40_a_full_queue_holds_back_what_a_rule_has_made() {
     come_to_rest(&mut world);
     until(&mut world, |world| world.source_number(0, M::Records) == 25);
     assert_eq!(open(&mut world), (20, 0), "one is on its way, and four wait in the log");
-    assert_eq!(take(&mut world, client, true), all);
+    assert_eq!(take(&mut world, &mut client, true), all);
     assert_eq!(open(&mut world), (0, 0));
 }

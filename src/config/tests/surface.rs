@@ -252,7 +252,7 @@ fn what_is_legal_and_not_meant_is_a_warning() {
         assert_eq!(config.warnings.0.len(), 1, "{}", config.warnings);
     }
     let fine = sink(
-        "topic = 'x-${topic[0]}'\nkey = '${clientid}'\nvalue = '{\"p\":\"${payload}\"}'\nmetadata={a='bcd'}\nheaders={b='${metadata.a}'}",
+        "topic = 'x-${topic[0]}'\nkey = '${clientid}'\nvalue = '{\"p\":${payload}}'\nmetadata={a='bcd'}\nheaders={b='${metadata.a}'}",
     );
     assert_eq!(good(&fine).warnings, Problems::default());
     let chosen = sink(
