@@ -2,6 +2,7 @@
 //! at its end: rows to Kafka, results to sessions, answers to devices, then the board.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::metrics::spec::{ClusterMetric, ShardMetric as M};
 use crate::outward::LinkId;
@@ -207,6 +208,7 @@ impl Core {
             Mail::TakeRetained(of_shard) => {
                 self.broker.outlets.copies = of_shard.copies;
                 self.broker.take_retained(io.now(), &of_shard);
+                self.broker.keeping.given.has_copies_to(Arc::clone(&of_shard.copied_to));
                 let config = &self.broker.around.config;
                 self.sources.take_copied(of_shard, config, io.now());
             }

@@ -441,3 +441,51 @@ fn finding_q60_two_brokers_of_one_name_do_not_take_each_others_reading() {
         assert_eq!(got, numbers.map(|number| message("t", number)));
     }
 }
+
+/// A client that subscribes right after a start gets what is retained after the older messages that are yet to be read: nothing that comes
+/// live is older than a message of its topic that has come before.
+#[test]
+fn finding_q16_what_is_retained_comes_after_what_is_older() {
+    const RETAINED_EVERY: u32 = 7;
+    let names = Names::new("order");
+    let mut service = Service::start(&config_with("shards = 2", &names.config("")));
+    until_read(&service);
+    let hour = properties([Property::SessionExpiryInterval(3_600)]);
+    let connect = Connect { clean_start: false, properties: hour.as_properties(), ..hello(Version::V5, "kept") };
+    let (mut kept, _) = Device::connect_as(service.mqtt(), &connect);
+    assert_eq!(kept.subscribe(&[("t/#", QoS::AtLeastOnce)]), [1]);
+    let mut sent = 0_u32;
+    let mut publish_some = |service: &Service, count: u32| {
+        let mut device = Device::connect(service.mqtt(), Version::V5, "publisher");
+        for _ in 0..count {
+            sent += 1;
+            let (topic, payload) = (format!("t/{}", sent % 12), format!("{sent:09}"));
+            let packet_id = u16::try_from(sent % 60_000 + 1).expect("a packet identifier");
+            let retain = sent.is_multiple_of(RETAINED_EVERY);
+            let packet = Publish { retain, ..publish(QoS::AtLeastOnce, packet_id, &topic, payload.as_bytes()) };
+            device.try_say_bytes(&crate::device::bytes(Version::V5, &Packet::Publish(packet)));
+            std::thread::sleep(std::time::Duration::from_micros(500));
+        }
+        sent
+    };
+    for _ in 0..4 {
+        publish_some(&service, 2_000);
+        service.kill9();
+        service.start_again();
+        let mut device = subscriber(&service, "t/#");
+        let last = publish_some(&service, 500);
+        let mut newest = std::collections::BTreeMap::new();
+        let mut seen = BTreeSet::new();
+        loop {
+            let (topic, payload) = next(&mut device);
+            let number: u32 = payload.parse().expect("a number");
+            let newest = newest.entry(topic).or_insert(0);
+            let may_be_retained = number.is_multiple_of(RETAINED_EVERY);
+            assert!(!seen.insert(number) || may_be_retained || number > *newest, "{number} came after {newest}");
+            *newest = number.max(*newest);
+            if number == last {
+                break;
+            }
+        }
+    }
+}

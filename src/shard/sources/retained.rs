@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::records::{mapped_record, publish};
@@ -47,6 +48,8 @@ pub struct RetainedOfShard {
     /// Copies that expire, of records of partitions that the shard reads.
     pub(in crate::shard) expiring: Vec<Expiring>,
     pub(in crate::shard) copied: Copied,
+    /// [`RetainedMessages::copied_to`]: the messages of all shards are of records below these offsets.
+    pub(in crate::shard) copied_to: Arc<BTreeMap<PartitionKey, i64>>,
 }
 
 /// A copy that expires.
@@ -223,8 +226,11 @@ impl RetainedMessages {
     /// The part of each shard, for [`crate::shard::mail::Mail::TakeRetained`].
     #[must_use]
     pub fn of_shards(self, first: &FirstRead) -> Vec<RetainedOfShard> {
+        let copied_to = Arc::new(self.copied_to());
         let Self { newest, home, mut shards, copies, .. } = self;
-        shards.iter_mut().for_each(|shard| shard.copies = copies);
+        for shard in &mut shards {
+            (shard.copies, shard.copied_to) = (copies, Arc::clone(&copied_to));
+        }
         let reader = |of: &PartitionKey, shards: usize| reads(home, of.partition.cast_signed(), shards);
         for (of, read) in first {
             let shard = reader(of, shards.len());

@@ -225,6 +225,8 @@ pub(in crate::shard) struct Given {
     readings: BTreeMap<PartitionKey, Reading>,
     /// The committed offsets of partitions when the process began: the positions of slots with logs that do not name them.
     begins: Arc<BTreeMap<PartitionKey, i64>>,
+    /// The offsets below which records have copies that were retained when the process began.
+    copied_to: Arc<BTreeMap<PartitionKey, i64>>,
     slots: BTreeMap<u16, OfSlot>,
     /// New slots that were not reported to the readers yet.
     news: Vec<u16>,
@@ -338,17 +340,25 @@ impl Given {
         }
     }
 
+    /// Notes up to which records messages were retained when the process began.
+    pub(in crate::shard) fn has_copies_to(&mut self, copied_to: Arc<BTreeMap<PartitionKey, i64>>) {
+        self.copied_to = copied_to;
+    }
+
     /// The time until which new subscriptions wait for their retained messages. `None`: reading has reached all records that sessions of the slots have had by
-    /// their logs, or a slot's time is over. Earlier, such a record may be retained nowhere, and is passed over when it is read: a new subscription would never
-    /// get it.
+    /// their logs, and those that are retained, or a slot's time is over. Earlier, a record that sessions have had may be retained nowhere, and is passed over
+    /// when it is read: a new subscription would never get it. A message that is retained by then would come before older ones that are yet to be read.
     pub(in crate::shard) fn behind_until(&mut self, now: Monotonic) -> Option<Monotonic> {
         let until = self.behind_until.take().filter(|until| *until > now)?;
         // Logs go on naming partitions of routes that are gone.
-        let is_behind = |(of, position): (&PartitionKey, &Position)| match self.readings.get(of) {
-            Some(reading) => reading.next < position.end(),
+        let is_behind = |of: &PartitionKey, to: i64| match self.readings.get(of) {
+            Some(reading) => reading.next < to,
             None => self.begins.contains_key(of),
         };
-        if self.slots.values().flat_map(|slot| &slot.positions).any(is_behind) {
+        let mut of_slots = self.slots.values().flat_map(|slot| &slot.positions);
+        if of_slots.any(|(of, position)| is_behind(of, position.end()))
+            || self.copied_to.iter().any(|(of, to)| is_behind(of, *to))
+        {
             self.behind_until = Some(until);
         }
         self.behind_until

@@ -337,6 +337,22 @@ fn a_slot_that_the_readers_have_not_heard_of_asks_for_records_that_are_new() {
     assert!(!passes(&given, again, 2, TWO) && passes(&given, again, 1, ONE));
 }
 
+/// A message that was retained when the process began comes to a new subscription after the older ones that are yet to be read.
+#[test]
+fn finding_q16_reading_is_behind_until_it_has_reached_what_is_retained() {
+    let mut given = Given { begins: Arc::new(BTreeMap::from([(P, 2)])), ..Given::default() };
+    given.restore(1, &[], Monotonic(0));
+    let gone = PartitionKey { topic: 8, partition: 0 };
+    given.has_copies_to(Arc::new(BTreeMap::from([(P, 5), (gone, 9)])));
+    let is_behind = |given: &mut Given| given.behind_until(Monotonic(1)).is_some();
+    given.reads(at(2), Reads::Again(i64::MIN), 1);
+    for offset in 2..5 {
+        assert!(is_behind(&mut given), "{offset}");
+        given.begins(hand(offset));
+    }
+    assert!(!is_behind(&mut given));
+}
+
 /// Records that sessions have had by their log may be retained nowhere before they are read.
 #[test]
 fn reading_is_behind_until_it_has_reached_all_slots() {
