@@ -20,8 +20,9 @@ const GONE_AFTER: Duration = Duration::from_secs(20);
 /// The interval at which logs are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// UNKNOWN_TOPIC_OR_PARTITION.
+/// UNKNOWN_TOPIC_OR_PARTITION, and what newer brokers answer for the id of a topic that was deleted.
 const UNKNOWN_TOPIC: i16 = 3;
+const UNKNOWN_TOPIC_ID: i16 = 100;
 
 /// The reason why Kafka does not take a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +38,7 @@ impl Why {
         let alter = format!("kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config");
         match self {
             Self::NoLeader => "Kafka has no leader for it".to_owned(),
-            Self::Refused(UNKNOWN_TOPIC) => "Kafka does not know the topic".to_owned(),
+            Self::Refused(UNKNOWN_TOPIC | UNKNOWN_TOPIC_ID) => "Kafka does not know the topic".to_owned(),
             Self::Refused(error @ (10 | 18)) => format!(
                 "Kafka refuses batches of up to {BATCH_BYTES_MAX} bytes as too large (error {error}): {alter} max.message.bytes={}",
                 1 << 20

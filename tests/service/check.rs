@@ -150,7 +150,7 @@ fn finding_q6_each_right_of_the_broker_is_tried() {
     let file = dir.path().join("topics.toml");
     std::fs::write(&file, &text).expect("it can be written");
     until("the topics to be there", || {
-        program().args(["topics", "create"]).arg(&file).status().is_ok_and(|of| of.success())
+        program().args(["topics", "create", "--config"]).arg(&file).status().is_ok_and(|of| of.success())
     });
     let says = |code: i32, verdict: &str, words: &str| {
         let mut last = String::new();
