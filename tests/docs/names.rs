@@ -121,8 +121,15 @@ fn finding_q26_examples_of_the_link_have_tls() {
     let mut tried = 0;
     for (path, text) in for_operators() {
         for (_, example) in fenced(&text).into_iter().filter(|(language, _)| language == "toml") {
-            let Some((_, link)) = example.split_once("[broker.link]") else { continue };
-            let link = link.split("\n[").next().unwrap_or_default().lines().map(str::trim).collect::<Vec<_>>();
+            let lines = example.lines().map(str::trim).skip_while(|line| !line.starts_with("[broker.link]"));
+            let link: Vec<&str> = lines
+                .enumerate()
+                .take_while(|(at, line)| *at == 0 || !line.starts_with('['))
+                .map(|(_, line)| line)
+                .collect();
+            if link.is_empty() {
+                continue;
+            }
             for key in ["cert_file = ", "key_file = ", "ca_file = "] {
                 assert!(link.iter().any(|line| line.starts_with(key)), "{path}: {key}\n{example}");
             }
