@@ -287,7 +287,7 @@ fn earlier(
     found.or_else(|why| if why.ends_with(FORBIDDEN) { Ok(Commits::new()) } else { Err(why) })
 }
 
-/// Refuses to take over what running instances serve, if this process is to be the only one.
+/// Refuses to take over the sessions of running instances where the configuration has no other instance.
 ///
 /// # Errors
 /// There are such instances, in words.

@@ -216,7 +216,7 @@ impl Reload {
         Overrides { brought: self.brought.clone(), ..self.args.overrides() }
     }
 
-    /// What the machine has named, in the configuration file as well, which may not have been read again yet.
+    /// Files that the machine has named, in the configuration file as well, which may not have been read again yet.
     fn and_named_in(&self, file: &Text) -> Named {
         let mut named = self.of_machine.clone();
         if *file != self.text

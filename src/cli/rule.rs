@@ -176,7 +176,7 @@ pub(super) fn machine() -> Result<Machine, String> {
     zone(std::env::var_os("TZ")).map(machine_in)
 }
 
-/// The same in a time zone.
+/// Does the same in a time zone.
 pub(super) fn machine_in(zone: TimeZone) -> Machine {
     let readable = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
     let variables = std::env::vars_os().filter_map(readable);

@@ -240,7 +240,7 @@ mod tests {
         assert!(said.starts_with("records have no field `clientid`; they have value, "), "{said}");
     }
 
-    /// What a trial shows is what the rule makes: numbers keep their digits, and objects the order of their members.
+    /// A trial shows what the rule makes: numbers keep their digits, and objects the order of their members.
     #[test]
     fn finding_q43_json_passes_through_a_trial_as_it_is() {
         let payload = r#"{"t": 2.50, "n": 12345678901234567890123, "o": {"z": 1.0, "a": [1e3]}}"#;

@@ -135,7 +135,7 @@ pub struct View {
     pub extra: Vec<Arc<dyn Extra>>,
     /// Whether listeners are open; false again while draining.
     pub ready: Arc<AtomicBool>,
-    /// What the instance waits for, while it wants no new clients.
+    /// Reasons why the instance wants no new clients.
     pub obstacles: Arc<Obstacles>,
     /// Health check: whether a shard's loop has stalled.
     pub health: Arc<Health>,

@@ -1,4 +1,4 @@
-//! What an instance waits for, and therefore wants no new clients: the reasons that `/readyz` gives.
+//! Obstacles: why an instance wants no new clients, as `/readyz` says.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

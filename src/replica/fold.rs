@@ -140,7 +140,7 @@ impl Fold {
             let record = match batches.take() {
                 Ok(Some(record)) => record,
                 Ok(None) => break,
-                // A batch whose header is right, and that no owner has written.
+                // A batch with a right header that no owner has written.
                 Err(_) if !may_own(by) && header.crc_matches(view.as_bytes()) => {
                     passed_over = true;
                     break;

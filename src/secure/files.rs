@@ -77,7 +77,7 @@ pub(super) fn crls(path: &Path) -> Result<Vec<CertificateRevocationListDer<'stat
 
 /// A key in the form that its content has, whatever the label of its PEM says, as OpenSSL reads it.
 fn by_content(key: PrivateKeyDer<'static>) -> PrivateKeyDer<'static> {
-    // What follows the version: PKCS #8 has an algorithm, PKCS #1 a number, and SEC 1 an octet string.
+    // After the version: PKCS #8 has an algorithm, PKCS #1 a number, and SEC 1 an octet string.
     const INTEGER: u8 = 0x02;
     const OCTETS: u8 = 0x04;
     let der = key.secret_der();

@@ -552,7 +552,7 @@ impl Sessions {
         self.wills.push_back(DueWill { client_id, username, auth, by, grants, session, record, will });
     }
 
-    /// Drops due wills of clients whose log another process has now: it publishes those that the log has.
+    /// Drops due wills of clients that another process serves now: it publishes those that the log has.
     pub fn let_go_of_wills(&mut self, is_of: impl Fn(&str) -> bool) {
         let stays = |due: &DueWill| (due.session.is_none() && due.record.is_none()) || !is_of(&due.client_id);
         self.wills.retain(stays);

@@ -58,7 +58,7 @@ impl Why {
     }
 }
 
-/// What is known of logs that Kafka does not take.
+/// Logs that Kafka does not take, with the reasons.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     /// The time from which on no broker has known the topic.

@@ -51,7 +51,7 @@ pub(super) struct KafkaLogs {
     /// The time until which an earlier owner has served each of them, as it has written data since.
     pub(super) served_until: BTreeMap<u16, Monotonic>,
     wire: Wire,
-    /// What is known of logs that Kafka does not take.
+    /// Logs that Kafka does not take, with the reasons.
     pub(super) watch: Watch,
     /// Contents of logs that have opened, until the others have.
     pub(super) found: Vec<(u16, Restored)>,

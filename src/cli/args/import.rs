@@ -32,7 +32,7 @@ pub struct ImportZillaArgs {
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
-    /// Leave out what would otherwise be refused, with a note: guards of routes, and routes whose Kafka topic is none of the configuration's
+    /// Leave out, with a note, what would otherwise be refused: guards of routes, and routes to a Kafka topic that the configuration lacks
     #[arg(long)]
     pub partial: bool,
 

@@ -142,7 +142,7 @@ impl Draft {
     /// The text, if Forebay takes all of it.
     ///
     /// # Errors
-    /// What Forebay refuses, a line each.
+    /// Refusals of Forebay, one in each line.
     pub(super) fn whole(self) -> Result<String, String> {
         let (text, places) = self.render();
         let Err(problems) = config::parse(&text, NAME) else { return Ok(text) };

@@ -94,7 +94,7 @@ fn texts(node: &Node) -> Vec<String> {
 struct Import<'i> {
     file: &'i str,
     notes: Notes,
-    /// What cannot be converted and would change the meaning of the rest.
+    /// Parts that cannot be converted and would change the meaning of the rest.
     refused: RefCell<Vec<String>>,
     options: &'i ImportZillaArgs,
 }

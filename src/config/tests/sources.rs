@@ -293,7 +293,7 @@ mod for_rules {
         }
     }
 
-    /// What a rule publishes of a record waits for subscribers, too.
+    /// Publications that a rule makes of a record wait for subscribers, too.
     #[test]
     fn finding_q40_waiting_has_an_effect_where_a_rule_publishes_the_records() {
         let source = source("topic='t'\nno_subscriber='wait'\nstart_grace='5s'");
@@ -374,7 +374,7 @@ mod circles {
         }
     }
 
-    /// What the environment says is known at the start: a topic out of it is no topic of the source. Without the variable, or with that of the source, it may be.
+    /// The environment is known at the start: a topic out of it is no topic of the source. Without the variable, or with that of the source, it may be.
     #[test]
     fn finding_q51_a_topic_out_of_the_environment_is_known() {
         let text = format!(

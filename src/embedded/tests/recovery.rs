@@ -73,7 +73,7 @@ fn a_tail_torn_at_any_byte_is_cut_to_the_last_whole_batch() {
     let whole = fs::read(&path).unwrap();
     for cut in 0..=whole.len() {
         fs::write(&path, &whole[..cut]).unwrap();
-        // What is torn was never synced: no note of the end knows it.
+        // A torn tail was never synced: no note of the end knows it.
         let _ = fs::remove_file(dir.path().join(crate::embedded::note::FILE));
         // A header that was cut short is written again.
         let kept = starts.iter().filter(|start| **start <= cut).max().unwrap_or(&HEADER_BYTES);

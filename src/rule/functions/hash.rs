@@ -44,7 +44,7 @@ fn md5<'a>(context: &Context<'a>, value: Value<'a>) -> Called<'a> {
 fn in_range<'a>(bytes: &[u8], arguments: &[Value<'a>]) -> Called<'a> {
     let (min, count) = range(arguments)?;
     let rest = bytes.iter().fold(0, |rest, byte| (rest * 256 + i128::from(*byte)) % count);
-    // It is not above the end of the range.
+    // The number is not above the end of the range.
     Ok(Value::Int((min + rest) as i64))
 }
 

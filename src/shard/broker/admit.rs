@@ -312,7 +312,7 @@ impl Broker {
         u32::from(owed) + awaited
     }
 
-    /// What becomes of each message that rules have made of a source's record, in their order.
+    /// Fates of the messages that rules have made of a source's record, in their order.
     #[cold]
     pub(in crate::shard) fn republished_fates(&mut self) -> SmallVec<[Fate; 2]> {
         let made = self.outlets.republished().iter();

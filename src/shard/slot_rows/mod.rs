@@ -25,7 +25,7 @@ pub(super) use self::take::ForSlot;
 /// The producer of a slot.
 struct Sender {
     producer: Producer,
-    /// The number of its sinks: the routes, and those of rows in its log whose route is gone.
+    /// The number of its sinks: the routes, and those of rows in its log without a route.
     sinks: usize,
     /// The producer's number in the IDs of requests and questions: never used twice.
     number: u64,

@@ -22,7 +22,7 @@ use crate::shard::broker::given::{AtHand, Retains};
 #[derive(Debug, Default)]
 pub(super) struct Ends {
     of: HashMap<Arc<str>, (Monotonic, RecordPlace)>,
-    /// The same by the time of expiry.
+    /// Orders copies by the time of expiry.
     due: BTreeSet<(Monotonic, Arc<str>)>,
 }
 

@@ -221,7 +221,7 @@ pub(super) fn offer_again(
     parked: &Parked,
     claimed: Claimed,
 ) -> Result<Offered, Stall> {
-    // What a rule publishes is for all.
+    // A rule publishes for all.
     let subscribers = Claimed::message_of(claimed.number) > 0 || source.feeds(Feed::Subscribers);
     let feeds = broker.feeds(Feeds { subscribers, ..Feeds::NONE });
     let client = ClientKey { auth: None, client_id: &source.name };

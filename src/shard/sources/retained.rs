@@ -156,7 +156,7 @@ impl RetainedMessages {
         }
     }
 
-    /// The same for a topic with this many partitions.
+    /// Does the same for a topic with this many partitions.
     #[must_use]
     pub fn of_partitions(mut self, partitions: usize) -> Self {
         self.copies.partitions = partitions;

@@ -80,7 +80,7 @@ fn code_of(says: &Says) -> Option<i16> {
 #[derive(Debug)]
 pub(super) struct Topics {
     pub(super) all: Rc<[Rc<str>]>,
-    /// Those that messages of the share's filter go to.
+    /// Topics that messages of the share's filter go to.
     pub(super) meant: Vec<Rc<str>>,
 }
 
@@ -92,7 +92,7 @@ pub(super) struct Placing {
     group: Rc<str>,
     /// All topics of `[broker]`, sorted.
     topics: Rc<[Rc<str>]>,
-    /// Those that messages of the filter go to.
+    /// Topics that messages of the filter go to.
     meant: Vec<Rc<str>>,
     /// Whether the share is new: its place is its end in partitions without a commit.
     is_new: bool,
