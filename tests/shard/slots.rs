@@ -250,32 +250,41 @@ fn two_slots_that_are_lost_at_once_take_their_clients_along() {
 }
 
 /// The bytes of a log, as a later version of Forebay would have written them.
-struct Later<'a>(&'a mut Parts);
+struct Later<'a> {
+    parts: &'a mut Parts,
+    /// The bytes that each header begins with.
+    magic: Vec<u8>,
+}
 
 impl Store for Later<'_> {
     fn write(&mut self, segment: u64, at: u64, bytes: &[u8]) -> std::io::Result<()> {
         let mut bytes = bytes.to_vec();
         if at == 0 {
-            // After the eight bytes that every segment begins with come the version, and the length of the header, which is more than this version reads.
-            bytes[8..12].fill(0xFF);
+            self.magic = bytes[..8].to_vec();
         }
-        self.0.write(segment, at, &bytes)
+        // A segment has its header at its end, too. The version follows, and the length of the header, which is more than this version reads.
+        for at in 0..bytes.len().saturating_sub(11) {
+            if bytes[at..].starts_with(&self.magic) && !self.magic.is_empty() {
+                bytes[at + 8..at + 12].fill(0xFF);
+            }
+        }
+        self.parts.write(segment, at, &bytes)
     }
 
     fn read(&mut self, segment: u64, at: u64, into: &mut [u8]) -> std::io::Result<()> {
-        self.0.read(segment, at, into)
+        self.parts.read(segment, at, into)
     }
 
     fn set_len(&mut self, segment: u64, bytes: u64) -> std::io::Result<()> {
-        self.0.set_len(segment, bytes)
+        self.parts.set_len(segment, bytes)
     }
 
     fn remove(&mut self, segment: u64) -> std::io::Result<()> {
-        self.0.remove(segment)
+        self.parts.remove(segment)
     }
 
     fn write_note(&mut self, note: &[u8]) -> std::io::Result<()> {
-        self.0.write_note(note)
+        self.parts.write_note(note)
     }
 }
 
@@ -289,7 +298,7 @@ fn finding_q59_a_log_of_a_later_version_ends_no_process() {
         world.restart(None);
         (world.table.posted, world.table.mailbox) = (Some(Vec::new()), 16);
         let mut parts = Parts::default();
-        let taken_as_later = taken_into(&mut world, (0, 2), Later(&mut parts));
+        let taken_as_later = taken_into(&mut world, (0, 2), Later { parts: &mut parts, magic: Vec::new() });
         let later = TakenLog { taken: taken_as_later, parts, slot: 0 };
         let readable = taken(&mut world, 1, 2);
         if is_given_out {
