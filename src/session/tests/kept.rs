@@ -471,5 +471,5 @@ fn one_step(k: &mut Kept, clients: &mut Vec<Client>, random: &mut fastrand::Rng)
         (9, _) => k.shard.pass(random.u32(..60) * S),
         _ => {}
     }
-    k.shard.wills();
+    k.publish_wills();
 }
