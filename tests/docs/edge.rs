@@ -136,7 +136,7 @@ fn each_class_of_vulnerabilities_has_a_test() {
 }
 
 /// Whether a source has a test of this name.
-fn is_test(text: &str, function: &str) -> bool {
+pub(super) fn is_test(text: &str, function: &str) -> bool {
     let head = format!("fn {function}(");
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let is_there = |(at, line): (usize, &&str)| {

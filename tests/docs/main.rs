@@ -3,6 +3,7 @@
 
 mod boards;
 mod commands;
+mod combinations;
 mod comments;
 mod conformance;
 mod edge;
