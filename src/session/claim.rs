@@ -41,7 +41,7 @@ impl Claimed {
     /// The number of one of a record's messages, by the number of the record.
     #[must_use]
     pub const fn number_of(record: u32, message: usize) -> u32 {
-        record | (message as u32) * Self::RECORDS
+        record | ((message as u32) * Self::RECORDS)
     }
 
     /// Which of its record's messages a number is for.
