@@ -455,25 +455,36 @@ fn finding_q16_what_is_retained_comes_after_what_is_older() {
     let (mut kept, _) = Device::connect_as(service.mqtt(), &connect);
     assert_eq!(kept.subscribe(&[("t/#", QoS::AtLeastOnce)]), [1]);
     let mut sent = 0_u32;
+    // Returns the publisher, with answers that it has not heard yet, and the number of its last message.
     let mut publish_some = |service: &Service, count: u32| {
         let mut device = Device::connect(service.mqtt(), Version::V5, "publisher");
+        let mut packet_id = 0;
         for _ in 0..count {
             sent += 1;
             let (topic, payload) = (format!("t/{}", sent % 12), format!("{sent:09}"));
-            let packet_id = u16::try_from(sent % 60_000 + 1).expect("a packet identifier");
+            packet_id += 1;
             let retain = sent.is_multiple_of(RETAINED_EVERY);
             let packet = Publish { retain, ..publish(QoS::AtLeastOnce, packet_id, &topic, payload.as_bytes()) };
             device.try_say_bytes(&crate::device::bytes(Version::V5, &Packet::Publish(packet)));
-            std::thread::sleep(std::time::Duration::from_micros(500));
+            std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        sent
+        (device, packet_id, sent)
     };
     for _ in 0..4 {
-        publish_some(&service, 2_000);
+        let publisher = publish_some(&service, 1_000);
         service.kill9();
+        drop(publisher);
         service.start_again();
         let mut device = subscriber(&service, "t/#");
-        let last = publish_some(&service, 500);
+        let (mut publisher, packet_id, last) = publish_some(&service, 300);
+        // With answers unheard its end could take its last messages along.
+        loop {
+            match publisher.hear() {
+                Heard::Answer(PacketType::PubAck, heard, _) if heard == packet_id => break,
+                Heard::Answer(..) => {}
+                other => panic!("{other:?}"),
+            }
+        }
         let mut newest = std::collections::BTreeMap::new();
         let mut seen = BTreeSet::new();
         loop {
