@@ -112,6 +112,7 @@ wrong! {
     CommitsNewest, Sources { fn commits(&self, _: Option<i64>, next: i64) -> i64 { next } }
     WaitIsDrop, Sources { fn parks(&self, _: bool) -> bool { false } }
     UnmetIsHad, Sources { fn is_had(&self, _: bool) -> bool { true } }
+    MadeIsGone, Sources { fn parks_made(&self, _: bool) -> bool { false } }
     ReadsOn, Sources { fn is_window_full(&self, _: usize, _: usize) -> bool { false } }
     ReleasesAtOnce, Sources { fn may_release(&self, _: u64, _: u64) -> bool { true } }
     OthersStayOpen, Broker { fn closes_others(&self) -> bool { false } }
