@@ -1,13 +1,23 @@
 //! The capabilities of a remote according to its CONNACK.
 
 use super::login::{Form, Login};
-use super::loops::told;
 use crate::mqtt::packet::{ConnAck, QoS, Version};
+use crate::mqtt::property::{Properties, VIA};
 
 /// The most messages of QoS 1 and 2 in flight to a remote, whatever it accepts.
 const IN_FLIGHT_MAX: u16 = 1024;
 /// Like [`IN_FLIGHT_MAX`], for a remote before 5.0, which cannot set a maximum: the number that mosquitto takes, and that Paho sends.
 const IN_FLIGHT_3X: u16 = 20;
+
+/// The number of hexadecimal digits by which an instance is known.
+pub(super) const DIGITS: usize = 8;
+
+/// The instance that a peer says it is.
+#[must_use]
+pub fn told(properties: Properties<'_>) -> Option<&str> {
+    let (_, told) = properties.user_properties().find(|(name, _)| *name == VIA)?;
+    (told.len() == DIGITS && told.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(told)
+}
 
 /// `Granted` is what a remote has promised to accept, and the parameters of the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]

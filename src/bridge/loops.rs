@@ -10,13 +10,12 @@ use std::time::Duration;
 use ring::digest::{SHA256, digest};
 
 use super::Url;
+use super::granted::DIGITS;
 use crate::mqtt::property::{Properties, VIA};
 use crate::runtime::seam::Monotonic;
 
 /// The most brokers that a message may come through.
 const HOPS_MAX: usize = 8;
-/// The digits of a mark.
-const DIGITS: usize = 8;
 
 /// A message is the same one as before if it comes within this time.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -43,13 +42,6 @@ pub fn mark(told: Option<&str>, instance: &str, remote: &Url) -> String {
 #[must_use]
 pub fn digits(of: &[u8]) -> String {
     digest(&SHA256, of).as_ref()[..DIGITS / 2].iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The instance that a peer says it is.
-#[must_use]
-pub fn told(properties: Properties<'_>) -> Option<&str> {
-    let (_, told) = properties.user_properties().find(|(name, _)| *name == VIA)?;
-    (told.len() == DIGITS && told.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(told)
 }
 
 /// Whether a message has come through one of these brokers already, or through as many as it may.

@@ -28,9 +28,9 @@ use std::time::Duration;
 
 pub use self::asked::{PACKET_ID, Standing, Wanted};
 use self::connection::Connection;
-pub use self::granted::Granted;
+pub use self::granted::{Granted, told};
 pub use self::login::{Form, Greeted, Login, Refusal, Versions};
-pub use self::loops::{Rounds, digits, is_looped, mark, told, way};
+pub use self::loops::{Rounds, digits, is_looped, mark, way};
 pub use self::mapping::{In, Out, Passed, Retained, Scratch, Unfit, taker};
 pub use self::url::{Transport, Url};
 use crate::mqtt::malformed::Malformed;

@@ -77,6 +77,9 @@ pub(super) struct Logs {
     pub(super) unreadable: Vec<(u16, String)>,
 }
 
+/// The log of a slot, or the slot and why its log cannot be read.
+type Taken = Result<TakenLog, (u16, String)>;
+
 /// Takes over the logs of all slots, several at a time.
 ///
 /// # Errors
@@ -91,7 +94,7 @@ pub(super) fn take_over(config: &Config, broker: &Broker, journal: &Journal) -> 
             Err(NotTaken::Unreadable(why)) => Ok(Err((slot, why))),
             Err(NotTaken::ForNow(why)) => Err(why),
         };
-        let taken: Result<Vec<Result<TakenLog, (u16, String)>>, String> = slots.map(one).collect();
+        let taken: Result<Vec<Taken>, String> = slots.map(one).collect();
         // The other threads take no further log.
         taken.inspect_err(|_| next.store(SLOTS, Ordering::Relaxed))
     };
