@@ -45,7 +45,7 @@ struct SlotsBody {
     instances: Vec<InstanceBody>,
     /// Slots without an instance at present.
     nobody: Vec<u16>,
-    /// Slots of this instance whose log it cannot take up (event `slot_unreadable`).
+    /// Slots of this instance with a log that it cannot take up (event `slot_unreadable`).
     not_taken: Vec<NotTaken>,
 }
 

@@ -2,8 +2,8 @@
 //! configurations, and commands do what they are said to do.
 
 mod boards;
-mod commands;
 mod combinations;
+mod commands;
 mod comments;
 mod conformance;
 mod edge;
