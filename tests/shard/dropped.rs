@@ -185,15 +185,21 @@ fn one_client_that_loses_much_does_not_hide_the_others() {
     let names: Vec<_> = (0..5).map(|number| format!("client-{number}")).collect();
     for name in &names {
         let conn = member(&mut world, name, 0, 60, false);
-        assert_eq!(subscribe(&mut world, conn, Version::V5, 0, &[(name, PLAIN)]), [0]);
+        let options = SubscriptionOptions { qos: QoS::AtLeastOnce, ..PLAIN };
+        assert_eq!(subscribe(&mut world, conn, Version::V5, 0, &[(name, options)]), [1]);
     }
     let publisher = world.device_v5("publisher");
     let payload = "x".repeat(100);
+    let mut ids = 1..;
+    let mut at_qos_1 = |topic| {
+        let packet_id = ids.next().expect("another one");
+        Publish { qos: QoS::AtLeastOnce, packet_id, ..message(topic, &payload) }
+    };
     for _ in 0..50 {
-        publish(&mut world, publisher, Version::V5, message(&names[0], &payload));
+        publish(&mut world, publisher, Version::V5, at_qos_1(&names[0]));
     }
     for name in &names {
-        publish(&mut world, publisher, Version::V5, message(name, &payload));
+        publish(&mut world, publisher, Version::V5, at_qos_1(name));
     }
     assert_eq!(world.number(M::CopiesTooLarge), 55);
     let clients: Vec<_> = told(&world).iter().map(|told| told.split(',').next().expect("one").to_owned()).collect();
@@ -202,6 +208,6 @@ fn one_client_that_loses_much_does_not_hide_the_others() {
     assert_eq!(clients[of_one..], names[1..]);
     assert_eq!(world.number(M::EventsSuppressed), 45);
     world.advance(Duration::from_secs(60));
-    publish(&mut world, publisher, Version::V5, message(&names[0], &payload));
+    publish(&mut world, publisher, Version::V5, at_qos_1(&names[0]));
     assert_eq!(told(&world).len(), 11);
 }

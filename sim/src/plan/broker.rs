@@ -74,11 +74,11 @@ impl BrokerPlan {
         config.sinks.iter_mut().for_each(|sink| sink.compression = Compression::None);
     }
 
-    /// The source of `[broker]`, for the judge of sources.
+    /// The source of `[broker]`, for the judge of sources: its group is that of the instance.
     fn source(&self) -> SourcePlan {
         let odd = self.has_route.then(|| ODD.to_owned());
         SourcePlan {
-            name: "broker-sim",
+            name: "broker-sim@sessions",
             cluster: 0,
             topics: odd.into_iter().chain([MESSAGES.to_owned()]).collect(),
             waits: false,
