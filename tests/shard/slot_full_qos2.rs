@@ -150,20 +150,6 @@ fn finding_q8_a_full_log_forgets_no_message_of_qos_2_that_is_over() {
     assert_eq!(places(&has), (SLOW..SLOW + MANY).collect::<Vec<_>>());
 }
 
-#[derive(Debug)]
-struct NamesFew;
-impl Rules for NamesFew {
-    fn names_above(&self, _: usize) -> usize {
-        1_024
-    }
-}
-
-/// The rule is needed: without it some are handed on twice.
-#[test]
-fn a_log_that_names_few_records_is_noticed() {
-    assert!(above_an_open_record(&NamesFew).len() > MANY);
-}
-
 /// Records for the client that acknowledges nothing, more than its queue may have, and for the other one.
 const SLOW: usize = 40;
 const MANY: usize = 3_000;
