@@ -578,8 +578,7 @@ mod tests {
         assert_eq!(clusters[0].bootstrap, [BOOTSTRAP_UNKNOWN], "and not the embedded log");
 
         let second = "  second:\n    type: mqtt-kafka\n    kind: proxy\n";
-        let guarded =
-            ROUTES.replace("exit: two", "guarded: { jwt: [role] }").replace("        guarded", "        guarded");
+        let guarded = ROUTES.replace("exit: two", "guarded: { jwt: [role] }");
         let made_of_it = ROUTES.replace("messages: x", "messages: \"${params.x}\"").replace("exit: two", "exit: cache");
         let after = format!(
             "    routes:\n      - when: [{{ publish: [{{ topic: x/1 }}] }}]\n        exit: cache\n{}",
