@@ -54,7 +54,7 @@ mod tests {
         let name = keep(&config).unwrap();
         assert!(is_one(&name), "{name}");
         assert_eq!(keep(&config).unwrap(), name);
-        // A file that is not whole is made anew.
+        // An incomplete file is written again.
         for damaged in ["", "forebay-0123", "forebay-0123456789abcde\0"] {
             fs::write(dir.path().join(FILE), damaged).unwrap();
             let another = keep(&config).unwrap();

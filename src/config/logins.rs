@@ -14,7 +14,7 @@ enum Origin {
     File(PathBuf),
     /// The environment, or a document of Dapr.
     Elsewhere,
-    /// The text of the configuration: whoever writes the text knows the secret.
+    /// The text of the configuration: its writer knows the secret.
     Written,
 }
 

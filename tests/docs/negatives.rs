@@ -104,7 +104,7 @@ fn finding_q32_each_negative_statement_of_migrating_is_shown() {
     }
 }
 
-/// What is said to be missing is refused, in a configuration that is right without it.
+/// Features that MIGRATING denies are refused in a configuration that is right without them.
 #[test]
 fn finding_q32_what_migrating_denies_is_not_there() {
     let mut wrong = Vec::new();

@@ -317,7 +317,7 @@ fn finding_q45_a_will_of_a_session_that_ends_with_its_connection_is_in_the_log_o
     }
 }
 
-/// One whose process lives is published by it, and goes from the log with that.
+/// A living process publishes the will and removes it from the log.
 #[test]
 fn finding_q45_a_will_that_was_published_is_not_found_by_the_next_owner() {
     let mut world = started(0..2);

@@ -214,7 +214,7 @@ fn finding_q45_a_will_of_a_session_that_ends_with_its_connection_survives_a_cras
     }
     k.publish_wills();
     assert_eq!(k.write(), ["will over 11"]);
-    // One of a living process is over when it is published, and that of a client that takes its leave at once.
+    // The will of a living process ends when it is published; DISCONNECT ends it at once.
     let c = k.shard.connect(&hello());
     assert_eq!(k.write(), ["kept 12"]);
     k.shard.end(c, End::Lost);
