@@ -69,7 +69,7 @@ fn finding_q42_a_remote_that_takes_fewer_messages_is_sent_fewer() {
     assert_eq!((remote.number(BridgeMetric::Delivered), remote.number(BridgeMetric::Queued)), (30, 0));
 }
 
-/// Finding Q42: a connection that has stood for long ends for another reason.
+/// Finding Q42: an old connection that ends does not lower the number in flight.
 #[test]
 fn finding_q42_a_remote_that_restarts_is_sent_as_many_as_before() {
     let mut remote = Remote::new(&in_memory(), old());
