@@ -19,6 +19,7 @@ pub fn answers(form: u8, filters: &[&str], bytes: &[u8]) {
         receive_maximum: 100,
         packet_bytes_max: MAXIMUM_PACKET_SIZE,
         in_flight_max: None,
+        instance: "0123456789abcdef".into(),
     };
     let form = login.form(usize::from(form & 3), false);
     let mut connect = Vec::new();
