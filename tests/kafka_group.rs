@@ -161,6 +161,17 @@ fn until(members: &mut [&mut Ours], what: &str, is: impl Fn(&[&mut Ours]) -> boo
     }
 }
 
+/// Turns all members while something else runs: a tool on a busy machine takes longer than a session.
+fn meanwhile<T: Send>(members: &mut [&mut Ours], run: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let running = scope.spawn(run);
+        while !running.is_finished() {
+            members.iter_mut().for_each(|ours| ours.turn(Duration::from_millis(10)));
+        }
+        running.join().expect("it runs to its end")
+    })
+}
+
 /// Whether the members have these partitions, one after the other.
 fn have(members: &[&mut Ours], expected: &[&[i32]]) -> bool {
     members.iter().zip(expected).all(|(ours, expected)| ours.has.is_some() && ours.partitions() == *expected)
@@ -272,7 +283,7 @@ fn a_static_member_comes_back_without_a_rebalance_until_it_is_removed() {
     // The topic grows while the leader is away: its successor has counted nothing, and sees what the group was given.
     a.member.stop(a.driver.now());
     until(&mut [&mut a], "stopped", |of| of[0].news.contains(&News::Left));
-    place.topics(&["--alter", "--partitions", "6"]);
+    meanwhile(&mut [&mut b], || place.topics(&["--alter", "--partitions", "6"]));
     a = place.join(5, named("a"));
     until(&mut [&mut a, &mut b], "new partitions are shared", |of| have(of, &[&[0, 1, 2], &[3, 4, 5]]));
     a.leave();
@@ -290,10 +301,12 @@ fn a_coordinator_that_dies_costs_no_rebalance() {
     until(&mut [&mut ours], "alone", |of| have(of, &[&[0, 1, 2]]));
     let (heard, generation) = (ours.news.len(), ours.member.identity().generation);
     let mut tool = place.tool("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand");
-    let told = support::run(tool.args(["--describe", "--state", "--group", &place.group]));
+    let told =
+        meanwhile(&mut [&mut ours], || support::run(tool.args(["--describe", "--state", "--group", &place.group])));
     // `127.0.0.1:9092 (1)`, and in the line above it the word `(ID)`.
     let broker = told.split(['(', ')']).find(|id| id.parse::<i32>().is_ok());
-    kafka.command(&["kill9", broker.unwrap_or_else(|| panic!("no coordinator: {told}"))]);
+    let broker = broker.unwrap_or_else(|| panic!("no coordinator: {told}"));
+    meanwhile(&mut [&mut ours], || kafka.command(&["kill9", broker]));
     ours.commit(&[(0, 11), (2, 13)]);
     until(&mut [&mut ours], "committed", |of| of[0].member.stats().committed >= 2);
     let later = Instant::now() + Duration::from_secs(5);
@@ -302,7 +315,7 @@ fn a_coordinator_that_dies_costs_no_rebalance() {
     let news: Vec<&News> =
         ours.news[heard..].iter().filter(|news| matches!(news, News::Revoked(_) | News::Lost(_))).collect();
     assert!(news.is_empty(), "{:?}", ours.news);
-    let described = place.described();
+    let described = meanwhile(&mut [&mut ours], || place.described());
     assert_eq!([0, 1, 2].map(|partition| described[&partition][0].as_str()), ["11", "-", "13"]);
     ours.leave();
 }
@@ -352,7 +365,7 @@ fn until_shared(place: &Place, ours: &mut Ours, members: usize, partitions: i32)
     loop {
         let later = Instant::now() + Duration::from_millis(500);
         until(&mut [ours], "turned", |_| Instant::now() > later);
-        let described = place.described();
+        let described = meanwhile(&mut [&mut *ours], || place.described());
         let mut ids: Vec<&String> = described.values().map(|row| &row[1]).collect();
         ids.sort();
         ids.dedup();
@@ -404,7 +417,7 @@ fn members_of_other_clients_come_and_go() {
     assert!(!ours.member.leads());
     // The leader counts when it likes; ours sees that there are more partitions.
     let before = ours.member.stats().rebalances;
-    place.topics(&["--alter", "--partitions", "12"]);
+    meanwhile(&mut [&mut ours], || place.topics(&["--alter", "--partitions", "12"]));
     until(&mut [&mut ours], "the group begins anew", |of| of[0].member.stats().rebalances > before);
     drop(java);
     until(&mut [&mut ours], "Java's is killed", |of| of[0].partitions().len() == 12);
@@ -418,7 +431,7 @@ fn members_of_the_newer_protocol_share_with_ours() {
     let all = [0, 1, 2, 3, 4, 5];
     let mut ours = place.join(1, |_| {});
     until(&mut [&mut ours], "alone", |of| have(of, &[&all[..4]]));
-    place.topics(&["--alter", "--partitions", "6"]);
+    meanwhile(&mut [&mut ours], || place.topics(&["--alter", "--partitions", "6"]));
     until(&mut [&mut ours], "it has told what it counted", |of| have(of, &[&all]));
     let newer = console_consumer(&place, &["group.protocol=consumer"]);
     until(&mut [&mut ours], "beside a newer one", |of| of[0].partitions().len() == 3);

@@ -111,7 +111,7 @@ fn finding_q4_an_instance_whose_topic_of_sessions_is_deleted_says_so_and_ends() 
     topics(&names, &["--delete", "--topic", &names.sessions]);
     device.say_bytes(&crate::broker_sessions::subscribe("b"));
     until_not_ready(&service, &format!("topic {}, partition ", names.sessions));
-    assert!(service.log().contains("Kafka does not know the topic"), "{}", service.log());
+    until("the log to say it", || service.log().contains("Kafka does not know the topic"));
     let status = service.wait();
     assert_eq!(status.code(), Some(1), "{}", service.log());
     assert!(service.log().contains("Kafka does not know the topic any more"), "{}", service.log());

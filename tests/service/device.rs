@@ -18,7 +18,7 @@ pub(crate) use crate::hello::hello;
 pub(crate) const VERSIONS: [Version; 3] = [Version::V31, Version::V311, Version::V5];
 
 /// Longer than anything takes that happens at all.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// What a device hears. Codes are those on the wire: a 3.x CONNACK has its return code.
 #[derive(Clone, Debug, PartialEq)]

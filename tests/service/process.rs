@@ -9,9 +9,12 @@ use crate::support::service::Service;
 /// Waits until something is so. Panics with `what` if it never is.
 pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
+    // Longer from look to look: a look may be a page of metrics, or a program.
+    let mut pause = Duration::from_millis(2);
     while !so() {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(pause);
+        pause = (pause * 5 / 4).min(Duration::from_millis(100));
     }
 }
 

@@ -169,7 +169,8 @@ fn subscriptions_of_kept_sessions_survive_kill_9() {
     service.kill9();
     drop(devices);
     service.start_again();
-    assert_eq!(metric(&service, "subscriptions"), 12, "before any client has reconnected");
+    // Before any client has reconnected.
+    until_metric(&service, "subscriptions", 12);
     let mut devices: Vec<_> = names.iter().map(|name| Device::connect_as(service.mqtt(), &kept(name))).collect();
     assert!(devices.iter().all(|(_, hello)| hello.session_present));
     let mut publisher = Device::connect(service.mqtt(), Version::V311, "publisher");
