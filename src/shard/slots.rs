@@ -68,6 +68,9 @@ impl Core {
             self.begin_slot_rows(slot, &mut found, now);
             self.broker.restore_positions(slot, &found.sessions, now);
             let earlier = taken.len();
+        self.broker.sessions.keep();
+        self.tell_sessions_time(io);
+        let Some(logs) = &mut self.log.kafka else { return false };
             let (report, by_number) = self.take_up_log(&found, &mut taken, now);
             self.note_served(slot, &taken[earlier..]);
             self.broker.write_first_positions(slot);
@@ -122,6 +125,8 @@ impl Core {
         }
         self.broker.ask_to_go_back();
         for (slot, mut found) in found {
+        self.broker.sessions.keep();
+        self.tell_sessions_time(io);
             let mut taken = Vec::new();
             self.begin_slot_rows(slot, &mut found, now);
             let (report, _) = self.take_up_log(&found, &mut taken, now);
