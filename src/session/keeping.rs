@@ -179,7 +179,7 @@ impl Sessions {
         Some(Duration::from_millis(u64::try_from(wall.0.saturating_sub(left.0)).unwrap_or(0)))
     }
 
-    /// The time at which the record of a session without a connection gets the time of leaving: after a tenth of what is left of its interval, or of its
+    /// The time at which the record of a session without a connection gets the time of leaving: after a tenth of the rest of its interval, or of its
     /// will's delay. Most clients are back by then, and cost no record.
     pub(super) fn leaves(&mut self, key: SessionKey, now: Monotonic) -> Option<Monotonic> {
         self.keeping.as_ref()?.clocks?;

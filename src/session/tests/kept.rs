@@ -118,7 +118,7 @@ fn with_clocks(k: &mut Kept, wall_s: u64) {
     k.shard.sessions.set_clocks(Some((k.shard.now, wall)));
 }
 
-/// A crash, and another process whose monotonic clock has begun a second ago.
+/// A crash, and another process with a monotonic clock that has begun a second ago.
 fn moves(k: &mut Kept, wall_s: u64) {
     k.shard.now = Monotonic(1_000_000_000);
     let log = std::mem::take(&mut k.log);

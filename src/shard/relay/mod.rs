@@ -26,7 +26,7 @@ use super::carrier::deliver;
 use super::mail::Mail;
 use super::{Core, Ring, Surroundings};
 
-/// What is wrong, and with what, if the address of an instance leads to another one.
+/// The fault if the address of an instance leads to another one.
 const WRONG_LINK: &str = "the address that it gives to others in `[broker.link]` leads to another instance";
 
 /// The time for which a resolved address is used.

@@ -226,7 +226,7 @@ fn finding_q65_a_trunk_has_so_many_streams() {
     assert_eq!(pair.owner.receive(&all), Ok(()));
     assert_eq!(pair.owner.trunks.streams(), TRUNK_STREAMS_MAX);
     assert_eq!(pair.owner.receive(&open(1 << 20)), Err(Malformed("more streams than a trunk may have")));
-    // Those that have ended leave room.
+    // Streams that have ended leave room.
     let mut pair = Pair::new();
     pair.owner.receive(&all).expect("as many");
     pair.owner.trunks.abort(pair.owner.accepted[0]);

@@ -52,7 +52,7 @@ impl Broker {
             let text = Arc::clone(part.share.text());
             let all: Vec<Rc<Body>> = std::iter::from_fn(|| part.remove(None, 0, now)).collect();
             shares.settle(number);
-            // Whoever gets the partition of an open record reads it again.
+            // An open record is read again by the next reader of its partition.
             let (moved, gone): (Vec<_>, Vec<_>) = all.into_iter().partition(|body| body.is_claiming());
             self.numbers.raise(M::CopiesMoved, moved.len() as u64);
             let gone = Gone { count: gone.len() as u64, first: gone.into_iter().next() };

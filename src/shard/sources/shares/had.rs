@@ -1,7 +1,7 @@
 //! Records that members here have, of partitions that are not read any more. The group may give a partition back before its place has passed them: they are
 //! passed over then, or wait for the answers of the members that have them. So no member gets a message a second time, nor another member of this instance.
 //!
-//! What is known of a partition is bounded by its window, and ends with the part of this instance in the group.
+//! The records kept of a partition are those of its window at most. They are forgotten when this instance leaves the group.
 
 use std::collections::BTreeMap;
 
@@ -100,7 +100,7 @@ impl Had {
         self.partitions.remove(at);
     }
 
-    /// What members have of a record that is read.
+    /// The state of a record that is read, if members here have it.
     pub(super) fn has(&self, at: &TopicPartition, place: Place) -> Option<Has> {
         let of = self.partitions.get(at)?;
         let (from, below) = of.over;
