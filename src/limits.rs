@@ -41,6 +41,12 @@ pub const STREAM_OUT_BYTES_MAX: usize = 1 << 20;
 /// The most bytes of one stream in a row: then the next stream of the trunk has its turn.
 pub const TRUNK_FRAME_BYTES_MAX: usize = 16 << 10;
 
+/// Streams of a trunk at which its front makes another one.
+pub const TRUNK_STREAMS_OPENED: usize = 1 << 16;
+
+/// Streams of a trunk that another instance may open. One more ends the trunk. Twice [`TRUNK_STREAMS_OPENED`], as the ends of streams are on their way.
+pub const TRUNK_STREAMS_MAX: usize = 2 * TRUNK_STREAMS_OPENED;
+
 /// Unsent bytes of a trunk above which its streams wait.
 pub const TRUNK_AHEAD_BYTES_MAX: usize = 256 << 10;
 

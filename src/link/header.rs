@@ -27,6 +27,8 @@ const OPTIONAL: u8 = 0x80;
 const WAITED: u8 = 0x81;
 const STOOD_STILL: u8 = 0x82;
 const STAMP: u8 = 0x83;
+/// The kind of the name of the instance that the header is for.
+const OWNER: u8 = 0x84;
 
 /// Kinds of fields.
 const FRONT: u8 = 1;
@@ -69,6 +71,8 @@ pub struct Header {
     pub stood_still: Duration,
     /// The last stamp that the front had from the owner ([`crate::trunk::since_stamp`]): it bounds the time for which the header was on its way.
     pub stamp: Option<u32>,
+    /// Name of the instance that the front means. Empty: the front is of a version that does not say.
+    pub owner: Box<str>,
     /// The client's identity, if the listener requires one.
     pub client: Option<Client>,
 }
@@ -151,6 +155,9 @@ impl Header {
                 fits &= fields::put(kind, &number.to_be_bytes(), &mut value);
             }
         }
+        if !self.owner.is_empty() {
+            fits &= fields::put(OWNER, self.owner.as_bytes(), &mut value);
+        }
         let (from, mut tlvs) = (out.len(), Vec::new());
         let is_written = fits && fields::put(TYPE, &value, &mut tlvs) && proxy::write_v2(self.source, &tlvs, out);
         if is_written && out.len() - from > LINK_HEADER_BYTES_MAX {
@@ -175,7 +182,7 @@ impl Header {
             return Err(Malformed("of a version that this one does not know"));
         }
         let mut found: [Option<&[u8]>; KINDS] = [None; KINDS];
-        let (mut waited, mut stood_still, mut stamp) = (0, 0, 0);
+        let (mut waited, mut stood_still, mut stamp, mut owner) = (0, 0, 0, "");
         for field in Fields(fields) {
             let (kind, value) = field.ok_or(Malformed("with a field that is cut off"))?;
             match found.get_mut(usize::from(kind)).filter(|_| kind > 0) {
@@ -184,6 +191,7 @@ impl Header {
                 None if kind == WAITED => waited = number(value)?,
                 None if kind == STOOD_STILL => stood_still = number(value)?,
                 None if kind == STAMP => stamp = number(value)?,
+                None if kind == OWNER => owner = text(value)?,
                 None if kind >= OPTIONAL => {}
                 None => return Err(Malformed("with a field that this version does not know")),
             }
@@ -197,6 +205,7 @@ impl Header {
             waited: Duration::from_millis(waited),
             stood_still: Duration::from_millis(stood_still),
             stamp: u32::try_from(stamp).ok().filter(|stamp| *stamp > 0),
+            owner: owner.into(),
             client: client(&found)?,
         };
         Ok(Some((header, len)))

@@ -11,7 +11,7 @@ fn admission(by: By) -> Admission {
 
 fn header(client: Option<Client>) -> Header {
     let (front, listener) = ("eu-1".into(), "0.0.0.0:1883".into());
-    let (waited, stood_still, stamp) = Default::default();
+    let (waited, stood_still, stamp, owner) = Default::default();
     Header {
         source: "203.0.113.7:4711".parse().ok(),
         front,
@@ -20,6 +20,7 @@ fn header(client: Option<Client>) -> Header {
         waited,
         stood_still,
         stamp,
+        owner,
         client,
     }
 }
@@ -68,6 +69,7 @@ fn what_a_front_says_is_what_the_owner_reads() {
     headers.push(Header { waited: Duration::from_millis(9_700), ..header(None) });
     let stood_still = Duration::from_millis(9_600);
     headers.push(Header { waited: Duration::from_millis(9_700), stood_still, stamp: Some(77), ..header(None) });
+    headers.push(Header { owner: "eu-2".into(), ..header(None) });
     headers.push(Header { source: "[2001:db8::7]:65535".parse().ok(), ..header(Some(full())) });
     for header in headers {
         let bytes = written(&header);
@@ -191,8 +193,9 @@ proptest! {
         let (identity, client_id, data) = (identity.map(Into::into), client_id.map(Into::into), data.map(Into::into));
         let client = Client { auth, by, identity, client_id, expires_s, grants, data };
         let source = Some(SocketAddr::from((v6, port)));
-        let (waited, stood_still, stamp) = Default::default();
-        let header = Header { source, front, generation, listener, waited, stood_still, stamp, client: Some(client) };
+        let (waited, stood_still, stamp, owner) = Default::default();
+        let client = Some(client);
+        let header = Header { source, front, generation, listener, waited, stood_still, stamp, owner, client };
         let bytes = written(&header);
         let (read, len) = Header::read(&bytes).unwrap().expect("whole");
         prop_assert_eq!(len, bytes.len());

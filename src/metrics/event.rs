@@ -207,8 +207,8 @@ events! {
     SinkRunning, Info, Lifecycle, "sink_running", [Sink, Kafka], "the sink is running again";
     RuleFailed, Warn, Client, "rule_failed", [SqlRule, Client, Auth, MqttTopic, Reason, Fate], "a rule has failed for a message: `on_error` applies";
     RepublishDropped, Warn, Client, "republish_dropped", [SqlRule, Client, Auth, MqttTopic, Reason], "a message that a rule publishes is dropped";
-    LinkFailed, Warn, Error, "link_failed", [Instance, Remote, Reason], "another instance, which serves clients that have connected here, cannot be reached: their CONNECTs wait, and it is tried again";
-    LinkRefused, Warn, Error, "link_refused", [Peer, Reason], "a connection to the port for other instances was refused, or its client";
+    LinkFailed, Warn, Error, "link_failed", [Instance, Remote, Reason], "another instance, which serves clients that have connected here, cannot be reached, or its address leads to another one: their CONNECTs wait, and it is tried again";
+    LinkRefused, Warn, Error, "link_refused", [Peer, Reason], "a connection to the port for other instances was refused, or its client, which may be for another instance";
     BridgeConnected, Info, Lifecycle, "bridge_connected", [Bridge, Remote, Protocol, SessionPresent], "the remote of a bridge has accepted it";
     BridgeLost, Warn, Error, "bridge_lost", [Bridge, Remote, Reason], "the connection of a bridge to its remote has ended; connecting again";
     BridgeUnreachable, Warn, Error, "bridge_unreachable", [Bridge, Remote, Reason], "the remote of a bridge cannot be connected to; retrying";

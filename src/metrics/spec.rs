@@ -256,6 +256,7 @@ table!(
     Relayed, Gauge, "broker_relayed_connections"{side = "front"}, "Connections of clients that are relayed, by side: from here to the instance that serves the client.";
     RelayedHere, Gauge, "broker_relayed_connections"{side = "owner"}, "From other instances to this one, which serves the client. They are no connections of a listener.";
     Trunks, Gauge, "broker_trunks", "Connections between this instance and others, which many relayed clients share.";
+    TrunkStreams, Gauge, "broker_trunk_streams", "Relayed clients on these connections, of both sides: at most 65,536 on each, then there is another one.";
     TrunkHeldBytes, Gauge, "broker_trunk_held_bytes", "Bytes that other instances have sent for relayed connections that are not read for now: at most 64 KiB of each.";
     RelaysWaiting, Gauge, "broker_connects_waiting", "CONNECT packets that wait for the instance that serves their client, or for one that does.";
     RelaysMade, Counter, "broker_relays"{result = "made"}, "Connections to the instance that serves a client, by result: it has answered the CONNECT.";

@@ -10,8 +10,12 @@ use super::state::Session;
 use super::store::{SessionKey, Sessions};
 use crate::auth::Access;
 use crate::mqtt::packet::Connect;
-use crate::runtime::seam::{Came, ConnId, Monotonic};
+use crate::runtime::seam::{Came, ConnId, Monotonic, WallMs};
 use std::collections::VecDeque;
+use std::time::Duration;
+
+/// The part of its interval after which the record of a session says when its client left.
+const PART_AWAY: u32 = 10;
 
 /// A record that has to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +52,8 @@ enum State {
     Written,
     /// A note for writing the record exists.
     Noted,
+    /// A note for writing the record exists, for the time of leaving alone.
+    Absence,
     /// There was no room to write the record.
     Later,
 }
@@ -70,6 +76,12 @@ pub(super) struct SessionRecord {
     came_by: Monotonic,
     /// Of a restored session, until its first CONNECT: the time until which an earlier owner has served its slot, if that is known, or else 0.
     restored: Option<Monotonic>,
+    /// When the client left, once the record has to say so.
+    pub(super) left: Option<WallMs>,
+    /// The time at which the record gets that; [`Monotonic::NEVER`]: it does not, or has it.
+    pub(super) leaves: Monotonic,
+    /// Of a restored session, until its first CONNECT: the time for which it had been away before.
+    pub(super) away_before: Duration,
 }
 
 impl SessionRecord {
@@ -84,11 +96,16 @@ impl SessionRecord {
             next_copy: 0,
             came_by,
             restored: None,
+            left: None,
+            leaves: Monotonic::NEVER,
+            away_before: Duration::ZERO,
         })
     }
 
-    pub(super) fn restored(number: u64, now: Monotonic) -> Box<Self> {
-        Box::new(Self { came_by: now, restored: Some(Monotonic::default()), ..*Self::new(Some(number)) })
+    /// The record of a restored session: its client left then, this long ago.
+    pub(super) fn restored(number: u64, left: Option<WallMs>, away_before: Duration, now: Monotonic) -> Box<Self> {
+        let restored = Some(Monotonic::default());
+        Box::new(Self { came_by: now, restored, left, away_before, ..*Self::new(Some(number)) })
     }
 
     /// Whether a CONNECT may have come before the last one. The last one of a restored session came to another process, at a time that is not known: a CONNECT
@@ -100,7 +117,7 @@ impl SessionRecord {
 
     /// Notes a CONNECT of the session.
     pub(super) fn connected(&mut self, came: Came) {
-        (self.came_by, self.restored) = (came.latest, None);
+        (self.came_by, self.restored, self.away_before) = (came.latest, None, Duration::ZERO);
     }
 }
 
@@ -112,6 +129,18 @@ pub(super) struct Keeping {
     later: Vec<SessionKey>,
     /// The largest payload that there is room for.
     room: usize,
+    /// Both clocks, if records say when clients left.
+    clocks: Option<(Monotonic, WallMs)>,
+}
+
+impl Keeping {
+    /// Notes that a record differs in the time of leaving.
+    fn note_absence(&mut self, key: SessionKey, kept: &mut SessionRecord) {
+        if kept.state == State::Written {
+            kept.state = State::Absence;
+            self.notes.push_back(Note::Kept(key));
+        }
+    }
 }
 
 impl Session {
@@ -135,6 +164,55 @@ impl Sessions {
     /// Lets sessions survive a crash from now on.
     pub fn keep(&mut self) {
         self.keeping.get_or_insert_default();
+    }
+
+    /// Sets the clocks: from now on records say when clients left. `None`: the wall clock is not set.
+    pub fn set_clocks(&mut self, clocks: Option<(Monotonic, WallMs)>) {
+        if let Some(keeping) = &mut self.keeping {
+            keeping.clocks = clocks;
+        }
+    }
+
+    /// The time for which a client has been away that left then.
+    pub(super) fn away_for(&self, left: WallMs) -> Option<Duration> {
+        let (_, wall) = self.keeping.as_ref()?.clocks?;
+        Some(Duration::from_millis(u64::try_from(wall.0.saturating_sub(left.0)).unwrap_or(0)))
+    }
+
+    /// The time at which the record of a session without a connection gets the time of leaving: after a tenth of the rest of its interval, or of its
+    /// will's delay. Most clients are back by then, and cost no record.
+    pub(super) fn leaves(&mut self, key: SessionKey, now: Monotonic) -> Option<Monotonic> {
+        self.keeping.as_ref()?.clocks?;
+        let session = self.sessions.get_mut(key)?;
+        let will_due = session.will.as_ref().map(|will| will.due).filter(|due| *due > now);
+        let first = session.expires().min(will_due.unwrap_or(Monotonic::NEVER));
+        let kept = session.kept.as_mut().filter(|kept| kept.left.is_none() && !kept.is_of_will)?;
+        if first == Monotonic::NEVER || kept.number.is_none() {
+            return None;
+        }
+        kept.leaves = now.after(first.since(now) / PART_AWAY);
+        Some(kept.leaves)
+    }
+
+    /// Notes that the record of a session has to say when its client left.
+    pub(super) fn note_left(&mut self, key: SessionKey, now: Monotonic) {
+        let Some(keeping) = &mut self.keeping else { return };
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let away_since = session.away_since;
+        let Some(kept) = &mut session.kept else { return };
+        kept.leaves = Monotonic::NEVER;
+        let Some((at, wall)) = keeping.clocks.filter(|_| away_since != Monotonic::NEVER) else { return };
+        let away_ms = i64::try_from(now.since(away_since).as_millis()).unwrap_or(i64::MAX);
+        let read_ms = i64::try_from(now.since(at).as_millis()).unwrap_or(i64::MAX);
+        kept.left = Some(WallMs(wall.0.saturating_add(read_ms).saturating_sub(away_ms)));
+        keeping.note_absence(key, kept);
+    }
+
+    /// Whether the record of a session differs only in that its client is back.
+    #[must_use]
+    pub fn has_only_returned(&self, key: SessionKey) -> bool {
+        let kept = self.sessions.get(key).and_then(|session| session.kept.as_ref());
+        kept.is_some_and(|kept| kept.state == State::Absence && kept.left.is_none())
     }
 
     /// Sets the bound of a session's payload that is written now. A CONNECT that needs more is refused.
@@ -182,6 +260,11 @@ impl Sessions {
             session.kept = None;
             self.will_is_over(None, number);
             return true;
+        }
+        if kept.state == State::Absence && kept.left.take().is_some() {
+            // The interval begins anew where the session is taken up next.
+            kept.state = State::Written;
+            return false;
         }
         kept.state = State::Later;
         self.keeping.iter_mut().for_each(|keeping| keeping.later.push(key));
@@ -249,9 +332,9 @@ impl Sessions {
     pub fn note_kept(&mut self, key: SessionKey) {
         let Some(keeping) = &mut self.keeping else { return };
         let Some(kept) = self.sessions.get_mut(key).and_then(|session| session.kept.as_mut()) else { return };
-        if kept.state != State::Noted {
-            kept.state = State::Noted;
-            keeping.notes.push_back(Note::Kept(key));
+        match std::mem::replace(&mut kept.state, State::Noted) {
+            State::Noted | State::Absence => {}
+            State::Written | State::Later => keeping.notes.push_back(Note::Kept(key)),
         }
     }
 
@@ -293,9 +376,14 @@ impl Sessions {
             }
             return;
         }
-        if self.keeping.is_some() && !is_written {
-            session.kept.get_or_insert_with(|| SessionRecord::new(None));
+        let Some(keeping) = &mut self.keeping else { return };
+        if !is_written {
+            session.kept.get_or_insert_with(|| SessionRecord::new(None)).left = None;
             self.note_kept(key);
+        } else if let Some(kept) = session.kept.as_mut().filter(|kept| kept.left.is_some()) {
+            // A process that takes the session up must not take it for one that is away.
+            kept.left = None;
+            keeping.note_absence(key, kept);
         }
     }
 

@@ -33,7 +33,7 @@ pub struct OpenId<'a> {
 }
 
 impl Sessions {
-    /// Restores a session as if its client had just disconnected: its expiry and its will delay start over. `owed`
+    /// Restores a session without a connection: its expiry and its will delay count from the time that its record says, or else start over. `owed`
     /// is called for each open id with pending answers, with the number that its rows answer to. Of two sessions of one client the
     /// later counts. `None`: the session has ended with its connection, and its will is due.
     ///
@@ -48,7 +48,7 @@ impl Sessions {
         now: Monotonic,
         mut owed: impl FnMut(u16, u32),
     ) -> Result<Option<SessionKey>, NotASession> {
-        let Saved { auth, expiry_s, will_delay_s, connect, subscriptions } = Saved::decode(payload)?;
+        let Saved { auth, expiry_s, will_delay_s, connect, subscriptions, left } = Saved::decode(payload)?;
         if expiry_s == 0 {
             self.restore_will(number, auth, &connect);
             return Ok(None);
@@ -64,7 +64,8 @@ impl Sessions {
         session.username = connect.username.map(Into::into);
         session.access = auth.filter(|_| !is_remote).map(|auth| Box::new(Access::restored(auth)));
         session.subscribed = Subscribed::new(subscriptions);
-        session.kept = Some(SessionRecord::restored(number, now));
+        let away_before = left.and_then(|left| self.away_for(left)).unwrap_or_default();
+        session.kept = Some(SessionRecord::restored(number, left, away_before, now));
         session.will = connect.will.as_ref().map(|will| {
             let mut will = Will::store(will);
             will.delay_s = will_delay_s;

@@ -6,30 +6,34 @@
 //! contents of format 1; the user name is its identity. Format 3, with subscriptions: `3`, then the contents of format 2 (length 0:
 //! no owner), and after the CONNECT their number u16 and each subscription: Subscription Identifier u32 (0: none), filter with its
 //! length u16, options u8, the last two as in SUBSCRIBE. The session of a bridge has the owner `$bridges`, which is no name of an
-//! `auth`.
+//! `auth`. Format 4, of a client that is away: `4`, then the contents of format 3, with any number of subscriptions, and after them when the client left
+//! i64 (wall clock, ms). Only `[broker]` writes it.
 //!
 //! A session that ends with its connection is written if it has a will, with an expiry interval of 0 and without subscriptions: a process that finds it publishes
 //! the will.
 //!
-//! The bytes contain no time of day. A restart counts as a disconnect, so a session has its whole interval again, and a will its
-//! whole delay: never less than remained, whatever the wall clock has done in the meantime.
+//! Formats 1 to 3 contain no time of day. A restart counts as a disconnect, so a session has its whole interval again, and a will its
+//! whole delay: never less than remained, whatever the wall clock has done in the meantime. Slots of `[broker]` move more often than processes restart, so
+//! a record there gets the time of leaving once the client has been away for a tenth of the interval.
 
 use super::state::Session;
 use super::subscriptions::Subscription;
 use crate::mqtt::packet::{Connect, SubscriptionOptions};
 use crate::mqtt::property::Properties;
 use crate::mqtt::{decode, encode, frame, topic};
+use crate::runtime::seam::WallMs;
 
-/// The formats: without an owner, with one, and with subscriptions.
+/// The formats: without an owner, with one, with subscriptions, and with the time of leaving.
 const FORMAT: u8 = 1;
 const FORMAT_OWNED: u8 = 2;
 const FORMAT_SUBSCRIBED: u8 = 3;
+const FORMAT_LEFT: u8 = 4;
 
 /// Bytes before the CONNECT, the name of an `auth` aside.
 const HEAD_BYTES: usize = 10;
 
 /// Bytes of a session's payload beyond its client id, user name and will, at most.
-const FRAME_BYTES: usize = HEAD_BYTES + 40;
+const FRAME_BYTES: usize = HEAD_BYTES + 50;
 
 /// The reason why bytes are no kept session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,7 +52,7 @@ pub enum NotASession {
 /// Whether sessions are written with this first byte.
 #[must_use]
 pub const fn is_format(byte: u8) -> bool {
-    matches!(byte, FORMAT | FORMAT_OWNED | FORMAT_SUBSCRIBED)
+    matches!(byte, FORMAT..=FORMAT_LEFT)
 }
 
 /// The contents of a kept session's record.
@@ -61,6 +65,8 @@ pub(super) struct Saved<'a> {
     /// Client id, user name and will; the rest is of no meaning.
     pub(super) connect: Connect<'a>,
     pub(super) subscriptions: Vec<Subscription>,
+    /// When the client left, if the record says so.
+    pub(super) left: Option<WallMs>,
 }
 
 impl<'a> Saved<'a> {
@@ -68,10 +74,14 @@ impl<'a> Saved<'a> {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         let owner = self.auth.and_then(|auth| Some((auth, u8::try_from(auth.len()).ok()?)));
         match owner {
-            None if self.subscriptions.is_empty() => out.push(FORMAT),
+            None if self.subscriptions.is_empty() && self.left.is_none() => out.push(FORMAT),
             owner => {
                 let (auth, len) = owner.unwrap_or_default();
-                let format = if self.subscriptions.is_empty() { FORMAT_OWNED } else { FORMAT_SUBSCRIBED };
+                let format = match self.left {
+                    Some(_) => FORMAT_LEFT,
+                    None if self.subscriptions.is_empty() => FORMAT_OWNED,
+                    None => FORMAT_SUBSCRIBED,
+                };
                 out.extend_from_slice(&[format, len]);
                 out.extend_from_slice(auth.as_bytes());
             }
@@ -81,7 +91,7 @@ impl<'a> Saved<'a> {
         let start = out.len();
         let encoded = encode::connect(&self.connect, out);
         debug_assert!(encoded.is_ok() && out.len() > start, "what came in a CONNECT fits into one");
-        if !self.subscriptions.is_empty() {
+        if !self.subscriptions.is_empty() || self.left.is_some() {
             out.extend_from_slice(&u16::try_from(self.subscriptions.len()).unwrap_or(u16::MAX).to_be_bytes());
         }
         for Subscription { filter, options, identifier } in &self.subscriptions {
@@ -91,6 +101,7 @@ impl<'a> Saved<'a> {
             out.extend_from_slice(filter.as_bytes());
             out.push(options.to_byte());
         }
+        out.extend(self.left.iter().flat_map(|left| left.0.to_be_bytes()));
     }
 
     /// Decodes all of the bytes.
@@ -102,7 +113,7 @@ impl<'a> Saved<'a> {
         let (&format, rest) = bytes.split_first().ok_or(Damaged)?;
         let (auth, rest) = match format {
             FORMAT => (None, rest),
-            FORMAT_OWNED | FORMAT_SUBSCRIBED => {
+            FORMAT_OWNED | FORMAT_SUBSCRIBED | FORMAT_LEFT => {
                 let (&len, rest) = rest.split_first().ok_or(Damaged)?;
                 let (auth, rest) = rest.split_at_checked(len.into()).ok_or(Damaged)?;
                 let auth = std::str::from_utf8(auth).map_err(|_| Damaged)?;
@@ -114,8 +125,15 @@ impl<'a> Saved<'a> {
         let (will_delay_s, packet) = rest.split_first_chunk().ok_or(Damaged)?;
         let frame = frame::next_connect(packet, u32::MAX).ok().flatten().ok_or(Damaged)?;
         let rest = &packet[frame.len..];
+        let (rest, left) = match format {
+            FORMAT_LEFT => {
+                let (rest, left) = rest.split_last_chunk().ok_or(Damaged)?;
+                (rest, Some(WallMs(i64::from_be_bytes(*left))))
+            }
+            _ => (rest, None),
+        };
         let subscriptions = match format {
-            FORMAT_SUBSCRIBED => subscriptions(rest).ok_or(Damaged)?,
+            FORMAT_SUBSCRIBED | FORMAT_LEFT => subscriptions(rest).ok_or(Damaged)?,
             _ if rest.is_empty() => Vec::new(),
             _ => return Err(Damaged),
         };
@@ -127,7 +145,7 @@ impl<'a> Saved<'a> {
         if expiry_s == 0 && connect.will.is_none() {
             return Err(Over);
         }
-        Ok(Self { auth, expiry_s, will_delay_s, connect, subscriptions })
+        Ok(Self { auth, expiry_s, will_delay_s, connect, subscriptions, left })
     }
 }
 
@@ -179,6 +197,7 @@ impl Session {
         let auth = self.client().auth;
         let will_delay_s = will.map_or(0, |will| will.delay_s);
         let subscriptions = self.subscriptions().iter().filter(|of| has(&of.filter)).cloned().collect();
-        Saved { auth, expiry_s: self.expiry_s, will_delay_s, connect, subscriptions }.encode(out);
+        let left = self.kept.as_ref().and_then(|kept| kept.left);
+        Saved { auth, expiry_s: self.expiry_s, will_delay_s, connect, subscriptions, left }.encode(out);
     }
 }

@@ -146,8 +146,15 @@ impl Session {
         match self.expiry_s {
             u32::MAX => Monotonic::NEVER,
             seconds if self.away_since == Monotonic::NEVER || seconds == 0 => Monotonic::NEVER,
-            seconds => self.away_since.after(Duration::from_secs(u64::from(seconds))),
+            seconds => {
+                self.away_since.after(Duration::from_secs(u64::from(seconds)).saturating_sub(self.away_before()))
+            }
         }
+    }
+
+    /// The time for which a restored session had been away when it was restored, as far as that is known.
+    pub(super) fn away_before(&self) -> Duration {
+        self.kept.as_ref().map_or(Duration::ZERO, |kept| kept.away_before)
     }
 
     pub(super) fn new(client_id: &str, conn: Option<ConnId>, terms: Terms) -> Self {

@@ -99,6 +99,8 @@ enum Task {
     Will,
     Expire,
     Rest,
+    /// The session's record gets the time of leaving.
+    Leave,
 }
 
 /// The sessions of one shard.
@@ -461,11 +463,11 @@ impl Sessions {
     /// Ends a session. Only its will remains, which is sent now [MQTT-3.1.2-8].
     pub(super) fn remove(&mut self, key: SessionKey) {
         let record = self.take_record_of_will(key);
-        self.note_ended(key);
         for task in [Task::Will, Task::Expire, Task::Rest] {
             self.cancel(key, task);
         }
         self.end_absence(key);
+        self.note_ended(key);
         if let Some(will) = self.take_will(key) {
             self.publish_will(key, will, (None, record));
         }
@@ -601,18 +603,22 @@ impl Sessions {
         if !session.is_remote() {
             self.away.insert((now, key));
         }
-        let expires = session.expires();
+        let (expires, before) = (session.expires(), session.away_before());
         if expires != Monotonic::NEVER {
             self.timers.insert((expires, Task::Expire, key));
         }
         if let Some(will) = &mut session.will {
-            will.due = will.due_after(now, expires);
+            will.due = will.due_after(now, before, expires);
             self.timers.insert((will.due, Task::Will, key));
+        }
+        if let Some(at) = self.leaves(key, now) {
+            self.timers.insert((at, Task::Leave, key));
         }
     }
 
     /// Takes a session off the list of absent ones: it has a connection again, or is about to end.
     pub(super) fn end_absence(&mut self, key: SessionKey) {
+        self.cancel(key, Task::Leave);
         let since = std::mem::replace(&mut self.sessions[key].away_since, Monotonic::NEVER);
         if since != Monotonic::NEVER {
             self.away.remove(&(since, key));
@@ -673,6 +679,7 @@ impl Sessions {
                     self.expired += 1;
                     self.remove(key);
                 }
+                Task::Leave => self.note_left(key, now),
                 Task::Rest => {
                     session.rests = if session.inflight.rest() { now.after(REST_EVERY) } else { Monotonic::NEVER };
                     if session.rests != Monotonic::NEVER {
@@ -756,6 +763,7 @@ impl Sessions {
             Task::Will => session.will.as_ref().map_or(Monotonic::NEVER, |will| will.due),
             Task::Expire => session.expires(),
             Task::Rest => session.rests,
+            Task::Leave => session.kept.as_ref().map_or(Monotonic::NEVER, |kept| kept.leaves),
         };
         if at != Monotonic::NEVER {
             self.timers.remove(&(at, task, key));

@@ -61,10 +61,10 @@ impl Will {
         self.delay_s == 0
     }
 
-    /// The time at which the will is due if the connection closes now: after its delay, or when the session ends, whichever is
+    /// The time at which the will is due if the connection closed this long before now: after its delay, or when the session ends, whichever is
     /// first [MQTT-3.1.2-8]. `ends` is the session's end.
-    pub(super) fn due_after(&self, now: Monotonic, ends: Monotonic) -> Monotonic {
-        now.after(Duration::from_secs(u64::from(self.delay_s))).min(ends)
+    pub(super) fn due_after(&self, now: Monotonic, before: Duration, ends: Monotonic) -> Monotonic {
+        now.after(Duration::from_secs(u64::from(self.delay_s)).saturating_sub(before)).min(ends)
     }
 }
 

@@ -217,9 +217,7 @@ impl Core {
         // The first one ends the process, if no group gives out slots, or there is no topic to take them from again.
         let ends = |why: Lost| !self.broker.around.slots.are_given_out() || why == Lost::Gone;
         let most = if lost.first().is_some_and(|(_, why)| ends(*why)) { 1 } else { lost.len() };
-        for (slot, why) in lost.into_iter().take(most) {
-            self.lose_session_log(io, slot, why);
-        }
+        self.lose_session_logs(io, lost.get(..most).unwrap_or_default());
         if is_over {
             self.complete_session_logs(io);
         }
@@ -233,31 +231,42 @@ impl Core {
             lost.find(|(_, why)| *why == Lost::Silent)
         });
         if let Some((slot, why)) = lost {
-            self.lose_session_log(io, slot, why);
+            self.lose_session_logs(io, &[(slot, why)]);
         }
     }
 
-    /// Handles a lost log: its clients are sent nothing more. If a group assigns slots, another instance has it, or will; otherwise the process ends.
-    fn lose_session_log(&mut self, io: &mut Ring<'_>, slot: u16, why: Lost) {
-        let (is_given_out, is_gone) = (self.broker.around.slots.are_given_out(), why == Lost::Gone);
+    /// Handles lost logs: their clients are sent nothing more. If a group assigns slots, another instance has them, or will; otherwise the process ends.
+    fn lose_session_logs(&mut self, io: &mut Ring<'_>, lost: &[(u16, Lost)]) {
+        let is_given_out = self.broker.around.slots.are_given_out();
+        // The next process creates a topic that is gone, which one that runs does not.
+        let goes_on = |why: Lost| is_given_out && why != Lost::Gone;
+        let whys: Vec<String> = lost.iter().map(|(slot, why)| self.tell_log_lost(io, *slot, *why)).collect();
+        let slots: Vec<u16> = lost.iter().filter(|(_, why)| goes_on(*why)).map(|(slot, _)| *slot).collect();
+        if !slots.is_empty() {
+            self.drop_all(io, &slots);
+        }
+        for slot in slots {
+            let _ = self.broker.around.notices.send(Notice::SlotLost(slot));
+        }
+        let Some(at) = lost.iter().position(|(_, why)| !goes_on(*why)) else { return };
+        for conn in self.connections.ids() {
+            io.abort(conn);
+        }
+        io.stop_accepting();
+        let _ = self.broker.around.notices.send(Notice::LogLost { shard: self.broker.index, why: whys[at].clone() });
+        io.stop();
+    }
+
+    /// Records a lost log as an event. Returns the reason in words.
+    fn tell_log_lost(&mut self, io: &Ring<'_>, slot: u16, why: Lost) -> String {
+        let is_given_out = self.broker.around.slots.are_given_out();
         // A thawed process finds another instance in possession of the log, which is no error.
         let kind = if is_given_out && matches!(why, Lost::Fenced(_)) { Kind::SlotGone } else { Kind::SessionLogLost };
         let why = format!("{}: {why}", self.session_log_name(slot).unwrap_or_default());
         self.broker.teller.tell(kind, second(io.now()), |event| {
             event.with(Field::Partition, u64::from(slot)).with(Field::Reason, why.as_str())
         });
-        // The next process creates a topic that is gone, which one that runs does not.
-        if is_given_out && !is_gone {
-            self.drop_slot(io, slot);
-            let _ = self.broker.around.notices.send(Notice::SlotLost(slot));
-            return;
-        }
-        for conn in self.connections.ids() {
-            io.abort(conn);
-        }
-        io.stop_accepting();
-        let _ = self.broker.around.notices.send(Notice::LogLost { shard: self.broker.index, why });
-        io.stop();
+        why
     }
 
     /// Topic and partition of a slot's log, for operators. `None`: there is none in Kafka.

@@ -42,6 +42,11 @@ fn in_kafka<'a>(broker: &'a mut Broker, log: &'a mut Log) -> impl Iterator<Item 
     logs.into_iter().flatten()
 }
 
+/// Whether a client's slot is one of these.
+fn is_one_of(slots: &[u16], slot: Option<u16>) -> bool {
+    slot.is_some_and(|slot| slots.contains(&slot))
+}
+
 /// Slots in words, as in `0-3, 7`.
 fn in_words(mut slots: Vec<u16>) -> String {
     slots.sort_unstable();
@@ -63,6 +68,9 @@ impl Core {
         if logs.found.len() < buffers.len() {
             return false;
         }
+        self.broker.sessions.keep();
+        self.tell_sessions_time(io);
+        let Some(logs) = &mut self.log.kafka else { return false };
         let (mut taken, mut all, mut whole) = (Vec::new(), HashMap::new(), Report::default());
         for (slot, mut found) in std::mem::take(&mut logs.found) {
             self.begin_slot_rows(slot, &mut found, now);
@@ -117,6 +125,8 @@ impl Core {
         if found.is_empty() {
             return;
         }
+        self.broker.sessions.keep();
+        self.tell_sessions_time(io);
         for (slot, found) in &found {
             self.broker.restore_positions(*slot, &found.sessions, now);
         }
@@ -181,7 +191,7 @@ impl Core {
         self.end_bridges_of(io, slot);
         let peers = &self.broker.around.peers;
         let (server, is_for_good) = (peers.other_server(slot), peers.is_leaving());
-        for conn in self.sessions_of(slot).into_iter().filter_map(|(_, conn)| conn) {
+        for conn in self.sessions_of(&[slot]).into_iter().filter_map(|(_, conn)| conn) {
             if let Some(DeviceKind::Device { peer, .. }) = self.connections.get(conn).map(|connection| connection.kind)
                 && self.broker.keeping.holds.may_tell(conn)
             {
@@ -216,10 +226,12 @@ impl Core {
             }
             is_over
         });
-        for slot in &over {
+        if !over.is_empty() {
             self.broker.release_held(io);
             self.broker.confirm_copies();
-            self.drop_slot(io, *slot);
+            self.drop_all(io, &over);
+        }
+        for slot in &over {
             self.broker
                 .teller
                 .tell(Kind::SlotReleased, second(now), |event| event.with(Field::Partition, u64::from(*slot)));
@@ -237,21 +249,41 @@ impl Core {
     pub(super) fn drop_slots(&mut self, io: &mut Ring<'_>, lost: &SlotSet, at: Monotonic) {
         let here = self.log.kafka.iter().flat_map(|logs| &logs.taken_at).filter(|(_, taken_at)| **taken_at <= at);
         let here: Vec<u16> = here.map(|(slot, _)| *slot).filter(|slot| lost.contains(*slot)).collect();
-        here.iter().for_each(|slot| self.drop_slot(io, *slot));
         if !here.is_empty() {
+            self.drop_all(io, &here);
             let slots = in_words(here);
             self.broker.teller.tell(Kind::SlotGone, second(io.now()), |event| event.with(Field::Slots, slots));
         }
     }
 
-    /// Drops a slot: connections of its clients, its sessions, its log. Nothing is written.
-    pub(super) fn drop_slot(&mut self, io: &mut Ring<'_>, slot: u16) {
-        self.leave_slot(slot);
-        let sessions = self.sessions_of(slot);
+    /// Drops slots: connections of their clients, their sessions, their logs. Nothing is written. However many there are, the sessions of the shard are looked
+    /// through once.
+    pub(super) fn drop_all(&mut self, io: &mut Ring<'_>, slots: &[u16]) {
+        slots.iter().for_each(|slot| self.leave_slot(*slot));
+        let sessions = self.sessions_of(slots);
         for conn in sessions.iter().filter_map(|(_, conn)| *conn) {
             self.forget(io, conn);
             io.abort(conn);
         }
+        slots.iter().for_each(|slot| self.drop_log(*slot));
+        self.withdraw_rows_of(slots);
+        for (key, _) in sessions {
+            self.broker.delivery.remotes.remove(key);
+            self.broker.delivery.shares.moves(key);
+            let copies = self.broker.sessions.let_go(key);
+            self.broker.numbers.raise(M::CopiesMoved, copies);
+        }
+        let all = &self.broker.around.slots;
+        self.broker.sessions.let_go_of_wills(|client_id| is_one_of(slots, all.slot(client_id)));
+        // Records that memory has dropped continue in the log, which may return here: none of them is ended later.
+        self.broker.write_ends(io.now());
+        slots.iter().for_each(|slot| self.broker.keeping.given.leaves(*slot));
+        self.broker.members_gone(io.now());
+        io.go_on();
+    }
+
+    /// Drops the log of a slot.
+    fn drop_log(&mut self, slot: u16) {
         if let Some(logs) = &mut self.log.kafka {
             logs.disks.remove(&slot);
             logs.taken_at.remove(&slot);
@@ -267,25 +299,11 @@ impl Core {
         if let Some(rows) = &mut self.broker.outlets.logs.slot_rows {
             rows.end(slot);
         }
-        self.withdraw_rows_of(slot);
-        for (key, _) in sessions {
-            self.broker.delivery.remotes.remove(key);
-            self.broker.delivery.shares.moves(key);
-            let copies = self.broker.sessions.let_go(key);
-            self.broker.numbers.raise(M::CopiesMoved, copies);
-        }
-        let slots = &self.broker.around.slots;
-        self.broker.sessions.let_go_of_wills(|client_id| slots.slot(client_id) == Some(slot));
-        // Records that memory has dropped continue in the log, which may return here: none of them is ended later.
-        self.broker.write_ends(io.now());
-        self.broker.keeping.given.leaves(slot);
-        self.broker.members_gone(io.now());
-        io.go_on();
     }
 
-    /// Drops rows of a slot's clients that are in no batch yet: another instance serves them now. A session may have ended before its slot is lost, so rows are
+    /// Drops rows of the clients of slots that are in no batch yet: others serve them now. A session may have ended before its slot is lost, so rows are
     /// known by their client as well. Wills of higher QoS stay: nobody publishes them again.
-    fn withdraw_rows_of(&mut self, slot: u16) {
+    fn withdraw_rows_of(&mut self, slots: &[u16]) {
         let Broker { around, sessions, outlets, .. } = &mut self.broker;
         let rules = around.rules;
         let is_shared = around.slots.are_given_out() && rules.withdraws_rows();
@@ -293,11 +311,11 @@ impl Core {
         let is_by_client_of_slot = |record: &Record<'_>| {
             let client = record.headers.last_of(names::CLIENT_ID.as_bytes());
             let client = client.and_then(|id| std::str::from_utf8(id).ok());
-            client.and_then(|id| around.slots.slot(id)) == Some(slot)
+            is_one_of(slots, client.and_then(|id| around.slots.slot(id)))
         };
         let goes = |ticket: Option<Ticket>, record: &Record<'_>| match ticket.map(|ticket| Owner::of(ticket.session)) {
             Some(Owner::Session(key)) => match sessions.get(key) {
-                Some(session) => around.slots.slot(session.client_id()) == Some(slot),
+                Some(session) => is_one_of(slots, around.slots.slot(session.client_id())),
                 None => rules.withdraws_ended() && is_by_client_of_slot(record),
             },
             Some(_) => false,
@@ -317,11 +335,11 @@ impl Core {
         around.slots.leave(slot, self.broker.index, to);
     }
 
-    /// The sessions of a slot, each with its connection.
-    fn sessions_of(&mut self, slot: u16) -> Vec<(SessionKey, Option<ConnId>)> {
-        let slots = &self.broker.around.slots;
+    /// The sessions of slots, each with its connection.
+    fn sessions_of(&mut self, slots: &[u16]) -> Vec<(SessionKey, Option<ConnId>)> {
+        let of_clients = &self.broker.around.slots;
         let all = self.broker.sessions.iter_mut();
-        all.filter(|(_, session)| slots.slot(session.client_id()) == Some(slot))
+        all.filter(|(_, session)| is_one_of(slots, of_clients.slot(session.client_id())))
             .map(|(key, session)| (key, session.conn()))
             .collect()
     }

@@ -9,6 +9,7 @@ use crate::outward::LinkId;
 use crate::runtime::seam::{Closed, ConnId, Facts, ListenerId, Monotonic};
 use crate::session::{Check, End};
 
+use super::broker::Broker;
 use super::carrier::Far;
 use super::connection::{Kind, Timer};
 use super::mail::{Inspection, Mail, Notice};
@@ -414,6 +415,16 @@ impl Core {
 
     fn session_time(&mut self, io: &mut Ring<'_>) {
         self.timers.sessions = None;
+        self.tell_sessions_time(io);
         self.broker.sessions.expire(io.now());
+    }
+
+    /// Tells sessions the wall clock, where their records say when their clients left: in slots of `[broker]`.
+    pub(super) fn tell_sessions_time(&mut self, io: &Ring<'_>) {
+        let Broker { around, outlets, sessions, .. } = &mut self.broker;
+        if around.config.broker.is_some() {
+            let (now, wall) = (io.now(), io.wall());
+            sessions.set_clocks((wall >= outlets.clock_set_after).then_some((now, wall)));
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::limits::TRUNK_STREAMS_OPENED;
 use crate::runtime::seam::{Chunk, Closed, ConnId, Io, Monotonic, TracedSend};
 
 use super::ending::Due;
@@ -19,7 +20,8 @@ impl Trunks {
     pub fn find(&self, to: &Destination, mark: u64, now: Monotonic) -> Option<ConnId> {
         let is_it = |trunk: &&Trunk| {
             let answers = trunk.asked_at.is_none_or(|at| now.since(at) < SILENT_FOR);
-            trunk.to.as_ref() == Some(to) && trunk.mark == mark && answers && !trunk.ends && trunk.next < u32::MAX
+            let has_room = trunk.next < u32::MAX && trunk.streams.len() < TRUNK_STREAMS_OPENED;
+            trunk.to.as_ref() == Some(to) && trunk.mark == mark && answers && !trunk.ends && has_room
         };
         self.trunks.iter().flatten().find(is_it).map(|trunk| trunk.conn)
     }
@@ -83,6 +85,12 @@ impl Trunks {
     #[must_use]
     pub fn len(&self) -> usize {
         self.trunks.iter().flatten().count()
+    }
+
+    /// The number of streams of all trunks.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.trunks.iter().flatten().map(|trunk| trunk.streams.len()).sum()
     }
 
     /// Whether there is no trunk.

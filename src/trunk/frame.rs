@@ -20,6 +20,7 @@ const RESET: u8 = 5;
 const ABORTED: u32 = 1;
 const OTHER_SHARD: u32 = 2;
 const OTHER_TRUNK: u32 = 3;
+const OTHER_INSTANCE: u32 = 4;
 
 const VALUE_MAX: u32 = (1 << 24) - 1;
 
@@ -47,6 +48,8 @@ pub enum Reason {
     OtherShard(u16),
     /// The trunk is too old for another stream: its certificates have been replaced.
     OtherTrunk,
+    /// This instance is another one than that which the header of the stream names.
+    OtherInstance,
 }
 
 /// The reason why bytes are no frames.
@@ -85,6 +88,7 @@ impl Frame {
             Self::Reset(Reason::Aborted) => (RESET, ABORTED << 16),
             Self::Reset(Reason::OtherShard(shard)) => (RESET, OTHER_SHARD << 16 | u32::from(shard)),
             Self::Reset(Reason::OtherTrunk) => (RESET, OTHER_TRUNK << 16),
+            Self::Reset(Reason::OtherInstance) => (RESET, OTHER_INSTANCE << 16),
         };
         debug_assert!(value <= VALUE_MAX);
         out.extend_from_slice(&(u32::from(kind) << 24 | value & VALUE_MAX).to_be_bytes());
@@ -104,6 +108,7 @@ impl Frame {
                 ABORTED => Ok(Self::Reset(Reason::Aborted)),
                 OTHER_SHARD => Ok(Self::Reset(Reason::OtherShard(u16::from_be_bytes([high, low])))),
                 OTHER_TRUNK => Ok(Self::Reset(Reason::OtherTrunk)),
+                OTHER_INSTANCE => Ok(Self::Reset(Reason::OtherInstance)),
                 _ => Err(Malformed("a stream that ends for a reason that this version does not know")),
             },
             _ => Err(Malformed("a frame that this version does not know")),
@@ -178,6 +183,7 @@ mod tests {
             Just(Frame::Close),
             Just(Frame::Reset(Reason::Aborted)),
             Just(Frame::Reset(Reason::OtherTrunk)),
+            Just(Frame::Reset(Reason::OtherInstance)),
             any::<u16>().prop_map(|shard| Frame::Reset(Reason::OtherShard(shard))),
         ];
         let plain = (any::<u32>(), plain).prop_map(|(stream, frame)| (stream, frame, Vec::new()));

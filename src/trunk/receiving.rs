@@ -1,6 +1,6 @@
 //! Frames of the other side.
 
-use crate::limits::STREAM_CREDIT_MAX;
+use crate::limits::{STREAM_CREDIT_MAX, TRUNK_STREAMS_MAX};
 use crate::runtime::seam::{Closed, ConnId, Monotonic};
 
 use super::frame::{Frame, Malformed, Piece, Reason, STAMPS};
@@ -40,6 +40,9 @@ impl Trunks {
             let found = of.streams.get(&number).copied();
             let is_dialled = of.to.is_some();
             let arrival = match (piece, found) {
+                (Piece::Frame(Frame::Open), None) if !is_dialled && of.streams.len() >= TRUNK_STREAMS_MAX => {
+                    return Err(Malformed("more streams than a trunk may have"));
+                }
                 (Piece::Frame(Frame::Open), None) if !is_dialled => {
                     Some(Arrival::Accepted(self.enter(at, number, true)))
                 }
@@ -97,7 +100,7 @@ impl Trunks {
                 }
                 return Ok(None);
             }
-            Frame::Reset(reason @ (Reason::OtherShard(_) | Reason::OtherTrunk))
+            Frame::Reset(reason @ (Reason::OtherShard(_) | Reason::OtherTrunk | Reason::OtherInstance))
                 if !stream.is.accepted && stream.phase == Phase::Open =>
             {
                 stream.phase = Phase::Over;

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use forebay::config::{self, Config};
+use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::Version;
 use forebay::replica::{Names, Step, Store, TakeOver, Taken};
 use forebay::rules::{KEPT, Rules};
-use forebay::runtime::seam::ConnId;
+use forebay::runtime::seam::{Closed, ConnId, Shard as _};
 use forebay::shard::kafka_disk::Parts;
 use forebay::shard::mail::{Mail, Notice};
 use forebay::shard::router::owner;
@@ -179,6 +180,51 @@ fn a_slot_leaves_and_comes_back_and_others_notice_nothing() {
     world.broker.readable.get_mut(&("mqtt-messages".to_owned(), 0)).expect("it is there").push(b"three".to_vec());
     assert_eq!(heard(&mut world, conn), ["t three q1 id 3"]);
     assert_eq!(heard(&mut world, conns[1]), ["t three q1 id 3"]);
+}
+
+/// The slot of a client moves while the client is away, and while it is back: its session ends an hour after it has left for good.
+#[test]
+fn finding_q62_a_session_expires_by_the_time_at_which_its_client_left() {
+    let mut world = started(0..1);
+    let client = client(0);
+    let conn = world.connect_kept_v5(&client);
+    assert!(heard(&mut world, conn)[0].starts_with("connack 0 0x00"));
+    let minutes = |world: &mut World, minutes: u64| (0..minutes).for_each(|_| world.advance(Duration::from_mins(1)));
+    let leave = |world: &mut World, conn: ConnId| {
+        world.core.on_close(&mut world.table, conn, Closed::Peer);
+        world.turn();
+    };
+    let mut epoch = 1;
+    let mut moves = |world: &mut World| {
+        epoch += 1;
+        world.notices();
+        world.mail(Mail::ReleaseSlot(0));
+        notice(world, |notice| matches!(notice, Notice::SlotReleased(0)));
+        let log = taken(world, 0, epoch);
+        world.mail(Mail::TakeOver(vec![log]));
+        notice(world, |notice| matches!(notice, Notice::SlotTaken(0)));
+    };
+    leave(&mut world, conn);
+    minutes(&mut world, 40);
+    moves(&mut world);
+    minutes(&mut world, 10);
+    let conn = world.connect_kept_v5(&client);
+    assert!(heard(&mut world, conn)[0].starts_with("connack 1 0x00"), "after 50 minutes");
+    // A client that is back is not away, whatever its record has said.
+    minutes(&mut world, 30);
+    moves(&mut world);
+    let conn = world.connect_kept_v5(&client);
+    assert!(heard(&mut world, conn)[0].starts_with("connack 1 0x00"), "it was there until a moment ago");
+    leave(&mut world, conn);
+    for _ in 0..2 {
+        minutes(&mut world, 25);
+        moves(&mut world);
+    }
+    assert_eq!(world.number(M::SessionsExpired), 0);
+    minutes(&mut world, 15);
+    assert_eq!(world.number(M::SessionsExpired), 1);
+    let conn = world.connect_kept_v5(&client);
+    assert!(heard(&mut world, conn)[0].starts_with("connack 0 0x00"), "after 65 minutes");
 }
 
 /// Kept sessions of two clients, connected.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::mqtt::packet::SubscriptionOptions;
+use crate::runtime::seam::WallMs;
 use ReasonCode as R;
 
 /// The log's side: a number for each session, a group for each record, in memory.
@@ -109,6 +110,96 @@ impl Kept {
         assert_eq!(sessions.bytes(), sessions.weigh());
         owed
     }
+}
+
+/// The clocks of a process that begins now, as Kafka's logs of slots have them.
+fn with_clocks(k: &mut Kept, wall_s: u64) {
+    let wall = WallMs(1_800_000_000_000 + i64::try_from(wall_s * 1_000).expect("soon"));
+    k.shard.sessions.set_clocks(Some((k.shard.now, wall)));
+}
+
+/// A crash, and another process with a monotonic clock that has begun a second ago.
+fn moves(k: &mut Kept, wall_s: u64) {
+    k.shard.now = Monotonic(1_000_000_000);
+    let log = std::mem::take(&mut k.log);
+    k.crash(&[]);
+    with_clocks(k, wall_s);
+    for (number, payload) in &log {
+        let (sessions, now) = (&mut k.shard.sessions, k.shard.now);
+        sessions.restore(*number, payload, &[], &k.shard.settings, now, |_, _| {}).expect("written here");
+    }
+    k.log = log;
+}
+
+#[test]
+fn finding_q62_expiry_and_will_delay_count_from_the_leaving() {
+    let mut k = Kept::new();
+    with_clocks(&mut k, 0);
+    let c = k.connect_with_will("c", 50);
+    assert_eq!(k.write(), ["kept 11"]);
+    k.shard.end(c, End::Lost);
+    k.shard.pass(4 * S);
+    assert_eq!(k.write(), [""; 0], "a client that is soon back costs no record");
+    k.shard.pass(S);
+    assert_eq!(k.write(), ["kept 11"], "a tenth of the delay");
+    // Taken up 20 seconds later, and again 20 seconds after that: the will is due in 5 seconds, and the session ends in 55.
+    moves(&mut k, 25);
+    moves(&mut k, 45);
+    k.shard.pass(4 * S);
+    assert!(!k.shard.sessions.has_due_wills());
+    k.shard.pass(S);
+    assert!(k.shard.sessions.has_due_wills());
+    k.publish_wills();
+    assert_eq!(k.write(), ["kept 11"]);
+    k.shard.pass(49 * S);
+    assert_eq!(k.write(), [""; 0]);
+    k.shard.pass(S);
+    assert_eq!(k.write(), ["ended 11"]);
+    assert_eq!(k.shard.sessions.next_expiry(), None, "nothing is left of its times");
+}
+
+#[test]
+fn finding_q62_a_session_that_has_expired_meanwhile_is_ended() {
+    let mut k = Kept::new();
+    with_clocks(&mut k, 0);
+    let c = k.connect("c", false, 100);
+    k.shard.end(c, End::Lost);
+    k.write();
+    k.shard.pass(10 * S);
+    assert_eq!(k.write(), ["kept 11"]);
+    moves(&mut k, 1_000);
+    k.shard.pass(Duration::ZERO);
+    assert_eq!(k.write(), ["ended 11"]);
+}
+
+#[test]
+fn finding_q62_a_client_that_is_back_is_not_away() {
+    let mut k = Kept::new();
+    with_clocks(&mut k, 0);
+    let c = k.connect("c", false, 100);
+    k.shard.end(c, End::Lost);
+    k.write();
+    k.shard.pass(10 * S);
+    assert_eq!(k.write(), ["kept 11"]);
+    let c = k.connect("c", false, 100);
+    assert!(c.session_present && k.shard.sessions.has_only_returned(c.key));
+    assert_eq!(k.write(), ["kept 11"]);
+    moves(&mut k, 1_000);
+    k.shard.pass(99 * S);
+    assert!(k.connect("c", false, 100).session_present, "its interval begins with the crash");
+    // Without room the time is left out, and the interval begins anew.
+    let c = k.connect("d", false, 100);
+    k.write();
+    k.shard.end(c, End::Lost);
+    k.shard.pass(10 * S);
+    assert!(!k.shard.sessions.not_kept(c.key) && !k.shard.sessions.is_unwritten(c.key));
+    // A clock that is not set says nothing.
+    k.shard.sessions.set_clocks(None);
+    let c = k.connect("e", false, 100);
+    k.write();
+    k.shard.end(c, End::Lost);
+    k.shard.pass(50 * S);
+    assert!(!k.write().contains(&"kept 13".to_owned()));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::mqtt::packet::SubscriptionOptions;
+use crate::runtime::seam::WallMs;
 use crate::session::saved::{NotASession, Saved, bytes_max, client_id};
 use proptest::prelude::*;
 
@@ -20,6 +21,7 @@ struct Parts {
     auth: Option<String>,
     will: Option<(String, Vec<u8>, u8, bool, u32, String)>,
     subscriptions: Vec<(String, u8, u32)>,
+    left: Option<WallMs>,
 }
 
 fn parts() -> impl Strategy<Value = Parts> {
@@ -31,8 +33,10 @@ fn parts() -> impl Strategy<Value = Parts> {
     let filter = prop_oneof![text(1, 30).prop_map(|text| text.replace(['+', '#'], "_")), Just("a/+/#".to_owned())];
     let subscriptions = prop::collection::vec((filter, 0_u8..3, any::<u32>()), 0..4);
     let username = prop::option::of(text(0, 40));
-    (version, 1_u32.., text(1, 23), username, auth, prop::option::of(will), subscriptions).prop_map(
-        |(version, expiry_s, client_id, username, auth, will, subscriptions)| Parts {
+    let left = prop::option::of(any::<i64>().prop_map(WallMs));
+    (version, 1_u32.., text(1, 23), username, auth, prop::option::of(will), subscriptions, left).prop_map(
+        |(version, expiry_s, client_id, username, auth, will, subscriptions, left)| Parts {
+            left,
             subscriptions,
             version,
             expiry_s,
@@ -85,6 +89,7 @@ fn saved(parts: &Parts) -> (Vec<u8>, usize) {
     for subscription in subscriptions(parts) {
         shard.sessions.subscribed(c.key, subscription);
     }
+    shard.session(c).kept.as_mut().expect("it is kept").left = parts.left;
     let mut bytes = Vec::new();
     assert_eq!(shard.sessions.payload(c.key, |_| true, &mut bytes), Some(None));
     (bytes, shard.sessions.bytes())
@@ -96,8 +101,9 @@ proptest! {
         let (bytes, held) = saved(&parts);
         prop_assert!(bytes.len() <= bytes_max(held), "{} of {held}", bytes.len());
         prop_assert_eq!(client_id(&bytes), Ok(&*parts.client_id));
-        let Saved { auth, expiry_s, will_delay_s, connect, subscriptions: known } =
+        let Saved { auth, expiry_s, will_delay_s, connect, subscriptions: known, left } =
             Saved::decode(&bytes).expect("written here");
+        prop_assert_eq!(left, parts.left);
         let mut by_filter = subscriptions(&parts);
         by_filter.sort_by(|one, other| one.filter.cmp(&other.filter));
         prop_assert_eq!(known, by_filter);
@@ -143,7 +149,7 @@ proptest! {
     #[test]
     fn random_bytes_do_no_harm(mut bytes in prop::collection::vec(any::<u8>(), 0..80), ours in any::<bool>()) {
         if let Some(first) = bytes.first_mut().filter(|_| ours) {
-            *first = 1 + (*first & 1);
+            *first = 1 + (*first & 3);
         }
         let _ = client_id(&bytes);
     }
@@ -151,6 +157,6 @@ proptest! {
 
 #[test]
 fn another_format_is_named() {
-    assert_eq!(client_id(&[4, 0, 0]), Err(NotASession::Format(4)));
+    assert_eq!(client_id(&[5, 0, 0]), Err(NotASession::Format(5)));
     assert_eq!(client_id(&[]), Err(NotASession::Damaged));
 }

@@ -81,7 +81,13 @@ impl Broker {
                     let Some(number) = self.sessions.payload(key, has, payload) else { continue };
                     let log = number.or_else(|| self.log_of(self.sessions.get(key)?.client_id()));
                     let log = log.and_then(|log| self.outlets.logs.kept.of_mut(log));
-                    match log.map(|log| log.keep_session(number, &self.keeping.payload)) {
+                    // A client that is back must be so in a full log, too.
+                    let has_only_returned = self.sessions.has_only_returned(key);
+                    let payload = &self.keeping.payload;
+                    match log.map(|log| match has_only_returned {
+                        true => log.keep_state(number, payload),
+                        false => log.keep_session(number, payload),
+                    }) {
                         Some(Ok(kept)) => {
                             self.sessions.kept(key, kept.number, kept.group);
                             let is_session = self.sessions.get(key).is_some_and(|session| session.number().is_some());

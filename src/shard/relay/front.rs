@@ -24,7 +24,7 @@ use super::super::mail::Mail;
 use super::super::router::Place;
 use super::super::rule_hooks::Newcomer;
 use super::super::{Core, Ring};
-use super::{To, Waiting};
+use super::{To, WRONG_LINK, Waiting};
 use crate::outward::Ended;
 
 /// The interval at which the table of slots is checked for waiting clients.
@@ -154,7 +154,7 @@ impl Core {
     fn send_connect(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         let (around, relays) = (&self.broker.around, &self.doors.relays);
         let link = relays.waiting.get(&conn).and_then(|waiting| waiting.link.as_ref());
-        let (Some((link, _)), Some(connection)) = (link, self.connections.get(conn)) else { return };
+        let (Some((link, to)), Some(connection)) = (link, self.connections.get(conn)) else { return };
         let link = *link;
         let came = relays.arrived.get(&conn).copied().unwrap_or(Came::at(io.now()));
         let client = match connection.claim.as_deref() {
@@ -170,6 +170,7 @@ impl Core {
             waited: io.now().since(came.earliest),
             stood_still: came.latest.since(came.earliest),
             stamp: io.trunks().stamp_of(link),
+            owner: (&*to.name).into(),
             client,
         };
         let mut said = Vec::with_capacity(512);
@@ -197,7 +198,7 @@ impl Core {
         self.tell_if_gone(to, why);
         // An instance without the slot closes the connection without an answer; the table soon names the right one.
         if !matches!(why, Closed::Peer) {
-            self.tell_link_failed(io.now(), slot, why);
+            self.tell_link_failed(io.now(), slot, Ended::of(why, false).to_string());
         }
         self.look_for_owners_soon(io);
     }
@@ -209,6 +210,12 @@ impl Core {
         let Some((_, to)) = waiting.link.take_if(|(of, _)| *of == link) else { return };
         (waiting.sent, waiting.turned) = (0, waiting.turned.saturating_add(1));
         let (slot, turned) = (waiting.slot, waiting.turned);
+        if reason == Reason::OtherInstance {
+            waiting.again = io.now().after(AGAIN);
+            self.broker.numbers.count(M::RelaysFailed);
+            self.tell_link_failed(io.now(), slot, WRONG_LINK.to_owned());
+            return self.look_for_owners_soon(io);
+        }
         if turned > TURNED_MAX {
             waiting.again = io.now().after(AGAIN);
         }
@@ -235,11 +242,10 @@ impl Core {
         }
     }
 
-    fn tell_link_failed(&mut self, now: Monotonic, slot: Option<u16>, why: &Closed) {
+    fn tell_link_failed(&mut self, now: Monotonic, slot: Option<u16>, reason: String) {
         let Some(Place::Elsewhere(instance)) = slot.map(|slot| self.broker.around.slots.at(slot)) else { return };
         let table = self.broker.around.peers.table();
         let Some(owner) = table.instance(instance) else { return };
-        let reason = Ended::of(why, false).to_string();
         self.broker.teller.tell_of(EventKind::LinkFailed, second(now), &*owner.name, |event| {
             let event = event.with(Field::Instance, &*owner.name).with(Field::Remote, &*owner.link);
             event.with(Field::Reason, reason)

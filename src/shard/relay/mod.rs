@@ -26,6 +26,9 @@ use super::carrier::deliver;
 use super::mail::Mail;
 use super::{Core, Ring, Surroundings};
 
+/// The fault if the address of an instance leads to another one.
+const WRONG_LINK: &str = "the address that it gives to others in `[broker.link]` leads to another instance";
+
 /// The time for which a resolved address is used.
 const NAME_FOR: Duration = Duration::from_secs(5);
 
@@ -44,8 +47,8 @@ pub(super) struct Relays {
     /// The trunks, while the shard is not being called.
     pub(super) trunks: Option<Box<Trunks>>,
     trunks_timer: Option<(Monotonic, TimerId)>,
-    /// Trunks, and bytes held for streams, as published.
-    counted: (usize, usize),
+    /// Trunks, their streams, and bytes held for these, as published.
+    counted: (usize, usize, usize),
     /// The number of changes of the certificates of links.
     mark: u64,
     /// The shards that serve the slots at other instances, as far as these have said so.

@@ -17,6 +17,7 @@ use crate::trunk::{Preface, Reason, since_stamp};
 use super::super::connection::{AtDoor, Kind};
 use super::super::events::second;
 use super::super::{Core, Ring};
+use super::WRONG_LINK;
 
 /// A header that was on its way for less than this is not late: a stamp comes twice as often.
 const LATE_AFTER: Duration = Duration::from_secs(1);
@@ -134,6 +135,10 @@ impl Core {
     pub(in crate::shard) fn link_header(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) -> Option<usize> {
         let refused = match Header::read(bytes) {
             Ok(None) => return None,
+            Ok(Some((header, _))) if self.is_for_another(&header) => {
+                self.turn_to_instance(io, conn, &header.owner);
+                return None;
+            }
             Ok(Some((header, len))) => match self.came_from(io, conn, header) {
                 Ok(()) => return Some(len),
                 Err(why) => why.to_owned(),
@@ -142,6 +147,19 @@ impl Core {
         };
         self.refuse_link(io, conn, &refused);
         None
+    }
+
+    /// Whether a front means another instance: its address is that of this one.
+    fn is_for_another(&self, header: &Header) -> bool {
+        !header.owner.is_empty() && *header.owner != *self.broker.around.peers.name()
+    }
+
+    /// Refuses a stream that is for another instance, and reports that to its front.
+    fn turn_to_instance(&mut self, io: &mut Ring<'_>, stream: ConnId, owner: &str) {
+        let why = format!("it is for the instance \"{owner}\": {WRONG_LINK}");
+        self.tell_link_refused(io, stream, &why);
+        self.forget(io, stream);
+        io.trunks().reset(stream, Reason::OtherInstance);
     }
 
     /// Closes a connection at the link's port, or a stream.
@@ -239,7 +257,8 @@ mod tests {
         let came = |stamp, waited, stood_still| {
             let [waited, stood_still] = [waited, stood_still].map(Duration::from_millis);
             let (front, listener, source, client) = ("a".into(), "b".into(), None, None);
-            let header = Header { source, front, generation: 1, listener, waited, stood_still, stamp, client };
+            let owner = "".into();
+            let header = Header { source, front, generation: 1, listener, waited, stood_still, stamp, owner, client };
             let Came { earliest, latest } = came_at(&header, ms(9_000));
             [earliest, latest].map(|at| at.0 / 1_000_000)
         };

@@ -100,7 +100,7 @@ impl Core {
         };
         self.connections.remove(stream);
         io.trunks().release(stream);
-        if reason == Reason::OtherTrunk {
+        if matches!(reason, Reason::OtherTrunk | Reason::OtherInstance) {
             io.trunks().retire(trunk);
         }
         if let Some(client) = client {
@@ -137,9 +137,10 @@ impl Core {
         if let Some(at) = next {
             Timer::Trunks.fires_by(at, &mut self.doors.relays.trunks_timer, io);
         }
-        let counts = io.known_trunks().map(|trunks| (trunks.len(), trunks.held_bytes()));
-        if let Some((trunks, held)) = counts.filter(|counts| *counts != self.doors.relays.counted) {
-            self.doors.relays.counted = (trunks, held);
+        let counts = io.known_trunks().map(|trunks| (trunks.len(), trunks.streams(), trunks.held_bytes()));
+        if let Some((trunks, streams, held)) = counts.filter(|counts| *counts != self.doors.relays.counted) {
+            self.doors.relays.counted = (trunks, streams, held);
+            self.broker.numbers.set(M::TrunkStreams, streams as u64);
             self.broker.numbers.set(M::Trunks, trunks as u64);
             self.broker.numbers.set(M::TrunkHeldBytes, held as u64);
             self.broker.numbers.publish();

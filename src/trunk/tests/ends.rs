@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use super::*;
-use crate::limits::STREAM_WINDOW_BYTES;
+use crate::limits::{STREAM_WINDOW_BYTES, TRUNK_STREAMS_MAX, TRUNK_STREAMS_OPENED};
 use crate::trunk::ending::STAMPED_EVERY;
 
 #[test]
@@ -209,4 +209,26 @@ fn a_front_has_the_last_stamp_of_its_owner() {
     let after = |ms: u64| Monotonic(ms * 1_000_000);
     assert_eq!(since_stamp(1_000, after(3_500)), Duration::from_millis(2_500));
     assert_eq!(since_stamp((1 << 24) - 100, after((1 << 24) + 200)), Duration::from_millis(300));
+}
+
+/// One side makes another trunk, and the other side ends one with more streams.
+#[test]
+fn finding_q65_a_trunk_has_so_many_streams() {
+    let mut pair = Pair::new();
+    let find = |pair: &Pair| pair.front.trunks.find(&destination(0), 0, Monotonic(0));
+    for _ in 0..TRUNK_STREAMS_OPENED {
+        assert_eq!(find(&pair), Some(TRUNK));
+        pair.front.trunks.open(TRUNK).expect("a trunk");
+    }
+    assert_eq!((find(&pair), pair.front.trunks.streams()), (None, TRUNK_STREAMS_OPENED));
+    let open = |number: u32| [&[1, 0, 0, 0][..], &number.to_be_bytes()].concat();
+    let all: Vec<u8> = (0..).take(TRUNK_STREAMS_MAX).flat_map(open).collect();
+    assert_eq!(pair.owner.receive(&all), Ok(()));
+    assert_eq!(pair.owner.trunks.streams(), TRUNK_STREAMS_MAX);
+    assert_eq!(pair.owner.receive(&open(1 << 20)), Err(Malformed("more streams than a trunk may have")));
+    // Streams that have ended leave room.
+    let mut pair = Pair::new();
+    pair.owner.receive(&all).expect("as many");
+    pair.owner.trunks.abort(pair.owner.accepted[0]);
+    assert_eq!(pair.owner.receive(&open(1 << 20)), Ok(()));
 }

@@ -292,6 +292,28 @@ fn an_owner_that_cannot_be_reached_is_tried_again_and_another_one_is_taken() {
     assert!(world.is_at_rest());
 }
 
+/// An instance has given others the address of another one: both sides say so, and clients are served as soon as it is right.
+#[test]
+fn finding_q65_a_link_that_leads_to_another_instance_is_told() {
+    let mut world = World::new(3, 1, &text());
+    world.give("a", Some(1));
+    let address = world.instances[0].peers.table().instances[1].link.to_string();
+    let other = world.instances[0].peers.table().instances[2].link.to_string();
+    world.move_link(1, &other);
+    let client = world.open(0);
+    world.say(client, &connect("a"));
+    world.advance(Duration::from_secs(1));
+    assert!(world.heard(client).is_empty() && world.number(0, M::RelaysFailed) > 1);
+    assert!(world.told(0, EventKind::LinkFailed) > 0 && world.told(2, EventKind::LinkRefused) > 0);
+    assert!(world.number(2, M::LinksRefused) > 1 && world.number(2, M::LinksMisrouted) == 0);
+    world.move_link(1, &address);
+    world.advance(Duration::from_millis(300));
+    assert_eq!(world.words(client), ["CONNACK 0x00"]);
+    world.leave(client, DISCONNECT);
+    world.advance(Duration::from_secs(20));
+    assert!(world.is_at_rest());
+}
+
 /// An owner that has gone without a word, or stands still, has lost the slot to another one.
 #[test]
 fn a_relayed_client_whose_slot_has_moved_is_closed() {

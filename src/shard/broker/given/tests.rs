@@ -376,3 +376,48 @@ fn reading_is_behind_until_it_has_reached_all_slots() {
     given.restore(2, &[], Monotonic(0));
     assert!(is_behind(&mut given) && given.behind_until(Monotonic::default().after(CATCHES_UP_WITHIN)).is_none());
 }
+
+/// A rule under which a log names as many records as the smallest one, whatever its size.
+#[derive(Debug)]
+struct NamesFew;
+
+impl Rules for NamesFew {
+    fn names_above(&self, _: usize) -> usize {
+        ABOVE_MAX
+    }
+}
+
+/// The number of records that a session gets again after a crash. It has completed 3,000 above a record that is open when the log is full.
+fn comes_again(rules: &'static dyn Rules) -> usize {
+    const RECORD_BYTES: usize = 1 << 20;
+    let mut given = Given::naming(RECORD_BYTES, rules);
+    given.slots.insert(1, OfSlot::default());
+    given.reads(at(5), Reads::Again(i64::MIN), 0);
+    given.begins(hand(5));
+    for offset in 6..3_006 {
+        let placed = given.begins(hand(offset));
+        given.stored(ONE + offset as u64, placed.place, std::iter::once(ONE + 1));
+        given.is_over(placed.place);
+        assert!(!given.ends(ONE + offset as u64, Monotonic(1)));
+    }
+    let said = given.unsaved(1, true).expect("they can end");
+    let mut payload = Vec::new();
+    queues::encode_positions(&said, &mut payload);
+    assert!(payload.len() < RECORD_BYTES);
+    let number = ONE + 10_000;
+    let ended = given.saved(1, number, said).len() + given.take_over(1).len();
+    assert_eq!(ended, 3_000, "a full log keeps none of them");
+    let mut next = Given::naming(RECORD_BYTES, rules);
+    next.restore(1, &[RestoredSession { number, payload, open: Vec::new() }], Monotonic(0));
+    next.ask();
+    next.reads(at(5), Reads::Again(i64::MIN), 1);
+    let all: Vec<Placed> = (5..3_006).map(|offset| next.begins(hand(offset))).collect();
+    assert!(!passes(&next, all[0], 1, ONE + 1), "the record that is open");
+    all[1..].iter().filter(|placed| !passes(&next, **placed, 1, ONE + 1)).count()
+}
+
+#[test]
+fn finding_q8_a_full_log_names_all_that_is_over() {
+    assert_eq!(comes_again(&KEPT), 0);
+    assert_eq!(comes_again(&NamesFew), 3_000 - ABOVE_MAX, "the rule is needed");
+}
