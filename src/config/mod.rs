@@ -27,6 +27,7 @@ mod jwt;
 mod kafka_names;
 mod keys;
 mod logins;
+mod names_of_others;
 mod other_properties;
 mod outgoing_tls;
 mod overridden;
@@ -291,7 +292,12 @@ fn parse_all(
     // The parser's guess at a broken file would only give problems that are none: they wait for the next run.
     let config =
         if errors.is_empty() { Some(resolve::resolve(&source, tree.get_ref(), overrides, cores)) } else { None };
-    for error in errors {
+    let form = names_of_others::form(text).filter(|_| !errors.is_empty());
+    if let Some((form, hint)) = form {
+        let spot = reader::Spot { path: String::new(), span: errors[0].span().unwrap_or(0..0) };
+        source.report(&spot, problem::Fault::new(format!("this is {form}; a configuration is TOML")).hint(hint));
+    }
+    for error in errors.into_iter().filter(|_| form.is_none()) {
         let span = error.span().unwrap_or(text.len()..text.len());
         let spot = reader::Spot { path: String::new(), span };
         source.report(&spot, toml_fault::explain(text, &spot.span, error.message()));

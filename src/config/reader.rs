@@ -7,10 +7,10 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::kafka_names;
 use super::keys::{self, Absent, Key, Kind, LATER, Section};
 use super::problem::{Fault, Problem, Problems, did_you_mean};
 use super::values;
+use super::{kafka_names, names_of_others};
 
 /// The most problems, and the most warnings, that are told of a text: a client of the API may send a text with many.
 const TOLD_MAX: usize = 1_000;
@@ -57,6 +57,14 @@ impl<'t> Source<'t> {
     pub(super) fn new(file: &'t str, text: &'t str) -> Self {
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         Self { file, text, lines, places: Vec::new(), problems: RefCell::default(), warnings: RefCell::default() }
+    }
+
+    /// Whether a line of the text opens the table of this name.
+    pub(super) fn has_header(&self, name: &str) -> bool {
+        self.text.lines().any(|line| {
+            let line: String = line.chars().filter(|c| !c.is_whitespace()).collect();
+            line.starts_with(&format!("[{name}]")) || line.starts_with(&format!("{name}="))
+        })
     }
 
     /// The first offset after all text and values so far.
@@ -492,7 +500,7 @@ fn unknown(section: Section, name: &str) -> Fault {
         return Fault::new("is not supported yet").hint(*advice);
     }
     let fault = Fault::new("unknown key");
-    if let Some(cure) = kafka_names::cure(name) {
+    if let Some(cure) = names_of_others::cure(section, name).or_else(|| kafka_names::cure(name)) {
         return fault.hint(cure);
     }
     if let Some(hint) = did_you_mean(name, keys::of(section).map(|key| key.name)) {

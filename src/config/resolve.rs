@@ -21,8 +21,8 @@ use crate::listener::proxy::Expect;
 use crate::runtime::Bind;
 
 use super::{
-    LISTENERS_MAX, Overrides, auth, bridges, broker, clusters, dapr, sinks, sources, spool, telemetry, tls, values,
-    warnings,
+    LISTENERS_MAX, Overrides, auth, bridges, broker, clusters, dapr, names_of_others, sinks, sources, spool, telemetry,
+    tls, values, warnings,
 };
 
 /// The address of the listener when none is configured.
@@ -232,6 +232,9 @@ impl<'a> Document<'a> {
 
 fn unknown_section(name: &str) -> Fault {
     let fault = Fault::new("unknown key");
+    if let Some(cure) = names_of_others::cure_at_the_top(name) {
+        return fault.hint(cure);
+    }
     if let Some(hint) = belongs_to(name) {
         return fault.hint(hint);
     }

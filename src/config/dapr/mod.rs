@@ -147,6 +147,10 @@ pub(super) fn resolve(
     let components = table.find("components", values::non_empty).map(PathBuf::from);
     dapr.components = overrides.components.clone().or(components);
     dapr.secrets_dir = table.find("secrets_dir", values::non_empty).map(PathBuf::from);
+    if dapr.components.is_none() && dapr.sockets.is_none() {
+        let fault = Fault::new("has no bindings: neither `components` nor `sockets` is set");
+        document.source.warn(&document.spot(Section::Dapr), fault.hint("set one, run with --components, or remove it"));
+    }
     let found = dapr.components.as_ref().map_or(Ok(Vec::new()), |path| {
         read(path).map_err(|why| Fault::new(format!("{} cannot be read: {why}", path.display())))
     });
