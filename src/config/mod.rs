@@ -106,6 +106,10 @@ pub const RULES_MAX: usize = 1_000;
 pub const SOURCES_MAX: usize = 1_024;
 /// The most bridges that a process may have had.
 pub const BRIDGES_MAX: usize = 256;
+/// The most Kafka clusters.
+pub const CLUSTERS_MAX: usize = 1_024;
+/// The most `[auth.NAME]`.
+pub const AUTHS_MAX: usize = 1_024;
 /// The longest file that is read, in bytes.
 const FILE_BYTES_MAX: usize = 16 << 20;
 /// The path for standard input.

@@ -92,7 +92,7 @@ impl<'t> Source<'t> {
     }
 
     /// Whether no more problems are told.
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.problem_count() >= TOLD_MAX
     }
 
