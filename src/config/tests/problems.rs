@@ -465,6 +465,7 @@ fn finding_q37_other_forms_of_configuration_are_known_by_name() {
 fn finding_q37_parts_without_their_whole_are_warned_of() {
     let warned = |text: &str, what: &str| good(text).warnings.to_string().contains(what);
     assert!(warned("[dapr]\n", "dapr: has no bindings"));
+    assert!(!warned("[dapr]\napp = 'http://127.0.0.1:8000'\n", "dapr: has no bindings"));
     if crate::dapr::HAS_GRPC {
         assert!(!warned("[dapr]\nsockets = '/tmp/x'\n", "dapr: has no bindings"));
     }
