@@ -19,17 +19,22 @@ pub(super) fn of_start(config: &Config, lines: &mut Vec<Line>) {
         }
         (Ok(_), _) => {}
     }
-    let (wanted, has) = (wanted(config), memory());
-    if let Some((has, whose)) = has.filter(|(has, _)| wanted > *has) {
-        let mib = |bytes: u64| bytes >> 20;
-        let text = format!(
-            "buffers for records and retained messages may take {} MiB, more than {whose} ({} MiB): the process would be killed before \
-             they are full; lower `buffer_bytes` of [kafka.NAME] and [embedded], or give it more memory",
-            mib(wanted),
-            mib(has)
-        );
+    if let Some(text) = beyond_memory(config, memory()) {
         push(Verdict::Warning, "memory", text);
     }
+}
+
+/// The warning about a configuration that may take more memory than there is. `has`: the bytes, and the words for their owner.
+pub(super) fn beyond_memory(config: &Config, has: Option<(u64, &str)>) -> Option<String> {
+    let wanted = wanted(config);
+    let (has, whose) = has.filter(|(has, _)| wanted > *has)?;
+    let mib = |bytes: u64| bytes >> 20;
+    Some(format!(
+        "buffers for records and retained messages may take {} MiB, more than {whose} ({} MiB): the process would be killed before they are \
+         full; lower `buffer_bytes` of [kafka.NAME] and [embedded], or give it more memory",
+        mib(wanted),
+        mib(has)
+    ))
 }
 
 /// Reports any other reason that would keep the service from starting, without a line of its own.
@@ -49,4 +54,18 @@ pub(super) fn of_rest(config: &Config, lines: &mut Vec<Line>) {
 fn wanted(config: &Config) -> u64 {
     let records: u64 = config.clusters.iter().map(|cluster| cluster.buffer_bytes).sum();
     records.saturating_add(config.retained.bytes_max as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finding_q37_buffers_beyond_the_memory_are_told() {
+        let text = "[kafka.main]\nbootstrap = 'k:1'\nbuffer_bytes = '900GiB'\n[[sink]]\nname = 's'\nfilters = '#'\ntopic = 't'\n";
+        let config = crate::config::parse(text, "test").expect("a configuration");
+        let told = |has| beyond_memory(&config, Some((has, "this machine has")));
+        assert!(told(23 << 30).is_some_and(|text| text.contains("more than this machine has (23552 MiB)")));
+        assert_eq!((told(1 << 40), beyond_memory(&config, None)), (None, None));
+    }
 }

@@ -14,7 +14,7 @@ use super::args::{PastArgs, RuleExplainArgs, RuleOfArgs, RuleTestArgs};
 use super::input::text_of;
 use super::past::{self, Past};
 use super::past_text;
-use super::rule_facts::{Kind, MadeFacts};
+use super::rule_facts::{Kind, MadeFacts, OF_EMQX};
 use super::rule_records::{self, TriedRule};
 use crate::config::{Config, Rule};
 use crate::control::{PastAsk, RawFields, RuleAsk, RuleTrial};
@@ -370,6 +370,8 @@ impl Made {
             "metadata" => self.metadata = Some(object(&value)?),
             "client_attrs" => self.client_attrs = Some(object(&value)?),
             "event" => {}
+            // Messages have none of these here.
+            _ if OF_EMQX.contains(&name) => {}
             _ => {
                 let known: Vec<_> = FIELDS.iter().map(|(field, _)| field.as_str()).collect();
                 return Err(format!("messages have no field `{name}`; they have {}", known.join(", ")));

@@ -13,6 +13,21 @@ use crate::rule::record_fields;
 use crate::rule::template::MessageContext;
 use crate::rule::value::Value;
 
+/// Fields that EMQX's contexts have for some kinds of events that do not have them here.
+pub(super) const OF_EMQX: [&str; 11] = [
+    "from_clientid",
+    "from_username",
+    "id",
+    "message_received_at",
+    "mountpoint",
+    "payload",
+    "peerhost",
+    "publish_received_at",
+    "reason",
+    "server",
+    "sockname",
+];
+
 /// Fields with their values as JSON.
 #[derive(Debug, Default)]
 pub(super) struct MadeFacts {
@@ -75,7 +90,9 @@ impl MadeFacts {
         (program, now_ms): (&Program, i64),
     ) -> Result<Self, String> {
         let mut made = Self::default();
-        for (name, raw) in given.into_iter().filter(|(name, _)| name != "event_type") {
+        let has = |name: &str| kind.table.iter().any(|(field, _)| field.as_str() == name);
+        let is_passed_over = |name: &str| kind.event.is_some() && OF_EMQX.contains(&name) && !has(name);
+        for (name, raw) in given.into_iter().filter(|(name, _)| name != "event_type" && !is_passed_over(name)) {
             let value = serde_json::from_str(raw.get()).map_err(|error| format!("`{name}`: {error}"))?;
             made.set(kind, &name, value, raw.get())?;
         }
@@ -266,5 +283,33 @@ mod tests {
         let record = select.replace("payload.", "value.").replace("t/#", "$bridges/kafka_consumer:s");
         let context = file(format!("{{\"value\": {payload}}}"));
         assert_eq!(tried(&record, None, RuleTestArgs { context, ..RuleTestArgs::default() }), Ok(format!("{want}\n")));
+    }
+
+    /// A context as EMQX's page of rules sends it has fields that events do not have here.
+    #[test]
+    fn finding_q52_contexts_of_emqx_are_taken() {
+        let context = |text: &str| {
+            let file = tempfile::NamedTempFile::new().expect("a file");
+            std::fs::write(file.path(), text).expect("written");
+            file
+        };
+        let tried = |sql: &str, text: &str| {
+            let file = context(text);
+            tried(sql, None, RuleTestArgs { context: Some(file.path().to_owned()), ..RuleTestArgs::default() })
+        };
+        let subscribed = r#"{"event_type":"session_subscribed","clientid":"c","username":"u","topic":"t/a","qos":1,"payload":"x","peerhost":"192.0.2.1","publish_received_at":1}"#;
+        assert_eq!(
+            tried("SELECT clientid, qos FROM \"$events/session_subscribed\"", subscribed).expect("tried"),
+            "{\"qos\":1,\"clientid\":\"c\"}\n"
+        );
+        let connected = r#"{"event_type":"client_connected","clientid":"c","mountpoint":"","peername":"192.0.2.1:1","sockname":"192.0.2.2:1883"}"#;
+        assert_eq!(
+            tried("SELECT clientid FROM \"$events/client_connected\"", connected).expect("tried"),
+            "{\"clientid\":\"c\"}\n"
+        );
+        let message =
+            r#"{"event_type":"message_publish","clientid":"c","topic":"t/1","payload":"{}","from_clientid":"d"}"#;
+        assert_eq!(tried("SELECT topic FROM \"t/#\"", message).expect("tried"), "{\"topic\":\"t/1\"}\n");
+        assert!(tried("SELECT topic FROM \"t/#\"", r#"{"nosuch":1}"#).is_err());
     }
 }

@@ -9,7 +9,7 @@ use toml::de::DeValue;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::clusters::Target;
-use super::keys::{Key, Section};
+use super::keys::{self, Key, Section};
 use super::problem::Fault;
 use super::reader::{Table, defaults};
 use super::resolve::Document;
@@ -47,6 +47,12 @@ pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &
         return None;
     }
     let table = document.table(Section::Broker);
+    let is_part = |key: &keys::Key| table.has(key.name);
+    if !keys::of(Section::Broker).any(is_part) && !document.source.has_header(NAME) {
+        let fault = Fault::new("is on by a table within it, and there is no line `[broker]`");
+        let hint = "write [broker] above it; without [broker] at all, messages of clients do not go through Kafka";
+        document.source.warn(&document.spot(Section::Broker), fault.hint(hint));
+    }
     let mut broker = Broker::read(&table);
     broker.name = table.read("name", values::name);
     let mut topics = HashMap::new();

@@ -9,7 +9,7 @@ use super::reader::{Source, Spot, Table, defaults};
 use super::resolve::Document;
 use super::resolved::Cluster;
 use super::setting::{Setting as _, Settings as _};
-use super::{EMBEDDED, Overrides, other_properties, outgoing_tls, sasl, values};
+use super::{CLUSTERS_MAX, EMBEDDED, Overrides, other_properties, outgoing_tls, sasl, values};
 
 /// The default of `buffer_bytes`: this, or [`BUFFER_BYTES_SHARD`] for each shard, whichever is more.
 const BUFFER_BYTES_DEFAULT: u64 = 256 << 20;
@@ -51,8 +51,12 @@ pub(super) fn resolve(
     embedded: Option<EmbeddedCluster>,
 ) -> (Vec<Cluster>, Vec<Target>) {
     let mut clusters = Vec::new();
-    for table in document.named_tables(Section::Kafka, cluster_name) {
-        clusters.push((cluster(&table, overrides, shards), table.spot("buffer_bytes")));
+    let tables = document.named_tables(Section::Kafka, cluster_name);
+    if let Some(table) = tables.get(CLUSTERS_MAX) {
+        document.source.report(&table.spot, Fault::new(format!("at most {CLUSTERS_MAX} clusters")));
+    }
+    for table in &tables {
+        clusters.push((cluster(table, overrides, shards), table.spot("buffer_bytes")));
     }
     if let Some(brokers) = &overrides.kafka {
         override_brokers(document.source, brokers, &mut clusters, shards);

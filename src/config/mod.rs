@@ -27,6 +27,7 @@ mod jwt;
 mod kafka_names;
 mod keys;
 mod logins;
+mod names_of_others;
 mod other_properties;
 mod outgoing_tls;
 mod overridden;
@@ -105,6 +106,10 @@ pub const RULES_MAX: usize = 1_000;
 pub const SOURCES_MAX: usize = 1_024;
 /// The most bridges that a process may have had.
 pub const BRIDGES_MAX: usize = 256;
+/// The most Kafka clusters.
+pub const CLUSTERS_MAX: usize = 1_024;
+/// The most `[auth.NAME]`.
+pub const AUTHS_MAX: usize = 1_024;
 /// The longest file that is read, in bytes.
 const FILE_BYTES_MAX: usize = 16 << 20;
 /// The path for standard input.
@@ -291,7 +296,12 @@ fn parse_all(
     // The parser's guess at a broken file would only give problems that are none: they wait for the next run.
     let config =
         if errors.is_empty() { Some(resolve::resolve(&source, tree.get_ref(), overrides, cores)) } else { None };
-    for error in errors {
+    let form = names_of_others::form(text).filter(|_| !errors.is_empty());
+    if let Some((form, hint)) = form {
+        let spot = reader::Spot { path: String::new(), span: errors[0].span().unwrap_or(0..0) };
+        source.report(&spot, problem::Fault::new(format!("this is {form}; a configuration is TOML")).hint(hint));
+    }
+    for error in errors.into_iter().filter(|_| form.is_none()) {
         let span = error.span().unwrap_or(text.len()..text.len());
         let spot = reader::Spot { path: String::new(), span };
         source.report(&spot, toml_fault::explain(text, &spot.span, error.message()));

@@ -101,11 +101,20 @@ impl Fault {
     }
 }
 
+/// The most bytes of a name that is compared with others, and the most of these: a text may have very many wrong names.
+const COMPARED_BYTES_MAX: usize = 64;
+const COMPARED_MAX: usize = 256;
+
 /// The one of `known` that `given` was most likely meant to be.
 pub(super) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if given.len() > COMPARED_BYTES_MAX {
+        return None;
+    }
     let given = given.to_lowercase().replace(['-', '.', ' '], "_");
     known
         .into_iter()
+        .filter(|known| known.len() <= COMPARED_BYTES_MAX)
+        .take(COMPARED_MAX)
         .map(|known| (strsim::damerau_levenshtein(&given, known), known))
         .min_by_key(|(distance, _)| *distance)
         .filter(|(distance, known)| *distance <= known.len().max(3) / 3)

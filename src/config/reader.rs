@@ -7,10 +7,10 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::kafka_names;
 use super::keys::{self, Absent, Key, Kind, LATER, Section};
 use super::problem::{Fault, Problem, Problems, did_you_mean};
 use super::values;
+use super::{kafka_names, names_of_others};
 
 /// The most problems, and the most warnings, that are told of a text: a client of the API may send a text with many.
 const TOLD_MAX: usize = 1_000;
@@ -59,6 +59,14 @@ impl<'t> Source<'t> {
         Self { file, text, lines, places: Vec::new(), problems: RefCell::default(), warnings: RefCell::default() }
     }
 
+    /// Whether a line of the text opens the table of this name.
+    pub(super) fn has_header(&self, name: &str) -> bool {
+        self.text.lines().any(|line| {
+            let line: String = line.chars().filter(|c| !c.is_whitespace()).collect();
+            line.starts_with(&format!("[{name}]")) || line.starts_with(&format!("{name}="))
+        })
+    }
+
     /// The first offset after all text and values so far.
     pub(super) fn end(&self) -> usize {
         self.places.last().map_or(self.text.len() + 1, |place| place.span.end)
@@ -84,7 +92,7 @@ impl<'t> Source<'t> {
     }
 
     /// Whether no more problems are told.
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.problem_count() >= TOLD_MAX
     }
 
@@ -492,7 +500,7 @@ fn unknown(section: Section, name: &str) -> Fault {
         return Fault::new("is not supported yet").hint(*advice);
     }
     let fault = Fault::new("unknown key");
-    if let Some(cure) = kafka_names::cure(name) {
+    if let Some(cure) = names_of_others::cure(section, name).or_else(|| kafka_names::cure(name)) {
         return fault.hint(cure);
     }
     if let Some(hint) = did_you_mean(name, keys::of(section).map(|key| key.name)) {

@@ -21,8 +21,8 @@ use crate::listener::proxy::Expect;
 use crate::runtime::Bind;
 
 use super::{
-    LISTENERS_MAX, Overrides, auth, bridges, broker, clusters, dapr, sinks, sources, spool, telemetry, tls, values,
-    warnings,
+    AUTHS_MAX, BRIDGES_MAX, CLUSTERS_MAX, LISTENERS_MAX, Overrides, RULES_MAX, SINKS_MAX, SOURCES_MAX, auth, bridges,
+    broker, clusters, dapr, names_of_others, sinks, sources, spool, telemetry, tls, values, warnings,
 };
 
 /// The address of the listener when none is configured.
@@ -148,6 +148,7 @@ impl<'a> Document<'a> {
             None => return Vec::new(),
         };
         list.enumerate()
+            .take(most_read(section))
             .filter_map(|(at, item)| {
                 let spot = Spot { path: format!("{}[{at}]", section.name()), span: item.span() };
                 match item.get_ref() {
@@ -175,7 +176,7 @@ impl<'a> Document<'a> {
             return Vec::new();
         }
         let mut tables = Vec::new();
-        for (key, value) in in_file_order(table) {
+        for (key, value) in in_file_order(table).into_iter().take(most_read(section)) {
             let name = key.get_ref().as_ref();
             let spot = Spot { path: format!("{kind}.{name}"), span: value.span() };
             match value.get_ref() {
@@ -230,8 +231,25 @@ impl<'a> Document<'a> {
     }
 }
 
+/// The most tables of a section that are read: one more than there may be, which is reported.
+fn most_read(section: Section) -> usize {
+    1 + match section {
+        Section::Listener => LISTENERS_MAX,
+        Section::Sink => SINKS_MAX,
+        Section::Source => SOURCES_MAX,
+        Section::Rule => RULES_MAX,
+        Section::Bridge => BRIDGES_MAX,
+        Section::Kafka => CLUSTERS_MAX,
+        Section::Auth => AUTHS_MAX,
+        _ => unreachable!("other sections are one table"),
+    }
+}
+
 fn unknown_section(name: &str) -> Fault {
     let fault = Fault::new("unknown key");
+    if let Some(cure) = names_of_others::cure_at_the_top(name) {
+        return fault.hint(cure);
+    }
     if let Some(hint) = belongs_to(name) {
         return fault.hint(hint);
     }

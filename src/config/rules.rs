@@ -1,6 +1,6 @@
 //! The rules. Statements are compiled before the sinks are read: templates of sinks are over their outputs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::keys::Section;
@@ -15,6 +15,8 @@ use crate::rule::program::Program;
 /// Rules that were read, before their sinks are known.
 pub(super) struct Drafts<'a> {
     all: Vec<Draft<'a>>,
+    /// The places of the rules that name a sink.
+    by_sink: HashMap<String, Vec<usize>>,
 }
 
 struct Draft<'a> {
@@ -44,24 +46,29 @@ impl<'a> Drafts<'a> {
             rule.republish = republish::read(&table, &rule, environment);
             Some(Draft { rule, spots, table })
         };
-        Self { all: tables.into_iter().filter_map(read).collect() }
+        let all: Vec<Draft<'a>> = tables.into_iter().filter_map(read).collect();
+        let mut by_sink: HashMap<String, Vec<usize>> = HashMap::new();
+        for (at, draft) in all.iter().enumerate() {
+            draft.rule.sinks.iter().for_each(|sink| by_sink.entry(sink.clone()).or_default().push(at));
+        }
+        Self { all, by_sink }
     }
 
     /// The rules that feed the sink of this name.
     pub(super) fn feeders(&self, sink: &str) -> Vec<&Rule> {
-        let rules = self.all.iter().map(|draft| &draft.rule);
-        rules.filter(|rule| rule.sinks.iter().any(|name| name == sink)).collect()
+        self.by_sink.get(sink).into_iter().flatten().map(|at| &self.all[*at].rule).collect()
     }
 
     /// The rules, checked against the sinks.
     pub(super) fn with_sinks(self, known: &[Sink], has_payloads: bool) -> Vec<Rule> {
-        self.all.into_iter().map(|draft| draft.with_sinks(known, has_payloads)).collect()
+        let by_name: HashMap<&str, &Sink> = known.iter().rev().map(|sink| (sink.name.as_str(), sink)).collect();
+        self.all.into_iter().map(|draft| draft.with_sinks((known, &by_name), has_payloads)).collect()
     }
 }
 
 impl Draft<'_> {
     /// Adds the rule's sinks. `has_payloads`: log lines may contain parts of messages.
-    fn with_sinks(mut self, known: &[Sink], has_payloads: bool) -> Rule {
+    fn with_sinks(mut self, (known, by_name): (&[Sink], &HashMap<&str, &Sink>), has_payloads: bool) -> Rule {
         let table = &self.table;
         if self.rule.console && !has_payloads {
             let fault = Fault::new("has no effect: log lines may not have what is in messages");
@@ -69,8 +76,9 @@ impl Draft<'_> {
         }
         let mut fed = Vec::new();
         for (name, spot) in self.rule.sinks.iter().zip(&self.spots) {
-            match known.iter().find(|sink| sink.name == *name) {
-                Some(sink) => fed.push(sink),
+            match by_name.get(name.as_str()) {
+                Some(sink) => fed.push(*sink),
+                None if table.source.is_full() => {}
                 None => {
                     let names = || known.iter().map(|sink| sink.name.as_str());
                     let hint = did_you_mean(name, names()).unwrap_or_else(|| "add a [[sink]] of that name".to_owned());
@@ -137,10 +145,10 @@ fn compile(table: &Table<'_>, sql: &str, name: &str) -> Option<Arc<Program>> {
 /// Reads the names of the sinks.
 fn sinks(table: &Table<'_>) -> (Vec<String>, Vec<Spot>) {
     let mut names: Vec<String> = Vec::new();
-    let mut spots = Vec::new();
+    let (mut spots, mut seen) = (Vec::new(), HashSet::new());
     let given = if table.has("sinks") { table.texts("sinks") } else { Vec::new() };
     for (name, spot) in given {
-        if names.contains(&name) {
+        if !seen.insert(name.clone()) {
             table.source.report(&spot, Fault::new(format!("\"{name}\" is in the list already")));
         } else {
             names.push(name);

@@ -257,7 +257,7 @@ pub(super) fn target(table: &Table<'_>, targets: &[Target]) -> Option<usize> {
     let known = || names().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
     if !table.has("kafka") {
         // Without any cluster, `[kafka]` is wrong, and that has been reported.
-        if targets.len() > 1 {
+        if targets.len() > 1 && !table.source.is_full() {
             let fault = Fault::new("is required because there are several clusters");
             table.source.report(&table.spot("kafka"), fault.hint(format!("must be one of {}", known())));
         }
@@ -265,7 +265,7 @@ pub(super) fn target(table: &Table<'_>, targets: &[Target]) -> Option<usize> {
     }
     let name = table.find("kafka", values::text)?;
     let found = names().position(|known| known == name);
-    if found.is_none() {
+    if found.is_none() && !table.source.is_full() {
         let hint = did_you_mean(&name, names()).unwrap_or_else(|| match targets {
             [] => "add [kafka.NAME]".to_owned(),
             _ => format!("there is {}", known()),

@@ -1,6 +1,6 @@
 //! Warnings about keys that are legal and probably a mistake. The service starts nevertheless.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::keys::Section;
 use super::problem::Fault;
@@ -167,10 +167,10 @@ fn twice(document: &Document<'_>, config: &Config) {
 }
 
 fn unused_clusters(document: &Document<'_>, config: &Config) {
+    let sinks = config.sinks.iter().map(|sink| sink.cluster);
+    let used: HashSet<usize> = sinks.chain(config.sources.iter().map(|source| source.cluster)).collect();
     for (at, cluster) in config.clusters.iter().enumerate() {
-        let used =
-            config.sinks.iter().map(|sink| sink.cluster).chain(config.sources.iter().map(|source| source.cluster));
-        if cluster.name != EMBEDDED && used.into_iter().all(|used| used != at) {
+        if cluster.name != EMBEDDED && !used.contains(&at) {
             let what = "has no effect: no sink or source uses this cluster";
             document.source.warn(&document.spot_of(Section::Kafka, &cluster.name), Fault::new(what));
         }

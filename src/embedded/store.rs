@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::batch::{BatchHeader, Refusal};
 use super::code;
 use super::counters::{Counters, add};
-use super::damage::Damage;
+use super::damage::{Damage, Teller};
 use super::disk::Disk;
 use super::groups::Groups;
 use super::groups::offsets::{self, OffsetFile, Offsets};
@@ -123,7 +123,7 @@ pub(crate) struct Loaded {
 pub(crate) fn load(disk: &dyn Disk, settings: &Settings, counters: &Counters) -> Result<Loaded, MetaError> {
     let meta = MetaDir::open(disk, &settings.dir)?;
     let deleted = meta.deleted()?;
-    let offsets = load_offsets(disk, &meta, counters, &deleted)?;
+    let offsets = load_offsets(disk, &meta, (counters, &settings.teller), &deleted)?;
     meta.finish_deletions(disk, &deleted)?;
     let (found, damaged) = meta.topics(disk, settings.partitions_per_topic_max)?;
     add(&counters.recovery_files_damaged, damaged);
@@ -155,12 +155,17 @@ pub(crate) fn load(disk: &dyn Disk, settings: &Settings, counters: &Counters) ->
 fn load_offsets(
     disk: &dyn Disk,
     meta: &MetaDir,
-    counters: &Counters,
+    (counters, teller): (&Counters, &Teller),
     deleted: &[String],
 ) -> Result<(OffsetFile, Offsets), MetaError> {
     let at = |error| MetaError::Io { path: meta.root(), error };
     let (mut file, mut offsets, findings) = offsets::open(disk, &meta.root()).map_err(at)?;
     count_findings(counters, findings);
+    if findings.files > 0 {
+        let reason = "the committed offsets of consumer groups are gone: the file is missing or has none; groups begin where their clients' \
+                      auto.offset.reset says";
+        teller.tell(&Damage { file: &meta.root().join(offsets::FILE), offsets: None, reason });
+    }
     let stale: Vec<_> = offsets.keys().filter(|place| deleted.contains(&place.topic)).cloned().collect();
     if !stale.is_empty() {
         let changes: Vec<_> = stale.into_iter().map(|place| (place, None)).collect();

@@ -274,7 +274,7 @@ macro_rules! fields {
         }
 
         impl Event {
-            /// Writes the event as a line of the log, with its fields; connections at debug, under a name of their own.
+            /// Writes the event as a line of the log, with its fields; at debug connections, under a name of their own, and statistics.
             pub(super) fn log(&self) {
                 let is_connection = self.kind.spec().class == Class::Connection;
                 if is_connection && !are_connections_logged() {
@@ -283,11 +283,12 @@ macro_rules! fields {
                 $(let $name = self.$type(Field::$variant);)*
                 let (kind, shard) = (self.kind.spec().name, self.shard);
                 let message = self.kind.spec().help;
-                match self.kind.spec().severity {
+                match self.kind.log_severity() {
                     _ if is_connection => tracing::debug!(target: CONNECTIONS, event = kind, shard, $($name,)* "{message}"),
-                    Severity::Info => tracing::info!(event = kind, shard, $($name,)* "{message}"),
-                    Severity::Warn => tracing::warn!(event = kind, shard, $($name,)* "{message}"),
-                    Severity::Error => tracing::error!(event = kind, shard, $($name,)* "{message}"),
+                    None => tracing::debug!(event = kind, shard, $($name,)* "{message}"),
+                    Some(Severity::Info) => tracing::info!(event = kind, shard, $($name,)* "{message}"),
+                    Some(Severity::Warn) => tracing::warn!(event = kind, shard, $($name,)* "{message}"),
+                    Some(Severity::Error) => tracing::error!(event = kind, shard, $($name,)* "{message}"),
                 }
             }
         }
@@ -381,6 +382,12 @@ pub enum SeenBy {
 }
 
 impl Kind {
+    /// The severity of the line in the log; `None`: debug. Statistics come each minute for each sink.
+    fn log_severity(self) -> Option<Severity> {
+        let EventSpec { severity, class, .. } = self.spec();
+        if *class == Class::Statistics { None } else { Some(*severity) }
+    }
+
     /// Whether all shards see the event's subject.
     #[must_use]
     pub const fn seen_by_all(self) -> Option<SeenBy> {
@@ -655,6 +662,13 @@ fn now_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn finding_q37_statistics_are_in_the_log_at_debug_only() {
+        for kind in Kind::ALL {
+            assert_eq!(kind.log_severity().is_none(), kind == Kind::SinkStatistics, "{kind:?}");
+        }
+    }
 
     #[test]
     fn names_are_unique_and_every_field_belongs_to_an_event() {

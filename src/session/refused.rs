@@ -36,6 +36,15 @@ impl Outgoing {
         Some(RefusedCopy { number: item.number, times: item.refusals })
     }
 
+    fn refuse_sent(&mut self, number: u64) -> bool {
+        let Ok(at) = self.items.binary_search_by_key(&number, |item| item.number) else { return false };
+        let was_sent = self.items[at].state == State::Sent;
+        if was_sent {
+            self.items[at].state = State::Refused;
+        }
+        was_sent
+    }
+
     fn send_again(
         &mut self,
         number: u64,
@@ -100,6 +109,11 @@ impl Session {
     /// copy is in flight.
     pub fn refuse(&mut self, id: u16, qos: QoS) -> Option<RefusedCopy> {
         self.outgoing.as_mut()?.refuse(id, qos)
+    }
+
+    /// Handles a refusal without words of the copy with this number. Returns whether the remote was sent it and has not answered.
+    pub fn refuse_sent(&mut self, number: u64) -> bool {
+        self.outgoing.as_mut().is_some_and(|outgoing| outgoing.refuse_sent(number))
     }
 
     /// The message of a refused copy. `None`: the copy is refused no more.

@@ -118,6 +118,18 @@ impl Session {
         items.find(|item| item.state == State::Sent)?.body.clone()
     }
 
+    /// The number of the copy of that message.
+    #[must_use]
+    pub fn oldest_sent_number(&self) -> Option<u64> {
+        let mut items = self.outgoing.as_ref()?.items.iter();
+        items.find(|item| item.state == State::Sent).map(|item| item.number)
+    }
+
+    /// Sets how many messages of QoS 1 and 2 may be on their way on the present connection.
+    pub fn set_send_maximum(&mut self, send_maximum: u16) {
+        self.terms.send_maximum = send_maximum;
+    }
+
     /// Messages of QoS 2 that the remote was sent and has not acknowledged with PUBREC.
     #[must_use]
     pub fn sent_exactly_once(&self) -> usize {

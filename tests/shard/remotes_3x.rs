@@ -69,6 +69,57 @@ fn finding_q42_a_remote_that_takes_fewer_messages_is_sent_fewer() {
     assert_eq!((remote.number(BridgeMetric::Delivered), remote.number(BridgeMetric::Queued)), (30, 0));
 }
 
+/// Finding Q42: a remote before 5.0 that closes the connection for a message has refused it after ten connections; those behind it come.
+#[test]
+fn finding_q42_a_message_that_ends_each_connection_is_refused_in_the_end() {
+    let mut remote = Remote::new(&in_memory(), old());
+    let device = remote.world.device("d", 0);
+    for (id, topic) in (1..).zip(["alarm/large", "alarm/1", "alarm/2", "alarm/3"]) {
+        remote.world.bytes(device, &bytes_of(OLD, &qos(QoS::AtLeastOnce, id, topic, "a")));
+    }
+    assert_eq!(remote.accepts_old().len(), 4);
+    for closes in 1..10 {
+        remote.cut();
+        remote.again();
+        let sent = remote.accepts_old();
+        assert!(sent[0].contains("alarm/large"), "{closes}: {sent:?}");
+        assert_eq!(sent.len(), if closes < 3 { 4 } else { 1 }, "{closes}: {sent:?}");
+        assert_eq!(remote.world.told(EventKind::BridgeRefusedMessage), 0);
+    }
+    remote.cut();
+    assert_eq!(remote.world.told(EventKind::BridgeRefusedMessage), 1);
+    remote.world.advance(std::time::Duration::from_secs(1));
+    remote.again();
+    let sent = remote.accepts_old();
+    assert_eq!(sent.len(), 3, "{sent:?}");
+    for id in 2..=4 {
+        remote.says_old(&[Packet::PubAck(ack(id))]);
+    }
+    let numbers = [BridgeMetric::Delivered, BridgeMetric::Dropped, BridgeMetric::Queued, BridgeMetric::Open];
+    assert_eq!(numbers.map(|metric| remote.number(metric)), [3, 1, 0, 0]);
+}
+
+/// Finding Q42: a remote that answers in the meantime has refused nothing, and is sent as many as before.
+#[test]
+fn finding_q42_a_remote_that_answers_has_refused_nothing() {
+    let mut remote = Remote::new(&in_memory(), old());
+    let device = remote.world.device("d", 0);
+    for id in 1..=4 {
+        remote.world.bytes(device, &bytes_of(OLD, &qos(QoS::AtLeastOnce, id, "alarm/1", "a")));
+    }
+    remote.accepts_old();
+    for _ in 0..9 {
+        remote.cut();
+        remote.again();
+        remote.accepts_old();
+    }
+    remote.says_old(&[Packet::PubAck(ack(1))]);
+    assert_eq!(remote.hears_old().len(), 3, "the others come on the same connection");
+    remote.cut();
+    remote.again();
+    assert_eq!((remote.accepts_old().len(), remote.world.told(EventKind::BridgeRefusedMessage)), (3, 0));
+}
+
 /// Finding Q42: an old connection that ends does not lower the number in flight.
 #[test]
 fn finding_q42_a_remote_that_restarts_is_sent_as_many_as_before() {

@@ -74,7 +74,10 @@ pub(super) fn sink(thing: &Thing<'_>, name: &str, kafka: &str, feeders: &[&Feede
     batches(&mut block, &parameters);
     let buffer = buffer(&mut block, &parameters);
     given.leave_out("tags", "there are none here");
-    given.leave_out("resource_opts", "buffers and health checks are those of the sink and its cluster");
+    given.leave_out(
+        "resource_opts",
+        "buffers are those of the sink, and health checks those of its cluster: health_check_interval",
+    );
     given.leave_out("fallback_actions", "refused records go to dead_letters_topic or dead_letters_file");
     parameters.finish();
     given.finish();

@@ -12,6 +12,8 @@ use super::template::translate;
 /// The prefix of the default group's name.
 const GROUP_PREFIX: &str = "emqx-kafka-consumer-";
 const FETCH_BYTES: &str = "896KiB";
+/// The policy that is the default here, too, as EMQX writes it.
+const LATEST: [&str; 2] = ["latest", "lastest"];
 /// The default payload of a mapping of topics.
 const PAYLOAD: &str = "${.}";
 
@@ -46,7 +48,7 @@ pub(super) fn sources(thing: &Thing<'_>, names: &mut Names, kafka: (&str, bool),
         blocks.push(block);
     }
     given.leave_out("tags", "there are none here");
-    given.leave_out("resource_opts", "they are settings of the cluster");
+    given.leave_out("resource_opts", "health checks are those of the cluster: health_check_interval");
     parameters.finish();
     given.finish();
     blocks
@@ -58,7 +60,7 @@ fn settings(block: &mut Block, given: &Given<'_>, name: &str) {
     }
     let group = given.text("group_id").map_or_else(|| format!("{GROUP_PREFIX}{name}"), str::to_owned);
     block.set("group", group);
-    block.set_some("offset_reset", given.text("offset_reset_policy").filter(|policy| *policy != "latest"));
+    block.set_some("offset_reset", given.text("offset_reset_policy").filter(|policy| !LATEST.contains(policy)));
     let interval = given.duration("offset_commit_interval_seconds", "s");
     block.set_some("commit_interval", interval.filter(|interval| interval != "5s"));
     block.set("fetch_bytes", given.size("max_batch_bytes").as_deref().unwrap_or(FETCH_BYTES));

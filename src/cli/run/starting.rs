@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use super::super::args::RunArgs;
 use super::super::auth_files;
 use super::super::check_host;
+use super::super::check_start;
 use super::super::reconfigure;
 use super::super::rule;
 use super::Failure;
@@ -18,6 +19,7 @@ use crate::files;
 use crate::limits::MAILBOX_LETTERS_MAX;
 use crate::link::LISTENER;
 use crate::metrics::journal::Journal;
+use crate::metrics::machine::memory;
 use crate::rule::around::Machine;
 use crate::runtime::{self, Bind, IoDriver, Listeners};
 use crate::service::{dead_letters, log, sandbox};
@@ -29,6 +31,9 @@ pub(super) fn preflight(config: &Config) -> Result<(IoDriver, u32, usize), Failu
     let shards = config.service.shards;
     for finding in findings.iter().filter(|f| !f.fatal) {
         tracing::warn!("{finding}");
+    }
+    if let Some(text) = check_start::beyond_memory(config, memory()) {
+        tracing::warn!("{text}");
     }
     let fatal: Vec<String> = findings.iter().filter(|f| f.fatal).map(ToString::to_string).collect();
     if fatal.is_empty() {

@@ -147,6 +147,11 @@ pub(super) fn resolve(
     let components = table.find("components", values::non_empty).map(PathBuf::from);
     dapr.components = overrides.components.clone().or(components);
     dapr.secrets_dir = table.find("secrets_dir", values::non_empty).map(PathBuf::from);
+    // With an application, the components are probably named on the command line.
+    if dapr.components.is_none() && dapr.sockets.is_none() && dapr.app.is_none() {
+        let fault = Fault::new("has no bindings: none of `components`, `sockets` and `app` is set");
+        document.source.warn(&document.spot(Section::Dapr), fault.hint("set one, run with --components, or remove it"));
+    }
     let found = dapr.components.as_ref().map_or(Ok(Vec::new()), |path| {
         read(path).map_err(|why| Fault::new(format!("{} cannot be read: {why}", path.display())))
     });

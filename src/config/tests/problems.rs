@@ -417,3 +417,63 @@ fn finding_q24_many_mistakes_are_told_in_time() {
     assert!(problems.0[0].what.contains("maybe more"), "{}", problems.0[0]);
     assert!(problems.0.iter().any(|problem| (problem.line, problem.column) == (2, 1)), "the first of them");
 }
+
+/// Tables have a bound, as what follows compares them with each other; names that are very long are compared with none.
+#[test]
+fn finding_q24_tables_have_a_bound() {
+    let clusters: String = (0..20_000).map(|n| format!("[kafka.k{n}]\nbootstrap='h:1'\n")).collect();
+    let said = said(&format!("{clusters}[[sink]]\nname = 's'\nfilters = '#'\ntopic = 't'\nkafka = 'k20000'\n"));
+    assert!(said.iter().any(|line| line.contains("kafka.k1024: at most 1024 clusters")), "{}", said.len());
+    let auths: String = (0..2_000).map(|n| format!("[auth.a{n}]\nchain = ['anonymous']\n")).collect();
+    assert!(read(&auths).expect_err("too many").to_string().contains("at most 1024 [auth.NAME]"));
+    let long = "x".repeat(100_000);
+    assert_eq!(crate::config::problem::nearest(&long, [&*long]), None);
+    assert_eq!(crate::config::problem::nearest("levle", ["format", "level"]), Some("level"));
+}
+
+/// Names that other brokers have for settings of bridges, rules and listeners get a hint, as those of Kafka's clients do.
+#[test]
+fn finding_q37_names_of_other_brokers_are_told_what_is_ours() {
+    let bridge = "[bridge.p]\nurl = 'mqtt://h:1'\n";
+    let rule = "[[sink]]\nname = 's'\ntopic = 't'\n[[rule]]\nname = 'r'\nsql = 'SELECT * FROM \"a\"'\nsinks = 's'\n";
+    for (text, line, cure) in [
+        (bridge, "address = 'h:1883'", "it is url in [bridge.NAME]"),
+        (bridge, "remote_clientid = 'x'", "it is client_id in [bridge.NAME]"),
+        (bridge, "topic = 'plant/# both 1'", "it is filters in [[bridge.NAME.in]]"),
+        (bridge, "topics = ['a']", "it is filters in [[bridge.NAME.in]]"),
+        (bridge, "keepAliveSec = 60", "it is keep_alive in [bridge.NAME]"),
+        (rule, "actions = ['x']", "it is sinks in [[rule]]"),
+        ("", "listeners.tcp.default.bind = '0.0.0.0:1883'", "it is [[listener]]"),
+        ("", "allow_anonymous = true", "it is open in [[listener]]"),
+    ] {
+        let said = only(&format!("{text}{line}\n"));
+        assert!(said.contains("unknown key") && said.contains(cure), "{line}: {said}");
+    }
+}
+
+#[test]
+fn finding_q37_other_forms_of_configuration_are_known_by_name() {
+    let said = only("# plant\nconnection plant\naddress broker.example:8883\ntopic set/# both 1 local/ site-7/\n");
+    assert!(said.starts_with("2:") && said.contains("this is a mosquitto.conf; a configuration is TOML"), "{said}");
+    let said = only(
+        "node {\n  name = \"emqx@127.0.0.1\"\n  cookie = \"x\"\n}\ndashboard {\n  listeners.http.bind = 18083\n}\n",
+    );
+    assert!(said.contains("this is HOCON, as emqx.conf; a configuration is TOML"), "{said}");
+}
+
+#[test]
+fn finding_q37_parts_without_their_whole_are_warned_of() {
+    let warned = |text: &str, what: &str| good(text).warnings.to_string().contains(what);
+    assert!(warned("[dapr]\n", "dapr: has no bindings"));
+    assert!(!warned("[dapr]\napp = 'http://127.0.0.1:8000'\n", "dapr: has no bindings"));
+    if crate::dapr::HAS_GRPC {
+        assert!(!warned("[dapr]\nsockets = '/tmp/x'\n", "dapr: has no bindings"));
+    }
+    let kafka = "[kafka.main]\nbootstrap = 'k:1'\n";
+    let route = "[[broker.route]]\nfilters = 'a/#'\ntopic = 'a'\n";
+    let what = "broker: is on by a table within it";
+    assert!(warned(&format!("{kafka}{route}"), what));
+    assert!(!warned(&format!("{kafka}[broker]\n{route}"), what));
+    assert!(!warned(&format!("{kafka}{route}[ broker ] # on\n"), what));
+    assert!(!warned(&format!("{kafka}[broker]\nname = 'a'\n{route}"), what));
+}

@@ -22,7 +22,10 @@ use crate::embedded::disk::{Disk, replace_file};
 use crate::embedded::partition::Findings;
 use crate::files;
 
-const FILE: &str = "offsets.log";
+/// The file's name.
+pub(crate) const FILE: &str = "offsets.log";
+/// The name of an empty file that is there once [`FILE`] has an entry: without one, entries are lost.
+const BEGUN: &str = "offsets.begun";
 const HEAD_BYTES: usize = 8;
 /// The longest entry: names of a group and a topic and a client's metadata are below 32 KiB each, and JSON may make six bytes
 /// of one.
@@ -78,6 +81,8 @@ pub(crate) struct OffsetFile {
     compact_len: u64,
     /// Whether a sync failed: then nothing more is trusted until the log is opened again.
     failed: bool,
+    /// Whether [`BEGUN`] is there.
+    is_begun: bool,
 }
 
 fn entry(place: &Place, committed: Option<&Committed>) -> Vec<u8> {
@@ -148,7 +153,17 @@ pub(crate) fn open(disk: &dyn Disk, dir: &Path) -> io::Result<(OffsetFile, Offse
             file.set_len(len)?;
         }
     }
-    let mut opened = OffsetFile { dir: dir.to_owned(), file, len, compact_len: 0, failed: false };
+    let mut is_begun = dir.join(BEGUN).exists();
+    if is_begun && len == 0 {
+        findings.files += 1;
+        // A note that stays is reported once more.
+        drop(std::fs::remove_file(dir.join(BEGUN)));
+        is_begun = false;
+    }
+    let mut opened = OffsetFile { dir: dir.to_owned(), file, len, compact_len: 0, failed: false, is_begun };
+    if len > 0 {
+        opened.note_begun();
+    }
     if findings.holes > 0 {
         let aside = free_name(&path, "damaged")?;
         std::fs::hard_link(&path, &aside)?;
@@ -213,6 +228,15 @@ impl<'a> EntryReader<'a> {
 }
 
 impl OffsetFile {
+    /// Notes that the file has an entry. The note is not synced: after a power failure it may be missing, and a loss be silent.
+    fn note_begun(&mut self) {
+        if !self.is_begun {
+            let path = self.dir.join(BEGUN);
+            let made = files::open(&path, OpenOptions::new().write(true).create(true).truncate(false));
+            self.is_begun = made.is_ok();
+        }
+    }
+
     /// Makes changes durable. On an error none of them is.
     pub(crate) fn append(&mut self, disk: &dyn Disk, changes: &[Change]) -> io::Result<()> {
         if self.failed {
@@ -232,6 +256,7 @@ impl OffsetFile {
             return Err(error);
         }
         self.len += bytes.len() as u64;
+        self.note_begun();
         Ok(())
     }
 
@@ -242,7 +267,11 @@ impl OffsetFile {
 
     /// Rewrites the file with the current offsets. On an error the old file stays in use.
     pub(crate) fn compact(&mut self, disk: &dyn Disk, offsets: &Offsets) -> io::Result<()> {
-        let bytes: Vec<u8> = offsets.iter().flat_map(|(place, committed)| entry(place, Some(committed))).collect();
+        let mut bytes: Vec<u8> = offsets.iter().flat_map(|(place, committed)| entry(place, Some(committed))).collect();
+        if bytes.is_empty() {
+            // A file without an entry has lost its entries.
+            bytes = entry(&Place { group: String::new(), topic: String::new(), partition: 0 }, None);
+        }
         let path = self.dir.join(FILE);
         if let Err(error) = replace_file(disk, &self.dir, FILE, &bytes) {
             // If the name refers to the new file already, but not durably, neither file is certain to be found again.

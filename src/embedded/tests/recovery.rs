@@ -580,3 +580,43 @@ fn finding_q17_records_that_are_missing_at_the_end_are_told() {
         assert_eq!(client.produce("t", 0, &Batch::counted(1).bytes()).base_offset, 61, "case {case}");
     }
 }
+
+/// Lost committed offsets are reported, once; a log without any, and one after all were deleted, has lost none.
+#[test]
+fn finding_q17_committed_offsets_that_are_gone_are_told() {
+    use crate::embedded::disk::KernelDisk;
+    use crate::embedded::groups::offsets::{Committed, Offsets, Place, open};
+    use std::sync::atomic::Ordering::SeqCst;
+    let dir = tempfile::tempdir().unwrap();
+    assert!(sixty(dir.path()).len() > 4);
+    let start = || {
+        let journal = Arc::new(Journal::default());
+        let log = EmbeddedLog::start(small_segments(dir.path(), Some(&journal))).unwrap();
+        (log.counters().recovery_files_damaged.load(SeqCst), events(&journal))
+    };
+    let path = dir.path().join("offsets.log");
+    fs::remove_file(&path).unwrap();
+    assert_eq!(start(), (0, 0), "no group had committed anything");
+    let damages: [fn(&Path); 3] = [
+        |path| fs::remove_file(path).unwrap(),
+        |path| fs::write(path, b"").unwrap(),
+        |path| fs::write(path, [0; 100]).unwrap(),
+    ];
+    for (case, damage) in damages.into_iter().enumerate() {
+        let (mut file, ..) = open(&KernelDisk, dir.path()).unwrap();
+        let place = Place { group: "g".into(), topic: "t".into(), partition: 0 };
+        let committed = Committed { offset: 7, leader_epoch: 0, metadata: String::new() };
+        file.append(&KernelDisk, &[(place, Some(committed))]).unwrap();
+        drop(file);
+        assert_eq!(start(), (0, 0), "case {case}");
+        damage(&path);
+        assert_eq!(start(), (1, 1), "case {case}");
+        assert_eq!(start(), (0, 0), "case {case}: once");
+    }
+    let (mut file, ..) = open(&KernelDisk, dir.path()).unwrap();
+    let place = Place { group: "g".into(), topic: "t".into(), partition: 0 };
+    file.append(&KernelDisk, &[(place, None)]).unwrap();
+    file.compact(&KernelDisk, &Offsets::new()).unwrap();
+    drop(file);
+    assert_eq!(start(), (0, 0));
+}

@@ -74,7 +74,8 @@ fn subbits<'a>(context: &Context<'a>, arguments: &[Value<'a>]) -> Called<'a> {
                 return match count {
                     64 => Value::float(f64::from_bits(number)),
                     32 => Value::float(f64::from(f32::from_bits(number as u32))),
-                    _ => Err(Reason::domain("floats have 32 or 64 bits")),
+                    16 => Value::float(half(number as u16)),
+                    _ => Err(Reason::domain("floats have 16, 32 or 64 bits")),
                 };
             }
             if sign == b"signed" && count > 0 {
@@ -95,4 +96,15 @@ fn little(number: u64, count: usize) -> u64 {
         turned |= (number >> (odd + (bytes - 1 - at) * 8) & 0xff) << (at * 8);
     }
     turned
+}
+
+/// A float of 16 bits: a sign, five bits of exponent, ten of fraction.
+fn half(bits: u16) -> f64 {
+    let (exponent, fraction) = (i32::from(bits >> 10 & 0x1f), f64::from(bits & 0x3ff) / 1_024.0);
+    let size = match exponent {
+        0 => fraction * 2_f64.powi(-14),
+        31 => f64::NAN,
+        _ => (1.0 + fraction) * 2_f64.powi(exponent - 15),
+    };
+    if bits >> 15 == 1 { -size } else { size }
 }

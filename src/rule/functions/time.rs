@@ -197,6 +197,8 @@ fn to_unix<'a>(context: &Context<'a>, arguments: &[Value<'a>]) -> Called<'a> {
             "%3N" => part = read(3)? * 1_000_000,
             "%6N" => part = read(6)? * 1_000,
             "%N" => part = read(9)?,
+            // A text may end before its zone.
+            _ if text.is_empty() => {}
             _ => {
                 let (seconds, rest) = match text.strip_prefix(['Z', 'z']) {
                     Some(rest) => (0, rest),

@@ -241,6 +241,10 @@ fn functions_at_their_edges() {
         subbits('abc', 17, 16) => 99
         subbits('abc', 1, 16, 'bits') => "ab"
         subbits(hexstr2bin('FF'), 1, 8, 'integer', 'signed') => -1
+        subbits(hexstr2bin('C500'), 1, 16, 'float') => -5.0
+        subbits(hexstr2bin('003C'), 1, 16, 'float', 'unsigned', 'little') => 1.0
+        subbits(hexstr2bin('0200'), 1, 16, 'float') * 32768 => 1.0
+        subbits(hexstr2bin('7C00'), 1, 16, 'float') => domain
         hexstr2bin('4') => "\u0004"
         hexstr2bin('41', '0x') => decode
         base64_encode('a?>', 'urlsafe') => "YT8-"
@@ -258,6 +262,8 @@ fn functions_at_their_edges() {
         date_to_unix_ts('second', '+08:00', '%Y%m%d', '19700102') => 57600
         date_to_unix_ts('millisecond', '%Y-%m-%d %H:%M:%S.%3N%z', '1970-01-01 00:00:01.005+0000') => 1005
         date_to_unix_ts('second', '%Y', 'x') => decode
+        date_to_unix_ts('second', '%Y-%m-%d %H:%M:%S%:z', '1970-01-01 00:00:05') => 5
+        date_to_unix_ts('second', '+01:00', '%Y%m%d%:z', '19700102') => 82800
         unix_ts_to_rfc3339(1654770000) => "2022-06-09T10:20:00+00:00"
         unix_ts_to_rfc3339(1654770000123, 'millisecond') => "2022-06-09T10:20:00.123+00:00"
         unix_ts_to_rfc3339(1.5) => type

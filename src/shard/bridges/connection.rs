@@ -139,7 +139,8 @@ impl Core {
         let (of, now) = (&config.bridges[index], io.now());
         let Some(running) = self.bridges.all.get_mut(&index) else { return };
         let Some(conn) = running.carrier.conn(link) else { return };
-        let (key, in_flight_max) = (running.session, running.in_flight_max);
+        let (key, in_flight_max, is_one_alone) =
+            (running.session, running.in_flight_max, running.refusals.is_one_alone());
         if let Some(session) = self.broker.sessions.get_mut(key).filter(|_| !granted.session_present) {
             let (sent, waiting) = session.copies();
             let ids = session.open_ids();
@@ -154,7 +155,7 @@ impl Core {
         let remote = Remote {
             version: granted.version,
             packet_size_max: granted.packet_size_max,
-            send_maximum: granted.in_flight_max.min(in_flight_max),
+            send_maximum: if is_one_alone { 1 } else { granted.in_flight_max.min(in_flight_max) },
             receive_maximum: of.receive_maximum,
         };
         let settings = &self.broker.keeping.settings;
@@ -260,7 +261,25 @@ impl Core {
             open @ 2.. if has_stood < OVERRUN_WITHIN && sent_max > 1 => {
                 self.halve_in_flight(now, index, (sent_max, open))
             }
-            _ => self.note_taken_over(now, index, None),
+            _ => {
+                self.note_taken_over(now, index, None);
+                if has_stood < OVERRUN_WITHIN {
+                    self.suspect_oldest(now, index);
+                }
+            }
+        }
+    }
+
+    /// Ends the suspicion against a message, as the remote answers: as many as before may be on their way.
+    pub(super) fn acquit_oldest(&mut self, session: SessionKey) {
+        let Some((_, running)) = self.bridges.of(session) else { return };
+        if !running.refusals.acquit() {
+            return;
+        }
+        let granted = running.client.standing().map(|(granted, _)| granted.in_flight_max);
+        let most = granted.map_or(running.in_flight_max, |granted| granted.min(running.in_flight_max));
+        if let Some(session) = self.broker.sessions.get_mut(session) {
+            session.set_send_maximum(most);
         }
     }
 

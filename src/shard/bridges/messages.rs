@@ -169,6 +169,7 @@ impl Core {
 
     /// Takes a remote's PUBACK or PUBREC for a message.
     fn acknowledged_by_remote(&mut self, io: &mut Ring<'_>, from: Source, packet: &Packet<'_>) -> Flow {
+        self.acquit_oldest(from.session);
         let Some(session) = self.broker.sessions.get_mut(from.session) else { return Flow::Ended };
         let before = self.broker.delivery.remembered().acknowledged();
         let out = self.broker.keeping.holds.out(io, from.conn);

@@ -34,6 +34,21 @@ const AGAIN_MAX: u8 = 5;
 /// The delay before a dead letter that found no room is tried again.
 const ROOM_AFTER: Duration = Duration::from_millis(200);
 
+/// The number of connections in a row that a remote before 5.0 ends with the same message on its way, after which that is sent alone.
+const ALONE_AFTER: u8 = 3;
+/// The number of these after which the remote has refused the message.
+const CLOSES_MAX: u8 = 10;
+/// The reason for such a message, which the remote cannot say.
+const UNSAID: ReasonCode = ReasonCode::UNSPECIFIED_ERROR;
+
+/// The message that may be why a remote before 5.0 ends its connections: it may be too large, or not permitted.
+#[derive(Clone, Copy, Debug)]
+struct Suspect {
+    /// The number of the copy.
+    copy: u64,
+    closes: u8,
+}
+
 /// The next step for a refused copy.
 #[derive(Clone, Copy, Debug)]
 enum Then {
@@ -61,6 +76,7 @@ pub(super) struct Refusals {
     answered: Vec<(u32, Option<i16>)>,
     /// The number of the file's use, and the bridge's file.
     file: Option<(usize, FileQueue)>,
+    suspect: Option<Suspect>,
 }
 
 impl Refusals {
@@ -70,6 +86,18 @@ impl Refusals {
 
     pub(super) fn next_deadline(&self) -> Monotonic {
         self.due.keys().next().map_or(Monotonic::NEVER, |(at, _)| *at)
+    }
+
+    /// Whether the remote is sent one message at a time.
+    pub(super) fn is_one_alone(&self) -> bool {
+        self.suspect.is_some_and(|suspect| suspect.closes >= ALONE_AFTER)
+    }
+
+    /// Forgets the suspect. Returns whether the remote was sent that alone.
+    pub(super) fn acquit(&mut self) -> bool {
+        let was_alone = self.is_one_alone();
+        self.suspect = None;
+        was_alone
     }
 
     fn take_due(&mut self, now: Monotonic) -> Option<(u64, Then)> {
@@ -135,6 +163,25 @@ impl Core {
         Flow::On
     }
 
+    /// Counts the end of a connection by a remote before 5.0 against the oldest message on its way. With the last of [`CLOSES_MAX`] in a row the remote has
+    /// refused it: it would be sent with each connection for ever.
+    pub(super) fn suspect_oldest(&mut self, now: Monotonic, index: usize) {
+        let Some(running) = self.bridges.all.get_mut(&index) else { return };
+        let Some(session) = self.broker.sessions.get_mut(running.session) else { return };
+        let refusals = &mut running.refusals;
+        let before = refusals.suspect.take();
+        let Some(copy) = session.oldest_sent_number() else { return };
+        let closes = before.filter(|before| before.copy == copy).map_or(0, |before| before.closes) + 1;
+        if closes < CLOSES_MAX || !session.refuse_sent(copy) {
+            refusals.suspect = Some(Suspect { copy, closes });
+            return;
+        }
+        // The session has left the connection by then.
+        refusals.due.insert((now.after(ROOM_AFTER), copy), Then::Letter(UNSAID));
+        running.busy = true;
+        self.tell_bridge_refused(now, index, copy, UNSAID);
+    }
+
     /// Does the steps that are due for refused messages of all bridges.
     pub(super) fn settle_refusals(&mut self, io: &mut Ring<'_>) {
         if !std::mem::take(&mut self.bridges.has_answers) {
@@ -194,17 +241,21 @@ impl Core {
     }
 
     fn refused_for_good(&mut self, io: &mut Ring<'_>, index: usize, copy: u64, reason: ReasonCode) {
+        self.tell_bridge_refused(io.now(), index, copy, reason);
+        self.write_letter(io, index, copy, reason);
+    }
+
+    fn tell_bridge_refused(&mut self, now: Monotonic, index: usize, copy: u64, reason: ReasonCode) {
         let Some((_, body)) = self.refused_copy(index, copy) else { return };
         let config = Arc::clone(&self.broker.around.config);
         let dead = config.bridges[index].dead_letters.as_ref();
-        tell(&mut self.broker, Kind::BridgeRefusedMessage, io.now(), index, |event| {
+        tell(&mut self.broker, Kind::BridgeRefusedMessage, now, index, |event| {
             let event = event.maybe(Field::MqttTopic, body.publish().map(|publish| clipped(publish.topic)));
             let event = event.with(Field::Reason, reason.name());
             let event = event.maybe(Field::LettersTopic, dead.and_then(|dead| dead.topic.as_deref()));
             let file = dead.and_then(|dead| dead.file.as_ref());
             event.shown(Field::File, file.map(|file| file.path.display()))
         });
-        self.write_letter(io, index, copy, reason);
     }
 
     /// The session of a bridge, and a copy there that is still refused.

@@ -462,3 +462,22 @@ fn records_of_a_source_go_to_rules() {
         imported.text
     );
 }
+
+/// EMQX's page on its consumer has `lastest`.
+#[test]
+fn finding_q52_the_latest_record_has_two_spellings() {
+    for policy in ["latest", "lastest"] {
+        let source = json!({
+            "type": "kafka_consumer", "name": "s", "connector": "c", "resource_opts": { "health_check_interval": "30s" },
+            "parameters": {
+                "topic_mapping": [{ "kafka_topic": "k", "mqtt_topic": "t", "qos": 1, "payload_template": "${.value}" }],
+                "offset_reset_policy": policy,
+            },
+        });
+        let connector =
+            json!({ "type": "kafka_consumer", "name": "c", "bootstrap_hosts": "k1:9092", "authentication": "none" });
+        let imported = import(&[connector, source]);
+        assert_eq!(valid(&imported).sources[0].offset_reset, crate::config::OffsetReset::Latest, "{}", imported.text);
+        assert!(imported.notes.contains("health_check_interval"), "{}", imported.notes);
+    }
+}
