@@ -248,7 +248,7 @@ mod tests {
     fn what_is_no_frame_is_refused() {
         let too_long = TRUNK_FRAME_BYTES_MAX as u32 + 1;
         let words =
-            [0, 6 << 24, 1 << 24 | 1, 2 << 24, 2 << 24 | too_long, 3 << 24, 4 << 24 | 9, 5 << 24, 5 << 24 | 4 << 16];
+            [0, 6 << 24, 1 << 24 | 1, 2 << 24, 2 << 24 | too_long, 3 << 24, 4 << 24 | 9, 5 << 24, 5 << 24 | 5 << 16];
         for word in words {
             let bytes = [u32::to_be_bytes(word), [0, 0, 0, 1]].concat();
             assert!(read(&[&bytes]).is_err(), "{word:#x}");

@@ -223,7 +223,8 @@ impl Section {
                  A change holds from the next connection on."
             }
             Self::Kafka => {
-                "A Kafka cluster; you choose NAME, and sinks refer to it. Without any, the embedded log takes its place."
+                "A Kafka cluster; you choose NAME, and sinks refer to it. Without any, the embedded log takes its place. There may be 1,024, and as \
+                 many `[auth.NAME]`."
             }
             Self::KafkaTls => {
                 "TLS to the brokers of a cluster; it is enabled by the presence of this section, even without keys. All files are PEM. See \

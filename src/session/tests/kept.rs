@@ -163,8 +163,8 @@ fn finding_q62_a_session_that_has_expired_meanwhile_is_ended() {
     let mut k = Kept::new();
     with_clocks(&mut k, 0);
     let c = k.connect("c", false, 100);
-    k.shard.end(c, End::Lost);
     k.write();
+    k.shard.end(c, End::Lost);
     k.shard.pass(10 * S);
     assert_eq!(k.write(), ["kept 11"]);
     moves(&mut k, 1_000);
@@ -177,8 +177,8 @@ fn finding_q62_a_client_that_is_back_is_not_away() {
     let mut k = Kept::new();
     with_clocks(&mut k, 0);
     let c = k.connect("c", false, 100);
-    k.shard.end(c, End::Lost);
     k.write();
+    k.shard.end(c, End::Lost);
     k.shard.pass(10 * S);
     assert_eq!(k.write(), ["kept 11"]);
     let c = k.connect("c", false, 100);
