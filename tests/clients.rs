@@ -110,8 +110,8 @@ fn every_case_of_interoperability_over_every_transport() {
     let dir = temp_dir();
     let acl = dir.path().join("acl");
     fs::write(&acl, "topic readwrite #\ntopic readwrite $interop/#\ntopic deny nosubscribe\n").expect("written");
-    // `interop_cases_5.py` has these numbers, too.
-    let limits = "[mqtt]\nkeep_alive_max = \"60s\"\nreceive_maximum = 20\npacket_bytes_max = \"4KiB\"\n";
+    // `interop_cases_5.py` has these numbers, too. A TLS handshake byte by byte takes its time.
+    let limits = "[mqtt]\nconnect_timeout = \"2m\"\nkeep_alive_max = \"60s\"\nreceive_maximum = 20\npacket_bytes_max = \"4KiB\"\n";
     let auth = format!("[auth.any]\nchain = [\"anonymous\"]\nacl_file = {acl:?}\n");
     let others = other_listeners(dir.path());
     let config = config_with("shards = 2", &format!("{others}{limits}{auth}{FLOW}"));

@@ -23,7 +23,7 @@ fn each_message_of_qos_2_is_in_kafka_once_though_the_service_is_killed() {
     let mut publishers = plain_python("exchanges.py");
     publishers.args([port.to_string(), CLIENTS.to_string(), MESSAGES.to_string()]);
     let mut publishers = publishers.stdout(Stdio::piped()).spawn().expect("it runs");
-    let mut kills = 0;
+    let (mut kills, mut said) = (0, String::new());
     for kill in 0..KILLS {
         std::thread::sleep(Duration::from_millis(700 + 230 * kill));
         if publishers.try_wait().expect("it can be asked").is_some() {
@@ -31,6 +31,7 @@ fn each_message_of_qos_2_is_in_kafka_once_though_the_service_is_killed() {
         }
         service.kill9();
         kills += 1;
+        service.log().lines().filter(|line| !line.contains(" INFO ")).for_each(|line| said += &format!("{line}\n"));
         if kill % 2 == 1 {
             // The machine is lost with it.
             std::fs::remove_dir_all(service.dir().join("data")).expect("it was there");
@@ -49,6 +50,10 @@ fn each_message_of_qos_2_is_in_kafka_once_though_the_service_is_killed() {
     for client in 0..CLIENTS {
         // Paho sends what it has queued after what comes while it connects.
         came.get_mut(&client).expect("it has published").sort_unstable();
-        assert_eq!(came[&client], (0..MESSAGES).collect::<Vec<_>>(), "messages of client {client} after {kills} kills");
+        assert_eq!(
+            came[&client],
+            (0..MESSAGES).collect::<Vec<_>>(),
+            "messages of client {client} after {kills} kills\n{said}"
+        );
     }
 }

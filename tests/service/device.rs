@@ -135,8 +135,9 @@ impl Device {
         let socket = SockRef::from(&self.stream);
         socket.set_send_buffer_size(64 << 10).expect("an option");
         socket.set_recv_buffer_size(64 << 10).expect("an option");
+        // The kernel makes room only once a third of its buffer is free: a busy service takes a while for that.
         let (mut taken, mut stuck) = (0, 0);
-        while taken < most && stuck < 3 {
+        while taken < most && stuck < 12 {
             match self.stream.write(&bytes[taken % bytes.len()..]) {
                 Ok(count) => (taken, stuck) = (taken + count, 0),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {

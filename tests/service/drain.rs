@@ -90,7 +90,7 @@ fn what_kafka_does_not_take_in_time_is_reported() {
 #[test]
 fn who_does_not_listen_is_left_and_counted() {
     // Long enough for the one that listens, on a busy machine too.
-    let mut service = Service::start(&config_with("drain_grace = \"5s\"\nshards = 1", ""));
+    let mut service = Service::start(&config_with("drain_grace = \"2s\"\nshards = 1", ""));
     let mut deaf = Device::connect(service.mqtt(), Version::V311, "deaf");
     let mut good = Device::connect(service.mqtt(), Version::V311, "good");
     deaf.say_until_stuck(&[0xC0, 0].repeat(4096), 64 << 20, || good.ping());

@@ -115,13 +115,13 @@ fn a_producer_that_kafka_fences_or_forgets_asks_and_goes_on() {
     for (asked, code) in (1..).zip([47, 59, 90]) {
         bench.on_produce(Fault::Error(code));
         bench.deliver(&mut device, &format!("code {code}"));
-        assert!(bench.metric("sink_log_queries_total") >= asked, "{code}");
+        until(&format!("{code}: it asks"), || bench.metric("sink_log_queries_total") >= asked);
     }
     assert_eq!(bench.metric("sink_producer_epoch_bumps_total"), 0, "the log says that the identity is the next");
     // Refused in spite of what the log says, again and again.
     (0..5).for_each(|_| bench.on_produce(Fault::Error(47)));
     bench.deliver(&mut device, "at last");
-    assert!(bench.metric("sink_producer_epoch_bumps_total") >= 1);
+    until("another epoch", || bench.metric("sink_producer_epoch_bumps_total") >= 1);
     assert_eq!(bench.metric("sink_possible_duplicates_total"), 0, "the log has told");
     bench.check("all");
 }
