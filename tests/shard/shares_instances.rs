@@ -244,40 +244,6 @@ fn a_client_that_does_not_answer_at_qos_2_holds_nothing_up() {
     assert!(heard(&mut world, conn)[0].starts_with("pubrel 1"));
 }
 
-/// The group gives a partition back before its place has passed what a member has, and what it is done with: the member gets neither again.
-#[test]
-fn finding_q11_a_partition_that_comes_back_brings_no_member_what_it_has() {
-    let mut world = started(2);
-    let conn = passing(&mut world, 0, 2);
-    until_given(&mut world);
-    publish(&mut world, &["one", "two"]);
-    let mut said = Vec::new();
-    until(&mut world, |world| {
-        let bytes = world.sent(conn);
-        said.extend(words(Version::V5, &bytes));
-        (said.len() == 2).then_some(())
-    });
-    assert_eq!(said, ["t one q2 id 1", "t two q2 id 2"]);
-    ack(&mut world, conn, PacketType::PubRec, 2);
-    assert!(heard(&mut world, conn)[0].starts_with("pubrel 2"));
-    ack(&mut world, conn, PacketType::PubComp, 2);
-    let before = world.number(M::ShareRebalances);
-    // UNKNOWN_MEMBER_ID: the partition is lost, and comes back.
-    refuse(&mut world, ApiKey::Heartbeat, 25);
-    until(&mut world, |world| (world.number(M::ShareRebalances) > before).then_some(()));
-    world.broker.groups.as_mut().expect("it has groups").refuses.clear();
-    until_given(&mut world);
-    publish(&mut world, &["three"]);
-    assert_eq!(hears_within(&mut world, conn, Duration::from_secs(1)), ["t three q2 id 3"]);
-    for id in [1, 3] {
-        ack(&mut world, conn, PacketType::PubRec, id);
-        assert!(heard(&mut world, conn)[0].starts_with(&format!("pubrel {id}")));
-        ack(&mut world, conn, PacketType::PubComp, id);
-    }
-    until(&mut world, |world| (committed(world) == Some(3)).then_some(()));
-    assert_eq!((world.number(M::ShareOpen), world.number(M::CopiesShareGone)), (0, 0));
-}
-
 /// A partition that is read no further says so, and when it is read on.
 #[test]
 fn a_partition_that_members_hold_up_is_told() {

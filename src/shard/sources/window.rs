@@ -82,15 +82,6 @@ pub(super) enum Answered {
     Unmet(Option<u64>),
 }
 
-/// `Pending` is what a message waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Pending {
-    /// The number of answers to come.
-    pub(super) answers: u32,
-    /// Whether a receiver has it.
-    pub(super) is_met: bool,
-}
-
 /// `Parked` is a message without subscribers yet.
 #[derive(Debug)]
 pub(super) struct Parked {
@@ -257,28 +248,6 @@ impl Window {
             *state = State::Owed { answers, is_met: false, message };
         }
         self.drop_over();
-    }
-
-    /// Sets what a message waits for that was taken up before, and has some of its answers.
-    pub(super) fn owes_still(&mut self, number: u32, Pending { answers, is_met }: Pending, message: Box<Parked>) {
-        if let Some(state) = self.get(number).filter(|_| answers > 0) {
-            *state = State::Owed { answers, is_met, message: Some(message) };
-        }
-        self.drop_over();
-    }
-
-    /// The records that are over, and those that wait for answers, with their numbers. Each has one message.
-    pub(super) fn taken(&self) -> impl Iterator<Item = (Place, Option<(u32, Pending)>)> {
-        self.records.iter().enumerate().filter_map(|(index, record)| {
-            let at = Place { offset: record.offset, leader_epoch: record.leader_epoch };
-            match &record.state {
-                State::Over => Some((at, None)),
-                State::Owed { answers, is_met, .. } => {
-                    Some((at, Some((self.number_of(index), Pending { answers: *answers, is_met: *is_met }))))
-                }
-                State::Parked(_) | State::DeadLetter { .. } => None,
-            }
-        })
     }
 
     /// Parks a message.

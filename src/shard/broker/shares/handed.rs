@@ -140,7 +140,7 @@ impl Broker {
             }
             let body = self.delivery.copies.adopt(packet, since, key, claim);
             match (&text, kept_by) {
-                (None, _) => self.share_is_gone(io.now(), share, body),
+                (None, _) => self.dropped_of(io.now(), M::CopiesShareGone, share, body),
                 (Some(text), KeptBy::Record(_) | KeptBy::Nobody) => self.wait_for_share(io, text, body),
                 (Some(text), KeptBy::Log(number)) => {
                     // The message stays in the other shard's log until there is room.
@@ -194,7 +194,7 @@ impl Broker {
         for body in back.into_iter().rev() {
             match self.delivery.shares.part(self.index, share) {
                 Some(part) => part.push_front(body, io.now()),
-                None => self.share_is_gone(io.now(), share, body),
+                None => self.dropped_of(io.now(), M::CopiesShareGone, share, body),
             }
         }
         self.delivery.shares.settle(share);

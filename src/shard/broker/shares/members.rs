@@ -113,14 +113,6 @@ impl Broker {
         self.give_back_to_shares(now, returned);
     }
 
-    /// Counts a message of a share that has no members here any more. While its record is open, it is not dropped: whoever gets the partition reads it again.
-    pub(super) fn share_is_gone(&mut self, now: Monotonic, number: ShareNumber, body: Rc<Body>) {
-        match body.is_claiming() {
-            true => self.numbers.count(M::CopiesMoved),
-            false => self.dropped_of(now, M::CopiesShareGone, number, body),
-        }
-    }
-
     /// Returns messages that members were sent and have not acknowledged to the shares: they wait for other members, ahead of all waiting messages.
     pub(super) fn give_back_to_shares(&mut self, now: Monotonic, returned: Vec<(ShareNumber, Rc<Body>)>) {
         for (number, body) in returned.into_iter().rev() {
@@ -132,7 +124,7 @@ impl Broker {
                     shares.settle(number);
                     shares.to_serve.ripe.insert(number);
                 }
-                None => self.share_is_gone(now, number, body),
+                None => self.dropped_of(now, M::CopiesShareGone, number, body),
             }
         }
     }

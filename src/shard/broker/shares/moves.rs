@@ -49,14 +49,10 @@ impl Broker {
         let shares = &mut self.delivery.shares;
         let Some(part) = shares.parts.get_mut(&number).filter(|part| part.queued().0 > 0) else { return };
         if !part.share.has_members() {
-            let text = Arc::clone(part.share.text());
-            let all: Vec<Rc<Body>> = std::iter::from_fn(|| part.remove(None, 0, now)).collect();
+            let (text, first) = (Arc::clone(part.share.text()), part.get(None, 0).map(Rc::clone));
+            let count = std::iter::from_fn(|| part.remove(None, 0, now)).count() as u64;
             shares.settle(number);
-            // An open record is read again by the next reader of its partition.
-            let (moved, gone): (Vec<_>, Vec<_>) = all.into_iter().partition(|body| body.is_claiming());
-            self.numbers.raise(M::CopiesMoved, moved.len() as u64);
-            let gone = Gone { count: gone.len() as u64, first: gone.into_iter().next() };
-            return self.dropped_later(now, M::CopiesShareGone, Whose::Share(&text), &gone);
+            return self.dropped_later(now, M::CopiesShareGone, Whose::Share(&text), &Gone { count, first });
         }
         if part.online() > 0 {
             if part.is_keyed || now.since(part.waits_since()) < SHARE_WAIT {

@@ -8,9 +8,7 @@
 //! | `placing` | the place where a new share begins |
 //! | `share` | a share in its group |
 //! | `reading` | its records, on their way to members |
-//! | `had` | what members have of partitions that are read no more |
 
-mod had;
 mod placing;
 mod reading;
 mod share;

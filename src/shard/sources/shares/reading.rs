@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::super::reader::Memory;
 use super::super::records::{mapped_record, publish};
 use super::super::window::{Parked, Place, Window};
-use super::had::Has;
 use super::share::GroupShare;
 use super::{Context, RETRY};
 use crate::metrics::spec::ShardMetric as M;
@@ -62,8 +61,7 @@ impl GroupShare {
             let of = mapped_record(&part.at.topic, part.at.partition, &record);
             // Records that cannot be a message are counted by the source of the routes.
             let message = making.mapping.message(&of, wall, making.scratch);
-            let has = self.places.had.has(&part.at, at);
-            match message.ok().filter(|message| has != Some(Has::Over) && filter::matches(wanted, message.topic)) {
+            match message.ok().filter(|message| filter::matches(wanted, message.topic)) {
                 None => {
                     window.take_up(at, 0, now);
                     window.owes(number, 0, None);
@@ -72,14 +70,8 @@ impl GroupShare {
                     let (hops, publish) = (message.hops, publish(&message));
                     let client = of.header(CLIENT_ID.as_bytes()).and_then(|client| std::str::from_utf8(client).ok());
                     let claimed = Claimed { shard: broker.index, reader: id, number };
-                    // A member has it, and its answers go on.
-                    let pending = match has {
-                        Some(Has::Open(earlier)) => self.places.had.goes_on(earlier, (id, number)),
-                        _ => None,
-                    };
-                    let client = client.unwrap_or_default();
-                    let given = || broker.give_record(io, &self.share, &publish, (claimed, client));
-                    let Some(owed) = pending.map(|pending| pending.answers).or_else(given) else {
+                    let given = broker.give_record(io, &self.share, &publish, (claimed, client.unwrap_or_default()));
+                    let Some(owed) = given else {
                         self.retry_at.get_or_insert(now.after(RETRY));
                         return true;
                     };
@@ -89,10 +81,7 @@ impl GroupShare {
                     window.take_up(at, held, now);
                     memory.used += held;
                     let parked = Parked { packet, time_ms: record.timestamp, hops, grown: 0 };
-                    match pending {
-                        Some(pending) => window.owes_still(number, pending, Box::new(parked)),
-                        None => window.owes(number, owed, Some(Box::new(parked))),
-                    }
+                    window.owes(number, owed, Some(Box::new(parked)));
                     broker.numbers.count(M::ShareRecords);
                 }
             }

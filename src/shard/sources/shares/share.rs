@@ -7,7 +7,6 @@ use std::sync::Arc;
 use super::super::STOPPING;
 use super::super::reader::assigned;
 use super::super::window::{Answered, Place, Window};
-use super::had::{Had, Heard};
 use super::placing::{Placing, Topics, find_ends, request};
 use super::{Context, DAMPED, DELETING, GROUP_FORBIDDEN, HEARTBEAT, HELD, MAY_NOT_DELETE, RETRY};
 use crate::config::Config;
@@ -49,14 +48,6 @@ pub(super) struct Part {
     is_held: bool,
 }
 
-/// Where reading begins, and what it passes over.
-#[derive(Debug, Default)]
-pub(super) struct Places {
-    /// The places where partitions placed by this instance begin.
-    begun: BTreeMap<TopicPartition, i64>,
-    pub(super) had: Had,
-}
-
 /// See the module.
 pub(super) struct GroupShare {
     pub(super) share: Arc<Share>,
@@ -68,7 +59,8 @@ pub(super) struct GroupShare {
     pub(super) consumer: Consumer,
     /// The partitions by reader number.
     pub(super) parts: BTreeMap<u32, Part>,
-    pub(super) places: Places,
+    /// The places where partitions placed by this instance begin.
+    begun: BTreeMap<TopicPartition, i64>,
     /// The time until which open records are waited for, if all partitions are being revoked.
     pub(super) stopping: Option<Monotonic>,
     /// The time since which it has had no member online, or none at all.
@@ -102,7 +94,7 @@ impl GroupShare {
             stage: Stage::Over,
             consumer,
             parts: BTreeMap::new(),
-            places: Places::default(),
+            begun: BTreeMap::new(),
             stopping: None,
             idle: None,
             commit_at: now,
@@ -226,18 +218,7 @@ impl GroupShare {
 
     /// Takes one of the answers that a record waits for. False: the record is not of this share.
     pub(super) fn settle(&mut self, reader: u32, number: u32, is_met: bool, rules: &dyn Rules) -> bool {
-        let (mut reader, mut number) = (reader, number);
-        let part = loop {
-            // A partition that left may have come back under another number.
-            match self.parts.get_mut(&reader) {
-                Some(part) => break part,
-                None => match self.places.had.settle((reader, number), is_met) {
-                    Heard::By(by) => (reader, number) = by,
-                    Heard::Noted => return true,
-                    Heard::Unknown => return false,
-                },
-            }
-        };
+        let Some(part) = self.parts.get_mut(&reader) else { return false };
         if let Some(window) = &mut part.window {
             self.has_unmet |= matches!(window.settle(number, is_met, rules), Answered::Unmet(_));
         }
@@ -285,7 +266,7 @@ impl GroupShare {
         find_ends(placing, &mut self.consumer, ids, || next(begun), assignment);
         if let Some(ends) = placing.is_done() {
             let topics = placing.topics();
-            self.places.begun = ends.into_iter().map(|end| (end.at, end.offset)).collect();
+            self.begun = ends.into_iter().map(|end| (end.at, end.offset)).collect();
             self.stage = self.joins(topics, context.config, (context.seed, context.now));
             context.has_placed = true;
         } else if !self.share.has_members() || context.is_ending {
@@ -316,7 +297,7 @@ impl GroupShare {
                 News::Revoked(_) => self.stop(broker, context.now),
                 News::Lost(_) => {
                     self.stop(broker, context.now);
-                    self.leave_parts(context.rules);
+                    self.parts.clear();
                     self.stopping = None;
                 }
                 News::Committed(offsets) => {
@@ -349,7 +330,6 @@ impl GroupShare {
                 let Some(part) = self.parts.get_mut(&id) else { return };
                 let at = Place { offset: to, leader_epoch: -1 };
                 part.window.get_or_insert_with(|| Window::new(at)).restart(at);
-                self.places.had.forgets(&part.at);
                 let at = part.at.clone();
                 tell(broker, Kind::ShareTrouble, (self, Some(&at)), Some(why.words()), now);
             }
@@ -363,12 +343,12 @@ impl GroupShare {
 
     /// Reads the partitions assigned by the group.
     fn give(&mut self, given: Vec<Assigned>, context: &mut Context<'_>) {
-        self.leave_parts(context.rules);
+        self.parts.clear();
         self.stopping = None;
         for Assigned { at, committed } in given {
             let id = next(context.begun);
             let committed = committed.map(|at| Place { offset: at.offset, leader_epoch: at.leader_epoch });
-            let begun = self.places.begun.get(&at).map(|offset| Place { offset: *offset, leader_epoch: -1 });
+            let begun = self.begun.get(&at).map(|offset| Place { offset: *offset, leader_epoch: -1 });
             let from = committed.or(begun);
             // Members had a place in all partitions that existed: a partition without one is new, and begins with its first record.
             let start = from.map_or(Start::At(consumer::Place::Earliest), |Place { offset, leader_epoch }| {
@@ -377,7 +357,6 @@ impl GroupShare {
             let names = (Rc::clone(&at.topic), at.partition);
             self.consumer.assign(id, assigned(context.source, names, (start, consumer::Place::Earliest)));
             let window = from.map(Window::new);
-            from.into_iter().for_each(|from| self.places.had.begins(&at, from.offset));
             self.parts.insert(id, Part { at, window, committed, is_paused: false, is_held: false });
         }
     }
@@ -392,14 +371,6 @@ impl GroupShare {
         self.parts.keys().for_each(|id| self.consumer.unassign(*id));
         self.parts.keys().max().into_iter().for_each(|last| self.share.set_stopped(*last));
         broker.withdraw_everywhere(&self.share, self.parts.keys().copied());
-    }
-
-    /// Ends the reading of all partitions.
-    fn leave_parts(&mut self, rules: &dyn Rules) {
-        for (reader, Part { at, window, committed, .. }) in std::mem::take(&mut self.parts) {
-            let from = committed.map(|committed| committed.offset);
-            window.iter().for_each(|window| self.places.had.leaves(&at, (reader, window), from, rules));
-        }
     }
 
     /// Passes over offsets between the last record and the position, which have no records: they were of aborted transactions, or compacted.
@@ -467,9 +438,8 @@ impl GroupShare {
         }
         if is_over {
             (self.stopping, self.retry_at) = (None, None);
-            self.leave_parts(rules);
+            self.parts.clear();
         }
-        let Stage::Member(member) = &mut self.stage else { return };
         if is_over && member.standing() == Standing::Revoking {
             member.revoked_done(now);
         } else if is_over || leaves && self.parts.is_empty() {
