@@ -445,7 +445,6 @@ fn finding_q60_two_brokers_of_one_name_do_not_take_each_others_reading() {
 /// A client that subscribes right after a start gets what is retained after the older messages that are yet to be read: nothing that comes
 /// live is older than a message of its topic that has come before.
 #[test]
-#[ignore = "its last form has not been run"]
 fn finding_q16_what_is_retained_comes_after_what_is_older() {
     const RETAINED_EVERY: u32 = 7;
     let names = Names::new("order");
