@@ -262,7 +262,7 @@ impl Sessions {
             return true;
         }
         if kept.state == State::Absence && kept.left.take().is_some() {
-            // The interval begins anew where the session is taken up next.
+            // The next owner of the session starts its interval over.
             kept.state = State::Written;
             return false;
         }

@@ -131,7 +131,7 @@ fn finding_q63_a_log_that_kafka_refuses_is_said_with_the_cure_and_the_instance_i
     configure(&names, &names.sessions, "max.message.bytes=300");
     let filter = "long/".repeat(200);
     let cure = format!("--entity-name {} --add-config max.message.bytes=1048576", names.sessions);
-    // The broker may take the setting up later than its tool ends: what comes before that is written.
+    // Kafka may apply the setting after its tool has ended: a SUBSCRIBE before that is still written.
     let (mut last, mut number) = (Instant::now(), 0);
     until(&format!("/readyz to say {cure}"), || {
         if number == 0 || last.elapsed() > Duration::from_secs(3) {

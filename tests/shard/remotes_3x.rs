@@ -69,7 +69,7 @@ fn finding_q42_a_remote_that_takes_fewer_messages_is_sent_fewer() {
     assert_eq!((remote.number(BridgeMetric::Delivered), remote.number(BridgeMetric::Queued)), (30, 0));
 }
 
-/// Finding Q42: a remote before 5.0 that closes the connection for a message has refused it after ten connections; those behind it come.
+/// Finding Q42: a remote before 5.0 that closes the connection for a message has refused it after ten connections, and is sent the ones after it.
 #[test]
 fn finding_q42_a_message_that_ends_each_connection_is_refused_in_the_end() {
     let mut remote = Remote::new(&in_memory(), old());

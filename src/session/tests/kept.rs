@@ -187,7 +187,7 @@ fn finding_q62_a_client_that_is_back_is_not_away() {
     moves(&mut k, 1_000);
     k.shard.pass(99 * S);
     assert!(k.connect("c", false, 100).session_present, "its interval begins with the crash");
-    // Without room the time is left out, and the interval begins anew.
+    // A log without room keeps no time of leaving, and the interval starts over.
     let c = k.connect("d", false, 100);
     k.write();
     k.shard.end(c, End::Lost);
