@@ -8,7 +8,7 @@ use super::problem::Fault;
 use super::reader::Table;
 use super::resolve::Document;
 use super::setting::{Setting as _, Settings as _, Words as _};
-use super::{AUTHS_MAX, Listener, jwt, values};
+use super::{Listener, jwt, values};
 use crate::auth::acl::check_filter;
 use crate::auth::{DECOY_KEY_FILE, Limits, Method, Role, Settings};
 use crate::runtime::Bind;
@@ -17,9 +17,7 @@ use crate::secure;
 /// The settings of all auths, in the order of the file.
 pub(super) fn resolve(document: &Document<'_>, data_dir: &Path) -> Vec<Settings> {
     let tables = document.named_tables(Section::Auth, values::check_name);
-    if let Some(table) = tables.get(AUTHS_MAX) {
-        document.source.report(&table.spot, Fault::new(format!("at most {AUTHS_MAX} [auth.NAME]")));
-    }
+    document.bound(Section::Auth, &tables);
     tables.iter().map(|table| one(table, data_dir)).collect()
 }
 

@@ -32,9 +32,7 @@ pub(super) fn resolve(
     to: Destinations<'_>,
 ) -> Vec<Bridge> {
     let tables = document.named_tables(Section::Bridge, values::check_name);
-    if let Some(table) = tables.get(BRIDGES_MAX) {
-        document.source.report(&table.spot, Fault::new(format!("at most {BRIDGES_MAX} bridges")));
-    }
+    document.bound(Section::Bridge, &tables);
     let mut sessions = HashMap::new();
     let mut read = |table: &Table<'_>| {
         let bridge = bridge(table, overrides, (targets, to));

@@ -47,7 +47,7 @@ pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &
         return None;
     }
     let table = document.table(Section::Broker);
-    let is_part = |key: &keys::Key| table.has(key.name);
+    let is_part = |key: &Key| table.has(key.name);
     if !keys::of(Section::Broker).any(is_part) && !document.source.has_header(NAME) {
         let fault = Fault::new("is on by a table within it, and there is no line `[broker]`");
         let hint = "write [broker] above it; without [broker] at all, messages of clients do not go through Kafka";

@@ -9,7 +9,7 @@ use super::reader::{Source, Spot, Table, defaults};
 use super::resolve::Document;
 use super::resolved::Cluster;
 use super::setting::{Setting as _, Settings as _};
-use super::{CLUSTERS_MAX, EMBEDDED, Overrides, other_properties, outgoing_tls, sasl, values};
+use super::{EMBEDDED, Overrides, other_properties, outgoing_tls, sasl, values};
 
 /// The default of `buffer_bytes`: this, or [`BUFFER_BYTES_SHARD`] for each shard, whichever is more.
 const BUFFER_BYTES_DEFAULT: u64 = 256 << 20;
@@ -52,9 +52,7 @@ pub(super) fn resolve(
 ) -> (Vec<Cluster>, Vec<Target>) {
     let mut clusters = Vec::new();
     let tables = document.named_tables(Section::Kafka, cluster_name);
-    if let Some(table) = tables.get(CLUSTERS_MAX) {
-        document.source.report(&table.spot, Fault::new(format!("at most {CLUSTERS_MAX} clusters")));
-    }
+    document.bound(Section::Kafka, &tables);
     for table in &tables {
         clusters.push((cluster(table, overrides, shards), table.spot("buffer_bytes")));
     }

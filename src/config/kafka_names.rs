@@ -206,7 +206,7 @@ pub(super) fn plain(name: &str) -> String {
 /// The cure for a key of this name, if Kafka has it: `linger.ms`, `linger_ms`, `linger-ms` and `lingerMs` are one name.
 pub(super) fn cure(name: &str) -> Option<&'static str> {
     let given = plain(name);
-    if let Some((_, cure)) = SASL.iter().find(|(known, _)| given == *known) {
+    if let Some(cure) = find(SASL, &given) {
         return Some(cure);
     }
     if given.starts_with("sasl_") || given == "authentication" {
@@ -225,7 +225,12 @@ pub(super) fn cure(name: &str) -> Option<&'static str> {
     if given.starts_with("metrics_") || given == "metric_reporters" {
         return Some("metrics are served on control.bind: leave it out");
     }
-    NAMES.iter().find(|(known, _)| given == *known).map(|(_, cure)| *cure)
+    find(NAMES, &given)
+}
+
+/// The cure for a name in the form of [`plain`].
+pub(super) fn find(names: &[(&str, &'static str)], given: &str) -> Option<&'static str> {
+    names.iter().find(|(known, _)| given == *known).map(|(_, cure)| *cure)
 }
 
 #[cfg(test)]

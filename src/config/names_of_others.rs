@@ -1,6 +1,6 @@
 //! Settings of mosquitto, and of rules and bridges of EMQX and TBMQ, under their names there, and the files that have them.
 
-use super::kafka_names::plain;
+use super::kafka_names::{find, plain};
 use super::keys::Section;
 
 /// A setting by its name in mosquitto, EMQX or TBMQ, in the form of [`plain`], and its hint.
@@ -134,17 +134,12 @@ pub(super) fn cure(section: Section, name: &str) -> Option<&'static str> {
         Section::Listener => OF_LISTENER,
         _ => return None,
     };
-    find(names, name)
+    find(names, &plain(name))
 }
 
 /// The hint for a name at the top of the file, if mosquitto, EMQX or TBMQ have it there.
 pub(super) fn cure_at_the_top(name: &str) -> Option<&'static str> {
-    find(OF_FILE, name)
-}
-
-fn find(names: &Names, name: &str) -> Option<&'static str> {
-    let given = plain(name);
-    names.iter().find(|(known, _)| given == *known).map(|(_, cure)| *cure)
+    find(OF_FILE, &plain(name))
 }
 
 /// Words that begin a line of a `mosquitto.conf`.

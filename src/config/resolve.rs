@@ -148,7 +148,7 @@ impl<'a> Document<'a> {
             None => return Vec::new(),
         };
         list.enumerate()
-            .take(most_read(section))
+            .take(most(section).0 + 1)
             .filter_map(|(at, item)| {
                 let spot = Spot { path: format!("{}[{at}]", section.name()), span: item.span() };
                 match item.get_ref() {
@@ -176,7 +176,7 @@ impl<'a> Document<'a> {
             return Vec::new();
         }
         let mut tables = Vec::new();
-        for (key, value) in in_file_order(table).into_iter().take(most_read(section)) {
+        for (key, value) in in_file_order(table).into_iter().take(most(section).0 + 1) {
             let name = key.get_ref().as_ref();
             let spot = Spot { path: format!("{kind}.{name}"), span: value.span() };
             match value.get_ref() {
@@ -193,6 +193,14 @@ impl<'a> Document<'a> {
             }
         }
         tables
+    }
+
+    /// Reports the first table beyond the most that the section may have; no further ones are read.
+    pub(super) fn bound(&self, section: Section, tables: &[Table<'_>]) {
+        let (most, what) = most(section);
+        if let Some(table) = tables.get(most) {
+            self.source.report(&table.spot, Fault::new(format!("at most {most} {what}")));
+        }
     }
 
     /// A section's position; the start of the file, if it does not have the section.
@@ -231,16 +239,16 @@ impl<'a> Document<'a> {
     }
 }
 
-/// The most tables of a section that are read: one more than there may be, which is reported.
-fn most_read(section: Section) -> usize {
-    1 + match section {
-        Section::Listener => LISTENERS_MAX,
-        Section::Sink => SINKS_MAX,
-        Section::Source => SOURCES_MAX,
-        Section::Rule => RULES_MAX,
-        Section::Bridge => BRIDGES_MAX,
-        Section::Kafka => CLUSTERS_MAX,
-        Section::Auth => AUTHS_MAX,
+/// The most tables that a section may have, and the word for these.
+fn most(section: Section) -> (usize, &'static str) {
+    match section {
+        Section::Listener => (LISTENERS_MAX, "listeners"),
+        Section::Sink => (SINKS_MAX, "sinks"),
+        Section::Source => (SOURCES_MAX, "sources"),
+        Section::Rule => (RULES_MAX, "rules"),
+        Section::Bridge => (BRIDGES_MAX, "bridges"),
+        Section::Kafka => (CLUSTERS_MAX, "clusters"),
+        Section::Auth => (AUTHS_MAX, "[auth.NAME]"),
         _ => unreachable!("other sections are one table"),
     }
 }
@@ -304,8 +312,9 @@ fn listeners(
     binds: &mut Binds,
 ) -> Vec<Listener> {
     let tables = document.tables(Section::Listener);
+    document.bound(Section::Listener, &tables);
     let mut listeners = Vec::new();
-    for (at, table) in tables.iter().enumerate() {
+    for table in &tables {
         let bind = table.find("bind", values::bind);
         let read = Listener::read(table);
         let tls = super::tls::resolve(table, read.transport);
@@ -318,9 +327,6 @@ fn listeners(
         let ws = super::ws::resolve(table, read.transport, is_password_needed);
         let is_proxied = read.proxy_protocol != Expect::Nothing || ws.as_ref().is_some_and(|ws| ws.is_forwarded);
         let proxy_from = proxy_from(table, bind.as_ref(), is_proxied);
-        if at == LISTENERS_MAX {
-            document.source.report(&table.spot, Fault::new(format!("at most {LISTENERS_MAX} listeners")));
-        }
         let Some(bind) = bind else { continue };
         let spot = table.spot("bind");
         let moved_by = document.source.set_by(&spot);

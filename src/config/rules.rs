@@ -9,7 +9,7 @@ use super::reader::{Spot, Table};
 use super::resolve::Document;
 use super::resolved::{OnError, Rule, Sink, Source};
 use super::setting::{Setting as _, Settings as _};
-use super::{RULES_MAX, republish, sinks, values};
+use super::{republish, sinks, values};
 use crate::rule::program::Program;
 
 /// Rules that were read, before their sinks are known.
@@ -30,9 +30,7 @@ impl<'a> Drafts<'a> {
     /// Reads the rules.
     pub(super) fn of(document: &Document<'a>, environment: &BTreeMap<String, String>) -> Self {
         let tables = document.tables(Section::Rule);
-        if let Some(table) = tables.get(RULES_MAX) {
-            document.source.report(&table.spot, Fault::new(format!("at most {RULES_MAX} rules")));
-        }
+        document.bound(Section::Rule, &tables);
         let mut names = HashMap::new();
         let read = |table: Table<'a>| {
             let name = sinks::unique_name(&table, &mut names, "rule");

@@ -15,7 +15,7 @@ use super::rows::{self, Over};
 use super::rules::Drafts;
 use super::setting::{Setting as _, Settings as _};
 use super::units::ShowSize;
-use super::{Overrides, SINKS_MAX, dead_letters, spool, values};
+use super::{Overrides, dead_letters, spool, values};
 use crate::kafka::producer::IN_FLIGHT_MAX;
 use crate::record::compression::Codec;
 use crate::route::filter;
@@ -35,9 +35,7 @@ pub(super) fn resolve(
 ) -> Vec<Sink> {
     let tables = document.tables(Section::Sink);
     let place = spool::Place { spool: document.has(Section::Spool), shards };
-    if let Some(table) = tables.get(SINKS_MAX) {
-        document.source.report(&table.spot, Fault::new(format!("at most {SINKS_MAX} sinks")));
-    }
+    document.bound(Section::Sink, &tables);
     let mut names = HashMap::new();
     let sinks = tables
         .iter()

@@ -12,7 +12,7 @@ use super::resolve::Document;
 use super::resolved::{Feed, OnBadRecord, Rule, Source, Topics};
 use super::setting::{Settings as _, Words as _};
 use super::units::ShowSize;
-use super::{Overrides, SOURCES_MAX, circles, sinks, values};
+use super::{Overrides, circles, sinks, values};
 use crate::kafka::topic_name::kafka_topic;
 use crate::mqtt::topic::valid_name;
 use crate::rule::program::from_text;
@@ -36,9 +36,7 @@ pub(super) fn resolve(
     fetch_memory: usize,
 ) -> Vec<Source> {
     let tables = document.tables(Section::Source);
-    if let Some(table) = tables.get(SOURCES_MAX) {
-        document.source.report(&table.spot, Fault::new(format!("at most {SOURCES_MAX} sources")));
-    }
+    document.bound(Section::Source, &tables);
     let (mut names, mut topics, mut groups) = (HashMap::new(), HashMap::new(), HashMap::new());
     let mut sources = Vec::new();
     let mut places = Vec::new();

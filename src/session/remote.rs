@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::body::Body;
 use super::client_key::ClientKey;
 use super::connect::terms;
-use super::item::State;
+use super::item::{Item, State};
 use super::peer::Peer;
 use super::settings::Settings;
 use super::state::{Session, Terms};
@@ -104,25 +104,28 @@ impl Session {
         self.begin_outgoing_anew()
     }
 
+    /// The copies that the remote was sent and has not answered, the oldest first.
+    fn sent(&self) -> impl Iterator<Item = &Item> {
+        let items = self.outgoing.iter().flat_map(|outgoing| &outgoing.items);
+        items.filter(|item| item.state == State::Sent)
+    }
+
     /// The message that the remote was sent under this packet identifier, if it has not answered it.
     #[must_use]
     pub fn sent_message(&self, id: u16) -> Option<Rc<Body>> {
-        let mut items = self.outgoing.as_ref()?.items.iter();
-        items.find(|item| item.state == State::Sent && item.packet_id() == id)?.body.clone()
+        self.sent().find(|item| item.packet_id() == id)?.body.clone()
     }
 
     /// The oldest message that the remote was sent and has not answered.
     #[must_use]
     pub fn oldest_sent(&self) -> Option<Rc<Body>> {
-        let mut items = self.outgoing.as_ref()?.items.iter();
-        items.find(|item| item.state == State::Sent)?.body.clone()
+        self.sent().next()?.body.clone()
     }
 
     /// The number of the copy of that message.
     #[must_use]
     pub fn oldest_sent_number(&self) -> Option<u64> {
-        let mut items = self.outgoing.as_ref()?.items.iter();
-        items.find(|item| item.state == State::Sent).map(|item| item.number)
+        self.sent().next().map(|item| item.number)
     }
 
     /// Sets how many messages of QoS 1 and 2 may be on their way on the present connection.
@@ -133,8 +136,7 @@ impl Session {
     /// Messages of QoS 2 that the remote was sent and has not acknowledged with PUBREC.
     #[must_use]
     pub fn sent_exactly_once(&self) -> usize {
-        let items = self.outgoing.iter().flat_map(|outgoing| &outgoing.items);
-        items.filter(|item| item.state == State::Sent && item.copy.qos == QoS::ExactlyOnce).count()
+        self.sent().filter(|item| item.copy.qos == QoS::ExactlyOnce).count()
     }
 
     /// Packet identifiers of QoS 2 that the client has open.

@@ -19,11 +19,6 @@ fn preface(front: &str, shard: u16) -> Vec<u8> {
 
 /// The header of a stream.
 fn header(front: &str) -> Vec<u8> {
-    header_for(front, "")
-}
-
-/// The header of a stream that is for this instance.
-fn header_for(front: &str, owner: &str) -> Vec<u8> {
     let header = Header {
         source: None,
         front: front.into(),
@@ -32,7 +27,7 @@ fn header_for(front: &str, owner: &str) -> Vec<u8> {
         waited: Duration::ZERO,
         stood_still: Duration::ZERO,
         stamp: None,
-        owner: owner.into(),
+        owner: "".into(),
         client: None,
     };
     let mut bytes = Vec::new();
