@@ -3,6 +3,9 @@
     exchanges.py PORT CLIENTS MESSAGES
 
 Client `n` publishes `n 0`, `n 1`, … to `exchanges/n`, ten in flight. Prints `done` when all are.
+
+Paho 2.2.0 forgets that it has sent PUBREL when an attempt to connect fails: at the second attempt `resend_pubrel` becomes `publish`, and a message that is
+over at the server is published once more, as a new one [MQTT-4.3.3-6]. `Publisher` keeps that state.
 """
 
 import sys
@@ -10,14 +13,24 @@ import threading
 import time
 
 import paho.mqtt.client as mqtt
+from paho.mqtt.enums import MessageState
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+
+
+class Publisher(mqtt.Client):
+    def _messages_reconnect_reset_out(self):
+        with self._out_message_mutex:
+            for message in self._out_messages.values():
+                if message.state == MessageState.MQTT_MS_RESEND_PUBREL:
+                    message.state = MessageState.MQTT_MS_WAIT_FOR_PUBCOMP
+            super()._messages_reconnect_reset_out()
 
 
 def client_of(number, port):
     version = mqtt.MQTTv5 if number % 2 else mqtt.MQTTv311
     kept = {} if version == mqtt.MQTTv5 else {"clean_session": False}
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, f"exchanges-{number}", protocol=version, **kept)
+    client = Publisher(mqtt.CallbackAPIVersion.VERSION2, f"exchanges-{number}", protocol=version, **kept)
     client.max_inflight_messages_set(10)
     client.reconnect_delay_set(min_delay=1, max_delay=1)
     if version == mqtt.MQTTv5:
