@@ -24,7 +24,7 @@ mod ring;
 mod segments;
 #[path = "cases/steps.rs"]
 mod steps;
-#[path = "../src/runtime/tests/toy.rs"]
+#[path = "../crates/runtime/src/tests/toy.rs"]
 mod toy;
 #[path = "../tests/shard/world.rs"]
 mod world;

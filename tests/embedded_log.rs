@@ -1,6 +1,6 @@
 //! The embedded log through its public door: a socket, a directory, a start and a stop.
 
-#[path = "../src/embedded/tests/client.rs"]
+#[path = "../crates/embedded/src/tests/client.rs"]
 mod client;
 
 use std::fs;
@@ -20,8 +20,10 @@ fn start(dir: &Path) -> EmbeddedLog {
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
+    let mut paths: Vec<_> = fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()).collect();
+    // Segments last: a note of what is synced stands beside no older segment after any crash.
+    paths.sort_by_key(|path| path.extension().is_some_and(|of| of == "segment"));
+    for path in paths {
         let target = to.join(path.file_name().unwrap());
         if path.is_dir() { copy(&path, &target) } else { fs::copy(&path, &target).map(|_| ()).unwrap() }
     }

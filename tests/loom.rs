@@ -10,7 +10,7 @@ mod atomic {
 }
 
 #[allow(unreachable_pub, reason = "public in the crate that it is a part of")]
-#[path = "../src/route/slot.rs"]
+#[path = "../crates/mqtt/src/route/slot.rs"]
 mod slot;
 
 use slot::{Slot, TAKEN, enter};

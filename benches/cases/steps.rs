@@ -1,4 +1,4 @@
-//! CPU time of dear rules by the step that they are charged, for the bounds in `src/rule/arena.rs`. It hangs on the machine.
+//! CPU time of dear rules by the step that they are charged, for the bounds in `crates/rule/src/arena.rs`. It hangs on the machine.
 
 use forebay::mqtt::property::Properties;
 use forebay::rule::arena::Arena;

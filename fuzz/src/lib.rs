@@ -1,101 +1,21 @@
-//! What is fuzzed. It depends on hardly any room, so it is built here from its own files, and a target is ready soon instead of
-//! behind the ring, Kafka and the control plane.
+//! What is fuzzed: the crates that read what others send, and the judges that stand beside their code (`any_input`, `any_remote`, ...).
 
-#![allow(dead_code, missing_docs)]
+#![allow(missing_docs)]
 
-#[path = "../../src/mqtt/mod.rs"]
-pub mod mqtt;
+pub use forebay_base::limits;
+pub use forebay_bridge::any_remote as remote;
+pub use forebay_fleet::any_bytes as trunk;
+pub use forebay_guard::{auth, secure};
+pub use forebay_listener::{proxy, ws};
+pub use forebay_mqtt as mqtt;
+pub use forebay_record as record;
+pub use forebay_rule::any_input as rule_input;
+pub use forebay_runtime as runtime;
 
-#[path = "../../src/limits.rs"]
-pub mod limits;
-
-#[path = "../../src/listener/proxy.rs"]
-pub mod proxy;
-
-#[path = "../../src/listener/ws/mod.rs"]
-pub mod ws;
-
-#[path = "../../src/secure/mod.rs"]
-pub mod secure;
-
-#[path = "../../src/auth/mod.rs"]
-pub mod auth;
-
-#[path = "../../src/rule/mod.rs"]
-pub mod rule;
-
-pub mod rule_input;
-
-#[path = "../../src/runtime/seam/layer.rs"]
-mod layer;
-
-#[path = "../../src/record/mod.rs"]
-pub mod record;
-
-#[path = "../../src/runtime/seam/monotonic.rs"]
-mod monotonic;
-
-/// Of the runtime only what layers are, and the two clocks.
-pub mod runtime {
-    pub mod seam {
-        pub use crate::layer::{Facts, Layer, LayerError, LayerFault};
-        pub use crate::monotonic::Monotonic;
-
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub struct WallMs(pub i64);
-    }
-}
-
-// Of the Kafka side what reads an answer to Fetch, and the records in it; they stand here, as a path cannot lead out of a module that has no folder.
-#[path = "../../src/kafka/consumer/buffer.rs"]
-mod buffer;
-#[path = "../../src/kafka/consumer/decode.rs"]
-mod decode;
-#[path = "../../src/kafka/fetch.rs"]
-pub mod fetch;
-#[path = "../../src/kafka/client/fetched.rs"]
-mod fetched;
-#[path = "../../src/kafka/consumer/unpacked.rs"]
-mod unpacked;
-#[path = "../../src/kafka/client/wire.rs"]
-mod wire;
-
-// Of bridges what reads the answers of a remote.
-#[path = "../../src/bridge/asked.rs"]
-mod asked;
-#[path = "../../src/bridge/granted.rs"]
-mod granted;
-#[path = "../../src/bridge/login.rs"]
-mod login;
-
-// Of several instances what reads the bytes of another one.
-#[path = "../../src/link/fields.rs"]
-mod fields;
-#[path = "../../src/trunk/frame.rs"]
-mod frame;
-#[path = "../../src/link/header.rs"]
-pub mod header;
-#[path = "../../src/trunk/preface.rs"]
-mod preface;
-
-pub mod kafka_fetch;
-pub mod remote;
-pub mod trunk;
-
-/// What the header of a link names of the listener's room.
-pub mod listener {
-    pub use crate::proxy;
-}
-
-/// What they name of Kafka's room.
-pub mod kafka {
-    pub use crate::fetch;
-}
-
-/// What they name of its types.
-pub mod types {
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-    pub struct NodeId(pub i32);
+/// An answer to Fetch.
+pub mod kafka_fetch {
+    pub use forebay_kafka::client::any_answer::answer;
+    pub use forebay_kafka::consumer::any_answer::{BATCH_BYTES_MAX, records};
 }
 
 pub mod edits;

@@ -1,4 +1,4 @@
-//! Generates the Rust of `src/dapr/proto/*.proto`, without `protoc`, and the definitions for gRPC's reflection. The result is in
+//! Generates the Rust of `crates/dapr/src/proto/*.proto`, without `protoc`, and the definitions for gRPC's reflection. The result is in
 //! the repository, so that a build needs neither this nor its dependencies. `FOREBAY_BLESS=1 cargo test -p forebay-proto`
 //! regenerates it.
 
@@ -15,7 +15,7 @@ mod tests {
 
     #[test]
     fn generated_code_is_up_to_date() {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../src/dapr/proto");
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/dapr/src/proto");
         let set = protox::compile(PROTO, [&dir]).expect("definitions that are right");
         let reflected = protox::compile([PROTO[1]], [&dir]).expect("definitions that are right");
         let out = tempfile::tempdir().expect("a directory");

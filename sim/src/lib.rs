@@ -57,7 +57,7 @@ pub mod wrong;
 
 /// The toy layer, shared with the runtime's tests.
 #[allow(dead_code)]
-#[path = "../../src/runtime/tests/toy.rs"]
+#[path = "../../crates/runtime/src/tests/toy.rs"]
 mod toy;
 
 use forebay::runtime::seam;

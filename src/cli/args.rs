@@ -43,8 +43,7 @@ pub use self::users::{
 };
 use crate::config::{self, Config, Overrides, Problems};
 
-/// The version that `-V` prints after the name, and the commit and target that it was built from.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("FOREBAY_BUILD"), ")");
+pub use forebay_control::VERSION;
 
 const LONG_ABOUT: &str = "\
 Forebay is an MQTT broker in front of Apache Kafka. It accepts MQTT 3.1, 3.1.1 and 5.0 from devices, writes the messages \

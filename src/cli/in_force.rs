@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::auth::jwt::{Field, Source};
+use crate::config::Shown as _;
 use crate::config::{Buffer, Config, Part, Sink, ValueFormat, environment};
 use crate::listener::ws;
 use crate::rule::members::Encode;

@@ -119,7 +119,7 @@ impl World {
         }
     }
 
-    /// What is wrong with the log and its disk.
+    /// `wrong_with_log` finds what is wrong with the log and its disk.
     pub(super) fn wrong_with_log(&mut self) -> Option<String> {
         let Self { store, told, .. } = self;
         told.wrong().or_else(|| store.as_ref().and_then(|store| store.wrong(false)))

@@ -120,7 +120,7 @@ fn digests() {
     std::fs::write(path, text).expect("a file to write");
 }
 
-/// The same seed twice has the same digest; two seeds have two.
+/// A seed has one digest, however often it runs; two seeds have two.
 #[test]
 fn a_seed_has_one_digest() {
     for scope in [Scope::new(1), Scope::with_disk(1), Scope::with_lasting(1)] {

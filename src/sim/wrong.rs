@@ -183,7 +183,7 @@ fn a_disk_buffer_without_one_of_its_rules_is_found_when_it_lasts() {
 
 /// The names of the methods of `trait Rules`.
 fn methods() -> BTreeSet<&'static str> {
-    let source = include_str!("../rules.rs");
+    let source = include_str!("../../crates/base/src/rules.rs");
     let (_, from_trait) = source.split_once("pub trait Rules").expect("the trait");
     let (body, _) = from_trait.split_once("\n}\n").expect("its end");
     body.lines().filter_map(|line| line.strip_prefix("    fn ")?.split('(').next()).collect()

@@ -88,6 +88,7 @@ fn scripts_and_tests_that_are_named_exist() {
 /// What `cargo test` would not find: a test program, a module, a package.
 fn missing_test(words: &[&str]) -> Option<String> {
     let mut words = words.iter();
+    let mut source = root().join("src");
     while let Some(word) = words.next() {
         let (kind, there) = match *word {
             "--test" => {
@@ -97,10 +98,14 @@ fn missing_test(words: &[&str]) -> Option<String> {
             }
             "-p" => {
                 let name = words.next()?;
-                (*name, read("Cargo.toml").contains(&format!("\"{}\"", name.trim_start_matches("forebay-"))))
+                let folder = name.trim_start_matches("forebay-");
+                let of = [root().join(folder), root().join("crates").join(folder)].into_iter().find(|of| of.exists());
+                source = of.as_ref().map_or(source, |of| of.join("src"));
+                (*name, of.is_some())
             }
             module if module.ends_with("::") => {
-                let path = root().join("src").join(module.trim_end_matches("::").replace("::", "/"));
+                let below = module.trim_end_matches("::").replace("::", "/");
+                let path = source.join(below);
                 (module, path.exists() || path.with_extension("rs").exists())
             }
             _ => continue,

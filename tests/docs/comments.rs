@@ -48,7 +48,7 @@ fn comments_that_begin_with_a_pronoun_only_become_fewer() {
 fn no_comment_has_an_example_to_compile() {
     let fence = Regex::new(r"^\s*//[/!]\s*```(.*)$").expect("a pattern");
     let mut to_compile = Vec::new();
-    for (path, text) in files(&["src", "sim/src", "bench/src", "proto/src"], &["rs"]) {
+    for (path, text) in files(&["src", "crates", "sim/src", "bench/src", "proto/src"], &["rs"]) {
         let fences = text.lines().enumerate().filter_map(|(number, line)| Some((number, fence.captures(line)?)));
         // Every other fence closes a block.
         let opened = fences.step_by(2).filter(|(_, found)| &found[1] != "text");
@@ -63,7 +63,7 @@ fn only_become_fewer(name: &str, pattern: &str, max: usize, pages: &[&str]) {
     let pattern = Regex::new(pattern).expect("a pattern");
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut lines = 0;
-    let code = files(&["src", "sim/src"], &["rs"]).into_iter().map(|of| (of, true));
+    let code = files(&["src", "crates", "sim/src"], &["rs"]).into_iter().map(|of| (of, true));
     let pages = if pages.is_empty() { Vec::new() } else { files(pages, &["md"]) };
     for ((path, text), is_code) in code.chain(pages.into_iter().map(|of| (of, false))) {
         let path = relative(&path);

@@ -19,7 +19,7 @@ struct Places {
 }
 
 /// Which numbers of 5.0 are which of 3.1.1: no place where anything is done.
-const NUMBERS: &str = "src/mqtt/malformed.rs";
+const NUMBERS: &str = "crates/mqtt/src/malformed.rs";
 /// Tables of malformed packets.
 const TABLES: &str = "tests/malformed/";
 
@@ -113,7 +113,7 @@ fn row(line: &str) -> Option<(Of, &str)> {
 /// Collects the places of all statements; and the tags that name none.
 fn collect(statements: &[Statement]) -> (All, Vec<String>) {
     let files: BTreeMap<String, String> =
-        files(&["src", "tests"], &["rs"]).into_iter().map(|(path, text)| (relative(&path), text)).collect();
+        files(&["src", "crates", "tests"], &["rs"]).into_iter().map(|(path, text)| (relative(&path), text)).collect();
     let mut all: All =
         statements.iter().map(|statement| ((statement.of, statement.number.clone()), Places::default())).collect();
     let mut unknown = Vec::new();

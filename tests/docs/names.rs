@@ -45,7 +45,8 @@ fn links_resolve() {
 
 #[test]
 fn files_that_are_named_exist() {
-    let folders = ["src/", "tests/", "scripts/", "docs/", "deploy/", "perf/", "bench/", "examples/", "fuzz/"];
+    let folders =
+        ["src/", "crates/", "tests/", "scripts/", "docs/", "deploy/", "perf/", "bench/", "examples/", "fuzz/"];
     let mut missing = Vec::new();
     for (path, text) in documents().iter().filter(|(path, _)| !path.starts_with(root().join("docs/decisions"))) {
         for (number, name) in quoted(text) {

@@ -34,15 +34,15 @@ const FOREIGN: &[&str] = &[
 ];
 /// Where the members of JSON objects are written that no description has, and names of rules.
 const WRITERS: &[&str] = &[
-    "src/rule/envelope.rs",
-    "src/rule/message.rs",
-    "src/rule/field.rs",
-    "src/rule/functions/mod.rs",
-    "src/rule/record.rs",
-    "src/source/mapping.rs",
-    "src/shard/dead_letters/line.rs",
-    "src/rule/event.rs",
-    "src/rule/field.rs",
+    "crates/rule/src/envelope.rs",
+    "crates/rule/src/message.rs",
+    "crates/rule/src/field.rs",
+    "crates/rule/src/functions/mod.rs",
+    "crates/rule/src/record.rs",
+    "crates/source/src/mapping.rs",
+    "crates/shard/src/dead_letters/line.rs",
+    "crates/rule/src/event.rs",
+    "crates/rule/src/field.rs",
     "src/cli/rule.rs",
 ];
 
@@ -114,7 +114,7 @@ fn keys_fields_and_paths_that_are_named_exist() {
     assert!(unknown.is_empty(), "names that the program does not have:\n{}", unknown.join("\n"));
 }
 
-/// Names of TBMQ and EMQX: `src/config/kafka_names.rs` has its own test of these. And what stands in the first column of a table, which is the other
+/// Names of TBMQ and EMQX: `crates/config/src/kafka_names.rs` has its own test of these. And what stands in the first column of a table, which is the other
 /// product's.
 fn others(text: &str) -> HashSet<&str> {
     let cells = text.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());

@@ -74,7 +74,7 @@ def free_port() -> int:
 
 
 LINE_S = 1.0  # between two lines of metrics.jsonl
-# What a process may hold beside buffer_bytes and what it held at its start (src/limits.rs): of each shard 1,024 receive buffers of
+# What a process may hold beside buffer_bytes and what it held at its start (crates/base/src/limits.rs): of each shard 1,024 receive buffers of
 # 4 KiB, and what came of packets that are not taken yet (the gauge partial_bytes, PARTIAL_BYTES_MAX); of each connection a session, with
 # the buffer that it may keep for the next packet (POOLED_TAIL_BYTES_MAX).
 RECEIVE_BUFFERS_BYTES = 1_024 * 4_096

@@ -64,7 +64,7 @@ record_bytes_max = "128KiB"
 acknowledge = "stored"
 """
 DEAD_TOPIC = "nobody-made-it"
-# What a shard may hold for its spool, beside what src/limits.rs has: windows of segments that are read (SEGMENT_WINDOWS_MAX of
+# What a shard may hold for its spool, beside what crates/base/src/limits.rs has: windows of segments that are read (SEGMENT_WINDOWS_MAX of
 # SEGMENT_WINDOW_BYTES), what devices are told once it is durable (HELD_BYTES_MAX), and two groups, the one under way and the next, of a
 # quarter of a segment each (docs/internals/SPOOL.md). For what is spooled: a thousandth of it.
 WINDOWS_BYTES = 8 << 20

@@ -57,7 +57,7 @@ mod idle;
 mod import;
 mod instances;
 mod instances_clean;
-#[path = "../../src/embedded/tests/client.rs"]
+#[path = "../../crates/embedded/src/tests/client.rs"]
 mod kafka_client;
 mod kafka_mocks;
 mod kafka_tls;

@@ -99,7 +99,7 @@ mod subscribe;
 mod sys_topics;
 mod tokens;
 #[allow(dead_code)]
-#[path = "../../src/runtime/tests/toy.rs"]
+#[path = "../../crates/runtime/src/tests/toy.rs"]
 mod toy;
 mod turns;
 mod unread;

@@ -4,9 +4,9 @@
 use bytes::Bytes;
 
 use super::front::{Appended, From, NOT_LEADER, UNKNOWN_TOPIC};
-use super::log::{Dirty, clean};
 use super::{Cluster, Holds, State};
 use crate::time::{MS, wall_ms};
+use forebay_kafka::model::{Dirty, clean};
 
 /// The result of a batch that a starting process has written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::log::Sent;
+use forebay_kafka::model::Sent;
 
 /// The state of an appended batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

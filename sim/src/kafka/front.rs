@@ -17,10 +17,10 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use uuid::Uuid;
 
-use super::log::stored;
 use super::waiting::Waiting;
 use super::{Cluster, Entry, Holds, Partition, Row, State};
 use crate::time::{MS, wall_ms};
+use forebay_kafka::model::stored;
 
 pub(super) const OUT_OF_RANGE: i16 = 1;
 pub(super) const UNKNOWN_TOPIC: i16 = 3;

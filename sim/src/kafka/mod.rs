@@ -9,20 +9,17 @@ mod entry;
 pub(crate) mod foreign;
 pub mod front;
 pub(crate) mod groups;
-pub(crate) mod log;
 pub mod partition;
 mod questions;
 pub(crate) mod waiting;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use forebay::record;
-
 pub use self::entry::{Entry, Row, State};
-use self::log::Identities;
-pub use self::log::REMEMBERED;
 pub use self::partition::Partition;
 use crate::time::{MS, wall_ms};
+use forebay_kafka::model::Identities;
+pub use forebay_kafka::model::REMEMBERED;
 
 /// The contents of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Entry;
-use super::log::{Producers, REMEMBERED};
+use forebay_kafka::model::{Producers, REMEMBERED};
 
 /// A partition.
 #[derive(Debug)]

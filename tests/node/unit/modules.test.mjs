@@ -245,7 +245,7 @@ test('fields of a sample are those of its kind, and what its JSON holds', () => 
 });
 
 test('words and fields are those of the language', () => {
-  const source = readFileSync(new URL('../../../src/rule/sql/ast.rs', import.meta.url), 'utf8');
+  const source = readFileSync(new URL('../../../crates/rule/src/sql/ast.rs', import.meta.url), 'utf8');
   assert.deepEqual(KEYWORDS, [...source.match(/KEYWORDS: [^=]*= \[([^\]]*)\]/)[1].matchAll(/"(\w+)"/g)].map(([, word]) => word));
   const described = readFileSync(new URL('../../../docs/SQL.md', import.meta.url), 'utf8').split('\n## Fields\n')[1].split('\n## ')[0];
   const of = (title) => [...described.split('\n### ').filter((part) => title.test(part)).join('\n').matchAll(/^\| `(\w+)` \|/gm)].map(([, name]) => name);

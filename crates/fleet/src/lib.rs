@@ -1,0 +1,10 @@
+//! Several instances: slots and their owners, membership, links and trunks.
+
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "testing")]
+pub mod any_bytes;
+pub mod link;
+pub mod membership;
+pub mod replica;
+pub mod trunk;

@@ -1,0 +1,358 @@
+//! Admission of a message that no client is sending now: a will, a value of the service, a record of a source. All receivers are asked for room first
+//! ([`ask`]); then all of them get the message, or none. A client's message goes through `publish`, where its session numbers it in between.
+
+use smallvec::SmallVec;
+
+use forebay_kafka::producer::row_log::Origin;
+use forebay_kafka::types::Ticket;
+use forebay_mqtt::packet::Publish;
+use forebay_mqtt::topic::is_of_service;
+use forebay_rule::event::Event;
+use forebay_runtime::seam::WallMs;
+use forebay_session::{Claimed, ClientKey, SessionKey};
+
+use super::delivery::{Delivery, PublishedBy, Route};
+use super::events::{REJECTED, publish_refused, second};
+use super::numbers::Routed;
+use super::outlets::Outlets;
+use super::owner::ticket_of;
+use super::publish::message;
+use super::queues::Queues;
+use super::reservation::{Asking, Beside, Reservation, Told, Unreserved};
+use super::retained::{Publisher as RetainedBy, Retained};
+use super::rule_hooks::unwanted;
+use super::sinks::Message;
+use super::stalls::Stall;
+use super::{Broker, Ring};
+
+/// The publisher of a message.
+#[derive(Debug)]
+pub(crate) enum Publisher<'a> {
+    /// The will of a client, and the client's session, if it has one by now.
+    Will(RetainedBy, Option<SessionKey>),
+    /// The service itself.
+    Service,
+    /// A source: its record, and the identifier of the client that published it, if the source is one of `[broker]`.
+    Source(Claimed, Option<&'a str>),
+}
+
+/// The kinds of destinations that a message may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Feeds {
+    /// Sinks with filters that match.
+    pub(crate) sinks: bool,
+    /// Rules with topic filters that match.
+    pub(crate) rules: bool,
+    /// Subscribers, and the home of a retained message.
+    pub(crate) subscribers: bool,
+    /// The topic of `[broker]` that takes such messages, from which subscribers get them.
+    pub(crate) route: bool,
+    /// The topic of `[broker]` with retained messages.
+    pub(crate) retained: bool,
+}
+
+impl Feeds {
+    pub(crate) const ALL: Self = Self { sinks: true, rules: true, subscribers: true, route: true, retained: false };
+    pub(crate) const NONE: Self =
+        Self { sinks: false, rules: false, subscribers: false, route: false, retained: false };
+
+    /// The same destinations with a `[broker]`: subscribers get the message from its topics.
+    pub(crate) const fn by_route(self) -> Self {
+        Self { subscribers: false, route: self.subscribers, ..self }
+    }
+
+    /// Whether every sink, rule and subscriber that matches a topic gets the message.
+    pub(crate) const fn takes_all_matching(self) -> bool {
+        self.sinks && self.rules && self.route
+    }
+}
+
+/// A message at hand.
+#[derive(Debug)]
+pub(crate) struct Publication<'a> {
+    pub(crate) publish: &'a Publish<'a>,
+    /// The client as sinks and events name it.
+    pub(crate) client: ClientKey<'a>,
+    pub(crate) username: Option<&'a str>,
+    /// The time of the message, as sinks write it.
+    pub(crate) time: WallMs,
+    pub(crate) feeds: Feeds,
+    /// The number of times that the message has been a Kafka record. 0: it was not made of one.
+    pub(crate) hops: u8,
+    /// Rules for the record that the message was made of.
+    pub(crate) beside: Option<&'a Beside<'a>>,
+}
+
+/// The outcome of a message for which there was room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Admitted {
+    route: Route,
+    /// The outcome, for the ledger of a publisher that is counted.
+    pub(crate) routed: Routed,
+    /// The number of answers pending from sinks.
+    owed: u16,
+    /// A sink has refused the message for all destinations.
+    pub(crate) is_refused: bool,
+    /// A sink has taken the message, or a receiver a message that rules have made of it.
+    is_matched: bool,
+    /// Rules have made messages of it.
+    has_republished: bool,
+}
+
+impl Admitted {
+    /// Whether the message has a receiver: a sink, a subscriber, the home of a retained message; or something that rules have made of it has one.
+    pub(crate) fn is_any(self) -> bool {
+        self.is_matched || self.is_refused || self.route.is_any()
+    }
+
+    /// Whether subscribers, or the home of a retained message, get the message itself.
+    pub(crate) fn is_routed(self) -> bool {
+        self.route.is_any() && !self.is_refused
+    }
+
+    /// Whether rules have made messages of it that their receivers get.
+    pub(crate) const fn has_republished(self) -> bool {
+        self.has_republished && !self.is_refused
+    }
+}
+
+/// `Fate` is what becomes of a message that a rule has made of a source's record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fate {
+    /// The number of the message that it was made of: 0 is the record's own.
+    pub(crate) of: u8,
+    /// The number of pending answers of shards.
+    pub(crate) awaited: u32,
+    /// Whether subscribers get it, or the home of a retained message.
+    pub(crate) is_routed: bool,
+    pub(crate) is_in_sinks: bool,
+    pub(crate) is_refused: bool,
+}
+
+/// `Takers` are asked for room for a message.
+pub(super) struct Takers<'a, 'b> {
+    pub(super) delivery: &'a mut Delivery,
+    pub(super) retained: &'a Retained,
+    pub(super) queues: &'a Queues,
+    pub(super) outlets: &'b mut Outlets,
+}
+
+/// `Asked` is the answer of all of them.
+pub(super) struct Asked<'b> {
+    pub(super) route: Route,
+    pub(super) reserved: Result<Reservation<'b>, Unreserved>,
+    /// The stall that the message waits for, if any: no receiver has then reserved room for it.
+    pub(super) waits_for: Option<Stall>,
+    /// The cost of finding the message's subscribers, in packets.
+    pub(super) cost: u32,
+}
+
+/// Asks subscribers, the home of a retained message, sinks, and the receivers of messages that rules make of this one for room, for every kind of publisher.
+/// No receiver gets anything yet: a session numbers the message before its rows are written. `origin`: the message's exchange.
+#[inline]
+pub(super) fn ask<'b>(
+    takers: Takers<'_, 'b>,
+    io: &mut Ring<'_>,
+    (publish, message): (&Publish<'_>, &Message<'_>),
+    asking: &Asking<'_>,
+    origin: impl FnOnce() -> Option<Origin>,
+) -> Asked<'b> {
+    let Takers { delivery, retained, queues, outlets } = takers;
+    let (topic, client_id) = (message.topic, message.client_id);
+    let reserved = Err(Unreserved::Unmatched);
+    let mut asked = Asked { route: Route::default(), reserved, waits_for: None, cost: 0 };
+    if asking.feeds.subscribers {
+        let room = delivery.find_room((retained, queues), (topic, publish), || (client_id, origin()));
+        asked.cost = delivery.take_cost();
+        if asked.cost > 0 {
+            let _ = io.spend(asked.cost);
+        }
+        match room {
+            Ok(route) => asked.route = route,
+            Err(stall) => return Asked { waits_for: Some(stall), ..asked },
+        }
+    }
+    if !asking.is_for_outlets(outlets) {
+        outlets.forget_outcomes();
+        return asked;
+    }
+    asked.reserved = outlets.reserve(message, asking);
+    match &mut asked.reserved {
+        Err(Unreserved::Full(wait)) => asked.waits_for = Some(Stall::Memory(*wait)),
+        Ok(reservation) if reservation.has_republished() => {
+            let (takers, first) = ((retained, queues), (topic, publish, asked.route));
+            let made = (reservation.republished(), client_id);
+            asked.waits_for = delivery.find_room_for_republished(takers, first, made).err();
+            if asked.waits_for.is_some() {
+                reservation.give_up();
+            }
+        }
+        Ok(_) | Err(_) => {}
+    }
+    asked
+}
+
+impl Broker {
+    /// The destinations of a message for `to`: with a `[broker]`, subscribers get it through its topics.
+    pub(crate) fn feeds(&self, to: Feeds) -> Feeds {
+        if self.retained.is_in_kafka() { to.by_route() } else { to }
+    }
+
+    /// Asks all receivers for room for a message, and writes the rows of its sinks. [`Broker::hand_on`] does the rest. `answer`: the receiver of the sinks'
+    /// answers.
+    ///
+    /// # Errors
+    /// The stall that the message waits for: no receiver has got it.
+    pub(crate) fn admit(
+        &mut self,
+        io: &mut Ring<'_>,
+        of: &Publication<'_>,
+        answer: Option<Ticket>,
+    ) -> Result<Admitted, Stall> {
+        let (now, wall) = (io.now(), io.wall());
+        let Publication { publish, client, username, time, feeds, hops, beside } = *of;
+        let client_id = client.client_id;
+        // A copy of a retained message names its record.
+        let copy_of = self.delivery.at_hand.filter(|_| feeds.retained).map(|at_hand| at_hand.place.to_string());
+        let copy_of = copy_of.as_deref();
+        let message = Message { hops, copy_of, ..message(publish.topic, client_id, username, publish, time) };
+        let asking = Asking { told: Told::Not, already_taken_by: &[], feeds, peer: None, wall, beside };
+        let answer = answer.filter(|_| !feeds.retained || self.around.rules.waits_for_copy());
+        let is_for_outlets = asking.is_for_outlets(&self.outlets);
+        let (delivery, outlets) = (&mut self.delivery, &mut self.outlets);
+        let takers = Takers { delivery, retained: &self.retained, queues: &self.queues, outlets };
+        let Asked { route, reserved, waits_for, .. } = ask(takers, io, (publish, &message), &asking, || None);
+        if let Some(stall) = waits_for {
+            drop(reserved);
+            let _ = io.spend(self.outlets.take_cost_of_rules());
+            return Err(stall);
+        }
+        let routed = Unreserved::Unmatched.counts_as(route.is_any());
+        let mut admitted =
+            Admitted { route, routed, owed: 0, is_refused: false, is_matched: false, has_republished: false };
+        if !is_for_outlets {
+            return Ok(admitted);
+        }
+        admitted.has_republished = reserved.as_ref().is_ok_and(Reservation::has_republished);
+        // The reservation is moved here, so that it ends here whatever its outcome.
+        admitted.routed = match std::convert::identity(reserved) {
+            Ok(mut reservation) => {
+                (admitted.is_matched, admitted.is_refused) = (reservation.is_any(), reservation.is_refused());
+                if admitted.has_republished {
+                    reservation.note_sinks();
+                    admitted.is_matched |= self.delivery.republished().any(|(to, _)| to.is_any());
+                }
+                let owed = reservation.take(&message, answer, None, now, wall);
+                admitted.owed = if answer.is_some() { owed } else { 0 };
+                if admitted.is_refused { Routed::Refused } else { Routed::Matched }
+            }
+            Err(why) => {
+                if let Unreserved::Rejected(sink, objection) = why {
+                    self.numbers.count_refusal(usize::from(sink), objection.reason());
+                    let (config, why) = (&self.around.config, (objection.reason(), REJECTED));
+                    publish_refused(&mut self.teller, config, second(now), sink, (client, publish.topic), why);
+                }
+                let routed = why.counts_as(route.is_any());
+                admitted.is_refused = routed == Routed::Refused;
+                routed
+            }
+        };
+        // Only a message that was no record raises an event: a record may be what a rule has made of such an event.
+        let may_be_told = hops == 0 && !is_of_service(publish.topic);
+        if may_be_told
+            && matches!(admitted.routed, Routed::Unmatched)
+            && self.outlets.events.wants(Event::MessageDropped)
+        {
+            let raised = unwanted(io, (None, client, username), publish, time);
+            self.raise(raised);
+        }
+        if self.outlets.has_aside() {
+            let (numbers, teller) = (&mut self.numbers, &mut self.teller);
+            let of = Some((client, publish.topic));
+            self.outlets.count_aside((numbers, teller, &self.around.config), of, now);
+            let _ = io.spend(self.outlets.take_cost_of_rules());
+        }
+        Ok(admitted)
+    }
+
+    /// Sends a message that was taken to its subscribers and to its home. Returns the number of answers pending from sinks and shards.
+    pub(crate) fn hand_on(
+        &mut self,
+        io: &mut Ring<'_>,
+        publish: &Publish<'_>,
+        admitted: Admitted,
+        by: Publisher<'_>,
+    ) -> u32 {
+        let Admitted { route, owed, is_refused, has_republished, .. } = admitted;
+        if is_refused || !(route.is_any() || has_republished) {
+            return owed.into();
+        }
+        let (from, mut awaited) = match by {
+            Publisher::Will(publisher, session) => (PublishedBy { session, publisher, ..PublishedBy::default() }, 0),
+            Publisher::Service => (PublishedBy::default(), 0),
+            Publisher::Source(claimed, client) => {
+                let shards = self.delivery.shards_of(route).count_ones();
+                let session = client.and_then(|client| self.sessions.find_all(client).next());
+                let from = PublishedBy { session, client, claimed: Some(claimed), ..PublishedBy::default() };
+                (from, shards + u32::from(self.answers_awaited(route, publish.qos)))
+            }
+        };
+        let (claimed, answer) = (from.claimed, from.claimed.map(ticket_of));
+        if has_republished && claimed.is_some() {
+            let all = self.republished_fates();
+            awaited += all.into_iter().filter(|fate| fate.is_in_sinks).map(|fate| fate.awaited).sum::<u32>();
+        }
+        if route.is_any() {
+            self.deliver(io, route, publish, from, answer);
+        }
+        if has_republished {
+            self.deliver_republished(io, claimed, answer);
+        }
+        u32::from(owed) + awaited
+    }
+
+    /// Fates of the messages that rules have made of a source's record, in their order.
+    #[cold]
+    pub(crate) fn republished_fates(&mut self) -> SmallVec<[Fate; 2]> {
+        let made = self.outlets.republished().iter();
+        let made = made.map(|made| (made.of(), made.is_in_sinks(), made.is_refused, made.publish().qos));
+        let made = made.collect::<SmallVec<[_; 4]>>();
+        let all = self.delivery.republished().zip(made);
+        let fate = |((route, shards), (of, is_in_sinks, is_refused, qos)): ((Route, u64), _)| Fate {
+            of,
+            awaited: shards.count_ones() + u32::from(self.answers_of(route, shards, qos)),
+            is_routed: route.is_any(),
+            is_in_sinks,
+            is_refused,
+        };
+        all.map(fate).collect()
+    }
+
+    /// The number of answers pending for messages that rules have made of the one at hand, without those of sinks.
+    pub(crate) fn republished_awaits(&mut self) -> u16 {
+        let made = self.outlets.republished().iter().map(|made| made.publish().qos).collect::<SmallVec<[_; 4]>>();
+        let all = self.delivery.republished().zip(made);
+        all.map(|((route, shards), qos)| self.answers_of(route, shards, qos)).sum()
+    }
+
+    /// Sends the messages that rules have made of the one at hand to their subscribers and homes. `claimed`: the record that all of them come from. They have
+    /// no publisher, and rules may publish to every topic.
+    #[cold]
+    pub(crate) fn deliver_republished(&mut self, io: &mut Ring<'_>, claimed: Option<Claimed>, answer: Option<Ticket>) {
+        let cost = self.delivery.take_cost();
+        let _ = io.spend(cost);
+        let mut all = std::mem::take(self.outlets.republished());
+        for (at, made) in all.iter().enumerate() {
+            let publish = made.publish();
+            let route = self.delivery.find_again(at + 1, publish.topic);
+            if route.is_any() {
+                // One that sinks have, too, is answered with its record.
+                let claimed = claimed.map(|of| if made.is_in_sinks() { of } else { of.of_made(at + 1) });
+                let answer = claimed.map_or(answer, |claimed| Some(ticket_of(claimed)));
+                self.deliver(io, route, &publish, PublishedBy { claimed, ..PublishedBy::default() }, answer);
+            }
+        }
+        all.clear();
+        *self.outlets.republished() = all;
+    }
+}

@@ -1,0 +1,67 @@
+//! The broker: the messages of a shard and their receivers, apart from connections and timers.
+//!
+//! | | |
+//! |---|---|
+//! | `delivery` | a message to its subscribers, on every shard |
+//! | `shares` | shared subscriptions: the members of each shard, and the messages that wait for them |
+//! | `retained` | retained messages, and how a new subscription is answered from them |
+//! | `queues`, `confirm` | messages that kept sessions get through a crash, and publishers that are answered when they are durable |
+//! | `given` | how far the slots of `[broker]` have been given the partitions of routes |
+//! | `kept`, `holds` | sessions that survive a crash, and bytes held until they are on the disk |
+//! | `publish`, `run`, `admit` | a client's message, those like it in the same read, and one that no client sends now: to all receivers or to none |
+//! | `wills`, `sys_topics` | wills that are due, and topics of the service's own |
+//! | `past` | the past that a subscription asks for |
+//! | `remotes` | copies for the remotes of bridges |
+//! | `stored` | times of what is in the log |
+
+pub(super) mod admit;
+pub(super) mod confirm;
+pub(super) mod delivery;
+pub(super) mod given;
+pub(super) mod holds;
+pub(super) mod kept;
+pub(super) mod past;
+pub(super) mod publish;
+pub(super) mod queues;
+pub(super) mod remotes;
+pub(super) mod retained;
+pub(super) mod run;
+pub(super) mod shares;
+pub(super) mod stored;
+pub(super) mod subscribe;
+pub(super) mod sys_topics;
+pub(super) mod wills;
+
+use forebay_metrics::journal::Teller;
+use forebay_session::{SessionKey, Sessions};
+
+use self::delivery::Delivery;
+use self::kept::Keeping;
+use self::queues::Queues;
+use self::retained::Retained;
+use super::mail::Letters;
+use super::numbers::Numbers;
+use super::outlets::Outlets;
+use super::{
+    Ring, Surroundings, connection, device, edge, events, inspect, logs, mail, numbers, outlets, owner, reservation,
+    router, rule_hooks, sinks, slot_rows, sorted, sources, stalls,
+};
+
+/// Sessions, and the receivers of their messages: subscribers, shares, retained messages, sinks, and the log that all of these write to. The methods are in
+/// the modules of their subjects: `delivery`, `shares`, `queues`, `retained`, `confirm`, `kept`, `subscribe`.
+pub(crate) struct Broker {
+    pub(crate) index: usize,
+    pub(crate) around: Surroundings,
+    pub(crate) sessions: Sessions,
+    pub(crate) keeping: Keeping,
+    pub(crate) outlets: Outlets,
+    pub(crate) delivery: Delivery,
+    pub(crate) retained: Retained,
+    pub(crate) queues: Queues,
+    /// Mail to other shards that is sent at the end of the turn.
+    pub(crate) letters: Letters,
+    /// Sessions that may have answers pending after this turn's completions.
+    pub(crate) touched: Vec<SessionKey>,
+    pub(crate) numbers: Numbers,
+    pub(crate) teller: Teller,
+}

@@ -1,0 +1,226 @@
+//! Outlets: the router, the sinks' templates, the producers and the spool, between a message and Kafka.
+
+use smallvec::SmallVec;
+
+use forebay_base::limits::CLOCK_SET_AFTER_MS;
+use forebay_buffer::Buffer;
+use forebay_config::WhenFull;
+use forebay_kafka::producer::{Full, Producer, Refusal};
+use forebay_kafka::types::SinkId;
+use forebay_metrics::spec::RefusalReason;
+use forebay_mqtt::route::trie::SinkRouter;
+use forebay_rule::template::Absent;
+use forebay_runtime::seam::WallMs;
+use forebay_session::Reason;
+
+use super::broker::admit::Feeds;
+use super::dead_letters::DeadLetterQueue;
+use super::fullness::Fullness;
+use super::logs::Logs;
+use super::reservation::{Wait, Workspace};
+use super::rule_events::RuleEvents;
+use super::rules::Rules;
+use super::sinks::{Message, Plan};
+use super::upstream::Upstream;
+
+/// `Copies` says whether copies of retained messages may be in another partition of their topic than that of their key, as it has got partitions since.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Copies {
+    /// The number of partitions when the process began. 0: not known.
+    pub(super) partitions: usize,
+    /// Whether there were copies in other partitions then.
+    pub(super) are_spread: bool,
+}
+
+impl Copies {
+    /// The number of tombstones that end a retained message: one, or one for each partition that may have a copy.
+    pub(super) fn ends(self, producer: &Producer, plan: &Plan) -> usize {
+        let count = producer.partition_count(plan.sink, plan.topic.as_literal().unwrap_or_default());
+        let count = count.max(self.partitions);
+        if self.are_spread || count > self.partitions && self.partitions > 0 { count.max(1) } else { 1 }
+    }
+}
+
+/// Everything between a message and Kafka: which sinks match, how each writes its row, and the producers that send it.
+pub(super) struct Outlets {
+    pub(super) router: SinkRouter,
+    pub(super) plans: Vec<Plan>,
+    /// Numbers of header values that became no header, by sink.
+    pub(super) headers_left_out: Vec<u64>,
+    /// The upstream of each cluster.
+    pub(super) upstreams: Vec<Upstream>,
+    pub(super) letters: DeadLetterQueue,
+    /// Rules in SQL; `None`: there are none, or they are being evaluated.
+    pub(super) rules: Option<Box<Rules>>,
+    /// Events that rules name.
+    pub(super) events: RuleEvents,
+    /// The logs that the shard writes.
+    pub(super) logs: Logs,
+    /// The handling of a message that the log of rows has no room for.
+    pub(super) when_full: WhenFull,
+    pub(super) full: Fullness,
+    /// Sinks that went without a message, and were not counted yet.
+    pub(super) passed_over: SmallVec<[(u16, RefusalReason); 4]>,
+    /// Messages of QoS 0 that found no room, by sink.
+    pub(super) no_room: Vec<u64>,
+    /// The time before which a wall clock counts as not set.
+    pub(super) clock_set_after: WallMs,
+    /// The destinations of clients' messages.
+    pub(super) feeds: Feeds,
+    /// Where copies of retained messages may be.
+    pub(super) copies: Copies,
+    /// The memory of the current reservation: [`super::reservation`] alone reads it.
+    pub(super) workspace: Workspace,
+}
+
+impl Outlets {
+    /// `plans` and the router's numbers are both in the order of the configuration.
+    pub(super) fn new(
+        router: SinkRouter,
+        plans: Vec<Plan>,
+        upstreams: Vec<Upstream>,
+        letters: DeadLetterQueue,
+        when_full: WhenFull,
+    ) -> Self {
+        Self {
+            router,
+            headers_left_out: vec![0; plans.len()],
+            plans,
+            upstreams,
+            letters,
+            rules: None,
+            events: RuleEvents::default(),
+            logs: Logs::default(),
+            when_full,
+            full: Fullness::default(),
+            passed_over: SmallVec::new(),
+            no_room: Vec::new(),
+            clock_set_after: WallMs(CLOCK_SET_AFTER_MS),
+            feeds: Feeds::ALL,
+            copies: Copies::default(),
+            workspace: Workspace::default(),
+        }
+    }
+
+    /// Whether a waiting message is worth asking again for.
+    pub(super) fn may_go_on(&self, wait: Wait) -> bool {
+        let letters = match wait.full {
+            // The next answer shows whether it waits for the file or for the topic.
+            Full::Letters(sink) => {
+                let sink = usize::from(sink);
+                self.letters.has_places(sink) || self.letters.has_room(sink)
+            }
+            Full::Spool => self.logs.rows().is_none_or(|buffer| buffer.has_room(wait.bytes)),
+            Full::SpoolShare(sink) => {
+                self.logs.rows().is_none_or(|buffer| buffer.admit(wait.cluster, sink, wait.bytes).is_ok())
+            }
+            Full::Memory | Full::Sink(_) | Full::Topic(_) | Full::Partition(..) => true,
+        };
+        letters && self.upstreams[wait.cluster].producer.may_go_on(wait.full, wait.bytes)
+    }
+
+    /// The place in the configuration of the sink that has a row of the log of sessions.
+    pub(super) fn sink_of_row(&self, cluster: usize, sink: SinkId) -> Option<usize> {
+        match &self.logs.slot_rows {
+            Some(rows) => rows.sink_of(sink),
+            None => self.upstreams.get(cluster)?.members.index_of(sink),
+        }
+    }
+
+    /// Whether the log of a slot has a row of a message for a topic of `[broker]`, if these sinks have had the message.
+    pub(super) fn is_routed(&self, taken_by: &[u16]) -> bool {
+        self.logs.slot_rows.as_ref().is_some_and(|rows| taken_by.iter().any(|sink| rows.is_of_route(*sink)))
+    }
+
+    /// A number that changes whenever memory of a producer, or a place for a dead letter, has been freed.
+    pub(super) fn freed(&self) -> u64 {
+        let others = self.letters.freed().wrapping_add(self.logs.rows().map_or(0, Buffer::freed));
+        let others = others.wrapping_add(self.logs.freed_of_slots());
+        self.upstreams.iter().fold(others, |sum, upstream| sum.wrapping_add(upstream.producer.freed()))
+    }
+}
+
+/// The Kafka topic of a message: the sink's own, which needs no second look, or the one that its template makes of the message.
+#[inline]
+pub(crate) fn topic<'a>(plan: &'a Plan, message: &Message<'a>, scratch: &'a mut Vec<u8>) -> Result<&'a str, Objection> {
+    if let Some(fixed) = plan.topic.as_literal() {
+        return Ok(fixed);
+    }
+    plan.topic_name(plan.topic.value(message, scratch).map_err(Objection::Absent)?)
+}
+
+/// The reason why a sink will never take a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Objection {
+    /// The sink's topic, value or time asks for something that the message does not have.
+    Absent(Absent),
+    /// The producer refuses the message.
+    Refusal(Refusal),
+    /// The spool has no room, and the message does not wait for it.
+    SpoolFull,
+    /// A rule that feeds the sink has failed for the message.
+    RuleFailed(u16),
+}
+
+impl Objection {
+    /// The reason code for a publisher (5.0; the session closes older clients).
+    pub(super) fn told(self) -> Reason {
+        match self {
+            Self::Absent(Absent::UserProperty) => Reason::UserPropertyMissing,
+            Self::Absent(Absent::PayloadPath) => Reason::PayloadFieldMissing,
+            Self::Absent(Absent::Time { in_payload: false }) => Reason::PropertyNoTime,
+            Self::Absent(Absent::Time { in_payload: true }) => Reason::PayloadNoTime,
+            Self::Absent(Absent::Headers) => Reason::HeadersInvalid,
+            Self::Absent(Absent::Column) => Reason::ColumnMissing,
+            Self::RuleFailed(_) => Reason::RuleFailed,
+            Self::Refusal(Refusal::TooLarge) => Reason::TooLarge,
+            Self::Refusal(Refusal::TopicInvalid) => Reason::KafkaTopicInvalid,
+            Self::Refusal(Refusal::TopicUnknown) => Reason::KafkaTopicUnknown,
+            Self::Refusal(Refusal::TopicForbidden) => Reason::KafkaTopicForbidden,
+            Self::Refusal(Refusal::TooManyTopics) => Reason::TooManyKafkaTopics,
+            Self::SpoolFull => Reason::SpoolFull,
+        }
+    }
+
+    /// Whether the sink has no room for the message, as opposed to never taking such a message: a publisher that can be told sends it again
+    /// later.
+    pub(super) const fn is_lack_of_room(self) -> bool {
+        matches!(self, Self::Refusal(Refusal::TooManyTopics) | Self::SpoolFull)
+    }
+
+    /// The reason's row among the metrics.
+    pub(crate) fn reason(self) -> RefusalReason {
+        match self {
+            Self::Absent(Absent::UserProperty) => RefusalReason::UserPropertyMissing,
+            Self::Absent(Absent::PayloadPath) => RefusalReason::PayloadFieldMissing,
+            Self::Absent(Absent::Time { .. }) => RefusalReason::TimestampInvalid,
+            Self::Absent(Absent::Headers) => RefusalReason::HeadersInvalid,
+            Self::Absent(Absent::Column) => RefusalReason::ColumnMissing,
+            Self::RuleFailed(_) => RefusalReason::RuleFailed,
+            Self::Refusal(Refusal::TooLarge) => RefusalReason::TooLarge,
+            Self::Refusal(Refusal::TopicInvalid) => RefusalReason::TopicInvalid,
+            Self::Refusal(Refusal::TopicUnknown) => RefusalReason::TopicUnknown,
+            Self::Refusal(Refusal::TopicForbidden) => RefusalReason::TopicForbidden,
+            Self::Refusal(Refusal::TooManyTopics) => RefusalReason::TooManyTopics,
+            Self::SpoolFull => RefusalReason::SpoolFull,
+        }
+    }
+
+    /// The reason's name in dead letters.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Absent(Absent::UserProperty) => "USER_PROPERTY_MISSING",
+            Self::Absent(Absent::PayloadPath) => "PAYLOAD_PATH_MISSING",
+            Self::Absent(Absent::Time { .. }) => "TIMESTAMP_INVALID",
+            Self::Absent(Absent::Headers) => "HEADERS_INVALID",
+            Self::Absent(Absent::Column) => "COLUMN_MISSING",
+            Self::RuleFailed(_) => "RULE_FAILED",
+            Self::Refusal(Refusal::TooLarge) => "TOO_LARGE",
+            Self::Refusal(Refusal::TopicInvalid) => "TOPIC_INVALID",
+            Self::Refusal(Refusal::TopicUnknown) => "TOPIC_UNKNOWN",
+            Self::Refusal(Refusal::TopicForbidden) => "TOPIC_FORBIDDEN",
+            Self::Refusal(Refusal::TooManyTopics) => "TOO_MANY_TOPICS",
+            Self::SpoolFull => "SPOOL_FULL",
+        }
+    }
+}
