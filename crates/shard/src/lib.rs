@@ -102,9 +102,7 @@ mod turn;
 mod upstream;
 
 pub use self::bridges::{layer as layer_of_bridge, session_name as session_of_bridge};
-#[cfg(any(test, feature = "testing"))]
-pub use self::broker::queues::ForShare;
-pub use self::broker::queues::{Kept, move_queue};
+pub use self::broker::queues::{ForShare, Kept, move_queue};
 pub use self::broker::retained::topic as retained_topic;
 pub use self::dead_letters::rfc3339;
 pub use self::settings::memory_of_shard;
