@@ -9,29 +9,92 @@ const NARROW: &[(&str, &str, &[&str])] = &[
     ("runtime", "seam", &["config", "shard"]),
     ("listener", "proxy", &["config", "shard"]),
     ("metrics", "time", OF_METRICS),
+    ("rule", "functions", &["bridge", "config", "source", "shard"]),
 ];
 
 /// The crates that count and tell. The configuration only writes times as they do.
 const OF_METRICS: &[&str] = &["service", "dapr", "embedded", "control", "shard"];
 
-/// Modules, each with those that it may name.
-type Order = &'static [(&'static str, &'static [&'static str])];
+/// A module that shares its crate with others.
+struct Shared {
+    of: &'static str,
+    module: &'static str,
+    /// The modules of its crate that it may name.
+    names: &'static [&'static str],
+    /// The other crates that may name it; empty: all.
+    by: &'static [&'static str],
+}
 
-/// Modules that share a crate.
-const MODULES: &[(&str, Order)] = &[
-    ("base", &[("limits", &[]), ("files", &[]), ("address", &[]), ("in_use", &[]), ("rules", &[])]),
-    ("guard", &[("bans", &[]), ("secure", &[]), ("auth", &["secure"]), ("outward", &["secure"])]),
+const fn shared(
+    of: &'static str,
+    module: &'static str,
+    names: &'static [&'static str],
+    by: &'static [&'static str],
+) -> Shared {
+    Shared { of, module, names, by }
+}
+
+const SHARED: &[Shared] = &[
+    shared("base", "limits", &[], &[]),
+    shared("base", "files", &[], &["guard", "runtime", "service", "embedded", "control"]),
+    shared("base", "address", &[], &["guard", "service", "control", "config", "shard"]),
+    shared("base", "in_use", &[], &["runtime", "dapr", "embedded", "control"]),
+    shared("base", "rules", &[], &["kafka", "fleet", "shard"]),
+    shared("mqtt", "route", &[], &["config", "shard"]),
+    shared("guard", "bans", &[], &["control", "shard"]),
+    shared("guard", "secure", &[], &[]),
+    shared("guard", "auth", &["secure"], &["session", "service", "fleet", "config", "shard"]),
+    shared("guard", "outward", &["secure"], &["bridge", "kafka", "fleet", "shard"]),
+    shared("fleet", "replica", &[], &["shard"]),
+    shared("fleet", "membership", &[], &["shard"]),
+    shared("fleet", "trunk", &[], &["shard"]),
+    shared("fleet", "link", &["membership"], &["shard"]),
+    shared("service", "service", &[], &["dapr", "config", "shard"]),
+    shared("service", "telemetry", &[], &["control", "config"]),
+];
+
+/// Modules of the program's own crate, each with what it may name of the library.
+const OWN: &[(&str, &[&str])] = &[
     (
-        "fleet",
+        "data_dir",
+        &["limits", "files", "in_use", "session", "record", "spool", "buffer", "metrics", "config", "runtime", "shard"],
+    ),
+    ("sim", &["limits", "rules", "runtime", "mqtt", "session", "record", "kafka", "spool", "buffer", "shard"]),
+    (
+        "cli",
         &[
-            ("replica", &[]),
-            ("membership", &[]),
-            ("trunk", &[]),
-            ("link", &["membership"]),
-            ("any_bytes", &["link", "trunk"]),
+            "limits",
+            "bans",
+            "files",
+            "rules",
+            "secure",
+            "auth",
+            "mqtt",
+            "rule",
+            "route",
+            "session",
+            "record",
+            "kafka",
+            "metrics",
+            "service",
+            "config",
+            "listener",
+            "link",
+            "runtime",
+            "shard",
+            "outward",
+            "bridge",
+            "dapr",
+            "embedded",
+            "control",
+            "spool",
+            "buffer",
+            "replica",
+            "membership",
+            "data_dir",
+            "telemetry",
         ],
     ),
-    ("service", &[("service", &[]), ("telemetry", &[])]),
 ];
 
 fn crates() -> PathBuf {
@@ -59,7 +122,8 @@ fn code(path: &Path) -> String {
 fn named(code: &str, start: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (at, _) in code.match_indices(start) {
-        let is_longer = code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_' || before == ':');
+        // Part of a longer path, or of a text.
+        let is_longer = code[..at].ends_with(|before: char| before.is_alphanumeric() || "_:\"".contains(before));
         let rest = &code[at + start.len()..];
         let group = rest.strip_prefix('{').map(|group| group.split("};").next().unwrap_or(group));
         let names = group.map_or_else(|| vec![rest], |group| group.split(", ").collect());
@@ -106,29 +170,85 @@ fn a_crate_is_named_as_far_as_others_need_it() {
     assert!(too_wide("shard", "use forebay_runtime::ring::Ring;").is_empty());
 }
 
+/// The module of a file: its folder below `src/`, or its own name if it stands alone.
+fn module(path: &Path, source: &Path) -> String {
+    let below = path.strip_prefix(source).expect("below src");
+    let first = below.components().next().expect("a name").as_os_str().to_string_lossy().into_owned();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// What a file of a module names of the modules that share its crate, and may not.
+fn out_of_order(of: &str, own: &str, code: &str) -> Vec<String> {
+    let may = SHARED.iter().find(|row| (row.of, row.module) == (of, own)).map_or(&[][..], |row| row.names);
+    let is_module = |name: &String| SHARED.iter().any(|row| row.of == of && row.module == name);
+    named(code, "crate::")
+        .into_iter()
+        .filter(|name| name != own && is_module(name) && !may.contains(&&**name))
+        .collect()
+}
+
+/// What a crate names of modules that are not for it.
+fn not_for(by: &str, code: &str) -> Vec<String> {
+    let others = SHARED.iter().filter(|row| row.of != by && !row.by.is_empty() && !row.by.contains(&by));
+    let names = |row: &&Shared| named(code, &format!("forebay_{}::", row.of)).iter().any(|name| name == row.module);
+    others.filter(names).map(|row| format!("forebay_{}::{}", row.of, row.module)).collect()
+}
+
 #[test]
-fn modules_of_a_crate_name_only_modules_before_them() {
-    for (of, modules) in MODULES {
-        for (module, may) in *modules {
-            let path = crates().join(of).join("src").join(module);
-            let mut found = Vec::new();
-            if path.is_dir() {
-                files(&path, &mut found);
-            } else {
-                found.push(path.with_extension("rs"));
-            }
-            for path in found {
-                for name in named(&code(&path), "crate::").iter().filter(|name| *name != module) {
-                    let is_module = modules.iter().any(|(module, _)| module == name);
-                    assert!(!is_module || may.contains(&name.as_str()), "{} names crate::{name}", path.display());
-                }
-            }
+fn modules_that_share_a_crate_are_named_in_order_and_by_those_they_are_for() {
+    for (of, files) in all() {
+        let source = crates().join(&of).join("src");
+        for path in files {
+            let (own, code) = (module(&path, &source), code(&path));
+            let wrong = if own == "lib" { Vec::new() } else { out_of_order(&of, &own, &code) };
+            let wrong = [wrong, not_for(&of, &code)].concat();
+            assert!(wrong.is_empty(), "{} names {}", path.display(), wrong.join(", "));
         }
     }
-    assert_eq!(
-        named("use crate::{secure::Secret, auth};\nuse crate::bans::Ban;", "crate::"),
-        ["secure", "auth", "bans"]
-    );
+    for row in SHARED {
+        let path = crates().join(row.of).join("src").join(row.module);
+        assert!(path.is_dir() || path.with_extension("rs").is_file(), "{} of {} is gone", row.module, row.of);
+    }
+    assert_eq!(out_of_order("guard", "secure", "use crate::auth::Policy;"), ["auth"]);
+    assert_eq!(out_of_order("mqtt", "decode", "use crate::{frame, route::Slot};"), ["route"]);
+    assert!(out_of_order("guard", "auth", "use crate::secure::Secret;").is_empty());
+    assert_eq!(not_for("kafka", "use forebay_guard::auth::Policy;"), ["forebay_guard::auth"]);
+    assert!(not_for("kafka", "use forebay_guard::{outward, secure};").is_empty());
+}
+
+#[test]
+fn modules_of_the_program_name_what_they_may() {
+    let source = crates().join("../src");
+    for (own, may) in OWN {
+        let mut found = Vec::new();
+        files(&source.join(own), &mut found);
+        assert!(!found.is_empty(), "{own} is gone");
+        for path in found {
+            let code = code(&path);
+            let is_wrong = |name: &String| name != own && !may.contains(&&**name);
+            let wrong: Vec<_> = named(&code, "crate::").into_iter().filter(is_wrong).collect();
+            assert!(wrong.is_empty(), "{} names {}", path.display(), wrong.join(", "));
+            let of_shard = named(&code, "crate::shard::");
+            let narrow = *own != "sim" || of_shard.iter().all(|name| name == "dead_letters");
+            assert!(narrow, "{} names {of_shard:?} of the shard", path.display());
+        }
+    }
+}
+
+/// A filter of `FOREBAY_LOG` names modules as this library does; `log.rs` has to know which of them share a crate.
+#[test]
+fn filters_of_logs_know_the_modules_that_share_a_crate() {
+    let library = fs::read_to_string(crates().join("../src/lib.rs")).expect("the program's library");
+    let log = fs::read_to_string(crates().join("service/src/service/log.rs")).expect("the room of logs");
+    let mut found = 0;
+    for (of, name) in
+        library.lines().filter_map(|line| line.strip_prefix("pub use forebay_")?.strip_suffix(';')?.split_once("::"))
+    {
+        let row = log.lines().find(|line| line.trim_start().starts_with(&format!("(\"{of}\"")));
+        assert!(row.is_some_and(|row| row.contains(&format!("\"{name}\""))), "log.rs does not have {name} of {of}");
+        found += 1;
+    }
+    assert!(found > 10, "{found}");
 }
 
 /// The parts of the producer that know nothing of the rest: what they may name of it beside themselves.

@@ -118,7 +118,7 @@ fn parse(filter: &str) -> Result<Targets, String> {
     directives.join(",").parse().map_err(|error: tracing_subscriber::filter::ParseError| wrong(&error.to_string()))
 }
 
-/// Modules that share a crate, by the crate.
+/// `SHARED` lists modules that share a crate, by the crate. `tests/layering.rs` holds it to the library's names.
 const SHARED: &[(&str, &[&str])] = &[
     ("base", &["address", "files", "in_use", "limits", "rules"]),
     ("guard", &["auth", "bans", "outward", "secure"]),
@@ -126,11 +126,11 @@ const SHARED: &[(&str, &[&str])] = &[
     ("service", &["service", "telemetry"]),
     ("mqtt", &["route"]),
 ];
-/// What stands in the program's own crate: its modules, and the target of events about connections.
+/// `OWN` lists names that keep their path: modules of the program's own crate, and the target of events about connections.
 const OWN: &[&str] = &["cli", "data_dir", "connections"];
 
-/// A directive with the crate's name for that of the module, as events have it: `forebay_kafka=debug` for `forebay::kafka=debug`. `forebay=debug` stands
-/// for all crates, as a target is compared by its beginning.
+/// `in_crate` replaces the name of a module by the path that events have: `forebay::kafka=debug` becomes `forebay_kafka=debug`. `forebay=debug` already
+/// means all crates, because a filter matches every target that begins with it.
 fn in_crate(directive: &str) -> String {
     let Some(path) = directive.strip_prefix("forebay::") else { return directive.to_owned() };
     let name = path.split([':', '=']).next().unwrap_or(path);
