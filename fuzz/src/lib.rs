@@ -4,13 +4,18 @@
 
 pub use forebay_base::limits;
 pub use forebay_bridge::any_remote as remote;
-pub use forebay_fleet::any_bytes as trunk;
 pub use forebay_guard::{auth, secure};
 pub use forebay_listener::{proxy, ws};
 pub use forebay_mqtt as mqtt;
 pub use forebay_record as record;
 pub use forebay_rule::any_input as rule_input;
 pub use forebay_runtime as runtime;
+
+/// Bytes of another instance.
+pub mod trunk {
+    pub use forebay_fleet::link::any_header::header;
+    pub use forebay_fleet::trunk::any_bytes::{frames, preface};
+}
 
 /// An answer to Fetch.
 pub mod kafka_fetch {

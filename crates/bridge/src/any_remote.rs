@@ -3,9 +3,8 @@
 use crate::asked::{Asked, Standing, Wanted};
 use crate::login::{Greeted, Login, Versions};
 use forebay_mqtt as mqtt;
+use forebay_mqtt::any_packet::{MAXIMUM_PACKET_SIZE, read};
 use forebay_mqtt::packet::{Packet, QoS, Sender, SubscriptionOptions, Version};
-
-const MAXIMUM_PACKET_SIZE: u32 = 1 << 20;
 
 /// Lets the remote answer a client of one of the forms that CONNECT has, and judges all that the client says to that.
 pub fn answers(form: u8, filters: &[&str], bytes: &[u8]) {
@@ -82,9 +81,4 @@ fn said_by_client(version: Version, bytes: &[u8], most: u32) {
         other => panic!("{other:?}"),
     };
     assert!((1..=8).contains(&filters));
-}
-
-fn read(version: Version, sender: Sender, bytes: &[u8]) -> Option<(Packet<'_>, usize)> {
-    let frame = mqtt::frame::next_for(version, sender, bytes, MAXIMUM_PACKET_SIZE).ok()??;
-    Some((mqtt::decode::decode(version, sender, frame).ok()?, frame.len))
 }

@@ -171,7 +171,7 @@ pub(super) fn requires_password(name: Option<&str>, all: &[Settings]) -> bool {
 }
 
 /// The problem of a listener that is open to everyone on the network without a key that allows it.
-pub(crate) fn reachable(bind: SocketAddr) -> Fault {
+pub(super) fn reachable(bind: SocketAddr) -> Fault {
     let what = format!("{bind} can be reached from other machines, and anyone there could publish");
     Fault::new(what).hint("auth = \"NAME\" asks for passwords, see [auth.NAME]; open = true (--open) accepts everyone")
 }

@@ -2,8 +2,6 @@
 
 #![forbid(unsafe_code)]
 
-#[cfg(feature = "testing")]
-pub mod any_bytes;
 pub mod link;
 pub mod membership;
 pub mod replica;

@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "testing")]
+pub mod any_packet;
 pub mod decode;
 pub mod encode;
 pub mod filters;

@@ -79,7 +79,7 @@ impl Logs {
 /// The logs of session state.
 #[derive(Default)]
 #[expect(clippy::large_enum_variant, reason = "a shard has one, and each message looks into it: no pointer more")]
-pub(crate) enum Kept {
+pub(super) enum Kept {
     /// There is no log.
     #[default]
     Nowhere,

@@ -142,7 +142,7 @@ impl Outlets {
 
 /// The Kafka topic of a message: the sink's own, which needs no second look, or the one that its template makes of the message.
 #[inline]
-pub(crate) fn topic<'a>(plan: &'a Plan, message: &Message<'a>, scratch: &'a mut Vec<u8>) -> Result<&'a str, Objection> {
+pub(super) fn topic<'a>(plan: &'a Plan, message: &Message<'a>, scratch: &'a mut Vec<u8>) -> Result<&'a str, Objection> {
     if let Some(fixed) = plan.topic.as_literal() {
         return Ok(fixed);
     }
@@ -189,7 +189,7 @@ impl Objection {
     }
 
     /// The reason's row among the metrics.
-    pub(crate) fn reason(self) -> RefusalReason {
+    pub(super) fn reason(self) -> RefusalReason {
         match self {
             Self::Absent(Absent::UserProperty) => RefusalReason::UserPropertyMissing,
             Self::Absent(Absent::PayloadPath) => RefusalReason::PayloadFieldMissing,

@@ -1,6 +1,8 @@
 //! Connections between instances that are one broker: the header about a client that its front sends to the owner of its slot, and the table of the other
 //! instances. Each relayed client has a stream of its own ([`crate::trunk`]), which carries all its bytes unchanged.
 
+#[cfg(feature = "testing")]
+pub mod any_header;
 mod fields;
 mod header;
 mod peers;

@@ -1,4 +1,4 @@
-//! A partition of Kafka and its coordinator, as far as a log knows them: the simulator's model (`sim/src/kafka/log.rs`), without brokers and bytes on
+//! A partition of Kafka and its coordinator, as far as a log knows them: the simulator's model (`crates/kafka/src/model.rs`), without brokers and bytes on
 //! wires, with a clock of its own and a log that is cut.
 
 use std::collections::BTreeMap;

@@ -1,8 +1,7 @@
-//! Another instance that says anything on a trunk, or about a client that it relays. The fuzz targets `trunk` and `link_header` use it.
+//! `frames` and `preface` read what the other end of a trunk sends, which may be any bytes. The fuzz target `trunk` uses them.
 
-use crate::link::Header;
-use crate::trunk::frame::{Frame, Malformed, Piece, Reader};
-use crate::trunk::preface::Preface;
+use super::frame::{Frame, Malformed, Piece, Reader};
+use super::preface::Preface;
 
 /// The longest preface, bytes.
 const PREFACE_BYTES_MAX: usize = 14 + 1 + 2 + 2 + 1024;
@@ -62,20 +61,5 @@ pub fn preface(bytes: &[u8]) {
         }
         Ok(None) => assert!(bytes.len() < PREFACE_BYTES_MAX),
         error => assert_eq!(Preface::read(&[bytes, b"x"].concat()), error),
-    }
-}
-
-/// Reads what a front says of a client. What it has said is written as that, and read as the same.
-pub fn header(bytes: &[u8]) {
-    let Ok(read) = Header::read(bytes) else {
-        assert!(Header::read(&[bytes, b"x"].concat()).is_err());
-        return;
-    };
-    let Some((header, len)) = read else { return };
-    assert!(matches!(Header::read(&bytes[..len - 1]), Ok(None)));
-    let mut again = Vec::new();
-    if header.write(&mut again) {
-        let (same, len) = Header::read(&again).expect("well-formed").expect("whole");
-        assert_eq!((format!("{same:?}"), len), (format!("{header:?}"), again.len()));
     }
 }

@@ -64,7 +64,7 @@ impl fmt::Display for Malformed {
 
 /// A frame without its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Frame {
+pub(super) enum Frame {
     /// A new stream. Only the side that has made the trunk opens streams; no number is used twice.
     Open,
     /// A part of the stream, of this number of bytes, which follow: 1 to [`TRUNK_FRAME_BYTES_MAX`].
@@ -79,7 +79,7 @@ pub(crate) enum Frame {
 
 impl Frame {
     /// Appends the frame.
-    pub(crate) fn put(self, stream: u32, out: &mut Vec<u8>) {
+    pub(super) fn put(self, stream: u32, out: &mut Vec<u8>) {
         let (kind, value) = match self {
             Self::Open => (OPEN, 0),
             Self::Data(bytes) => (DATA, bytes),
@@ -118,7 +118,7 @@ impl Frame {
 
 /// A piece of what a trunk has received: a frame, or bytes of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Piece<'a> {
+pub(super) enum Piece<'a> {
     /// Bytes of a stream, as far as they have been received.
     Bytes(&'a [u8]),
     /// A frame; never [`Frame::Data`].
@@ -127,7 +127,7 @@ pub(crate) enum Piece<'a> {
 
 /// The state between two receives: frames are cut anywhere.
 #[derive(Debug, Default)]
-pub(crate) struct Reader {
+pub(super) struct Reader {
     head: [u8; HEAD],
     /// Bytes of `head` that are here.
     have: usize,
@@ -140,7 +140,7 @@ impl Reader {
     ///
     /// # Errors
     /// The fault of a frame. The trunk ends.
-    pub(crate) fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<(u32, Piece<'a>)>, Malformed> {
+    pub(super) fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<(u32, Piece<'a>)>, Malformed> {
         loop {
             if bytes.is_empty() {
                 return Ok(None);

@@ -15,10 +15,12 @@
 //! | `sending` | frames for the other side, gathered at the end of a turn |
 //! | `ending` | ends of streams and of trunks, and deadlines |
 
+#[cfg(feature = "testing")]
+pub mod any_bytes;
 mod carrying;
 mod ending;
-pub(crate) mod frame;
-pub(crate) mod preface;
+mod frame;
+mod preface;
 mod receiving;
 mod sending;
 mod stream;

@@ -34,7 +34,7 @@ impl Troubles {
     }
 
     /// The trouble in words.
-    pub(crate) fn reason(&self) -> Option<&str> {
+    pub(super) fn reason(&self) -> Option<&str> {
         self.group.as_deref().or(self.commit.as_deref())
     }
 }

@@ -84,7 +84,7 @@ pub(super) fn is_plain(message: Message<'_>) -> bool {
 }
 
 /// The topic of a waiting message, if it is [plain](is_plain) as a packet.
-pub(crate) fn topic(packet: &[u8]) -> Option<&[u8]> {
+pub(super) fn topic(packet: &[u8]) -> Option<&[u8]> {
     let frame = frame::next(packet, u32::MAX).ok().flatten().filter(|frame| frame.first == PLAIN)?;
     let (bytes, rest) = frame.body.split_first_chunk()?;
     let (topic, rest) = rest.split_at_checked(u16::from_be_bytes(*bytes).into())?;
