@@ -114,8 +114,8 @@ fn keys_fields_and_paths_that_are_named_exist() {
     assert!(unknown.is_empty(), "names that the program does not have:\n{}", unknown.join("\n"));
 }
 
-/// Names of TBMQ and EMQX: `crates/config/src/kafka_names.rs` has its own test of these. And what stands in the first column of a table, which is the other
-/// product's.
+/// `others` finds names of TBMQ and EMQX, which `crates/config/src/kafka_names.rs` tests, and names of the other product in the first column of a
+/// table.
 fn others(text: &str) -> HashSet<&str> {
     let cells = text.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
     let of_tables =

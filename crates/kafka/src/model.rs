@@ -1,5 +1,5 @@
 //! A model of what Kafka does with the batches of one partition: which batches it takes (KIP-98), which producers it forgets, which records
-//! its cleaner leaves (KIP-534). The tests of the replica and the producer's simulator in the library include it as well, so that there is
+//! its cleaner leaves (KIP-534). The simulators and the tests of the replica use it, too, so that there is
 //! one model of Kafka.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
