@@ -22,8 +22,9 @@ use super::connection::{AtDoor, Kind};
 use super::edge::Edge;
 use super::events::{clipped, of_client, second};
 use super::mail::Mail;
+use super::ring::Ring;
 use super::rule_hooks::Newcomer;
-use super::{Broker, Core, Ring};
+use super::{Broker, Core};
 
 /// The number of client identifiers of one address that are distinguished, where the address may have been refused with all of them.
 const NAMES_OF_ADDRESS: u8 = 16;

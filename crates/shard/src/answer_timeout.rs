@@ -10,8 +10,9 @@ use forebay_metrics::spec::ShardMetric as M;
 use forebay_runtime::seam::{ConnId, Monotonic, TimerId};
 use forebay_session::{End, SessionKey};
 
+use super::Core;
 use super::connection::{Kind, Timer};
-use super::{Core, Ring};
+use super::ring::Ring;
 
 /// The number of checks within one time-out.
 const PARTS: u32 = 4;

@@ -18,15 +18,16 @@ use forebay_mqtt::reason::ReasonCode;
 use forebay_runtime::seam::{Came, ConnId, Detached, ListenerId, Monotonic};
 use forebay_session::{Arrival, End, Peer, SessionKey, Violation, refuse};
 
+use super::Core;
 use super::admission::Admitted;
 use super::banned::BANNED;
 use super::connection::{AtDoor, Kind, Timer};
 use super::events::{of_client, second};
 use super::exchange::Exchanged;
 use super::moves::Move;
+use super::ring::Ring;
 use super::router::Place;
 use super::rule_hooks::Newcomer;
-use super::{Core, Ring};
 
 impl Core {
     /// Takes an accepted socket, and sets the time by which its CONNECT, and any bytes before it, must have arrived.

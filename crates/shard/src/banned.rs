@@ -6,7 +6,9 @@ use forebay_mqtt::reason::ReasonCode;
 use forebay_runtime::seam::ConnId;
 use forebay_session::{End, Violation};
 
-use super::{Core, Ring};
+use super::ring::Ring;
+
+use super::Core;
 
 /// The violation of a client that is banned.
 pub(super) const BANNED: Violation =

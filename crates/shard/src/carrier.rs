@@ -9,9 +9,10 @@ use forebay_runtime::Post;
 use forebay_runtime::seam::{Closed, ConnId, SocketOptions};
 use forebay_service::service::{resolver, sasl};
 
+use super::Surroundings;
 use super::connection::{Connections, Kind, NO_LISTENER};
 use super::mail::Mail;
-use super::{Ring, Surroundings};
+use super::ring::Ring;
 
 /// `Far` is what an outgoing connection leads to, by its index in the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,10 +13,10 @@ use forebay_runtime::seam::{ConnId, ListenerId, Monotonic, TimerId};
 use forebay_service::service::verifier::Asked;
 use forebay_session::{KeepAlive, Peer, SessionKey, Violation};
 
-use super::Ring;
 use super::answer_timeout::Watch;
 use super::broker::subscribe::Outcomes;
 use super::carrier::Far;
+use super::ring::Ring;
 use super::traces::Traces;
 
 /// The listener of a connection that none has accepted.

@@ -10,10 +10,11 @@ use forebay_rule::event::Event;
 use forebay_runtime::seam::{ConnId, ListenerId, Monotonic};
 use forebay_session::{End, Next, Peer, SessionKey, Violation};
 
+use super::Core;
 use super::broker::publish::{Published, RunTo};
 use super::connection::{Kind, Timed};
+use super::ring::Ring;
 use super::stalls::Stall;
-use super::{Core, Ring};
 
 /// The next step after a packet.
 pub(super) enum Flow {

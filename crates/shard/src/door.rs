@@ -7,11 +7,12 @@ use forebay_metrics::event::{Field, Kind as EventKind};
 use forebay_metrics::spec::ShardMetric as M;
 use forebay_runtime::seam::{ConnId, ListenerId, Monotonic};
 
+use super::Core;
 use super::connection::{Connections, Kind};
 use super::events::second;
 use super::moves::Moves;
 use super::relay::Relays;
-use super::{Core, Ring};
+use super::ring::Ring;
 
 /// The number of connections drawn to find the one that is closed.
 const DRAWN: usize = 16;

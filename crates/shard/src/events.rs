@@ -14,7 +14,9 @@ use forebay_metrics::spec::{ClusterMetric, KafkaError, REFUSALS, RefusalReason, 
 use forebay_runtime::seam::{Closed, ConnId, Facts, LayerError, LayerFault, Monotonic};
 use forebay_session::{ClientKey, End, Session, SessionKey, Violation};
 
-use super::{Core, Ring};
+use super::ring::Ring;
+
+use super::Core;
 
 /// The second of the shard's clock, for the bound of events in one.
 pub(super) const fn second(now: Monotonic) -> u64 {

@@ -16,11 +16,12 @@ use forebay_mqtt::{decode, frame};
 use forebay_runtime::seam::ConnId;
 use forebay_session::{Authenticated, End, Peer, Session, SessionKey, Violation, write_auth};
 
+use super::Core;
 use super::admission::{Admitted, Why};
 use super::connection::{AtDoor, Kind};
 use super::device::Flow;
 use super::events::{clipped, of_client, second};
-use super::{Core, Ring};
+use super::ring::Ring;
 
 /// The longest AUTH before CONNACK.
 const AUTH_BYTES_MAX: u32 = 8_192;

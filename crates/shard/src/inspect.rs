@@ -14,9 +14,10 @@ use forebay_mqtt::topic::{split_shared, valid_filter_v5, valid_name};
 use forebay_runtime::seam::{ConnId, Monotonic};
 use forebay_session::{End, QueueBounds, Session, SessionKey, Subscription};
 
+use super::Core;
 use super::connection::Connections;
 use super::relay::Relays;
-use super::{Core, Ring};
+use super::ring::Ring;
 
 /// A text to search others for, in any case.
 pub(super) struct Search<'a> {

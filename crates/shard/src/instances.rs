@@ -17,8 +17,9 @@ use forebay_runtime::seam::Monotonic;
 
 use super::events::second;
 use super::mail::{Mail, Notice};
+use super::ring::Ring;
 use super::router::Place;
-use super::{Core, Ring, Surroundings};
+use super::{Core, Surroundings};
 
 /// The member's number at the client of its cluster. Members of sources have their indexes, which never reach it.
 const NUMBER: u32 = u32::MAX - 1;

@@ -8,10 +8,11 @@ use forebay_kafka::types::TopicMetadata;
 use forebay_metrics::event::{Field, Kind};
 use forebay_runtime::seam::Monotonic;
 
+use super::Core;
 use super::events::second;
 use super::kafka_disk::KafkaDisk;
 use super::mail::Notice;
-use super::{Core, Ring};
+use super::ring::Ring;
 
 /// The time for which an election, or brokers that restart, may hold a log up before that is reported.
 const TOLD_AFTER: Duration = Duration::from_secs(10);

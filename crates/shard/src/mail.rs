@@ -22,16 +22,17 @@ use forebay_runtime::seam::{ConnId, Detached, ListenerId, Monotonic};
 use forebay_service::service::dead_letters::Ways;
 use forebay_session::{PartitionKey, SessionKey};
 
+use super::Core;
+use super::broker::queues::Known;
+use super::broker::retained::Answered;
+use super::broker::shares::HandedOver;
 use super::carrier::Far;
 use super::connection::AtDoor;
 use super::edge::Edge;
 use super::instances::ToGroup;
-use super::queues::Known;
-use super::retained::Answered;
+use super::ring::Ring;
 use super::session_log::TakenLog;
-use super::shares::HandedOver;
 use super::sources::{RetainedOfShard, SourceLetter};
-use super::{Core, Ring};
 
 /// A letter to a shard.
 #[derive(Debug)]

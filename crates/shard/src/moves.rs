@@ -12,9 +12,10 @@ use forebay_fleet::link::LISTENER;
 use forebay_metrics::spec::ShardMetric as M;
 use forebay_runtime::seam::Detached;
 
+use super::Core;
 use super::connection::{AtDoor, Timer};
 use super::mail::Mail;
-use super::{Core, Ring};
+use super::ring::Ring;
 
 /// The time for which a connection waits before a full mailbox is tried again.
 const AGAIN: Duration = Duration::from_millis(1);

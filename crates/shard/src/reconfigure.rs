@@ -11,9 +11,10 @@ use forebay_session::End;
 use super::connection::Kind;
 use super::mail::{Notice, Reconfiguration};
 use super::members::Role;
+use super::ring::Ring;
 use super::rules::Rules;
 use super::upstream::Upstream;
-use super::{Core, Ring, dead_letters, layout, router, settings, sinks};
+use super::{Core, dead_letters, layout, router, settings, sinks};
 
 impl Core {
     /// Puts another configuration into force. Messages taken before are not affected.

@@ -9,10 +9,11 @@ use forebay_rule::field::Field;
 use forebay_runtime::seam::{ConnId, WallMs};
 use forebay_session::{ClientKey, End, Session, SessionKey};
 
+use super::Core;
 use super::broker::Broker;
 use super::connection::Kind;
+use super::ring::Ring;
 use super::rule_events::{Raised, reason_name};
-use super::{Core, Ring};
 
 /// A CONNECT and the identifier of its client, which the service may have given it.
 #[derive(Clone, Copy, Debug)]

@@ -19,9 +19,10 @@ use super::kafka_disk::{KafkaDisk, Parts};
 use super::log_trouble::Watch;
 use super::logs::{Kept, first_of};
 use super::mail::Notice;
+use super::ring::Ring;
 use super::slot_rows::SlotRows;
 use super::spool::Log;
-use super::{Core, Ring, settings};
+use super::{Core, settings};
 
 /// The data directory that segments of logs of sessions name: all of them the same, as they belong to none.
 pub(crate) const DIRECTORY: u128 = 1;

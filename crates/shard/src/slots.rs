@@ -22,10 +22,11 @@ use super::kafka_disk::KafkaDisk;
 use super::logs::{Kept, first_of};
 use super::mail::Notice;
 use super::owner::Owner;
+use super::ring::Ring;
 use super::router::Place;
 use super::spool::{Flushed, Log};
 use super::upstream::Upstream;
-use super::{Core, Ring, settings};
+use super::{Core, settings};
 
 /// The time for which a slot that is given up waits for pending writes of its sessions: the log may have no room for them.
 const WRITES_WITHIN: Duration = Duration::from_secs(2);

@@ -25,9 +25,10 @@ use super::events::second;
 use super::instances::Instances;
 use super::logs::Kept;
 use super::mail::Notice;
+use super::ring::Ring;
 use super::session_log::KafkaLogs;
 use super::sorted::Sorter;
-use super::{Core, Ring, settings};
+use super::{Core, settings};
 
 /// The progress of a shard in taking up its logs.
 #[derive(Default)]

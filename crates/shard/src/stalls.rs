@@ -16,9 +16,10 @@ use forebay_mqtt::route::shares::ShareNumber;
 use forebay_mqtt::{decode, frame};
 use forebay_runtime::seam::{ConnId, Monotonic};
 
+use super::Core;
 use super::connection::{AtDoor, Kind, Timer};
 use super::reservation::Wait;
-use super::{Core, Ring};
+use super::ring::Ring;
 
 /// The most closed connections in the queues beyond twice the number waiting.
 const GONE_MAX: usize = 64;

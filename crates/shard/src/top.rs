@@ -9,8 +9,9 @@ use forebay_metrics::top::{Sampler, Sketch};
 use forebay_mqtt::{decode, frame};
 use forebay_runtime::seam::Monotonic;
 
+use super::Core;
 use super::device::Source;
-use super::{Core, Ring};
+use super::ring::Ring;
 
 /// A list by messages, and one by bytes.
 #[derive(Default)]

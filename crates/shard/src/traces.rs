@@ -22,9 +22,10 @@ use forebay_mqtt::{decode, frame};
 use forebay_runtime::seam::{ConnId, Monotonic, WallMs};
 use forebay_session::ClientKey;
 
+use super::Core;
 use super::device::Source;
+use super::ring::Ring;
 use super::rule_hooks::Newcomer;
-use super::{Core, Ring};
 
 /// The most connections of a traced client with packets yet to come: the present one, and some that have just ended.
 const CONNECTIONS_MAX: usize = 4;

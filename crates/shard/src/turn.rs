@@ -9,11 +9,12 @@ use forebay_metrics::spec::{ClusterMetric, ShardMetric as M};
 use forebay_runtime::seam::{Closed, ConnId, Facts, ListenerId, Monotonic};
 use forebay_session::{Check, End};
 
+use super::Core;
 use super::broker::Broker;
 use super::carrier::Far;
 use super::connection::{Kind, Timer};
 use super::mail::{Inspection, Mail, Notice};
-use super::{Core, Ring};
+use super::ring::Ring;
 
 impl Core {
     /// Begins: takes up what an earlier process has left.

@@ -29,8 +29,9 @@ use super::edge::Edge;
 use super::members::{Members, Role};
 use super::numbers::Numbers;
 use super::owner::Owner;
+use super::ring::Ring;
 use super::slot_rows::Answered;
-use super::{Core, Ring, settings};
+use super::{Core, settings};
 
 /// The interval at which contact with the group of instances is checked.
 const LOOK_IF_HEARD: Duration = Duration::from_millis(25);

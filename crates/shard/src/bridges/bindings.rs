@@ -17,10 +17,11 @@ use forebay_mqtt::property::Properties;
 use forebay_runtime::seam::{ConnId, Monotonic};
 use forebay_session::{Body, Reason, Session, SessionKey};
 
+use super::super::Core;
 use super::super::broker::publish::Published;
 use super::super::device::{Flow, Source};
 use super::super::owner::Owner;
-use super::super::{Core, Ring};
+use super::super::ring::Ring;
 use super::messages::Became;
 use super::told::tell;
 use super::wanted;

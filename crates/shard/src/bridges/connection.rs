@@ -14,9 +14,10 @@ use forebay_mqtt::reason::ReasonCode;
 use forebay_runtime::seam::{Closed, ConnId, Layer, Monotonic, SocketOptions};
 use forebay_session::{End, Peer, Remote, Session, SessionKey};
 
+use super::super::Core;
 use super::super::connection::{Kind, Timer};
 use super::super::device::Flow;
-use super::super::{Core, Ring};
+use super::super::ring::Ring;
 use super::{Bridges, known_as};
 
 /// A remote before 5.0 that gets more messages of QoS 2 than it takes closes the connection within this time.

@@ -4,8 +4,9 @@ use forebay_bridge::{Client, Failed, Granted, Standing};
 use forebay_config::Bridge;
 use forebay_metrics::inspect::{BridgeFilter, BridgeOnShard, BridgeState, RemoteGrants};
 
+use super::super::Core;
 use super::super::inspect::{queued, unacknowledged};
-use super::super::{Core, Ring};
+use super::super::ring::Ring;
 use super::Running;
 
 impl Running {

@@ -36,8 +36,9 @@ use self::refused::Refusals;
 use self::told::Counts;
 use super::carrier::{Carrier, Far};
 use super::edge::Edge;
+use super::ring::Ring;
 use super::router::Place;
-use super::{Core, Ring, settings};
+use super::{Core, settings};
 
 /// The bridges of a shard.
 #[derive(Default)]

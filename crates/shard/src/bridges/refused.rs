@@ -17,6 +17,7 @@ use forebay_record::{Row, timestamp_at};
 use forebay_runtime::seam::{Monotonic, WallMs};
 use forebay_session::{Body, Passes, RefusedCopy, SessionKey};
 
+use super::super::Core;
 use super::super::dead_letters::{
     BRIDGE_HEADER, FileQueue, HEADER_PREFIX, Line, MQTT_TOPIC_HEADER, QOS_HEADER, REASON_HEADER, RECEIVED_HEADER,
 };
@@ -25,7 +26,7 @@ use super::super::events::clipped;
 use super::super::members::Role;
 use super::super::outlets::Outlets;
 use super::super::owner::Owner;
-use super::super::{Core, Ring};
+use super::super::ring::Ring;
 use super::Bridges;
 use super::told::tell;
 

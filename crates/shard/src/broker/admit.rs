@@ -11,19 +11,20 @@ use forebay_rule::event::Event;
 use forebay_runtime::seam::WallMs;
 use forebay_session::{Claimed, ClientKey, SessionKey};
 
+use super::Broker;
 use super::delivery::{Delivery, PublishedBy, Route};
-use super::events::{REJECTED, publish_refused, second};
-use super::numbers::Routed;
-use super::outlets::Outlets;
-use super::owner::ticket_of;
 use super::publish::message;
 use super::queues::Queues;
-use super::reservation::{Asking, Beside, Reservation, Told, Unreserved};
 use super::retained::{Publisher as RetainedBy, Retained};
-use super::rule_hooks::unwanted;
-use super::sinks::Message;
-use super::stalls::Stall;
-use super::{Broker, Ring};
+use crate::events::{REJECTED, publish_refused, second};
+use crate::numbers::Routed;
+use crate::outlets::Outlets;
+use crate::owner::ticket_of;
+use crate::reservation::{Asking, Beside, Reservation, Told, Unreserved};
+use crate::ring::Ring;
+use crate::rule_hooks::unwanted;
+use crate::sinks::Message;
+use crate::stalls::Stall;
 
 /// The publisher of a message.
 #[derive(Debug)]

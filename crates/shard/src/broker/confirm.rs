@@ -8,9 +8,9 @@ use forebay_kafka::types::Ticket;
 use forebay_session::{Claimed, Reason, SessionKey, Settled};
 
 use super::Broker;
-use super::logs::Groups;
-use super::mail::Mail;
-use super::owner::Owner;
+use crate::logs::Groups;
+use crate::mail::Mail;
+use crate::owner::Owner;
 
 /// The group of a message that has none yet.
 const PLACE: u64 = u64::MAX;

@@ -11,14 +11,15 @@ use forebay_metrics::spec::ShardMetric as M;
 use forebay_runtime::seam::{ConnId, Monotonic};
 use forebay_session::{HadBy, Note, OpenId, SessionKey, Settings};
 
+use super::Broker;
 use super::given::Given;
 use super::holds::Holds;
-use super::logs::{Groups, Kept, first_of};
-use super::owner::Owner;
 use super::queues::is_queue;
 use super::retained::is_retained;
-use super::sorted::Sorted;
-use super::{Broker, Ring};
+use crate::logs::{Groups, Kept, first_of};
+use crate::owner::Owner;
+use crate::ring::Ring;
+use crate::sorted::Sorted;
 
 /// The limits of sessions, and the state that a shard with a spool keeps for them.
 #[derive(Debug)]

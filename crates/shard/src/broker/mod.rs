@@ -39,13 +39,10 @@ use self::delivery::Delivery;
 use self::kept::Keeping;
 use self::queues::Queues;
 use self::retained::Retained;
-use super::mail::Letters;
-use super::numbers::Numbers;
-use super::outlets::Outlets;
-use super::{
-    Ring, Surroundings, connection, device, edge, events, inspect, logs, mail, numbers, outlets, owner, reservation,
-    router, rule_hooks, sinks, slot_rows, sorted, sources, stalls,
-};
+use crate::Surroundings;
+use crate::mail::Letters;
+use crate::numbers::Numbers;
+use crate::outlets::Outlets;
 
 /// Sessions, and the receivers of their messages: subscribers, shares, retained messages, sinks, and the log that all of these write to. The methods are in
 /// the modules of their subjects: `delivery`, `shares`, `queues`, `retained`, `confirm`, `kept`, `subscribe`.

@@ -12,19 +12,20 @@ use forebay_session::{Peer, Reason, Session, SessionKey, Sessions, Taken, Violat
 
 use super::admit::{Asked, Feeds, Takers, ask};
 use super::delivery::{PublishedBy, Route, packet_bytes};
-use super::device::{Sample, Source};
-use super::events::{REJECTED, denied, publish_refused, second};
-use super::numbers::{Numbers, Routed};
-use super::outlets::Outlets;
-use super::owner::Owner;
 use super::queues::Queues;
-use super::reservation::{Asking, Reservation, Told, Unreserved};
 use super::retained::Publisher;
-use super::rule_hooks::unwanted;
-use super::sinks::Message;
-use super::slot_rows::ForSlot;
-use super::stalls::Stall;
-use super::{Broker, Ring, sys_topics};
+use super::{Broker, sys_topics};
+use crate::device::{Sample, Source};
+use crate::events::{REJECTED, denied, publish_refused, second};
+use crate::numbers::{Numbers, Routed};
+use crate::outlets::Outlets;
+use crate::owner::Owner;
+use crate::reservation::{Asking, Reservation, Told, Unreserved};
+use crate::ring::Ring;
+use crate::rule_hooks::unwanted;
+use crate::sinks::Message;
+use crate::slot_rows::ForSlot;
+use crate::stalls::Stall;
 
 /// The receivers of the messages of a run.
 #[derive(Clone, Copy, Debug)]

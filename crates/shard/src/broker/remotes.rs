@@ -17,8 +17,9 @@ use forebay_rule::template::MessageContext;
 use forebay_runtime::seam::Monotonic;
 use forebay_session::{Body, Copy, Handed, Passes, QueueBounds, SessionKey, properties};
 
+use super::Broker;
 use super::delivery::{By, Message, Whose};
-use super::{Broker, Ring};
+use crate::ring::Ring;
 
 /// State of bridges' sessions that other sessions do not have.
 #[derive(Debug, Default)]

@@ -5,12 +5,13 @@ use forebay_metrics::spec::ShardMetric as M;
 use forebay_mqtt::decode::Again;
 use forebay_mqtt::packet::{Publish, QoS};
 
+use super::Broker;
 use super::delivery::PublishedBy;
-use super::device::{Source, Used};
-use super::numbers::Routed;
-use super::owner::Owner;
 use super::publish::{RunTo, message};
-use super::{Broker, Ring};
+use crate::device::{Source, Used};
+use crate::numbers::Routed;
+use crate::owner::Owner;
+use crate::ring::Ring;
 
 impl Broker {
     /// Takes the messages at the front of `bytes` that continue the run begun by `publish` ([`super::publish::Published::On`]), `first` its first byte, up to

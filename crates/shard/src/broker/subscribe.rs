@@ -15,10 +15,11 @@ use forebay_mqtt::topic;
 use forebay_runtime::seam::{ConnId, Monotonic};
 use forebay_session::{Session, SessionKey, Subscription, SubscriptionRefused, Wish};
 
+use super::Broker;
 use super::delivery::gates::Asked;
-use super::events::{clipped, denied, of_client, second};
 use super::past::{Past, past};
-use super::{Broker, Ring};
+use crate::events::{clipped, denied, of_client, second};
+use crate::ring::Ring;
 
 /// The results of the filters of a SUBSCRIBE.
 pub(crate) type Outcomes = SmallVec<[Result<SubscriptionOptions, SubscriptionRefused>; 8]>;

@@ -9,9 +9,10 @@ use forebay_session::{DueWill, SessionKey};
 
 use super::admit::{Publication, Publisher};
 use super::delivery::packet_bytes;
-use super::events::{denied, second};
 use super::retained::Publisher as RetainedBy;
-use super::{Broker, Ring, sys_topics};
+use super::{Broker, sys_topics};
+use crate::events::{denied, second};
+use crate::ring::Ring;
 
 /// The most wills admitted again each time that room has become free. The others have their turn the next time.
 const OFFERED_AGAIN_MAX: usize = 64;

@@ -17,13 +17,14 @@ use forebay_mqtt::reason::ReasonCode;
 use forebay_runtime::seam::{Came, Closed, ConnId, Monotonic};
 use forebay_session::{End, Peer, Violation, redirect};
 
+use super::super::Core;
 use super::super::connection::{AtDoor, Kind, NO_LISTENER, Timer};
 use super::super::events::second;
 use super::super::instances::ToGroup;
 use super::super::mail::Mail;
+use super::super::ring::Ring;
 use super::super::router::Place;
 use super::super::rule_hooks::Newcomer;
-use super::super::{Core, Ring};
 use super::{To, WRONG_LINK, Waiting};
 use forebay_guard::outward::Ended;
 

@@ -24,7 +24,8 @@ use forebay_service::service::resolver;
 
 use super::carrier::deliver;
 use super::mail::Mail;
-use super::{Core, Ring, Surroundings};
+use super::ring::Ring;
+use super::{Core, Surroundings};
 
 /// The fault if the address of an instance leads to another one.
 const WRONG_LINK: &str = "the address that it gives to others in `[broker.link]` leads to another instance";

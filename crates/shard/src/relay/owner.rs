@@ -14,9 +14,10 @@ use forebay_mqtt::reason::ReasonCode;
 use forebay_runtime::seam::{Came, ConnId, Detached, ListenerId, Monotonic};
 use forebay_session::Violation;
 
+use super::super::Core;
 use super::super::connection::{AtDoor, Kind};
 use super::super::events::second;
-use super::super::{Core, Ring};
+use super::super::ring::Ring;
 use super::WRONG_LINK;
 
 /// A header that was on its way for less than this is not late: a stamp comes twice as often.

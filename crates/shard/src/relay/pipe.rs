@@ -6,8 +6,9 @@ use forebay_fleet::link::ANSWER_LEN;
 use forebay_metrics::spec::ShardMetric as M;
 use forebay_runtime::seam::{Closed, ConnId};
 
+use super::super::Core;
 use super::super::connection::{Connection, Kind};
-use super::super::{Core, Ring};
+use super::super::ring::Ring;
 use super::Waiting;
 
 impl Core {

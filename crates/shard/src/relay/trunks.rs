@@ -9,8 +9,9 @@ use forebay_fleet::trunk::{Arrival, Destination, Malformed, News, Preface, Reaso
 use forebay_metrics::spec::ShardMetric as M;
 use forebay_runtime::seam::{Closed, ConnId, SocketOptions};
 
+use super::super::Core;
 use super::super::connection::{Kind, NO_LISTENER, Timer};
-use super::super::{Core, Ring};
+use super::super::ring::Ring;
 
 impl Core {
     /// Makes a stream to a shard of an instance, over a trunk that is there already or a new one.

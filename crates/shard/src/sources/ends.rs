@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::Sources;
 use super::retained::Expiring;
-use crate::Ring;
 use crate::broker::Broker;
 use crate::broker::admit::{Feeds, Publication};
 use crate::broker::given::{AtHand, Retains};
+use crate::ring::Ring;
 use forebay_base::limits::RETAINED_EXPIRED_AT_ONCE_MAX;
 use forebay_config::{self as config, Config};
 use forebay_mqtt::packet::{Publish, QoS};

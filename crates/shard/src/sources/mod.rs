@@ -73,7 +73,8 @@ use self::requests::Asker;
 use self::shares::GroupShares;
 use super::connection::Timer;
 use super::mail::{Mail, Notice};
-use super::{Core, Ring, router, settings};
+use super::ring::Ring;
+use super::{Core, router, settings};
 
 /// The time for which revoked partitions wait for their open records.
 const STOPPING: Duration = Duration::from_secs(5);

@@ -2,14 +2,14 @@
 //! the record is read; a message that has waited is offered to subscribers alone.
 
 use super::window::{Parked, Window};
-use crate::Ring;
 use crate::broker::Broker;
 use crate::broker::admit::{Admitted, Feeds, Publication, Publisher};
+use crate::broker::delivery::put_packet;
 use crate::broker::given::Retains;
-use crate::delivery::put_packet;
 use crate::numbers::Numbers;
 use crate::owner::ticket_of;
 use crate::reservation::Beside;
+use crate::ring::Ring;
 use crate::stalls::Stall;
 use forebay_config::{Feed, Source};
 use forebay_metrics::spec::SourceMetric as M;

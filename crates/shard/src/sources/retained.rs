@@ -250,7 +250,7 @@ impl RetainedMessages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::{packets, publish_of};
+    use crate::broker::delivery::{packets, publish_of};
     use forebay_config as config;
     use forebay_record::{Builder, Row, Stamp, stamp};
     use forebay_session::PartitionKey;

@@ -19,10 +19,11 @@ use forebay_session::{
     is_expired, properties,
 };
 
+use super::super::Broker;
 use super::super::queues::Holder;
-use super::super::{Broker, Ring};
 use super::run::Run;
 use super::{By, Message, Whose, put_packet};
+use crate::ring::Ring;
 
 /// Subscription Identifiers of a copy.
 type Identifiers = SmallVec<[u32; 2]>;

@@ -13,9 +13,10 @@ use forebay_rule::event::Event;
 use forebay_runtime::seam::Monotonic;
 use forebay_session::{Body, ClientKey, Gone, Place, Session, SessionKey};
 
-use super::super::events::{clipped, of_client, second};
-use super::super::rule_hooks::delivery_dropped;
-use super::super::{Broker, Ring};
+use super::super::Broker;
+use crate::events::{clipped, of_client, second};
+use crate::ring::Ring;
+use crate::rule_hooks::delivery_dropped;
 
 /// The holder of a dropped copy.
 #[derive(Clone, Copy, Debug)]

@@ -22,9 +22,10 @@ use forebay_mqtt::route::subscriptions::Subscriber;
 use forebay_runtime::seam::{ConnId, Monotonic};
 use forebay_session::{Claim, SessionKey};
 
-use super::super::stalls::Stall;
-use super::super::{Broker, Ring};
+use super::super::Broker;
 use super::{By, Delivery, Message, Stored, packet_bytes, publish_of, put_packet, run};
+use crate::ring::Ring;
+use crate::stalls::Stall;
 
 /// Counters of waiting wide messages, chosen by a hash of the topic. A message with another topic that shares a counter joins them
 /// needlessly.

@@ -47,16 +47,17 @@ pub(crate) use self::parcels::{Gathered, packets};
 use self::parcels::{Peers, Received};
 use self::unread::Unread;
 use self::writable::Writable;
-use super::connection::Timer;
+use super::Broker;
 use super::given::{AtHand, Reads, Retains};
-use super::logs::{Groups, slot_of};
 use super::queues::{Marks, Queues};
 use super::remotes::Remotes;
-use super::reservation::Republished;
 use super::retained::{Publisher, Retained};
 use super::shares::{Chosen, Shares};
-use super::stalls::Stall;
-use super::{Broker, Ring};
+use crate::connection::Timer;
+use crate::logs::{Groups, slot_of};
+use crate::reservation::Republished;
+use crate::ring::Ring;
+use crate::stalls::Stall;
 
 /// The number of filters and shares, compared with a topic or matching it, that cost as much as one packet.
 const LOOKS_A_PACKET: usize = 16;

@@ -12,12 +12,13 @@ use forebay_mqtt::route::shares::ToShare;
 use forebay_runtime::seam::Monotonic;
 use forebay_session::{Claim, RecordPlace};
 
+use super::super::Broker;
 use super::super::given::{AtHand, Reads};
-use super::super::mail::Mail;
 use super::super::retained::Publisher;
-use super::super::{Broker, Ring};
 use super::parcel::{About, Entry, Parcelled, entries, put_mark, put_read};
 use super::{By, Message};
+use crate::mail::Mail;
+use crate::ring::Ring;
 
 /// The largest buffer that is kept; larger ones go back to the allocator.
 const BUFFER_KEPT_MAX: usize = 256 << 10;

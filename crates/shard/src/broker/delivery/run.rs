@@ -13,7 +13,9 @@ use forebay_mqtt::packet::QoS;
 use forebay_mqtt::route::subscriptions::Subscriber;
 use forebay_session::{Alias, SessionKey};
 
-use super::super::{Broker, Ring};
+use crate::ring::Ring;
+
+use super::super::Broker;
 use super::copies::{Form, check, identifiers};
 use super::parcels::packets as packets_of;
 use super::{Message, publish_of};

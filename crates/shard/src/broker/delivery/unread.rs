@@ -11,7 +11,9 @@ use std::collections::HashMap;
 use forebay_base::limits::SENT_AHEAD_BYTES_MAX;
 use forebay_runtime::seam::ConnId;
 
-use super::super::{Broker, Ring};
+use crate::ring::Ring;
+
+use super::super::Broker;
 
 /// The part of the room for messages that sessions have to remember which may be left unread at QoS 0.
 const PART: usize = 4;

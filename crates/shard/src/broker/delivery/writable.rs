@@ -9,7 +9,9 @@ use std::collections::{BTreeSet, VecDeque};
 use forebay_base::limits::{SENT_AHEAD_BYTES_MAX, WRITES_PER_TURN};
 use forebay_session::SessionKey;
 
-use super::super::{Broker, Ring};
+use crate::ring::Ring;
+
+use super::super::Broker;
 use super::Delivery;
 
 /// Sessions that are sent waiting messages when their clients' sockets have room.

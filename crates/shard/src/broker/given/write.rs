@@ -10,12 +10,13 @@ use forebay_buffer::RestoredSession;
 use forebay_runtime::seam::Monotonic;
 use forebay_session::{PartitionKey, RecordPlace, SessionKey};
 
-use super::super::logs::{first_of, slot_of};
-use super::super::mail::Mail;
+use super::super::Broker;
 use super::super::queues::{self, Kept};
-use super::super::sources::SourceLetter;
-use super::super::{Broker, Ring};
 use super::{CATCHES_UP_WITHIN, Given, Had, OfSlot, Position, Stored, TRY_AGAIN, WAITS};
+use crate::logs::{first_of, slot_of};
+use crate::mail::Mail;
+use crate::ring::Ring;
+use crate::sources::SourceLetter;
 
 /// The interval at which moved positions are written, unless a copy that is over needs them earlier.
 const WRITE_EVERY: Duration = Duration::from_secs(2);

@@ -21,12 +21,12 @@ use super::super::Broker;
 use super::super::confirm::Confirmations;
 use super::super::delivery::Message;
 use super::super::delivery::packet_bytes;
-use super::super::device::Flow;
-use super::super::mail::Mail;
-use super::super::stalls::Stall;
 use super::MESSAGE_BYTES;
 use super::saved;
 use super::saved::{Marks, Recipient};
+use crate::device::Flow;
+use crate::mail::Mail;
+use crate::stalls::Stall;
 
 /// A session of some shard, by its number in that shard's log.
 type Publisher = (usize, u64);

@@ -17,9 +17,10 @@ use forebay_mqtt::route::shares::ShareNumber;
 use forebay_runtime::seam::Monotonic;
 use forebay_session::{Body, Claim, Copy, Session, SessionKey};
 
-use super::super::logs::{Lines, slot_of};
-use super::super::{Broker, Ring};
+use super::super::Broker;
 use super::{ForShare, Holder, MESSAGE_BYTES, Recipient, deadline_of, saved};
+use crate::logs::{Lines, slot_of};
+use crate::ring::Ring;
 
 /// The time for which a log has no room before queues are shortened for it.
 const SHORTEN_AFTER: Duration = Duration::from_secs(1);

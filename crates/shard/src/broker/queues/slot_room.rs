@@ -12,9 +12,9 @@ use forebay_session::{QueueBounds, Session, SessionKey};
 
 use super::super::Broker;
 use super::super::delivery::Whose;
-use super::super::events::second;
-use super::super::logs::{first_of, slot_of};
 use super::{MESSAGE_BYTES, Recipient};
+use crate::events::second;
+use crate::logs::{first_of, slot_of};
 
 /// `NO_ROOM` is the reason in the event of a dropped message.
 const NO_ROOM: &str =

@@ -8,9 +8,9 @@ use forebay_runtime::seam::Monotonic;
 
 use super::super::Broker;
 use super::super::confirm::Confirmations;
-use super::super::mail::Mail;
 use super::super::stored::with_time_left;
 use super::{Retained, Value, saved};
+use crate::mail::Mail;
 
 /// The group of messages that have found no room yet.
 const LATER: u64 = u64::MAX;

@@ -29,12 +29,13 @@ use self::held::{Held, Holders};
 use self::log::Unwritten;
 use self::replay::Replays;
 use super::confirm::Confirmations;
-use super::connection::Timer;
 use super::delivery::{Entry, entries, packets, publish_of, put_packet};
-use super::events::{clipped, second};
-use super::router::owner;
-use super::sources::RetainedOfShard;
-use super::{Broker, Ring, sys_topics};
+use super::{Broker, sys_topics};
+use crate::connection::Timer;
+use crate::events::{clipped, second};
+use crate::ring::Ring;
+use crate::router::owner;
+use crate::sources::RetainedOfShard;
 
 pub(crate) use self::publisher::Publisher;
 pub(crate) use self::replay::Answered;

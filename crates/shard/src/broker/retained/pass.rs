@@ -3,9 +3,10 @@
 //! answers when everything that it had gathered for others until then is sent. Mailboxes keep the order of letters across all senders, so the homes have
 //! those messages before they are asked for them.
 
-use super::super::mail::Mail;
-use super::super::{Broker, Ring};
+use super::super::Broker;
 use super::replay::AskedToPass;
+use crate::mail::Mail;
+use crate::ring::Ring;
 
 impl Broker {
     /// Begins a pass, if some subscriptions need one, none is in progress, and reading is not behind the shard's slots.

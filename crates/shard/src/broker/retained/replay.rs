@@ -23,11 +23,12 @@ use forebay_mqtt::route::topics::{TopicKey, Walk};
 use forebay_runtime::seam::Monotonic;
 use forebay_session::{ClientKey, SessionKey, Subscription};
 
+use super::super::Broker;
 use super::super::delivery::{By, Gathered, packets, publish_of};
-use super::super::events::{denied, second};
-use super::super::mail::Mail;
-use super::super::{Broker, Ring};
 use super::{Publisher, Retained, Taken, Value, owner};
+use crate::events::{denied, second};
+use crate::mail::Mail;
+use crate::ring::Ring;
 
 /// The delay before the next replays that gave up their places are checked.
 const LOOK_ASIDE: Duration = Duration::from_millis(20);

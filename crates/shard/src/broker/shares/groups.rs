@@ -12,14 +12,15 @@ use forebay_mqtt::route::shares::{Choice, Share, ShareNumber, ToShare};
 use forebay_mqtt::topic::is_shared;
 use forebay_session::{Body, Claimed, SessionKey, SubscriptionRefused, Wish};
 
+use super::super::Broker;
 use super::super::delivery::PublishedBy;
-use super::super::mail::Mail;
-use super::super::owner::ticket_of;
-use super::super::router;
-use super::super::sources::SourceLetter;
-use super::super::{Broker, Ring};
 use super::Shares;
 use super::part::Part;
+use crate::mail::Mail;
+use crate::owner::ticket_of;
+use crate::ring::Ring;
+use crate::router;
+use crate::sources::SourceLetter;
 
 /// News for the homes of shares.
 #[derive(Debug, Default)]

@@ -15,12 +15,13 @@ use forebay_mqtt::route::shares::ShareNumber;
 use forebay_runtime::seam::Monotonic;
 use forebay_session::{Body, Claim, Claimed};
 
+use super::super::Broker;
 use super::super::delivery::Whose;
-use super::super::logs::Groups;
-use super::super::mail::Mail;
 use super::super::queues::ForShare;
 use super::super::queues::Holder;
-use super::super::{Broker, Ring};
+use crate::logs::Groups;
+use crate::mail::Mail;
+use crate::ring::Ring;
 
 /// A message of a share in a letter to another shard.
 #[derive(Debug)]

@@ -12,9 +12,10 @@ use forebay_metrics::spec::ShardMetric as M;
 use forebay_runtime::seam::Monotonic;
 use forebay_session::SessionKey;
 
-use super::super::connection::Timer;
-use super::super::events::{clipped, of_client, second};
-use super::super::{Broker, Ring};
+use super::super::Broker;
+use crate::connection::Timer;
+use crate::events::{clipped, of_client, second};
+use crate::ring::Ring;
 
 /// The order in which members are checked.
 #[derive(Debug, Default)]

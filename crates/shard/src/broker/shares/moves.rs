@@ -8,11 +8,12 @@ use forebay_metrics::spec::ShardMetric as M;
 use forebay_mqtt::route::shares::{Choice, ShareNumber};
 use forebay_session::{Body, Gone};
 
-use super::super::connection::Timer;
+use super::super::Broker;
 use super::super::delivery::Whose;
-use super::super::mail::Mail;
-use super::super::{Broker, Ring};
 use super::handed::HandedOver;
+use crate::connection::Timer;
+use crate::mail::Mail;
+use crate::ring::Ring;
 
 impl Broker {
     /// Sets the timer for the next check, if messages wait.
