@@ -20,10 +20,10 @@ use forebay_session::{ClientKey, End, Peer, Session, SessionKey, Violation, refu
 use super::banned::BANNED;
 use super::connection::{AtDoor, Kind};
 use super::edge::Edge;
-use super::events::{clipped, of_client, second};
 use super::mail::Mail;
 use super::ring::Ring;
 use super::rule_hooks::Newcomer;
+use super::words::{clipped, of_client, second};
 use super::{Broker, Core};
 
 /// The number of client identifiers of one address that are distinguished, where the address may have been refused with all of them.

@@ -11,8 +11,9 @@ use forebay_runtime::seam::{ConnId, Monotonic, TimerId};
 use forebay_session::{End, SessionKey};
 
 use super::Core;
-use super::connection::{Kind, Timer};
+use super::connection::Kind;
 use super::ring::Ring;
+use super::words::Timer;
 
 /// The number of checks within one time-out.
 const PARTS: u32 = 4;

@@ -21,13 +21,13 @@ use forebay_session::{Arrival, End, Peer, SessionKey, Violation, refuse};
 use super::Core;
 use super::admission::Admitted;
 use super::banned::BANNED;
-use super::connection::{AtDoor, Kind, Timer};
-use super::events::{of_client, second};
+use super::connection::{AtDoor, Kind};
 use super::exchange::Exchanged;
 use super::moves::Move;
 use super::ring::Ring;
 use super::router::Place;
 use super::rule_hooks::Newcomer;
+use super::words::{Timer, of_client, second};
 
 impl Core {
     /// Takes an accepted socket, and sets the time by which its CONNECT, and any bytes before it, must have arrived.

@@ -13,15 +13,7 @@ use super::Surroundings;
 use super::connection::{Connections, Kind, NO_LISTENER};
 use super::mail::Mail;
 use super::ring::Ring;
-
-/// `Far` is what an outgoing connection leads to, by its index in the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Far {
-    /// A Kafka cluster.
-    Cluster(usize),
-    /// The remote of a bridge.
-    Bridge(usize),
-}
+use super::words::Far;
 
 /// `Socket` is a connection of the ring; `in_handshake`: its layer is not ready yet.
 pub(super) struct Socket {

@@ -1,62 +1,19 @@
 //! Bytes of a device: packets are cut out and passed to its session, and their answers appended to one out-buffer.
 
 use forebay_base::limits;
-use forebay_metrics::histogram::Level;
 use forebay_metrics::spec::ShardMetric as M;
 use forebay_mqtt::packet::{Packet, Publish, Sender};
 use forebay_mqtt::reason::ReasonCode;
 use forebay_mqtt::{decode, frame};
 use forebay_rule::event::Event;
-use forebay_runtime::seam::{ConnId, ListenerId, Monotonic};
-use forebay_session::{End, Next, Peer, SessionKey, Violation};
+use forebay_runtime::seam::{ConnId, Monotonic};
+use forebay_session::{End, Next, SessionKey, Violation};
 
 use super::Core;
 use super::broker::publish::{Published, RunTo};
 use super::connection::{Kind, Timed};
 use super::ring::Ring;
-use super::stalls::Stall;
-
-/// The next step after a packet.
-pub(super) enum Flow {
-    /// The next packet follows.
-    On,
-    /// No packet follows for now, and this one stays unread.
-    Stall(Stall),
-    /// The same packet continues once the connection has its next quantum: the progress is noted ([`super::connection::Connections::begun`]).
-    Part,
-    /// The connection has been ended.
-    Ended,
-}
-
-/// The bytes used by one pass over the input.
-pub(super) struct Used {
-    /// Bytes of the whole packets that were taken; all bytes, once the connection has ended.
-    pub(super) bytes: usize,
-    /// Whether the connection has had its quantum, and there is more.
-    pub(super) is_cut: bool,
-}
-
-impl Used {
-    fn all(bytes: &[u8]) -> Self {
-        Self { bytes: bytes.len(), is_cut: false }
-    }
-}
-
-/// The sender of a packet.
-#[derive(Clone, Copy)]
-pub(super) struct Source {
-    pub(super) conn: ConnId,
-    pub(super) session: SessionKey,
-    pub(super) peer: Peer,
-    pub(super) listener: ListenerId,
-}
-
-/// The first message of a read for which the time to its answer is measured, if the connection measures none already.
-#[derive(Debug, Default)]
-pub(super) struct Sample {
-    pub(super) wanted: bool,
-    pub(super) taken: Option<(u32, Level)>,
-}
+use super::words::{Flow, Sample, Source, Stall, Used};
 
 impl Core {
     /// Works through received bytes: `bytes` alone, or after the tail of earlier ones. Returns how many of them were taken: fewer than there are, if the

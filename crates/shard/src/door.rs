@@ -9,10 +9,10 @@ use forebay_runtime::seam::{ConnId, ListenerId, Monotonic};
 
 use super::Core;
 use super::connection::{Connections, Kind};
-use super::events::second;
 use super::moves::Moves;
 use super::relay::Relays;
 use super::ring::Ring;
+use super::words::second;
 
 /// The number of connections drawn to find the one that is closed.
 const DRAWN: usize = 16;

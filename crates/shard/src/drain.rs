@@ -15,12 +15,13 @@ use forebay_runtime::seam::{ConnId, Monotonic};
 use forebay_session::End;
 
 use super::Core;
-use super::connection::{Kind, Timer};
+use super::connection::Kind;
 use super::disks::Files;
 use super::mail::{Mail, Notice};
 use super::ring::Ring;
 use super::slot_rows::SlotRows;
 use super::spool::on_disk;
+use super::words::Timer;
 
 /// The time for the remaining rows to get onto the disk once the grace is over.
 const SAVING: Duration = Duration::from_secs(3);

@@ -19,9 +19,8 @@ use forebay_session::{Authenticated, End, Peer, Session, SessionKey, Violation, 
 use super::Core;
 use super::admission::{Admitted, Why};
 use super::connection::{AtDoor, Kind};
-use super::device::Flow;
-use super::events::{clipped, of_client, second};
 use super::ring::Ring;
+use super::words::{Flow, clipped, of_client, second};
 
 /// The longest AUTH before CONNACK.
 const AUTH_BYTES_MAX: u32 = 8_192;

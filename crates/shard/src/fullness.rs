@@ -11,8 +11,8 @@ use forebay_runtime::seam::Monotonic;
 use forebay_spool::RowSet;
 
 use super::Core;
-use super::events::second;
 use super::outlets::Outlets;
+use super::words::second;
 
 impl Core {
     /// Records the beginning and the end of a time in which messages find no room.

@@ -8,9 +8,9 @@ use forebay_runtime::seam::Monotonic;
 use forebay_session::ClientKey;
 
 use super::Core;
-use super::events::{DROPPED, publish_refused, second};
 use super::numbers::Numbers;
 use super::outlets::Outlets;
+use super::words::{DROPPED, publish_refused, second};
 
 /// The reason why messages are given up.
 const OLDEST: &str = "the spool was full, and when_full is \"drop-oldest\"";

@@ -15,10 +15,10 @@ use forebay_metrics::event::{Field, Kind};
 use forebay_metrics::spec::ShardMetric as M;
 use forebay_runtime::seam::Monotonic;
 
-use super::events::second;
 use super::mail::{Mail, Notice};
 use super::ring::Ring;
 use super::router::Place;
+use super::words::second;
 use super::{Core, Surroundings};
 
 /// The member's number at the client of its cluster. Members of sources have their indexes, which never reach it.

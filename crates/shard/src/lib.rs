@@ -38,6 +38,7 @@
 //! | `top` | the topics and clients with the most publishes |
 //! | `events` | events for an operator |
 //! | `inspect` | questions of the control plane |
+//! | `words` | words that the others have in common |
 //! | [`trial`] | the record that a sink would make of a message |
 //!
 //! A shard never waits and never locks. Work that a core cannot do now is written down (a tail, a row, a timer).
@@ -74,7 +75,6 @@ mod moves;
 mod numbers;
 mod ordered;
 mod outlets;
-mod owner;
 mod reconfigure;
 mod relay;
 mod reservation;
@@ -100,6 +100,7 @@ mod traces;
 pub mod trial;
 mod turn;
 mod upstream;
+mod words;
 
 pub use self::bridges::{layer as layer_of_bridge, session_name as session_of_bridge};
 pub use self::broker::queues::{ForShare, Kept, move_queue};
@@ -135,7 +136,6 @@ use forebay_session::Sessions;
 
 use self::bridges::Bridges;
 use self::broker::Broker;
-use self::broker::admit::Feeds;
 use self::broker::delivery::Delivery;
 use self::broker::kept;
 use self::broker::queues::Queues;
@@ -152,6 +152,7 @@ use self::stalls::Stalls;
 use self::tails::Tails;
 use self::tally::Tally;
 use self::upstream::Upstream;
+use self::words::Feeds;
 
 /// State shared by all shards of a process: read-only, or a way to send.
 #[derive(Clone)]

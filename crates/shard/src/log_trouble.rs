@@ -9,10 +9,10 @@ use forebay_metrics::event::{Field, Kind};
 use forebay_runtime::seam::Monotonic;
 
 use super::Core;
-use super::events::second;
 use super::kafka_disk::KafkaDisk;
 use super::mail::Notice;
 use super::ring::Ring;
+use super::words::second;
 
 /// The time for which an election, or brokers that restart, may hold a log up before that is reported.
 const TOLD_AFTER: Duration = Duration::from_secs(10);

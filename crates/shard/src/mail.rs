@@ -22,17 +22,15 @@ use forebay_runtime::seam::{ConnId, Detached, ListenerId, Monotonic};
 use forebay_service::service::dead_letters::Ways;
 use forebay_session::{PartitionKey, SessionKey};
 
-use super::Core;
 use super::broker::queues::Known;
 use super::broker::retained::Answered;
 use super::broker::shares::HandedOver;
-use super::carrier::Far;
 use super::connection::AtDoor;
 use super::edge::Edge;
 use super::instances::ToGroup;
-use super::ring::Ring;
 use super::session_log::TakenLog;
 use super::sources::{RetainedOfShard, SourceLetter};
+use super::words::Far;
 
 /// A letter to a shard.
 #[derive(Debug)]
@@ -356,25 +354,3 @@ pub enum Notice {
 
 /// Letters to other shards, sent at the end of the turn, or left as a mailbox had no room.
 pub(super) type Letters = VecDeque<(usize, Mail)>;
-
-impl Core {
-    /// Sends the waiting letters to other shards, after the parcels of the turn.
-    pub(super) fn send_letters(&mut self, io: &mut Ring<'_>) {
-        let letters = &mut self.broker.letters;
-        let mut full: u64 = 0;
-        for _ in 0..letters.len() {
-            let Some((to, letter)) = letters.pop_front() else { break };
-            let bit = 1 << to;
-            if full & bit != 0 {
-                letters.push_back((to, letter));
-            } else if let Err(letter) = io.mail(to, letter) {
-                // The mailbox is full: the letters go with the next turn, in order.
-                full |= bit;
-                letters.push_back((to, letter));
-            }
-        }
-        if full != 0 {
-            self.broker.delivery.want_mailbox(io);
-        }
-    }
-}

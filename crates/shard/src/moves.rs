@@ -13,9 +13,10 @@ use forebay_metrics::spec::ShardMetric as M;
 use forebay_runtime::seam::Detached;
 
 use super::Core;
-use super::connection::{AtDoor, Timer};
+use super::connection::AtDoor;
 use super::mail::Mail;
 use super::ring::Ring;
+use super::words::Timer;
 
 /// The time for which a connection waits before a full mailbox is tried again.
 const AGAIN: Duration = Duration::from_millis(1);

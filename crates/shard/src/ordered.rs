@@ -9,8 +9,9 @@ use forebay_mqtt::topic::{is_of_service, valid_name};
 use forebay_session::ClientKey;
 
 use super::Core;
-use super::broker::admit::{Feeds, Publication, Publisher};
+use super::broker::admit::{Publication, Publisher};
 use super::ring::Ring;
+use super::words::Feeds;
 
 /// The client identifier of such messages, as sinks and events name it. No client is it: there is none with this user.
 const CLIENT: &str = "$api";

@@ -19,9 +19,10 @@ use forebay_runtime::seam::WallMs;
 use forebay_session::ClientKey;
 
 use super::broker::Broker;
-use super::broker::admit::{Feeds, Publication, Publisher};
+use super::broker::admit::{Publication, Publisher};
 use super::reservation::Beside;
 use super::ring::Ring;
+use super::words::Feeds;
 
 /// The most events of a turn that are evaluated.
 const EVENTS_OF_TURN_MAX: usize = 1_024;

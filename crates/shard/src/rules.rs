@@ -20,11 +20,11 @@ use forebay_runtime::seam::Monotonic;
 use forebay_session::ClientKey;
 
 use super::console::Console;
-use super::events::{DROPPED, REJECTED, clipped, of_client, second};
 use super::members::Members;
 use super::numbers::Numbers;
 use super::outlets::Outlets;
 use super::sinks::{self, Plan};
+use super::words::{DROPPED, REJECTED, clipped, of_client, second};
 
 /// The fate of a message that becomes a dead letter.
 const DEAD_LETTER: &str = "dead_letter";

@@ -14,7 +14,6 @@ use forebay_metrics::spec::ShardMetric as M;
 use forebay_runtime::seam::Monotonic;
 
 use super::broker::Broker;
-use super::events::second;
 use super::kafka_disk::{KafkaDisk, Parts};
 use super::log_trouble::Watch;
 use super::logs::{Kept, first_of};
@@ -22,6 +21,7 @@ use super::mail::Notice;
 use super::ring::Ring;
 use super::slot_rows::SlotRows;
 use super::spool::Log;
+use super::words::second;
 use super::{Core, settings};
 
 /// The data directory that segments of logs of sessions name: all of them the same, as they belong to none.

@@ -15,17 +15,16 @@ use forebay_runtime::seam::{ConnId, Monotonic};
 use forebay_session::{End, SessionKey, send_away};
 
 use super::broker::Broker;
-use super::connection::{Kind as DeviceKind, Timer};
-use super::events::second;
+use super::connection::Kind as DeviceKind;
 use super::instances::place_of;
 use super::kafka_disk::KafkaDisk;
 use super::logs::{Kept, first_of};
 use super::mail::Notice;
-use super::owner::Owner;
 use super::ring::Ring;
 use super::router::Place;
 use super::spool::{Flushed, Log};
 use super::upstream::Upstream;
+use super::words::{Owner, Timer, second};
 use super::{Core, settings};
 
 /// The time for which a slot that is given up waits for pending writes of its sessions: the log may have no room for them.

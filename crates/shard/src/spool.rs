@@ -19,15 +19,14 @@ use forebay_session::SessionKey;
 use forebay_spool::{Completion, Damage, Disk, RecoverError, What};
 
 use super::broker::Broker;
-use super::connection::Timer;
 use super::disks::Files;
-use super::events::second;
 use super::instances::Instances;
 use super::logs::Kept;
 use super::mail::Notice;
 use super::ring::Ring;
 use super::session_log::KafkaLogs;
 use super::sorted::Sorter;
+use super::words::{Timer, second};
 use super::{Core, settings};
 
 /// The progress of a shard in taking up its logs.

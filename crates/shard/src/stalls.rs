@@ -17,9 +17,9 @@ use forebay_mqtt::{decode, frame};
 use forebay_runtime::seam::{ConnId, Monotonic};
 
 use super::Core;
-use super::connection::{AtDoor, Kind, Timer};
-use super::reservation::Wait;
+use super::connection::{AtDoor, Kind};
 use super::ring::Ring;
+use super::words::{Stall, Timer, Wait};
 
 /// The most closed connections in the queues beyond twice the number waiting.
 const GONE_MAX: usize = 64;
@@ -27,25 +27,6 @@ const GONE_MAX: usize = 64;
 /// The number of connections at the front of a queue that find no room in one turn before the rest is left for the next: the first may need more than there
 /// will be, and later ones less.
 const LOOKS_MAX: usize = 64;
-
-/// The thing that is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stall {
-    /// Memory of a producer.
-    Memory(Wait),
-    /// The log of a slot, or the memory of its producer.
-    Slot(u16),
-    /// The answers that one connection may have pending.
-    Answers,
-    /// The quantum of one connection.
-    Quantum,
-    /// The room for waiting messages of this shard's subscribers.
-    Subscribers(usize),
-    /// The room for waiting messages of topics with many subscribers.
-    ManySubscribers,
-    /// The place of a shared subscription, with several instances.
-    Share(ShareNumber),
-}
 
 /// A queue of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,16 +47,17 @@ enum Line {
     Share(ShareNumber),
 }
 
-impl Stall {
-    const fn line(self) -> Line {
-        match self {
-            Self::Memory(wait) => Line::Memory(wait.cluster, wait.full),
-            Self::Slot(slot) => Line::Slot(slot),
-            Self::Answers => Line::Answers,
-            Self::Quantum => Line::Quantum,
-            Self::Subscribers(shard) => Line::Subscribers(shard),
-            Self::ManySubscribers => Line::ManySubscribers,
-            Self::Share(share) => Line::Share(share),
+impl Line {
+    /// The queue of connections that wait for this.
+    const fn of(stall: Stall) -> Self {
+        match stall {
+            Stall::Memory(wait) => Self::Memory(wait.cluster, wait.full),
+            Stall::Slot(slot) => Self::Slot(slot),
+            Stall::Answers => Self::Answers,
+            Stall::Quantum => Self::Quantum,
+            Stall::Subscribers(shard) => Self::Subscribers(shard),
+            Stall::ManySubscribers => Self::ManySubscribers,
+            Stall::Share(share) => Self::Share(share),
         }
     }
 }
@@ -149,7 +131,7 @@ impl Core {
             stalls.waiting += 1;
             stalls.standing += 1;
             let bytes = if let Stall::Memory(wait) = why { wait.bytes } else { 0 };
-            stalls.lines.entry(why.line()).or_default().push_back((conn, bytes));
+            stalls.lines.entry(Line::of(why)).or_default().push_back((conn, bytes));
             if stalls.standing > 2 * stalls.waiting + GONE_MAX {
                 let connections = &mut self.connections;
                 stalls.lines.retain(|_, queue| {

@@ -9,9 +9,8 @@ use forebay_session::{End, SessionKey, SubscriptionRefused, Violation, Wish};
 use super::Core;
 use super::broker::subscribe::Outcomes;
 use super::connection::Begun;
-use super::device::Flow;
 use super::ring::Ring;
-use super::stalls::Stall;
+use super::words::{Flow, Stall};
 
 impl Core {
     /// Handles a SUBSCRIBE, its filters one after the other [MQTT-3.8.4-5]. Before it is answered publishes of every shard find its

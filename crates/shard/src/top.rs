@@ -10,8 +10,8 @@ use forebay_mqtt::{decode, frame};
 use forebay_runtime::seam::Monotonic;
 
 use super::Core;
-use super::device::Source;
 use super::ring::Ring;
+use super::words::Source;
 
 /// A list by messages, and one by bytes.
 #[derive(Default)]

@@ -23,9 +23,9 @@ use forebay_runtime::seam::{ConnId, Monotonic, WallMs};
 use forebay_session::ClientKey;
 
 use super::Core;
-use super::device::Source;
 use super::ring::Ring;
 use super::rule_hooks::Newcomer;
+use super::words::Source;
 
 /// The most connections of a traced client with packets yet to come: the present one, and some that have just ended.
 const CONNECTIONS_MAX: usize = 4;

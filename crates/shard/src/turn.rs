@@ -6,15 +6,78 @@ use std::sync::Arc;
 
 use forebay_guard::outward::LinkId;
 use forebay_metrics::spec::{ClusterMetric, ShardMetric as M};
-use forebay_runtime::seam::{Closed, ConnId, Facts, ListenerId, Monotonic};
+use forebay_runtime::seam::{Closed, ConnId, Facts, Io, ListenerId, Monotonic, SegmentEvent, Shard};
 use forebay_session::{Check, End};
 
 use super::Core;
 use super::broker::Broker;
-use super::carrier::Far;
-use super::connection::{Kind, Timer};
+use super::connection::Kind;
 use super::mail::{Inspection, Mail, Notice};
 use super::ring::Ring;
+use super::words::{Far, Timer};
+
+impl Core {
+    /// Handles an event of the runtime, with the streams at hand.
+    #[inline]
+    fn within<R>(&mut self, io: &mut dyn Io<Mail>, handle: impl FnOnce(&mut Self, &mut Ring<'_>) -> R) -> R {
+        let mut ring = Ring::new(io, self.doors.relays.trunks.take());
+        let result = handle(self, &mut ring);
+        self.doors.relays.trunks = ring.into_trunks();
+        result
+    }
+}
+
+impl Shard for Core {
+    type Mail = Mail;
+
+    fn on_start(&mut self, io: &mut dyn Io<Mail>) {
+        self.within(io, Self::when_started);
+    }
+
+    fn on_accept(&mut self, io: &mut dyn Io<Mail>, conn: ConnId, listener: ListenerId) {
+        self.within(io, |core, io| core.when_accepted(io, conn, listener));
+    }
+
+    fn on_connect(&mut self, io: &mut dyn Io<Mail>, conn: ConnId) {
+        self.within(io, |core, io| core.when_connected(io, conn));
+    }
+
+    fn on_ready(&mut self, io: &mut dyn Io<Mail>, conn: ConnId, facts: Facts) {
+        self.within(io, |core, io| core.when_ready(io, conn, facts));
+    }
+
+    fn on_bytes(&mut self, io: &mut dyn Io<Mail>, conn: ConnId, bytes: &[u8]) -> usize {
+        self.within(io, |core, io| core.when_received(io, conn, bytes))
+    }
+
+    fn on_writable(&mut self, io: &mut dyn Io<Mail>, conn: ConnId) {
+        self.within(io, |core, io| core.when_writable(io, conn));
+    }
+
+    fn on_close(&mut self, io: &mut dyn Io<Mail>, conn: ConnId, why: Closed) {
+        self.within(io, |core, io| core.when_closed(io, conn, why));
+    }
+
+    fn on_segment(&mut self, io: &mut dyn Io<Mail>, event: SegmentEvent) {
+        self.within(io, |core, io| core.segment_event(io, event));
+    }
+
+    fn on_mail(&mut self, io: &mut dyn Io<Mail>, letter: Mail) {
+        self.within(io, |core, io| core.when_mail_comes(io, letter));
+    }
+
+    fn on_timer(&mut self, io: &mut dyn Io<Mail>, token: u64) {
+        self.within(io, |core, io| core.when_time_comes(io, token));
+    }
+
+    fn on_turn_end(&mut self, io: &mut dyn Io<Mail>) {
+        self.within(io, |core, io| {
+            core.tell_of_streams(io);
+            core.when_turn_ends(io);
+            core.send_streams(io);
+        });
+    }
+}
 
 impl Core {
     /// Begins: takes up what an earlier process has left.
@@ -369,6 +432,26 @@ impl Core {
         }
     }
 
+    /// Sends the waiting letters to other shards, after the parcels of the turn.
+    pub(super) fn send_letters(&mut self, io: &mut Ring<'_>) {
+        let letters = &mut self.broker.letters;
+        let mut full: u64 = 0;
+        for _ in 0..letters.len() {
+            let Some((to, letter)) = letters.pop_front() else { break };
+            let bit = 1 << to;
+            if full & bit != 0 {
+                letters.push_back((to, letter));
+            } else if let Err(letter) = io.mail(to, letter) {
+                // The mailbox is full: the letters go with the next turn, in order.
+                full |= bit;
+                letters.push_back((to, letter));
+            }
+        }
+        if full != 0 {
+            self.broker.delivery.want_mailbox(io);
+        }
+    }
+
     /// Handles the CONNECT time-out at the door, or the keep-alive of a device.
     fn connection_time(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         let now = io.now();
@@ -410,7 +493,7 @@ impl Core {
             return;
         }
         if let Some(at) = self.broker.sessions.next_expiry() {
-            Timer::Sessions.fires_by(at, &mut self.timers.sessions, io);
+            io.set_timer_by(Timer::Sessions, at, &mut self.timers.sessions);
         }
     }
 

@@ -22,15 +22,14 @@ use forebay_metrics::spec::{ClusterMetric, SinkMetric};
 use forebay_runtime::seam::{Closed, Monotonic, TimerId, WallMs};
 use forebay_session::{Claimed, Reason, Receipt, Settled};
 
-use super::carrier::{Carrier, Far};
-use super::connection::Timer;
+use super::carrier::Carrier;
 use super::disks::Files;
 use super::edge::Edge;
 use super::members::{Members, Role};
 use super::numbers::Numbers;
-use super::owner::Owner;
 use super::ring::Ring;
 use super::slot_rows::Answered;
+use super::words::{Far, Owner, Timer};
 use super::{Core, settings};
 
 /// The interval at which contact with the group of instances is checked.
@@ -435,7 +434,7 @@ impl Core {
             .min(self.log.next_deadline(cluster));
         let of_slots = self.broker.outlets.logs.slot_rows.as_ref().map(|rows| rows.next_deadline(cluster));
         let at = at.min(of_slots.unwrap_or(Monotonic::NEVER));
-        Timer::Cluster(cluster).fires_by(at, &mut upstream.timer, io);
+        io.set_timer_by(Timer::Cluster(cluster), at, &mut upstream.timer);
     }
 
     /// Handles the timer of a cluster.

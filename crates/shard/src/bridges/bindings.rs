@@ -19,9 +19,8 @@ use forebay_session::{Body, Reason, Session, SessionKey};
 
 use super::super::Core;
 use super::super::broker::publish::Published;
-use super::super::device::{Flow, Source};
-use super::super::owner::Owner;
 use super::super::ring::Ring;
+use super::super::words::{Flow, Owner, Source};
 use super::messages::Became;
 use super::told::tell;
 use super::wanted;

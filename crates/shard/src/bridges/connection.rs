@@ -15,9 +15,9 @@ use forebay_runtime::seam::{Closed, ConnId, Layer, Monotonic, SocketOptions};
 use forebay_session::{End, Peer, Remote, Session, SessionKey};
 
 use super::super::Core;
-use super::super::connection::{Kind, Timer};
-use super::super::device::Flow;
+use super::super::connection::Kind;
 use super::super::ring::Ring;
+use super::super::words::{Flow, Timer};
 use super::{Bridges, known_as};
 
 /// A remote before 5.0 that gets more messages of QoS 2 than it takes closes the connection within this time.
@@ -120,7 +120,7 @@ impl Core {
         }
         if let Some(running) = self.bridges.all.get_mut(&index) {
             let at = running.client.next_deadline().min(running.refusals.next_deadline());
-            Timer::Bridge(index).fires_by(at, &mut running.timer, io);
+            io.set_timer_by(Timer::Bridge(index), at, &mut running.timer);
         }
     }
 

@@ -15,11 +15,9 @@ use forebay_runtime::seam::Monotonic;
 use forebay_session::{End, Next, Reason, SessionKey, Taken, Violation};
 
 use super::super::Core;
-use super::super::broker::admit::Feeds;
 use super::super::broker::publish::Published;
-use super::super::device::{Flow, Source};
 use super::super::ring::Ring;
-use super::super::stalls::Stall;
+use super::super::words::{Feeds, Flow, Source, Stall};
 use super::Running;
 /// A message of a remote as it is published here.
 pub(crate) struct Local {

@@ -34,10 +34,11 @@ use self::bindings::Binding;
 pub use self::connection::layer;
 use self::refused::Refusals;
 use self::told::Counts;
-use super::carrier::{Carrier, Far};
+use super::carrier::Carrier;
 use super::edge::Edge;
 use super::ring::Ring;
 use super::router::Place;
+use super::words::Far;
 use super::{Core, settings};
 
 /// The bridges of a shard.

@@ -21,12 +21,10 @@ use super::super::Core;
 use super::super::dead_letters::{
     BRIDGE_HEADER, FileQueue, HEADER_PREFIX, Line, MQTT_TOPIC_HEADER, QOS_HEADER, REASON_HEADER, RECEIVED_HEADER,
 };
-use super::super::device::{Flow, Source};
-use super::super::events::clipped;
 use super::super::members::Role;
 use super::super::outlets::Outlets;
-use super::super::owner::Owner;
 use super::super::ring::Ring;
+use super::super::words::{Flow, Owner, Source, clipped};
 use super::Bridges;
 use super::told::tell;
 

@@ -10,7 +10,7 @@ use forebay_mqtt::packet::{Publish, QoS};
 use forebay_runtime::seam::Monotonic;
 use forebay_session::Session;
 
-use super::super::events::{clipped, second};
+use super::super::words::{clipped, second};
 use super::super::{Broker, Core};
 use super::inspect::refused;
 use super::messages::Flood;

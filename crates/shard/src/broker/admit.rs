@@ -16,15 +16,13 @@ use super::delivery::{Delivery, PublishedBy, Route};
 use super::publish::message;
 use super::queues::Queues;
 use super::retained::{Publisher as RetainedBy, Retained};
-use crate::events::{REJECTED, publish_refused, second};
 use crate::numbers::Routed;
 use crate::outlets::Outlets;
-use crate::owner::ticket_of;
 use crate::reservation::{Asking, Beside, Reservation, Told, Unreserved};
 use crate::ring::Ring;
 use crate::rule_hooks::unwanted;
 use crate::sinks::Message;
-use crate::stalls::Stall;
+use crate::words::{Feeds, REJECTED, Stall, publish_refused, second, ticket_of};
 
 /// The publisher of a message.
 #[derive(Debug)]
@@ -35,37 +33,6 @@ pub(crate) enum Publisher<'a> {
     Service,
     /// A source: its record, and the identifier of the client that published it, if the source is one of `[broker]`.
     Source(Claimed, Option<&'a str>),
-}
-
-/// The kinds of destinations that a message may have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Feeds {
-    /// Sinks with filters that match.
-    pub(crate) sinks: bool,
-    /// Rules with topic filters that match.
-    pub(crate) rules: bool,
-    /// Subscribers, and the home of a retained message.
-    pub(crate) subscribers: bool,
-    /// The topic of `[broker]` that takes such messages, from which subscribers get them.
-    pub(crate) route: bool,
-    /// The topic of `[broker]` with retained messages.
-    pub(crate) retained: bool,
-}
-
-impl Feeds {
-    pub(crate) const ALL: Self = Self { sinks: true, rules: true, subscribers: true, route: true, retained: false };
-    pub(crate) const NONE: Self =
-        Self { sinks: false, rules: false, subscribers: false, route: false, retained: false };
-
-    /// The same destinations with a `[broker]`: subscribers get the message from its topics.
-    pub(crate) const fn by_route(self) -> Self {
-        Self { subscribers: false, route: self.subscribers, ..self }
-    }
-
-    /// Whether every sink, rule and subscriber that matches a topic gets the message.
-    pub(crate) const fn takes_all_matching(self) -> bool {
-        self.sinks && self.rules && self.route
-    }
 }
 
 /// A message at hand.

@@ -10,7 +10,7 @@ use forebay_session::{Claimed, Reason, SessionKey, Settled};
 use super::Broker;
 use crate::logs::Groups;
 use crate::mail::Mail;
-use crate::owner::Owner;
+use crate::words::Owner;
 
 /// The group of a message that has none yet.
 const PLACE: u64 = u64::MAX;

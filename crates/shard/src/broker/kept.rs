@@ -17,9 +17,9 @@ use super::holds::Holds;
 use super::queues::is_queue;
 use super::retained::is_retained;
 use crate::logs::{Groups, Kept, first_of};
-use crate::owner::Owner;
 use crate::ring::Ring;
 use crate::sorted::Sorted;
+use crate::words::Owner;
 
 /// The limits of sessions, and the state that a shard with a spool keeps for them.
 #[derive(Debug)]

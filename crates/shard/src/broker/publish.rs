@@ -10,22 +10,19 @@ use forebay_rule::event::Event;
 use forebay_runtime::seam::{ConnId, ListenerId, Monotonic, WallMs};
 use forebay_session::{Peer, Reason, Session, SessionKey, Sessions, Taken, Violation};
 
-use super::admit::{Asked, Feeds, Takers, ask};
+use super::admit::{Asked, Takers, ask};
 use super::delivery::{PublishedBy, Route, packet_bytes};
 use super::queues::Queues;
 use super::retained::Publisher;
 use super::{Broker, sys_topics};
-use crate::device::{Sample, Source};
-use crate::events::{REJECTED, denied, publish_refused, second};
 use crate::numbers::{Numbers, Routed};
 use crate::outlets::Outlets;
-use crate::owner::Owner;
 use crate::reservation::{Asking, Reservation, Told, Unreserved};
 use crate::ring::Ring;
 use crate::rule_hooks::unwanted;
 use crate::sinks::Message;
 use crate::slot_rows::ForSlot;
-use crate::stalls::Stall;
+use crate::words::{Feeds, Owner, REJECTED, Sample, Source, Stall, denied, publish_refused, second};
 
 /// The receivers of the messages of a run.
 #[derive(Clone, Copy, Debug)]

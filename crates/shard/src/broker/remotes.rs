@@ -18,8 +18,9 @@ use forebay_runtime::seam::Monotonic;
 use forebay_session::{Body, Copy, Handed, Passes, QueueBounds, SessionKey, properties};
 
 use super::Broker;
-use super::delivery::{By, Message, Whose};
+use super::delivery::{By, Message};
 use crate::ring::Ring;
+use crate::words::Whose;
 
 /// State of bridges' sessions that other sessions do not have.
 #[derive(Debug, Default)]

@@ -8,10 +8,9 @@ use forebay_mqtt::packet::{Publish, QoS};
 use super::Broker;
 use super::delivery::PublishedBy;
 use super::publish::{RunTo, message};
-use crate::device::{Source, Used};
 use crate::numbers::Routed;
-use crate::owner::Owner;
 use crate::ring::Ring;
+use crate::words::{Owner, Source, Used};
 
 impl Broker {
     /// Takes the messages at the front of `bytes` that continue the run begun by `publish` ([`super::publish::Published::On`]), `first` its first byte, up to

@@ -18,8 +18,8 @@ use forebay_session::{Session, SessionKey, Subscription, SubscriptionRefused, Wi
 use super::Broker;
 use super::delivery::gates::Asked;
 use super::past::{Past, past};
-use crate::events::{clipped, denied, of_client, second};
 use crate::ring::Ring;
+use crate::words::{clipped, denied, of_client, second};
 
 /// The results of the filters of a SUBSCRIBE.
 pub(crate) type Outcomes = SmallVec<[Result<SubscriptionOptions, SubscriptionRefused>; 8]>;

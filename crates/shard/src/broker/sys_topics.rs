@@ -5,8 +5,9 @@ use forebay_mqtt::property::Properties;
 use forebay_session::ClientKey;
 
 use super::Broker;
-use super::admit::{Feeds, Publication, Publisher};
+use super::admit::{Publication, Publisher};
 use crate::ring::Ring;
+use crate::words::Feeds;
 
 /// The rule that keeps clients from publishing to these topics, as denial events name it.
 pub(super) const RULE: &str = "topics that begin with $SYS/ are the service's own";

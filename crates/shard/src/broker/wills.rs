@@ -11,8 +11,8 @@ use super::admit::{Publication, Publisher};
 use super::delivery::packet_bytes;
 use super::retained::Publisher as RetainedBy;
 use super::{Broker, sys_topics};
-use crate::events::{denied, second};
 use crate::ring::Ring;
+use crate::words::{denied, second};
 
 /// The most wills admitted again each time that room has become free. The others have their turn the next time.
 const OFFERED_AGAIN_MAX: usize = 64;

@@ -46,9 +46,8 @@ pub(super) use self::line::Line;
 use self::line::of_row;
 use self::queue::Example;
 use super::Core;
-use super::events::{clipped, second};
 use super::members::{Members, Role};
-use super::owner::Owner;
+use super::words::{Owner, clipped, second};
 
 /// The interval at which an event announces new dead letters of a sink.
 const ANNOUNCED_EVERY: Duration = Duration::from_secs(1);

@@ -18,13 +18,13 @@ use forebay_runtime::seam::{Came, Closed, ConnId, Monotonic};
 use forebay_session::{End, Peer, Violation, redirect};
 
 use super::super::Core;
-use super::super::connection::{AtDoor, Kind, NO_LISTENER, Timer};
-use super::super::events::second;
+use super::super::connection::{AtDoor, Kind, NO_LISTENER};
 use super::super::instances::ToGroup;
 use super::super::mail::Mail;
 use super::super::ring::Ring;
 use super::super::router::Place;
 use super::super::rule_hooks::Newcomer;
+use super::super::words::{Timer, second};
 use super::{To, WRONG_LINK, Waiting};
 use forebay_guard::outward::Ended;
 
@@ -251,7 +251,7 @@ impl Core {
     pub(super) fn look_for_owners_soon(&mut self, io: &mut Ring<'_>) {
         let relays = &mut self.doors.relays;
         if relays.waiting.values().any(|waiting| waiting.link.is_none()) {
-            Timer::Relays.fires_by(io.now().after(LOOK), &mut relays.timer, io);
+            io.set_timer_by(Timer::Relays, io.now().after(LOOK), &mut relays.timer);
         }
     }
 
@@ -287,7 +287,7 @@ impl Core {
     pub(super) fn look_for_moved(&mut self, io: &mut Ring<'_>) {
         let relays = &mut self.doors.relays;
         if !relays.relayed.is_empty() || !relays.waiting.is_empty() {
-            Timer::Relays.fires_by(io.now().after(LOOK_FOR_MOVED), &mut relays.timer, io);
+            io.set_timer_by(Timer::Relays, io.now().after(LOOK_FOR_MOVED), &mut relays.timer);
         }
     }
 

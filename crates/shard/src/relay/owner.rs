@@ -16,8 +16,8 @@ use forebay_session::Violation;
 
 use super::super::Core;
 use super::super::connection::{AtDoor, Kind};
-use super::super::events::second;
 use super::super::ring::Ring;
+use super::super::words::second;
 use super::WRONG_LINK;
 
 /// A header that was on its way for less than this is not late: a stamp comes twice as often.

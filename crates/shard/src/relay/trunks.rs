@@ -10,8 +10,9 @@ use forebay_metrics::spec::ShardMetric as M;
 use forebay_runtime::seam::{Closed, ConnId, SocketOptions};
 
 use super::super::Core;
-use super::super::connection::{Kind, NO_LISTENER, Timer};
+use super::super::connection::{Kind, NO_LISTENER};
 use super::super::ring::Ring;
+use super::super::words::Timer;
 
 impl Core {
     /// Makes a stream to a shard of an instance, over a trunk that is there already or a new one.
@@ -136,7 +137,7 @@ impl Core {
         trunks.gather(ring);
         let next = trunks.next_deadline();
         if let Some(at) = next {
-            Timer::Trunks.fires_by(at, &mut self.doors.relays.trunks_timer, io);
+            io.set_timer_by(Timer::Trunks, at, &mut self.doors.relays.trunks_timer);
         }
         let counts = io.known_trunks().map(|trunks| (trunks.len(), trunks.streams(), trunks.held_bytes()));
         if let Some((trunks, streams, held)) = counts.filter(|counts| *counts != self.doors.relays.counted) {

@@ -13,7 +13,7 @@ use crate::dead_letters::{
     reason as kafka_reason,
 };
 use crate::members::Role;
-use crate::owner::Owner;
+use crate::words::Owner;
 use forebay_config::Config;
 use forebay_kafka::producer::Refusal;
 use forebay_kafka::types::Outcome;

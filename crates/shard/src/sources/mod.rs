@@ -71,9 +71,9 @@ use self::reader::{Memory, Reader};
 use self::replay::Replays;
 use self::requests::Asker;
 use self::shares::GroupShares;
-use super::connection::Timer;
 use super::mail::{Mail, Notice};
 use super::ring::Ring;
+use super::words::Timer;
 use super::{Core, router, settings};
 
 /// The time for which revoked partitions wait for their open records.
@@ -483,7 +483,7 @@ impl Core {
         let at = memberships.unwrap_or(Monotonic::NEVER).min(self.sources.report_at).min(readers).min(board);
         let at = at.min(self.sources.replays.next_look()).min(self.sources.next_tell(io.now()));
         let at = at.min(self.sources.shares.next_look(self.broker.around.rules, io.now())).min(self.sources.ends.due());
-        Timer::Sources.fires_by(at, &mut self.sources.timer, io);
+        io.set_timer_by(Timer::Sources, at, &mut self.sources.timer);
     }
 
     /// Notes that the timer has expired.

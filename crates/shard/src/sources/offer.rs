@@ -3,14 +3,13 @@
 
 use super::window::{Parked, Window};
 use crate::broker::Broker;
-use crate::broker::admit::{Admitted, Feeds, Publication, Publisher};
+use crate::broker::admit::{Admitted, Publication, Publisher};
 use crate::broker::delivery::put_packet;
 use crate::broker::given::Retains;
 use crate::numbers::Numbers;
-use crate::owner::ticket_of;
 use crate::reservation::Beside;
 use crate::ring::Ring;
-use crate::stalls::Stall;
+use crate::words::{Feeds, Stall, ticket_of};
 use forebay_config::{Feed, Source};
 use forebay_metrics::spec::SourceMetric as M;
 use forebay_mqtt::packet::Publish;

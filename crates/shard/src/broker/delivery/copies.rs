@@ -22,8 +22,9 @@ use forebay_session::{
 use super::super::Broker;
 use super::super::queues::Holder;
 use super::run::Run;
-use super::{By, Message, Whose, put_packet};
+use super::{By, Message, put_packet};
 use crate::ring::Ring;
+use crate::words::Whose;
 
 /// Subscription Identifiers of a copy.
 type Identifiers = SmallVec<[u32; 2]>;

@@ -11,23 +11,12 @@ use forebay_mqtt::packet::{Publish, QoS};
 use forebay_mqtt::route::shares::ShareNumber;
 use forebay_rule::event::Event;
 use forebay_runtime::seam::Monotonic;
-use forebay_session::{Body, ClientKey, Gone, Place, Session, SessionKey};
+use forebay_session::{Body, Gone, Place, Session};
 
 use super::super::Broker;
-use crate::events::{clipped, of_client, second};
 use crate::ring::Ring;
 use crate::rule_hooks::delivery_dropped;
-
-/// The holder of a dropped copy.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Whose<'a> {
-    /// A session held it.
-    Session(SessionKey),
-    /// A client held it, and its session has ended.
-    Client(ClientKey<'a>),
-    /// A share held it for any member: `$share/NAME/FILTER`.
-    Share(&'a str),
-}
+use crate::words::{Whose, clipped, of_client, second};
 
 /// The reason in words.
 const fn words(why: M, is_share: bool) -> &'static str {

@@ -25,7 +25,7 @@ use forebay_session::{Claim, SessionKey};
 use super::super::Broker;
 use super::{By, Delivery, Message, Stored, packet_bytes, publish_of, put_packet, run};
 use crate::ring::Ring;
-use crate::stalls::Stall;
+use crate::words::Stall;
 
 /// Counters of waiting wide messages, chosen by a hash of the topic. A message with another topic that shares a counter joins them
 /// needlessly.

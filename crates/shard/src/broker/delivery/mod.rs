@@ -37,7 +37,6 @@ use forebay_session::{Body, Claim, Claimed, Placed, RecordPlace, Remembered, Ses
 
 use self::copies::Copies;
 use self::dropped::ToldAtMostOnce;
-pub(crate) use self::dropped::Whose;
 use self::gates::Gates;
 use self::lines::Lines;
 use self::parcel::About;
@@ -53,11 +52,10 @@ use super::queues::{Marks, Queues};
 use super::remotes::Remotes;
 use super::retained::{Publisher, Retained};
 use super::shares::{Chosen, Shares};
-use crate::connection::Timer;
 use crate::logs::{Groups, slot_of};
 use crate::reservation::Republished;
 use crate::ring::Ring;
-use crate::stalls::Stall;
+use crate::words::{Stall, Timer};
 
 /// The number of filters and shares, compared with a topic or matching it, that cost as much as one packet.
 const LOOKS_A_PACKET: usize = 16;

@@ -24,9 +24,8 @@ use super::super::delivery::packet_bytes;
 use super::MESSAGE_BYTES;
 use super::saved;
 use super::saved::{Marks, Recipient};
-use crate::device::Flow;
 use crate::mail::Mail;
-use crate::stalls::Stall;
+use crate::words::{Flow, Stall};
 
 /// A session of some shard, by its number in that shard's log.
 type Publisher = (usize, u64);

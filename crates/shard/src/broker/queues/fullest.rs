@@ -12,7 +12,7 @@ use forebay_runtime::seam::Monotonic;
 use forebay_session::{Fill, Gone, Session, SessionKey};
 
 use super::super::Broker;
-use super::super::delivery::Whose;
+use crate::words::Whose;
 
 /// The holder of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -36,13 +36,11 @@ use self::left::Left;
 use self::saved::Recipient;
 use super::Broker;
 use super::confirm::Confirmations;
-use super::delivery::Whose;
 use super::stored::Deadline;
-use crate::connection::Timer;
 use crate::logs::{Groups, Lines, slot_of};
 use crate::mail::Mail;
 use crate::ring::Ring;
-use crate::stalls::Stall;
+use crate::words::{Stall, Timer, Whose};
 
 pub(crate) use self::exchanges::Known;
 pub(crate) use self::fullest::Holder;

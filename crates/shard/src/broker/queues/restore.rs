@@ -10,10 +10,11 @@ use forebay_runtime::seam::Monotonic;
 use forebay_session::{Body, Copy, SavedQueue, SessionKey};
 
 use super::super::Broker;
-use super::super::delivery::{Whose, put_packet};
+use super::super::delivery::put_packet;
 use super::super::stored::{Deadline, with_time_left};
 use super::{ForShare, Holder, Kept};
 use crate::router::Place;
+use crate::words::Whose;
 
 /// The copies of one session, with the message of each.
 type Copies = Vec<(u64, Copy, Rc<Body>)>;

@@ -11,10 +11,9 @@ use forebay_runtime::seam::Monotonic;
 use forebay_session::{QueueBounds, Session, SessionKey};
 
 use super::super::Broker;
-use super::super::delivery::Whose;
 use super::{MESSAGE_BYTES, Recipient};
-use crate::events::second;
 use crate::logs::{first_of, slot_of};
+use crate::words::{Whose, second};
 
 /// `NO_ROOM` is the reason in the event of a dropped message.
 const NO_ROOM: &str =

@@ -31,11 +31,10 @@ use self::replay::Replays;
 use super::confirm::Confirmations;
 use super::delivery::{Entry, entries, packets, publish_of, put_packet};
 use super::{Broker, sys_topics};
-use crate::connection::Timer;
-use crate::events::{clipped, second};
 use crate::ring::Ring;
 use crate::router::owner;
 use crate::sources::RetainedOfShard;
+use crate::words::{Timer, clipped, second};
 
 pub(crate) use self::publisher::Publisher;
 pub(crate) use self::replay::Answered;
@@ -349,7 +348,7 @@ impl Broker {
     /// Sets the timer for the next message that expires, in case nothing else happens.
     fn set_retained_timer(&mut self, io: &mut Ring<'_>) {
         if let Some((until, _)) = self.retained.expiring.first() {
-            Timer::Retained.fires_by(*until, &mut self.retained.timer, io);
+            io.set_timer_by(Timer::Retained, *until, &mut self.retained.timer);
         }
     }
 

@@ -26,9 +26,9 @@ use forebay_session::{ClientKey, SessionKey, Subscription};
 use super::super::Broker;
 use super::super::delivery::{By, Gathered, packets, publish_of};
 use super::{Publisher, Retained, Taken, Value, owner};
-use crate::events::{denied, second};
 use crate::mail::Mail;
 use crate::ring::Ring;
+use crate::words::{denied, second};
 
 /// The delay before the next replays that gave up their places are checked.
 const LOOK_ASIDE: Duration = Duration::from_millis(20);

@@ -17,10 +17,10 @@ use super::super::delivery::PublishedBy;
 use super::Shares;
 use super::part::Part;
 use crate::mail::Mail;
-use crate::owner::ticket_of;
 use crate::ring::Ring;
 use crate::router;
 use crate::sources::SourceLetter;
+use crate::words::ticket_of;
 
 /// News for the homes of shares.
 #[derive(Debug, Default)]

@@ -16,12 +16,12 @@ use forebay_runtime::seam::Monotonic;
 use forebay_session::{Body, Claim, Claimed};
 
 use super::super::Broker;
-use super::super::delivery::Whose;
 use super::super::queues::ForShare;
 use super::super::queues::Holder;
 use crate::logs::Groups;
 use crate::mail::Mail;
 use crate::ring::Ring;
+use crate::words::Whose;
 
 /// A message of a share in a letter to another shard.
 #[derive(Debug)]

@@ -13,9 +13,8 @@ use forebay_runtime::seam::Monotonic;
 use forebay_session::SessionKey;
 
 use super::super::Broker;
-use crate::connection::Timer;
-use crate::events::{clipped, of_client, second};
 use crate::ring::Ring;
+use crate::words::{Timer, clipped, of_client, second};
 
 /// The order in which members are checked.
 #[derive(Debug, Default)]

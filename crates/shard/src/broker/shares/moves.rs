@@ -9,11 +9,10 @@ use forebay_mqtt::route::shares::{Choice, ShareNumber};
 use forebay_session::{Body, Gone};
 
 use super::super::Broker;
-use super::super::delivery::Whose;
 use super::handed::HandedOver;
-use crate::connection::Timer;
 use crate::mail::Mail;
 use crate::ring::Ring;
+use crate::words::{Timer, Whose};
 
 impl Broker {
     /// Sets the timer for the next check, if messages wait.

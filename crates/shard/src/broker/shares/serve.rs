@@ -11,9 +11,10 @@ use forebay_mqtt::route::shares::{ShareNumber, ToShare};
 use forebay_session::{Gone, SessionKey};
 
 use super::super::Broker;
-use super::super::delivery::{By, Message, Stored, Whose, packet_bytes};
+use super::super::delivery::{By, Message, Stored, packet_bytes};
 use super::super::queues::Holder;
 use crate::ring::Ring;
+use crate::words::Whose;
 
 /// The outcome of offering a message to the members of a share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use super::super::window::{Answered, Place, Window};
 use super::placing::{Placing, Topics, find_ends, request};
 use super::{Context, DAMPED, DELETING, GROUP_FORBIDDEN, HEARTBEAT, HELD, MAY_NOT_DELETE, RETRY};
 use crate::broker::Broker;
-use crate::events::{clipped, second};
+use crate::words::{clipped, second};
 use forebay_base::rules::Rules;
 use forebay_config::Config;
 use forebay_kafka::consumer::{self, Consumer, News as Read, Start};
