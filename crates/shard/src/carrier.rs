@@ -9,7 +9,7 @@ use forebay_runtime::Post;
 use forebay_runtime::seam::{Closed, ConnId, SocketOptions};
 use forebay_service::service::{resolver, sasl};
 
-use super::Surroundings;
+use super::Around;
 use super::connection::{Connections, Kind, NO_LISTENER};
 use super::mail::Mail;
 use super::ring::Ring;
@@ -40,7 +40,7 @@ impl Carrier {
     pub(super) fn carry<E>(
         &mut self,
         io: &mut Ring<'_>,
-        around: &Surroundings,
+        around: &Around,
         connections: &mut Connections,
         sockets: SocketOptions,
         effect: Effect<E>,

@@ -15,6 +15,7 @@ use forebay_session::{KeepAlive, Peer, SessionKey, Violation};
 
 use super::answer_timeout::Watch;
 use super::broker::subscribe::Outcomes;
+use super::tails::Tails;
 use super::traces::Traces;
 use super::words::Far;
 
@@ -129,6 +130,8 @@ pub(super) struct Connections {
     streams: Vec<Option<Connection>>,
     /// Connections with the longest tails at the last walk, and these lengths. The longest is the last.
     longest: Vec<(usize, ConnId)>,
+    /// Buffers for their tails.
+    pub(super) tails: Tails,
     /// Traced connections.
     pub(super) traces: Traces,
     /// The progress of a SUBSCRIBE or UNSUBSCRIBE that takes more than one quantum, by slot.

@@ -72,7 +72,7 @@ impl Core {
             }
             self.doors.moves.bytes -= bytes;
         }
-        self.broker.numbers.set(M::MovesWaiting, self.doors.moves.waiting.len() as u64);
+        self.here.numbers.set(M::MovesWaiting, self.doors.moves.waiting.len() as u64);
         if !self.doors.moves.waiting.is_empty() && !self.doors.moves.has_timer {
             self.doors.moves.has_timer = true;
             let _ = io.set_timer(now.after(AGAIN), Timer::Moves.token());
@@ -89,7 +89,7 @@ impl Core {
         let Move { owner, detached, claim, address } = one;
         match io.mail(owner, Mail::HandOver(detached, claim)) {
             Ok(()) => {
-                self.broker.numbers.count(M::ConnectionsMoved);
+                self.here.numbers.count(M::ConnectionsMoved);
                 None
             }
             Err(Mail::HandOver(detached, claim)) => Some(Move { owner, detached, claim, address }),
@@ -100,9 +100,9 @@ impl Core {
 
     /// Closes the socket of a connection here: the device connects again.
     fn give_up(&mut self, one: Move) {
-        self.broker.numbers.count(M::ConnectionsMoveRefused);
+        self.here.numbers.count(M::ConnectionsMoveRefused);
         if one.detached.listener != LISTENER {
-            self.broker.around.tally.leave(one.detached.listener, one.address);
+            self.around.tally.leave(one.detached.listener, one.address);
         }
     }
 }

@@ -126,7 +126,7 @@ impl Core {
             connection.stalled = true;
             connection.clock.rest();
             io.pause(conn);
-            self.broker.numbers.count(M::Stalls);
+            self.here.numbers.count(M::Stalls);
             let stalls = &mut self.stalls;
             stalls.waiting += 1;
             stalls.standing += 1;
@@ -170,7 +170,7 @@ impl Core {
     }
 
     fn wait_for_rate(&mut self, io: &mut Ring<'_>, conn: ConnId, until: Monotonic) {
-        self.broker.numbers.count(M::RatePauses);
+        self.here.numbers.count(M::RatePauses);
         let first = self.stalls.rates.peek().map(|Reverse((first, ..))| *first);
         self.stalls.rates.push(Reverse((until, conn.slot, conn.generation)));
         if first.is_none_or(|first| until < first) {
@@ -259,7 +259,7 @@ impl Core {
         connection.stalled = false;
         self.stalls.one_less();
         let tail = std::mem::take(&mut connection.tail);
-        self.broker.numbers.lower(M::PartialBytes, tail.len() as u64);
+        self.here.numbers.lower(M::PartialBytes, tail.len() as u64);
         io.next_quantum();
         self.kept_bytes(io, conn, tail);
         let Some(connection) = self.connections.get(conn) else { return };

@@ -172,7 +172,7 @@ impl Core {
     pub(super) fn trace_connect(&mut self, io: &mut Ring<'_>, conn: ConnId, of: Newcomer<'_>) {
         self.take_traced(io);
         let Some(listener) = self.connections.get(conn).map(|connection| connection.listener) else { return };
-        let auth = self.broker.around.edge.auth(listener).map(|policy| policy.name().to_owned());
+        let auth = self.here.edge.auth(listener).map(|policy| policy.name().to_owned());
         let client = ClientKey { auth: auth.as_deref(), client_id: of.client_id };
         if !self.connections.traces.all.iter().any(|trace| trace.is_of(client)) {
             return;
@@ -254,7 +254,7 @@ impl Core {
                 traces.note(now, &traced, |trace| trace.version_of(sent.conn).is_some());
             }
         }
-        self.broker.numbers.set(M::TracedPacketsLost, self.connections.traces.lost);
+        self.here.numbers.set(M::TracedPacketsLost, self.connections.traces.lost);
     }
 }
 

@@ -83,9 +83,9 @@ impl Core {
     /// Begins: takes up what an earlier process has left.
     pub(super) fn when_started(&mut self, io: &mut Ring<'_>) {
         match self.open_spool(io) {
-            Ok(()) if self.broker.around.config.broker.is_some() => {
+            Ok(()) if self.here.config.broker.is_some() => {
                 // The receiver is gone only when the process ends.
-                let _ = self.broker.around.notices.send(Notice::Waiting(self.broker.index));
+                let _ = self.around.notices.send(Notice::Waiting(self.here.index));
             }
             Ok(()) => self.take_up(io),
             Err(why) => self.cannot_start(io, why),
@@ -94,7 +94,7 @@ impl Core {
 
     /// Takes an accepted socket.
     pub(super) fn when_accepted(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId) {
-        self.broker.numbers.count(M::ConnectionsAccepted);
+        self.here.numbers.count(M::ConnectionsAccepted);
         self.accepted(io, conn, listener);
     }
 
@@ -112,11 +112,11 @@ impl Core {
         match self.connections.get(conn).map(|c| c.kind) {
             Some(Kind::Device { .. }) => {
                 let taken = self.device_bytes(io, conn, bytes);
-                self.broker.numbers.raise(M::BytesReceived, taken as u64);
+                self.here.numbers.raise(M::BytesReceived, taken as u64);
                 return taken;
             }
             Some(Kind::Relayed(link)) => {
-                self.broker.numbers.raise(M::BytesReceived, bytes.len() as u64);
+                self.here.numbers.raise(M::BytesReceived, bytes.len() as u64);
                 self.pass_on(io, conn, link, bytes);
             }
             Some(Kind::Relay(client)) => self.owner_bytes(io, conn, client, bytes),
@@ -129,14 +129,14 @@ impl Core {
                 | Kind::Header(..)
                 | Kind::Waiting(..),
             ) => {
-                self.broker.numbers.raise(M::BytesReceived, bytes.len() as u64);
+                self.here.numbers.raise(M::BytesReceived, bytes.len() as u64);
                 self.door_bytes(io, conn, bytes);
             }
             Some(Kind::Link { far: Far::Bridge(bridge), link }) => {
                 return self.remote_greets(io, (bridge, link), conn, bytes);
             }
             Some(Kind::Link { far: Far::Cluster(cluster), link }) => {
-                self.broker.numbers.count_cluster(cluster, ClusterMetric::ReceivedBytes, bytes.len() as u64);
+                self.here.numbers.count_cluster(cluster, ClusterMetric::ReceivedBytes, bytes.len() as u64);
                 let upstream = &mut self.broker.outlets.upstreams[cluster];
                 upstream.busy = true;
                 upstream.client.on_bytes(link, bytes, io.now());
@@ -201,7 +201,7 @@ impl Core {
             Kind::Header(..) | Kind::Waiting(..) | Kind::Relayed(..) | Kind::Trunk => {}
             Kind::Relay(client) => self.owner_gone(io, conn, client, &why),
             Kind::Device { session, peer } => {
-                self.broker.disconnected(io.now(), session, conn, End::Lost);
+                self.broker.disconnected(&mut self.here, io.now(), session, conn, End::Lost);
                 if peer.is_remote {
                     self.remote_closed(io, session, &why);
                 }
@@ -246,35 +246,37 @@ impl Core {
             Mail::FiledOfBridge { bridge, number, count } => self.letters_of_bridge_written(bridge, number, count),
             Mail::Parcel { from, packets, has_retained } => {
                 if has_retained {
-                    self.broker.retain_received(io.now(), from, &packets);
+                    self.broker.retain_received(&mut self.here, io.now(), from, &packets);
                 }
                 self.broker.parcel(from, packets, io.now());
             }
             Mail::ParcelReturned { by, buffer } => self.broker.parcel_returned(by, buffer),
-            Mail::RetainedWritten { by, count } => self.broker.retained_written(by, count),
-            Mail::CopiesDurable { by, count } => self.broker.copies_durable(by, count),
+            Mail::RetainedWritten { by, count } => self.broker.retained_written(&self.here, by, count),
+            Mail::CopiesDurable { by, count } => self.broker.copies_durable(&self.here, by, count),
             Mail::Release { from, ids } => self.broker.release_for(from, &ids),
             Mail::Released { by, count } => self.broker.released_by(by, count),
-            Mail::Exchanges { by, open, held } => self.broker.exchanges_known(io.now(), by, open, held),
+            Mail::Exchanges { by, open, held } => self.broker.exchanges_known(&mut self.here, io.now(), by, open, held),
             Mail::ExchangesOver { from, sessions } => self.broker.exchanges_over(from, &sessions),
-            Mail::Pass { from } => self.broker.pass(from),
-            Mail::Passed { by, passes } => self.broker.passed(io, by, passes),
+            Mail::Pass { from } => self.broker.pass(&self.here, from),
+            Mail::Passed { by, passes } => self.broker.passed(io, &self.here, by, passes),
             Mail::Replay { to, question, filter, behind, except, from } => {
-                self.broker.replay_asked(io, to, question, (&filter, &behind, &except), &from);
+                self.broker.replay_asked(io, &mut self.here, to, question, (&filter, &behind, &except), &from);
             }
             Mail::Replayed { question, answered } => self.broker.replayed(io.now(), question, answered),
-            Mail::SharedMessages { from, share, messages } => self.broker.shared_messages(io, from, share, messages),
-            Mail::SharedMessagesTaken { by, count } => self.broker.shared_taken(io, by, count),
-            Mail::SharedMessagesGiven { from } => self.broker.shared_given(io, from),
+            Mail::SharedMessages { from, share, messages } => {
+                self.broker.shared_messages(io, &mut self.here, from, share, messages)
+            }
+            Mail::SharedMessagesTaken { by, count } => self.broker.shared_taken(io, &mut self.here, by, count),
+            Mail::SharedMessagesGiven { from } => self.broker.shared_given(io, &mut self.here, from),
             Mail::Source(letter) => self.source_letter(io, letter),
             Mail::Binding(ask) => self.binding_asks(io, ask),
             Mail::EndSources => self.end_sources(io),
-            Mail::SysTopics(values) => self.broker.publish_sys_topics(io, &values),
+            Mail::SysTopics(values) => self.broker.publish_sys_topics(io, &mut self.here, &values),
             Mail::TakeRetained(of_shard) => {
                 self.broker.outlets.copies = of_shard.copies;
-                self.broker.take_retained(io.now(), &of_shard);
+                self.broker.take_retained(&mut self.here, io.now(), &of_shard);
                 self.broker.keeping.given.has_copies_to(Arc::clone(&of_shard.copied_to));
-                let config = &self.broker.around.config;
+                let config = &self.here.config;
                 self.sources.take_copied(of_shard, config, io.now());
             }
             Mail::Accept if self.drain.is_none() => {
@@ -306,13 +308,13 @@ impl Core {
             Timer::Delivery => self.broker.delivery_time(),
             Timer::Queues => self.broker.queues_time(),
             Timer::Moves => self.moves_time(),
-            Timer::Shares => self.broker.shares_time(io),
+            Timer::Shares => self.broker.shares_time(io, &mut self.here),
             Timer::Retained => self.broker.retained_time(),
             Timer::Sources => self.sources_time(),
             Timer::Bridge(bridge) => self.bridge_time(io, bridge),
             Timer::Relays => self.relays_time(io),
             Timer::Trunks => self.trunks_time(io),
-            Timer::LateMembers => self.broker.late_members_time(io),
+            Timer::LateMembers => self.broker.late_members_time(io, &mut self.here),
             Timer::Answers(conn) => self.answers_time(io, conn),
         }
     }
@@ -322,37 +324,37 @@ impl Core {
         self.look_if_stood_still(io);
         self.work_on_bridges(io);
         if self.log.is_taken_up {
-            self.broker.release_held(io);
-            self.broker.confirm_retained();
-            self.broker.confirm_copies();
+            self.broker.release_held(io, &mut self.here);
+            self.broker.confirm_retained(&self.here);
+            self.broker.confirm_copies(&self.here);
             self.outward(io);
         }
-        self.broker.deliver_waiting(io);
-        if self.broker.confirm_copies() {
+        self.broker.deliver_waiting(io, &mut self.here);
+        if self.broker.confirm_copies(&self.here) {
             self.outward(io);
         }
         if self.stalls.waiting() > 0 && self.drain.is_none() {
             self.unstall(io);
             self.outward(io);
         }
-        if self.work_on_sources(io) | self.broker.evaluate_events(io) {
+        if self.work_on_sources(io) | self.broker.evaluate_events(io, &mut self.here) {
             self.outward(io);
         }
         self.broker.forget_subscriptions(io);
         self.broker.delivery.index.give_back();
-        self.broker.count_subscriptions();
-        self.broker.serve_writable(io);
-        self.broker.serve_shares(io);
-        self.broker.report_handed_over();
-        self.broker.serve_retained(io);
-        self.broker.send_parcels(io);
-        self.broker.answer_passes(io);
-        self.broker.send_releases();
+        self.broker.count_subscriptions(&mut self.here);
+        self.broker.serve_writable(io, &mut self.here);
+        self.broker.serve_shares(io, &mut self.here);
+        self.broker.report_handed_over(&self.here);
+        self.broker.serve_retained(io, &mut self.here);
+        self.broker.send_parcels(io, &mut self.here);
+        self.broker.answer_passes(io, &self.here);
+        self.broker.send_releases(&self.here);
         self.send_letters(io);
         self.go_on_leaving(io);
         self.go_on_moving(io);
-        self.broker.make_room(io.now());
-        self.broker.write_queues(io, self.drain.is_some());
+        self.broker.make_room(&mut self.here, io.now());
+        self.broker.write_queues(io, &mut self.here, self.drain.is_some());
         self.flush_spool(io);
         self.go_on_releasing(io);
         self.set_session_timer(io);
@@ -367,20 +369,20 @@ impl Core {
         if self.connections.traces.is_any() {
             self.take_traced(io);
         }
-        self.broker.count_copies(io);
-        self.broker.numbers.count(M::Turns);
-        self.broker.numbers.set(M::BytesSent, io.sent_bytes());
-        self.broker.numbers.set(M::QuantaExceeded, io.quanta_exceeded());
-        self.broker.numbers.set(M::EventsSuppressed, self.broker.teller.suppressed());
+        self.broker.count_copies(io, &mut self.here);
+        self.here.numbers.count(M::Turns);
+        self.here.numbers.set(M::BytesSent, io.sent_bytes());
+        self.here.numbers.set(M::QuantaExceeded, io.quanta_exceeded());
+        self.here.numbers.set(M::EventsSuppressed, self.here.teller.suppressed());
         // Remotes of bridges are no clients.
         let clients = self.broker.sessions.len().saturating_sub(self.broker.delivery.remotes.sessions().len());
-        self.broker.numbers.set(M::Sessions, clients as u64);
-        self.broker.numbers.set(M::SessionsExpired, self.broker.sessions.expired());
-        self.broker.numbers.set(M::Unauthenticated, self.doors.open() as u64);
-        self.broker.numbers.set(M::HeldBytes, self.broker.keeping.holds.bytes() as u64);
-        self.broker.numbers.set(M::StalledConnections, self.stalls.waiting() as u64);
-        self.broker.numbers.observe_spool();
-        self.broker.numbers.publish();
+        self.here.numbers.set(M::Sessions, clients as u64);
+        self.here.numbers.set(M::SessionsExpired, self.broker.sessions.expired());
+        self.here.numbers.set(M::Unauthenticated, self.doors.open() as u64);
+        self.here.numbers.set(M::HeldBytes, self.broker.keeping.holds.bytes() as u64);
+        self.here.numbers.set(M::StalledConnections, self.stalls.waiting() as u64);
+        self.here.numbers.observe_spool();
+        self.here.numbers.publish();
     }
 }
 
@@ -404,7 +406,7 @@ impl Core {
 
     /// Reports the reason why the shard cannot start, and ends it.
     pub(super) fn cannot_start(&mut self, io: &mut Ring<'_>, why: String) {
-        let _ = self.broker.around.notices.send(Notice::Failed { shard: self.broker.index, why });
+        let _ = self.around.notices.send(Notice::Failed { shard: self.here.index, why });
         io.stop_accepting();
         io.stop();
     }
@@ -415,8 +417,8 @@ impl Core {
         loop {
             // A silent instance may have lost the slots of these clients: another one publishes the wills that are in their logs.
             let are_held = self.broker.sessions.has_wills() && self.is_silent(io);
-            let are_all_published = !are_held && self.broker.publish_wills(io);
-            self.broker.write_notes();
+            let are_all_published = !are_held && self.broker.publish_wills(io, &mut self.here);
+            self.broker.write_notes(&mut self.here);
             for cluster in 0..self.broker.outlets.upstreams.len() {
                 self.pump(io, cluster);
             }
@@ -460,12 +462,12 @@ impl Core {
         connection.timer = None;
         match connection.kind {
             Kind::Pending(..) => {
-                self.broker.numbers.count(M::ConnectTimeouts);
+                self.here.numbers.count(M::ConnectTimeouts);
                 self.refuse_busy(io, conn);
             }
             Kind::Waiting(..) => self.refuse_without_owner(io, conn),
             Kind::Door(..) | Kind::Leaving(..) | Kind::Exchange(..) | Kind::Header(..) => {
-                self.broker.numbers.count(M::ConnectTimeouts);
+                self.here.numbers.count(M::ConnectTimeouts);
                 self.end(io, conn, End::KeepAliveTimeout);
             }
             Kind::Device { session, peer } if greeting_due.is_some_and(|due| due <= now) => {
@@ -473,7 +475,7 @@ impl Core {
             }
             Kind::Device { .. } => match connection.clock.check(now) {
                 Check::Close => {
-                    self.broker.numbers.count(M::KeepAliveTimeouts);
+                    self.here.numbers.count(M::KeepAliveTimeouts);
                     self.end(io, conn, End::KeepAliveTimeout);
                 }
                 Check::Expired => self.expire_access(io, conn),
@@ -505,8 +507,8 @@ impl Core {
 
     /// Tells sessions the wall clock, where their records say when their clients left: in slots of `[broker]`.
     pub(super) fn tell_sessions_time(&mut self, io: &Ring<'_>) {
-        let Broker { around, outlets, sessions, .. } = &mut self.broker;
-        if around.config.broker.is_some() {
+        let Broker { outlets, sessions, .. } = &mut self.broker;
+        if self.here.config.broker.is_some() {
             let (now, wall) = (io.now(), io.wall());
             sessions.set_clocks((wall >= outlets.clock_set_after).then_some((now, wall)));
         }

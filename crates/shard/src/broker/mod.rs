@@ -32,23 +32,19 @@ pub(super) mod subscribe;
 pub(super) mod sys_topics;
 pub(super) mod wills;
 
-use forebay_metrics::journal::Teller;
 use forebay_session::{SessionKey, Sessions};
 
 use self::delivery::Delivery;
 use self::kept::Keeping;
 use self::queues::Queues;
 use self::retained::Retained;
-use crate::Surroundings;
 use crate::mail::Letters;
-use crate::numbers::Numbers;
 use crate::outlets::Outlets;
 
 /// Sessions, and the receivers of their messages: subscribers, shares, retained messages, sinks, and the log that all of these write to. The methods are in
-/// the modules of their subjects: `delivery`, `shares`, `queues`, `retained`, `confirm`, `kept`, `subscribe`.
+/// the modules of their subjects: `delivery`, `shares`, `queues`, `retained`, `confirm`, `kept`, `subscribe`. What they know of their shard they are lent
+/// ([`Here`](crate::here::Here)).
 pub(crate) struct Broker {
-    pub(crate) index: usize,
-    pub(crate) around: Surroundings,
     pub(crate) sessions: Sessions,
     pub(crate) keeping: Keeping,
     pub(crate) outlets: Outlets,
@@ -59,6 +55,4 @@ pub(crate) struct Broker {
     pub(crate) letters: Letters,
     /// Sessions that may have answers pending after this turn's completions.
     pub(crate) touched: Vec<SessionKey>,
-    pub(crate) numbers: Numbers,
-    pub(crate) teller: Teller,
 }

@@ -147,13 +147,13 @@ impl Core {
                 Outcome::Delivered | Outcome::DeadLettered => Reason::DeadLettered,
                 Outcome::Refused(_) => Reason::KafkaRejected,
             };
-            self.broker.answered(ticket, reason);
+            self.broker.answered(&self.here, ticket, reason);
         }
         let (letters, bytes, files) = self.broker.outlets.letters.queued();
-        self.broker.numbers.set(ShardMetric::DeadLettersInFlight, self.broker.outlets.letters.in_flight() as u64);
-        self.broker.numbers.set(ShardMetric::DeadLettersQueued, letters as u64);
-        self.broker.numbers.set(ShardMetric::DeadLettersQueuedBytes, bytes as u64);
-        self.broker.numbers.set(ShardMetric::DeadLettersQueuedBytesMax, (files * DEAD_LETTERS_QUEUED_BYTES_MAX) as u64);
+        self.here.numbers.set(ShardMetric::DeadLettersInFlight, self.broker.outlets.letters.in_flight() as u64);
+        self.here.numbers.set(ShardMetric::DeadLettersQueued, letters as u64);
+        self.here.numbers.set(ShardMetric::DeadLettersQueuedBytes, bytes as u64);
+        self.here.numbers.set(ShardMetric::DeadLettersQueuedBytesMax, (files * DEAD_LETTERS_QUEUED_BYTES_MAX) as u64);
     }
 
     /// Announces new dead letters, once a second at most: `total` is how many of a sink there are.
@@ -166,8 +166,8 @@ impl Core {
             return self.announced.waiting.push(index);
         }
         *last = (total, Some(now));
-        let (sink, example) = (&self.broker.around.config.sinks[index], self.broker.outlets.letters.example(index));
-        self.broker.teller.tell_of(Kind::DeadLetters, second(now), index, |event| {
+        let (sink, example) = (&self.here.config.sinks[index], self.broker.outlets.letters.example(index));
+        self.here.teller.tell_of(Kind::DeadLetters, second(now), index, |event| {
             let event = event.with(Field::Sink, sink.name.as_str()).with(Field::Total, total);
             let dead = sink.dead_letters.as_ref();
             let event = event.maybe(Field::LettersTopic, dead.and_then(|dead| dead.topic.as_deref()));

@@ -295,7 +295,7 @@ impl Core {
 
     /// Takes another configuration.
     pub(super) fn change_sources(&mut self, io: &mut Ring<'_>) {
-        let config = Arc::clone(&self.broker.around.config);
+        let config = Arc::clone(&self.here.config);
         let sources = &mut self.sources;
         let settings = settings::consumer(&config);
         for cluster in 0..config.clusters.len() {
@@ -312,8 +312,8 @@ impl Core {
 
     /// Begins the memberships that this shard should have, and ends those that it should not have, or not with these terms.
     fn set_memberships(&mut self, now: Monotonic) {
-        let config = Arc::clone(&self.broker.around.config);
-        let (here, shards) = (self.broker.index, config.service.shards);
+        let config = Arc::clone(&self.here.config);
+        let (here, shards) = (self.here.index, config.service.shards);
         let is_open = self.sources.opened_at.is_some() && !self.sources.is_ending;
         for (index, source) in config.sources.iter().enumerate().filter(|(_, source)| home(source, shards) == here) {
             let is_wanted = is_open && !source.is_removed && !source.paused && config.has_use_for(source);
@@ -354,7 +354,7 @@ impl Core {
             }
             if self.sources.board_at.is_some_and(|at| at <= io.now()) {
                 self.sources.board_at = None;
-                self.sources.set_numbers(&mut self.broker);
+                self.sources.set_numbers(&mut self.here);
             }
             self.set_sources_timer(io);
         }
@@ -367,13 +367,13 @@ impl Core {
         if self.sources.is_ending && self.sources.are_over() {
             (self.sources.is_ending, self.sources.opened_at) = (false, None);
             // The receiver is gone only when the process ends.
-            let _ = self.broker.around.notices.send(Notice::SourcesOver(self.broker.index));
+            let _ = self.around.notices.send(Notice::SourcesOver(self.here.index));
         }
     }
 
     /// Steps the memberships that are due. True: they may have requests.
     fn step_memberships(&mut self, now: Monotonic) -> bool {
-        let config = Arc::clone(&self.broker.around.config);
+        let config = Arc::clone(&self.here.config);
         let mut any = false;
         for (source, membership) in &mut self.sources.memberships {
             if membership.step(now, &mut self.broker.letters) {
@@ -383,7 +383,7 @@ impl Core {
             for told in membership.news.drain(..) {
                 any = true;
                 membership.troubles.hear(&told);
-                Sources::tell_membership(&mut self.broker, &config, *source, told, now);
+                Sources::tell_membership(&mut self.here, &config, *source, told, now);
             }
         }
         let over = self.sources.memberships.extract_if(.., |_, membership| membership.is_over());
@@ -413,11 +413,11 @@ impl Core {
 
     /// Passes the answers for records to the shards that read them. True: there were some.
     fn settle_records(&mut self) -> bool {
-        let (settled, rules) = (self.broker.delivery.remembered().take_settled(), self.broker.around.rules);
+        let (settled, rules) = (self.broker.delivery.remembered().take_settled(), self.here.rules);
         let mut others: BTreeMap<usize, Vec<Settled>> = BTreeMap::new();
         let any = !settled.is_empty();
         for one in settled {
-            if one.record.shard == self.broker.index {
+            if one.record.shard == self.here.index {
                 self.sources.settle(one, rules);
             } else {
                 others.entry(one.record.shard).or_default().push(one);
@@ -425,7 +425,7 @@ impl Core {
         }
         let letters = others.into_iter().map(|(shard, settled)| (shard, Mail::Source(SourceLetter::Settled(settled))));
         self.broker.letters.extend(letters);
-        self.sources.count_unmet(&mut self.broker.numbers);
+        self.sources.count_unmet(&mut self.here.numbers);
         any
     }
 
@@ -435,13 +435,13 @@ impl Core {
         self.sources.show_soon(now);
         match letter {
             SourceLetter::Settled(settled) => {
-                let rules = self.broker.around.rules;
+                let rules = self.here.rules;
                 settled.into_iter().for_each(|one| self.sources.settle(one, rules));
-                self.sources.count_unmet(&mut self.broker.numbers);
+                self.sources.count_unmet(&mut self.here.numbers);
             }
             SourceLetter::Read { source, generation, cluster, partitions } => {
                 // The membership of a source that has moved to another cluster was notified, too: it ends.
-                let is_there = self.broker.around.config.sources.get(source).is_some_and(|of| of.cluster == cluster);
+                let is_there = self.here.config.sources.get(source).is_some_and(|of| of.cluster == cluster);
                 for given in partitions.into_iter().filter(|_| is_there) {
                     self.begin_reading(source, generation, given, (now, wall));
                 }
@@ -467,7 +467,7 @@ impl Core {
     }
 
     fn begin_reading(&mut self, source: usize, generation: u64, given: Given, (now, wall): (Monotonic, WallMs)) {
-        let config = Arc::clone(&self.broker.around.config);
+        let config = Arc::clone(&self.here.config);
         let Some(of) = config.sources.get(source) else { return };
         let id = self.sources.begun;
         self.sources.begun = id.wrapping_add(1);
@@ -478,11 +478,11 @@ impl Core {
     /// Sets the timer for work left at the end of the turn.
     fn set_sources_timer(&mut self, io: &mut Ring<'_>) {
         let memberships = self.sources.memberships.values().map(Membership::next_step).min();
-        let readers = self.sources.next_look(&self.broker.around.config);
+        let readers = self.sources.next_look(&self.here.config);
         let board = self.sources.board_at.unwrap_or(Monotonic::NEVER);
         let at = memberships.unwrap_or(Monotonic::NEVER).min(self.sources.report_at).min(readers).min(board);
         let at = at.min(self.sources.replays.next_look()).min(self.sources.next_tell(io.now()));
-        let at = at.min(self.sources.shares.next_look(self.broker.around.rules, io.now())).min(self.sources.ends.due());
+        let at = at.min(self.sources.shares.next_look(self.here.rules, io.now())).min(self.sources.ends.due());
         io.set_timer_by(Timer::Sources, at, &mut self.sources.timer);
     }
 

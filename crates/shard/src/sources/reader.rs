@@ -288,7 +288,7 @@ impl Core {
         is_lost: bool,
         (now, wall): (Monotonic, WallMs),
     ) {
-        let config = Arc::clone(&self.broker.around.config);
+        let config = Arc::clone(&self.here.config);
         let sources = &mut self.sources;
         let of_it = |reader: &Reader| reader.source == source && reader.generation <= generation;
         for (id, reader) in sources.readers.iter_mut().filter(|(_, reader)| of_it(reader)) {
@@ -316,9 +316,9 @@ impl Core {
     /// Reports the progress of partitions to their memberships.
     pub(super) fn report_progress(&mut self, io: &mut Ring<'_>) {
         let now = io.now();
-        let config = Arc::clone(&self.broker.around.config);
+        let config = Arc::clone(&self.here.config);
         let (sources, letters) = (&mut self.sources, &mut self.broker.letters);
-        let rules = self.broker.around.rules;
+        let rules = self.here.rules;
         let is_any_done = sources.readers.values().any(|reader| reader.is_done(now));
         if sources.report_at > now && !is_any_done {
             return;

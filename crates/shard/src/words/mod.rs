@@ -10,6 +10,7 @@
 //! | `feeds` | the destinations that a message may have |
 //! | `objection` | why a sink never takes a message |
 //! | `holder` | who goes without a copy |
+//! | `search` | a text that is looked for |
 //! | `told` | what events have in common |
 
 mod far;
@@ -18,6 +19,7 @@ mod holder;
 mod objection;
 mod owner;
 mod packet;
+mod search;
 mod stall;
 mod timer;
 mod told;
@@ -28,6 +30,7 @@ pub(crate) use self::holder::Whose;
 pub(crate) use self::objection::Objection;
 pub(crate) use self::owner::{Owner, ticket_of};
 pub(crate) use self::packet::{Flow, Sample, Source, Used};
+pub(crate) use self::search::Search;
 pub(crate) use self::stall::{Stall, Wait};
 pub(crate) use self::timer::Timer;
 pub(crate) use self::told::{DROPPED, REJECTED, clipped, denied, of_client, publish_refused, second};

@@ -17,6 +17,7 @@ use super::super::given::{AtHand, Reads};
 use super::super::retained::Publisher;
 use super::parcel::{About, Entry, Parcelled, entries, put_mark, put_read};
 use super::{By, Message};
+use crate::here::Here;
 use crate::mail::Mail;
 use crate::ring::Ring;
 
@@ -133,8 +134,8 @@ impl Peers {
 
 impl Broker {
     /// Sends the gathered messages at the end of a turn.
-    pub(crate) fn send_parcels(&mut self, io: &mut Ring<'_>) {
-        let from = self.index;
+    pub(crate) fn send_parcels(&mut self, io: &mut Ring<'_>, here: &mut Here) {
+        let from = here.index;
         let (mut gathered, mut is_full) = (0, false);
         for (shard, peer) in self.delivery.peers.0.iter_mut().enumerate() {
             if !peer.packets.is_empty() && peer.under_way < PARCELS_UNDER_WAY_MAX {
@@ -153,7 +154,7 @@ impl Broker {
             }
             gathered += peer.packets.len();
         }
-        self.numbers.set(M::PeerBytes, gathered as u64);
+        here.numbers.set(M::PeerBytes, gathered as u64);
         if is_full {
             self.delivery.want_mailbox(io);
         }
@@ -175,18 +176,18 @@ impl Broker {
     }
 
     /// Delivers the first received entry, as far as there is room. False: there is nothing to do now.
-    pub(super) fn next_received(&mut self, io: &mut Ring<'_>) -> bool {
+    pub(super) fn next_received(&mut self, io: &mut Ring<'_>, here: &mut Here) -> bool {
         match self.delivery.received.pop_front() {
             None => return false,
             Some(Received::Passed) if self.delivery.lines.pass_waits() => {}
             Some(Received::Passed) => self.pass_over(),
             Some(Received::Parcel { from, packets, since, done }) => {
-                let done = self.deliver_parcel(io, from, (&packets, since), done);
+                let done = self.deliver_parcel(io, here, from, (&packets, since), done);
                 if done < packets.len() {
                     self.delivery.received.push_front(Received::Parcel { from, packets, since, done });
                     return false;
                 }
-                let letter = io.mail(from, Mail::ParcelReturned { by: self.index, buffer: packets });
+                let letter = io.mail(from, Mail::ParcelReturned { by: here.index, buffer: packets });
                 if let Err(Mail::ParcelReturned { buffer: packets, .. }) = letter {
                     // The mailbox is full: the buffer goes back with the next turn.
                     self.delivery.received.push_front(Received::Parcel { from, packets, since, done });
@@ -202,6 +203,7 @@ impl Broker {
     fn deliver_parcel(
         &mut self,
         io: &mut Ring<'_>,
+        here: &mut Here,
         from: usize,
         (parcel, since): (&[u8], Monotonic),
         mut done: usize,
@@ -227,13 +229,13 @@ impl Broker {
                     if let Some(publish) = message.publish()
                         && (self.delivery.look_up_beside(publish.topic, &message.shares).has_own
                             || !message.shares.is_empty()
-                            || self.awaits_copies(publish.qos))
+                            || self.awaits_copies(here, publish.qos))
                     {
                         let publisher = client.and_then(|client| self.sessions.find_all(client).next());
                         let (publish, claim) = (&publish, claim.as_ref());
                         let (by, shares) = (By::Subscription, message.shares);
                         let message = Message { publish, from, publisher, origin, since, waited_s, pass, claim, by };
-                        self.deliver_here(io, message, &shares);
+                        self.deliver_here(io, here, message, &shares);
                     }
                 }
             }

@@ -8,8 +8,8 @@ use forebay_session::SessionKey;
 use super::super::Broker;
 use super::part::Part;
 use super::{ShareNumber, Shares};
-use crate::inspect::Search;
 use crate::ring::Ring;
+use crate::words::Search;
 
 impl Broker {
     /// Shares with members or messages here, from this number on. There are at most [`forebay_base::limits::SHARES_MAX`].

@@ -10,6 +10,7 @@ use forebay_session::{Body, Gone};
 
 use super::super::Broker;
 use super::handed::HandedOver;
+use crate::here::Here;
 use crate::mail::Mail;
 use crate::ring::Ring;
 use crate::words::{Timer, Whose};
@@ -25,7 +26,7 @@ impl Broker {
     }
 
     /// Checks all waiting messages when the timer has expired.
-    pub(crate) fn shares_time(&mut self, io: &mut Ring<'_>) {
+    pub(crate) fn shares_time(&mut self, io: &mut Ring<'_>, here: &mut Here) {
         self.delivery.shares.to_serve.has_timer = false;
         let waiting: Vec<_> = self.delivery.shares.to_serve.waiting.iter().copied().collect();
         for number in waiting {
@@ -33,15 +34,15 @@ impl Broker {
                 part.set_all_ready();
             }
             self.write_left_for_share(number);
-            self.offer_waiting(io, number);
-            self.hand_over_waiting(io, number);
+            self.offer_waiting(io, here, number);
+            self.hand_over_waiting(io, here, number);
         }
     }
 
     /// Hands waiting messages over, if other shards serve them better. With members online here, messages that wait for a single one of them stay. If there
     /// are no members at all, the messages are dropped.
-    fn hand_over_waiting(&mut self, io: &mut Ring<'_>, number: ShareNumber) {
-        let (index, now) = (self.index, io.now());
+    fn hand_over_waiting(&mut self, io: &mut Ring<'_>, here: &mut Here, number: ShareNumber) {
+        let (index, now) = (here.index, io.now());
         if !self.queues.have_all_told() {
             // The members on other shards are not known yet, nor which of these messages those shards have.
             return;
@@ -52,7 +53,7 @@ impl Broker {
             let (text, first) = (Arc::clone(part.share.text()), part.get(None, 0).map(Rc::clone));
             let count = std::iter::from_fn(|| part.remove(None, 0, now)).count() as u64;
             shares.settle(number);
-            return self.dropped_later(now, M::CopiesShareGone, Whose::Share(&text), &Gone { count, first });
+            return self.dropped_later(here, now, M::CopiesShareGone, Whose::Share(&text), &Gone { count, first });
         }
         if part.online() > 0 {
             if part.is_keyed || now.since(part.waits_since()) < SHARE_WAIT {

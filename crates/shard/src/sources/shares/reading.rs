@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::super::here::Here;
 use super::super::reader::Memory;
 use super::super::records::{mapped_record, publish};
 use super::super::window::{Parked, Place, Window};
@@ -30,6 +31,7 @@ impl GroupShare {
         &mut self,
         io: &mut Ring<'_>,
         broker: &mut Broker,
+        here: &mut Here,
         (context, memory): (&Context<'_>, &mut Memory),
         making: Making<'_>,
         count: &mut usize,
@@ -40,7 +42,7 @@ impl GroupShare {
             return true;
         }
         let (now, wall, rules) = (context.now, io.wall(), context.rules);
-        if self.retry_at.is_some_and(|at| at <= now) && !self.offer_again(io, broker, now) {
+        if self.retry_at.is_some_and(|at| at <= now) && !self.offer_again(io, broker, here, now) {
             return true;
         }
         for (id, part) in self.parts.iter_mut().filter(|(_, part)| part.is_paused) {
@@ -69,8 +71,9 @@ impl GroupShare {
                 Some(message) => {
                     let (hops, publish) = (message.hops, publish(&message));
                     let client = of.header(CLIENT_ID.as_bytes()).and_then(|client| std::str::from_utf8(client).ok());
-                    let claimed = Claimed { shard: broker.index, reader: id, number };
-                    let given = broker.give_record(io, &self.share, &publish, (claimed, client.unwrap_or_default()));
+                    let claimed = Claimed { shard: here.index, reader: id, number };
+                    let given =
+                        broker.give_record(io, here, &self.share, &publish, (claimed, client.unwrap_or_default()));
                     let Some(owed) = given else {
                         self.retry_at.get_or_insert(now.after(RETRY));
                         return true;
@@ -82,7 +85,7 @@ impl GroupShare {
                     memory.used += held;
                     let parked = Parked { packet, time_ms: record.timestamp, hops, grown: 0 };
                     window.owes(number, owed, Some(Box::new(parked)));
-                    broker.numbers.count(M::ShareRecords);
+                    here.numbers.count(M::ShareRecords);
                 }
             }
             let is_full = memory.is_full(window, context.source, rules);
@@ -100,7 +103,7 @@ impl GroupShare {
     }
 
     /// Offers messages again that no member has in the end. False: there is no room for them.
-    fn offer_again(&mut self, io: &mut Ring<'_>, broker: &mut Broker, now: Monotonic) -> bool {
+    fn offer_again(&mut self, io: &mut Ring<'_>, broker: &mut Broker, here: &mut Here, now: Monotonic) -> bool {
         self.retry_at = None;
         for (id, part) in &mut self.parts {
             let Some(window) = part.window.as_mut().filter(|window| window.parked() > 0) else { continue };
@@ -113,8 +116,8 @@ impl GroupShare {
                     window.owes(number, 0, None);
                     continue;
                 };
-                let claimed = Claimed { shard: broker.index, reader: *id, number };
-                let given = broker.give_record(io, &self.share, &publish, (claimed, ""));
+                let claimed = Claimed { shard: here.index, reader: *id, number };
+                let given = broker.give_record(io, here, &self.share, &publish, (claimed, ""));
                 match given {
                     Some(owed) => window.owes(number, owed, Some(parked)),
                     None => {
