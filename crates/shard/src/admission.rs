@@ -18,12 +18,13 @@ use forebay_service::service::verifier::{Asked, Task};
 use forebay_session::{ClientKey, End, Peer, Session, SessionKey, Violation, refuse};
 
 use super::banned::BANNED;
-use super::connection::{AtDoor, Kind};
+use super::connection::Kind;
 use super::edge::Edge;
 use super::here::Here;
-use super::mail::Mail;
+use super::mail::{Mail, ToDoor};
 use super::ring::Ring;
 use super::rule_hooks::Newcomer;
+use super::words::AtDoor;
 use super::words::{clipped, of_client, second};
 use super::{Broker, Core};
 
@@ -125,7 +126,8 @@ impl Core {
         let verifiers = self.around.verifiers.as_ref()?;
         let (post, shard) = (self.around.post.clone(), self.here.index);
         let until = Instant::now() + deadline.since(io.now());
-        let answer = Box::new(move |answer| super::carrier::deliver(&post, shard, Mail::Judged { conn, answer }));
+        let answer =
+            Box::new(move |answer| super::carrier::deliver(&post, shard, Mail::Door(ToDoor::Judged { conn, answer })));
         let task = Task { question, from: io.peer(conn).map(|peer| peer.ip()), until, answer };
         verifiers.ask(task)
     }

@@ -21,12 +21,13 @@ use forebay_session::{Arrival, End, Peer, SessionKey, Violation, refuse};
 use super::Core;
 use super::admission::Admitted;
 use super::banned::BANNED;
-use super::connection::{AtDoor, Kind};
+use super::connection::Kind;
 use super::exchange::Exchanged;
 use super::moves::Move;
 use super::ring::Ring;
 use super::router::Place;
 use super::rule_hooks::Newcomer;
+use super::words::AtDoor;
 use super::words::{Timer, of_client, second};
 
 impl Core {

@@ -11,7 +11,7 @@ use forebay_service::service::{resolver, sasl};
 
 use super::Around;
 use super::connection::{Connections, Kind, NO_LISTENER};
-use super::mail::Mail;
+use super::mail::{Mail, ToCarrier};
 use super::ring::Ring;
 use super::words::Far;
 
@@ -49,13 +49,17 @@ impl Carrier {
         match effect {
             Effect::Resolve { ticket, host, port } => {
                 let post = around.post.clone();
-                let answer = Box::new(move |found| deliver(&post, shard, Mail::Resolved { far, ticket, found }));
+                let answer = Box::new(move |found| {
+                    deliver(&post, shard, Mail::Carrier(ToCarrier::Resolved { far, ticket, found }))
+                });
                 // Fails only when the resolver's thread is gone, which is when the process ends.
                 let _ = around.resolver.send(resolver::Question { host, port, answer });
             }
             Effect::Prepare { ticket, task } => {
                 let post = around.post.clone();
-                let answer = Box::new(move |result| deliver(&post, shard, Mail::Prepared { far, ticket, result }));
+                let answer = Box::new(move |result| {
+                    deliver(&post, shard, Mail::Carrier(ToCarrier::Prepared { far, ticket, result }))
+                });
                 // Fails only when that thread is gone, which is when the process ends.
                 let _ = around.sasl.send(sasl::Question { task, answer });
             }

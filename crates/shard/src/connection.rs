@@ -5,19 +5,17 @@ use std::time::Duration;
 
 use forebay_config::Config;
 use forebay_fleet::trunk::{FIRST_STREAM, is_stream};
-use forebay_guard::auth::{Admission, Exchange, Share};
 use forebay_guard::outward::LinkId;
 use forebay_listener::proxy::Expect;
 use forebay_metrics::histogram::Level;
 use forebay_runtime::seam::{ConnId, ListenerId, Monotonic, TimerId};
-use forebay_service::service::verifier::Asked;
-use forebay_session::{KeepAlive, Peer, SessionKey, Violation};
+use forebay_session::{KeepAlive, Peer, SessionKey};
 
 use super::answer_timeout::Watch;
 use super::broker::subscribe::Outcomes;
 use super::tails::Tails;
 use super::traces::Traces;
-use super::words::Far;
+use super::words::{AtDoor, Far};
 
 /// The listener of a connection that none has accepted.
 pub(super) const NO_LISTENER: ListenerId = ListenerId(u16::MAX);
@@ -68,23 +66,6 @@ pub(super) struct Timed {
     pub(super) level: Level,
     /// The time at which the message was taken.
     pub(super) at: Monotonic,
-}
-
-/// The identity of a client as known before it has a session, and its bounds afterwards.
-#[derive(Debug)]
-pub enum AtDoor {
-    /// The client's certificate in DER, verified.
-    Certificate(Vec<u8>),
-    /// The question that decides on the CONNECT: taken back when the connection ends.
-    Asked(#[allow(dead_code, reason = "held, not read")] Asked),
-    /// The exchange that its CONNECT has begun, and the length of that in bytes.
-    Exchange(Box<Exchange>, usize),
-    /// The client's admission, and the time until which it holds.
-    Admitted(Admission, Monotonic),
-    /// The reason why its CONNECT is refused, which another instance has sent.
-    Refused(Violation),
-    /// The client's part of its user's bounds; it has a session.
-    Bounded(Share),
 }
 
 /// One connection.

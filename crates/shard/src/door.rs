@@ -9,6 +9,7 @@ use forebay_runtime::seam::{ConnId, ListenerId, Monotonic};
 
 use super::Core;
 use super::connection::{Connections, Kind};
+use super::mail::ToDoor;
 use super::moves::Moves;
 use super::relay::Relays;
 use super::ring::Ring;
@@ -65,6 +66,16 @@ fn waits_since(connections: &mut Connections, conn: ConnId) -> Option<Monotonic>
 }
 
 impl Core {
+    /// Takes a letter about a connection that has no session yet.
+    pub(super) fn door_letter(&mut self, io: &mut Ring<'_>, letter: ToDoor) {
+        match letter {
+            ToDoor::HandOver(detached, admission) => self.receive(io, detached, admission),
+            ToDoor::TestClient(socket, user) => self.test_client(io, socket, user),
+            ToDoor::Judged { conn, answer } => self.judged(io, conn, answer),
+            ToDoor::PeerResolved { ticket, found } => self.peer_resolved(io, ticket, found),
+        }
+    }
+
     /// Has listeners with a bounded rate accept one by one.
     pub(super) fn pace_listeners(&mut self, io: &mut Ring<'_>) {
         for (index, listener) in (0..).zip(&self.here.config.listeners) {

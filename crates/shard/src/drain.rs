@@ -17,7 +17,7 @@ use forebay_session::End;
 use super::Core;
 use super::connection::Kind;
 use super::disks::Files;
-use super::mail::{Mail, Notice};
+use super::mail::{Mail, Notice, ToShard};
 use super::ring::Ring;
 use super::slot_rows::SlotRows;
 use super::spool::on_disk;
@@ -159,7 +159,7 @@ impl Core {
             drain.told_others = true;
             let from = self.here.index;
             let others = (0..self.here.config.service.shards).filter(|shard| *shard != from);
-            self.broker.letters.extend(others.map(|shard| (shard, Mail::Stopping { from })));
+            self.broker.letters.extend(others.map(|shard| (shard, Mail::Shard(ToShard::Stopping { from }))));
             self.send_letters(io);
         }
         self.broker.letters.is_empty() && self.stopping.count_ones() as usize + 1 == self.here.config.service.shards

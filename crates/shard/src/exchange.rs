@@ -18,8 +18,9 @@ use forebay_session::{Authenticated, End, Peer, Session, SessionKey, Violation, 
 
 use super::Core;
 use super::admission::{Admitted, Why};
-use super::connection::{AtDoor, Kind};
+use super::connection::Kind;
 use super::ring::Ring;
+use super::words::AtDoor;
 use super::words::{Flow, clipped, of_client, second};
 
 /// The longest AUTH before CONNACK.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use forebay_config::{Broker, Config};
 use forebay_fleet::link::Peers;
-use forebay_fleet::membership::{Instance, Membership, News, Settings, SlotSet, Table, Terms};
+use forebay_fleet::membership::{Instance, Membership, News, Settings, Table, Terms};
 use forebay_kafka::client::Client;
 use forebay_kafka::coordination::Answer;
 use forebay_metrics::event::{Field, Kind};
@@ -16,7 +16,7 @@ use forebay_metrics::spec::ShardMetric as M;
 use forebay_runtime::seam::Monotonic;
 
 use super::Core;
-use super::mail::{Mail, Notice};
+use super::mail::{Mail, Notice, ToGroup, ToSlots};
 use super::ring::Ring;
 use super::router::Place;
 use super::words::second;
@@ -30,26 +30,6 @@ const ALONE_FOR: Duration = Duration::from_secs(5);
 /// Bound on the time between two turns of the first shard, also while its group answers nothing: a process without a turn for longer has stood still
 /// ([`Peers::ran`]).
 const TURN_WITHIN: Duration = Duration::from_millis(500);
-
-/// A letter to the group of instances.
-#[derive(Debug)]
-pub enum ToGroup {
-    /// These slots are no longer served here.
-    Released(SlotSet),
-    /// Other instances get all slots: the process is about to end.
-    GiveUp,
-    /// Other instances get all slots, and the process continues (true); or this instance takes part again, if it was drained.
-    Drain(bool),
-    /// This instance leaves the group: [`News::Left`].
-    Leave,
-    /// Another instance's process is gone: connections to it are refused.
-    PeerIsGone {
-        /// The instance's name.
-        name: Arc<str>,
-        /// The incarnation of the process in the table.
-        incarnation: u128,
-    },
-}
 
 /// The part of this instance in its group.
 pub(super) struct Instances {
@@ -255,7 +235,7 @@ impl Core {
                 News::Lost(slots) => {
                     let (shards, at) = (0..self.here.config.service.shards, io.now());
                     loss += 1;
-                    let letters = shards.map(|shard| (shard, Mail::SlotsLost { slots: *slots, at, loss }));
+                    let letters = shards.map(|shard| (shard, Mail::Slots(ToSlots::Lost { slots: *slots, at, loss })));
                     self.broker.letters.extend(letters);
                     io.go_on();
                 }

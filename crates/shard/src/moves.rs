@@ -13,9 +13,9 @@ use forebay_metrics::spec::ShardMetric as M;
 use forebay_runtime::seam::Detached;
 
 use super::Core;
-use super::connection::AtDoor;
-use super::mail::Mail;
+use super::mail::{Mail, ToDoor};
 use super::ring::Ring;
+use super::words::AtDoor;
 use super::words::Timer;
 
 /// The time for which a connection waits before a full mailbox is tried again.
@@ -87,12 +87,12 @@ impl Core {
     /// Sends a connection. Returns it, if the mailbox is full.
     fn try_move(&mut self, io: &mut Ring<'_>, one: Move) -> Option<Move> {
         let Move { owner, detached, claim, address } = one;
-        match io.mail(owner, Mail::HandOver(detached, claim)) {
+        match io.mail(owner, Mail::Door(ToDoor::HandOver(detached, claim))) {
             Ok(()) => {
                 self.here.numbers.count(M::ConnectionsMoved);
                 None
             }
-            Err(Mail::HandOver(detached, claim)) => Some(Move { owner, detached, claim, address }),
+            Err(Mail::Door(ToDoor::HandOver(detached, claim))) => Some(Move { owner, detached, claim, address }),
             // The letter is a move: no other letter was sent.
             Err(_) => None,
         }

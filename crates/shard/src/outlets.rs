@@ -14,21 +14,13 @@ use forebay_runtime::seam::WallMs;
 use super::dead_letters::DeadLetterQueue;
 use super::fullness::Fullness;
 use super::logs::Logs;
+use super::mail::Copies;
 use super::reservation::Workspace;
 use super::rule_events::RuleEvents;
 use super::rules::Rules;
 use super::sinks::{Message, Plan};
 use super::upstream::Upstream;
 use super::words::{Feeds, Objection, Wait};
-
-/// `Copies` says whether copies of retained messages may be in another partition of their topic than that of their key, as it has got partitions since.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Copies {
-    /// The number of partitions when the process began. 0: not known.
-    pub(super) partitions: usize,
-    /// Whether there were copies in other partitions then.
-    pub(super) are_spread: bool,
-}
 
 impl Copies {
     /// The number of tombstones that end a retained message: one, or one for each partition that may have a copy.

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use forebay_buffer::{Buffer, Restored};
 use forebay_config::Broker as Config;
-use forebay_fleet::replica::{Lost, Outcome, Replica, Taken, Wire};
+use forebay_fleet::replica::{Lost, Outcome, Replica, Wire};
 use forebay_kafka::client::Client;
 use forebay_kafka::types::ClientEvent;
 use forebay_metrics::event::{Field, Kind};
 use forebay_metrics::spec::ShardMetric as M;
 use forebay_runtime::seam::Monotonic;
 
-use super::kafka_disk::{KafkaDisk, Parts};
+use super::kafka_disk::KafkaDisk;
 use super::log_trouble::Watch;
 use super::logs::{Kept, first_of};
-use super::mail::Notice;
+use super::mail::{Notice, TakenLog};
 use super::ring::Ring;
 use super::slot_rows::SlotRows;
 use super::spool::Log;
@@ -28,17 +28,6 @@ pub(crate) const DIRECTORY: u128 = 1;
 
 /// The time for which an owner may still write data of a slot once its clients have left it.
 const WRITTEN_LATE: Duration = Duration::from_secs(1);
-
-/// The log of a slot that this process has taken over, for its shard.
-#[derive(Debug)]
-pub struct TakenLog {
-    /// The state from which its replica continues.
-    pub taken: Taken,
-    /// The log's bytes in Kafka.
-    pub parts: Parts,
-    /// The slot, which is also the partition.
-    pub slot: u16,
-}
 
 /// The disks of a shard's slots. The buffers of their logs are in [`Kept::OfSlots`].
 #[derive(Default)]

@@ -19,7 +19,7 @@ use super::connection::Kind as DeviceKind;
 use super::instances::place_of;
 use super::kafka_disk::KafkaDisk;
 use super::logs::{Kept, first_of};
-use super::mail::Notice;
+use super::mail::{Notice, ToSlots};
 use super::ring::Ring;
 use super::router::Place;
 use super::spool::{Flushed, Log};
@@ -58,6 +58,20 @@ fn in_words(mut slots: Vec<u16>) -> String {
 }
 
 impl Core {
+    /// Takes a letter about slots.
+    pub(super) fn slots_letter(&mut self, io: &mut Ring<'_>, letter: ToSlots) {
+        match letter {
+            ToSlots::RoutesBegin(begins) => self.routes_begin(begins),
+            ToSlots::TakeOver(logs) => self.take_over(io, logs),
+            ToSlots::Release(slot) => self.release_slot(io, slot),
+            ToSlots::Drop(lost) => self.drop_slots(io, &lost, Monotonic::NEVER),
+            ToSlots::Lost { slots, at, loss } => {
+                self.drop_slots(io, &slots, at);
+                self.log.losses = loss;
+            }
+        }
+    }
+
     /// Takes up session state in the logs of slots, once all of them are open. `false`: some are not.
     pub(super) fn take_up_slots(&mut self, io: &mut Ring<'_>) -> bool {
         let (now, index) = (io.now(), self.here.index);

@@ -17,9 +17,10 @@ use forebay_mqtt::{decode, frame};
 use forebay_runtime::seam::{ConnId, Monotonic};
 
 use super::Core;
-use super::connection::{AtDoor, Kind};
+use super::connection::Kind;
 use super::ring::Ring;
-use super::words::{Stall, Timer, Wait};
+use super::words::{AtDoor, Stall};
+use super::words::{Timer, Wait};
 
 /// The most closed connections in the queues beyond twice the number waiting.
 const GONE_MAX: usize = 64;

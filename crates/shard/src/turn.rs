@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use forebay_guard::outward::LinkId;
 use forebay_metrics::spec::{ClusterMetric, ShardMetric as M};
-use forebay_runtime::seam::{Closed, ConnId, Facts, Io, ListenerId, Monotonic, SegmentEvent, Shard};
+use forebay_runtime::seam::{Closed, ConnId, Facts, Io, ListenerId, SegmentEvent, Shard};
 use forebay_session::{Check, End};
 
 use super::Core;
 use super::broker::Broker;
 use super::connection::Kind;
-use super::mail::{Inspection, Mail, Notice};
+use super::mail::{Inspection, Mail, Notice, ToCarrier, ToShard};
 use super::ring::Ring;
 use super::words::{Far, Timer};
 
@@ -214,83 +214,61 @@ impl Core {
     /// Takes a letter.
     pub(super) fn when_mail_comes(&mut self, io: &mut Ring<'_>, letter: Mail) {
         match letter {
-            Mail::RoutesBegin(begins) => self.routes_begin(begins),
-            Mail::TakeOver(logs) => self.take_over(io, logs),
-            Mail::ReleaseSlot(slot) => self.release_slot(io, slot),
-            Mail::DropSlots(lost) => self.drop_slots(io, &lost, Monotonic::NEVER),
-            Mail::SlotsLost { slots, at, loss } => {
-                self.drop_slots(io, &slots, at);
-                self.log.losses = loss;
-            }
-            Mail::ToGroup(letter) => self.ask_group(io, letter),
-            Mail::HandOver(detached, admission) => self.receive(io, detached, admission),
-            Mail::TestClient(socket, user) => self.test_client(io, socket, user),
-            Mail::Judged { conn, answer } => self.judged(io, conn, answer),
-            Mail::Resolved { far: Far::Bridge(bridge), ticket, found } => {
-                self.bridges.resolved(bridge, ticket, found, io.now());
-            }
-            Mail::PeerResolved { ticket, found } => self.peer_resolved(io, ticket, found),
-            Mail::Resolved { far: Far::Cluster(upstream), ticket, found } => {
-                let upstream = &mut self.broker.outlets.upstreams[upstream];
-                upstream.busy = true;
-                upstream.client.on_resolved(ticket, found, io.now());
-            }
-            // A bridge has nothing to prepare.
-            Mail::Prepared { far: Far::Bridge(_), .. } => {}
-            Mail::Prepared { far: Far::Cluster(upstream), ticket, result } => {
-                let upstream = &mut self.broker.outlets.upstreams[upstream];
-                upstream.busy = true;
-                upstream.client.on_prepared(ticket, result, io.now());
-            }
-            Mail::Filed { sink, count } => self.dead_letters_written(sink, count),
-            Mail::FiledOfBridge { bridge, number, count } => self.letters_of_bridge_written(bridge, number, count),
-            Mail::Parcel { from, packets, has_retained } => {
-                if has_retained {
-                    self.broker.retain_received(&mut self.here, io.now(), from, &packets);
-                }
-                self.broker.parcel(from, packets, io.now());
-            }
-            Mail::ParcelReturned { by, buffer } => self.broker.parcel_returned(by, buffer),
-            Mail::RetainedWritten { by, count } => self.broker.retained_written(&self.here, by, count),
-            Mail::CopiesDurable { by, count } => self.broker.copies_durable(&self.here, by, count),
-            Mail::Release { from, ids } => self.broker.release_for(from, &ids),
-            Mail::Released { by, count } => self.broker.released_by(by, count),
-            Mail::Exchanges { by, open, held } => self.broker.exchanges_known(&mut self.here, io.now(), by, open, held),
-            Mail::ExchangesOver { from, sessions } => self.broker.exchanges_over(from, &sessions),
-            Mail::Pass { from } => self.broker.pass(&self.here, from),
-            Mail::Passed { by, passes } => self.broker.passed(io, &self.here, by, passes),
-            Mail::Replay { to, question, filter, behind, except, from } => {
-                self.broker.replay_asked(io, &mut self.here, to, question, (&filter, &behind, &except), &from);
-            }
-            Mail::Replayed { question, answered } => self.broker.replayed(io.now(), question, answered),
-            Mail::SharedMessages { from, share, messages } => {
-                self.broker.shared_messages(io, &mut self.here, from, share, messages)
-            }
-            Mail::SharedMessagesTaken { by, count } => self.broker.shared_taken(io, &mut self.here, by, count),
-            Mail::SharedMessagesGiven { from } => self.broker.shared_given(io, &mut self.here, from),
-            Mail::Source(letter) => self.source_letter(io, letter),
+            Mail::Broker(letter) => self.broker.take_letter(io, &mut self.here, letter),
+            Mail::Door(letter) => self.door_letter(io, letter),
+            Mail::Carrier(letter) => self.carrier_letter(io, letter),
+            Mail::DeadLetters(letter) => self.filed(letter),
+            Mail::Sources(letter) => self.source_letter(io, letter),
+            Mail::Slots(letter) => self.slots_letter(io, letter),
+            Mail::Group(letter) => self.ask_group(io, letter),
             Mail::Binding(ask) => self.binding_asks(io, ask),
-            Mail::EndSources => self.end_sources(io),
-            Mail::SysTopics(values) => self.broker.publish_sys_topics(io, &mut self.here, &values),
-            Mail::TakeRetained(of_shard) => {
+            Mail::Shard(letter) => self.shard_letter(io, letter),
+        }
+    }
+
+    /// Takes a letter about the shard as a whole.
+    fn shard_letter(&mut self, io: &mut Ring<'_>, letter: ToShard) {
+        match letter {
+            ToShard::TakeRetained(of_shard) => {
                 self.broker.outlets.copies = of_shard.copies;
                 self.broker.take_retained(&mut self.here, io.now(), &of_shard);
                 self.broker.keeping.given.has_copies_to(Arc::clone(&of_shard.copied_to));
-                let config = &self.here.config;
-                self.sources.take_copied(of_shard, config, io.now());
+                self.sources.take_copied(of_shard, &self.here.config, io.now());
             }
-            Mail::Accept if self.drain.is_none() => {
+            ToShard::Accept if self.drain.is_none() => {
                 self.pace_listeners(io);
                 io.start_accepting();
                 self.open_sources(io);
                 self.open_bridges(io);
             }
-            Mail::Accept => {}
-            Mail::Inspect(Inspection { ask, answer }) => answer(self.inspect(io, ask)),
-            Mail::WouldGo(question) => (question.answer)(self.would_go(&question.edge, &question.removed)),
-            Mail::Reconfigure(to) => self.reconfigure(io, *to),
-            Mail::Stopping { from } => self.other_is_done(from),
-            Mail::Drain { grace } => self.begin_drain(io, grace),
+            ToShard::Accept => {}
+            ToShard::Inspect(Inspection { ask, answer }) => answer(self.inspect(io, ask)),
+            ToShard::WouldGo(question) => (question.answer)(self.would_go(&question.edge, &question.removed)),
+            ToShard::Reconfigure(to) => self.reconfigure(io, *to),
+            ToShard::EndSources => self.end_sources(io),
+            ToShard::Stopping { from } => self.other_is_done(from),
+            ToShard::Drain { grace } => self.begin_drain(io, grace),
+        }
+    }
+
+    /// Takes an answer to the client of an outgoing connection.
+    fn carrier_letter(&mut self, io: &mut Ring<'_>, letter: ToCarrier) {
+        match letter {
+            ToCarrier::Resolved { far: Far::Bridge(bridge), ticket, found } => {
+                self.bridges.resolved(bridge, ticket, found, io.now());
+            }
+            ToCarrier::Resolved { far: Far::Cluster(upstream), ticket, found } => {
+                let upstream = &mut self.broker.outlets.upstreams[upstream];
+                upstream.busy = true;
+                upstream.client.on_resolved(ticket, found, io.now());
+            }
+            // A bridge has nothing to prepare.
+            ToCarrier::Prepared { far: Far::Bridge(_), .. } => {}
+            ToCarrier::Prepared { far: Far::Cluster(upstream), ticket, result } => {
+                let upstream = &mut self.broker.outlets.upstreams[upstream];
+                upstream.busy = true;
+                upstream.client.on_prepared(ticket, result, io.now());
+            }
         }
     }
 

@@ -10,6 +10,7 @@
 //! | `kept`, `holds` | sessions that survive a crash, and bytes held until they are on the disk |
 //! | `publish`, `run`, `admit` | a client's message, those like it in the same read, and one that no client sends now: to all receivers or to none |
 //! | `wills`, `sys_topics` | wills that are due, and topics of the service's own |
+//! | `letters` | what other shards send |
 //! | `past` | the past that a subscription asks for |
 //! | `remotes` | copies for the remotes of bridges |
 //! | `stored` | times of what is in the log |
@@ -20,6 +21,7 @@ pub(super) mod delivery;
 pub(super) mod given;
 pub(super) mod holds;
 pub(super) mod kept;
+mod letters;
 pub(super) mod past;
 pub(super) mod publish;
 pub(super) mod queues;

@@ -46,6 +46,7 @@ pub(super) use self::line::Line;
 use self::line::of_row;
 use self::queue::Example;
 use super::Core;
+use super::mail::ToDeadLetters;
 use super::members::{Members, Role};
 use super::words::{Owner, clipped, second};
 
@@ -96,6 +97,16 @@ pub(super) fn routes<'a>(config: &Config, members: impl Iterator<Item = &'a Memb
 }
 
 impl Core {
+    /// Takes an answer of the thread of a dead-letter file.
+    pub(super) fn filed(&mut self, letter: ToDeadLetters) {
+        match letter {
+            ToDeadLetters::Filed { sink, count } => self.dead_letters_written(sink, count),
+            ToDeadLetters::FiledOfBridge { bridge, number, count } => {
+                self.letters_of_bridge_written(bridge, number, count);
+            }
+        }
+    }
+
     /// Forwards rejected rows of a cluster as letters, as far as there is room.
     pub(super) fn forward_dead_letters(&mut self, cluster: usize, now: Monotonic, wall: WallMs) {
         let outlets = &mut self.broker.outlets;

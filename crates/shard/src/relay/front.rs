@@ -18,12 +18,12 @@ use forebay_runtime::seam::{Came, Closed, ConnId, Monotonic};
 use forebay_session::{End, Peer, Violation, redirect};
 
 use super::super::Core;
-use super::super::connection::{AtDoor, Kind, NO_LISTENER};
-use super::super::instances::ToGroup;
-use super::super::mail::Mail;
+use super::super::connection::{Kind, NO_LISTENER};
+use super::super::mail::{Mail, ToGroup};
 use super::super::ring::Ring;
 use super::super::router::Place;
 use super::super::rule_hooks::Newcomer;
+use super::super::words::AtDoor;
 use super::super::words::{Timer, second};
 use super::{To, WRONG_LINK, Waiting};
 use forebay_guard::outward::Ended;
@@ -231,7 +231,7 @@ impl Core {
         let is_refused = matches!(why, Closed::Error(error) if error.kind() == ErrorKind::ConnectionRefused);
         let Some(To { name, named: incarnation, .. }) = to.filter(|_| is_refused) else { return };
         if self.around.peers.is_gone(&name, incarnation) {
-            self.broker.letters.push_back((0, Mail::ToGroup(ToGroup::PeerIsGone { name, incarnation })));
+            self.broker.letters.push_back((0, Mail::Group(ToGroup::PeerIsGone { name, incarnation })));
         }
     }
 

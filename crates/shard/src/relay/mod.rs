@@ -25,7 +25,7 @@ use forebay_service::service::resolver;
 use super::Around;
 use super::Core;
 use super::carrier::deliver;
-use super::mail::Mail;
+use super::mail::{Mail, ToDoor};
 use super::ring::Ring;
 
 /// The fault if the address of an instance leads to another one.
@@ -135,7 +135,8 @@ impl Relays {
             let ticket = self.tickets;
             name.asked = Some(ticket);
             let post = around.post.clone();
-            let answer = Box::new(move |found| deliver(&post, shard, Mail::PeerResolved { ticket, found }));
+            let answer =
+                Box::new(move |found| deliver(&post, shard, Mail::Door(ToDoor::PeerResolved { ticket, found })));
             // Fails only when the resolver's thread is gone, which is when the process ends.
             let _ = around.resolver.send(resolver::Question { host: host.to_owned(), port, answer });
         }

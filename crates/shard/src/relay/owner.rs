@@ -15,8 +15,9 @@ use forebay_runtime::seam::{Came, ConnId, Detached, ListenerId, Monotonic};
 use forebay_session::Violation;
 
 use super::super::Core;
-use super::super::connection::{AtDoor, Kind};
+use super::super::connection::Kind;
 use super::super::ring::Ring;
+use super::super::words::AtDoor;
 use super::super::words::second;
 use super::WRONG_LINK;
 

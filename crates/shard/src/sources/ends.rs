@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::here::Here;
+use super::super::mail::Expiring;
 use super::Sources;
-use super::retained::Expiring;
 use crate::broker::Broker;
 use crate::broker::admit::Publication;
 use crate::broker::given::{AtHand, Retains};

@@ -26,7 +26,6 @@
 mod dead_letters;
 mod ends;
 mod inspect;
-mod letters;
 mod membership;
 mod offer;
 mod past;
@@ -56,22 +55,19 @@ use forebay_runtime::seam::{Monotonic, TimerId, WallMs};
 use forebay_session::Settled;
 use forebay_source::{Mapping, Scratch};
 
-pub(crate) use self::letters::SourceLetter;
 pub use self::past::PastMessages;
 pub use self::positions::partition_key;
-pub(crate) use self::retained::Copied;
-pub use self::retained::{FirstRead, RetainedMessages, RetainedOfShard, first_read};
+pub use self::retained::{FirstRead, RetainedMessages, first_read};
 pub use self::trial::{MessageTrial, RecordTrial, try_records};
 
 use self::ends::Ends;
-use self::letters::Given;
 use self::membership::Membership;
 use self::positions::Needs;
 use self::reader::{Memory, Reader};
 use self::replay::Replays;
 use self::requests::Asker;
 use self::shares::GroupShares;
-use super::mail::{Mail, Notice};
+use super::mail::{Copied, Given, Mail, Notice, RetainedOfShard, ToSources};
 use super::ring::Ring;
 use super::words::Timer;
 use super::{Core, router, settings};
@@ -423,41 +419,41 @@ impl Core {
                 others.entry(one.record.shard).or_default().push(one);
             }
         }
-        let letters = others.into_iter().map(|(shard, settled)| (shard, Mail::Source(SourceLetter::Settled(settled))));
+        let letters = others.into_iter().map(|(shard, settled)| (shard, Mail::Sources(ToSources::Settled(settled))));
         self.broker.letters.extend(letters);
         self.sources.count_unmet(&mut self.here.numbers);
         any
     }
 
     /// Takes a letter of another shard of a source, or of this one.
-    pub(super) fn source_letter(&mut self, io: &mut Ring<'_>, letter: SourceLetter) {
+    pub(super) fn source_letter(&mut self, io: &mut Ring<'_>, letter: ToSources) {
         let (now, wall) = (io.now(), io.wall());
         self.sources.show_soon(now);
         match letter {
-            SourceLetter::Settled(settled) => {
+            ToSources::Settled(settled) => {
                 let rules = self.here.rules;
                 settled.into_iter().for_each(|one| self.sources.settle(one, rules));
                 self.sources.count_unmet(&mut self.here.numbers);
             }
-            SourceLetter::Read { source, generation, cluster, partitions } => {
+            ToSources::Read { source, generation, cluster, partitions } => {
                 // The membership of a source that has moved to another cluster was notified, too: it ends.
                 let is_there = self.here.config.sources.get(source).is_some_and(|of| of.cluster == cluster);
                 for given in partitions.into_iter().filter(|_| is_there) {
                     self.begin_reading(source, generation, given, (now, wall));
                 }
             }
-            SourceLetter::Seek { source, generation, partitions, to } => {
+            ToSources::Seek { source, generation, partitions, to } => {
                 self.sources.seek((source, generation), &partitions, to, now);
             }
-            SourceLetter::Stop { source, generation, is_lost } => {
+            ToSources::Stop { source, generation, is_lost } => {
                 self.stop_reading((source, generation), is_lost, (now, wall));
             }
-            SourceLetter::Needs { by, number, needs } => self.slots_need((by, number), &needs, now),
-            SourceLetter::Share { share, asks } => self.share_heard(share, asks, now),
-            SourceLetter::ShareStopped { share, home, readers } => self.share_stopped(share, home, &readers),
+            ToSources::Needs { by, number, needs } => self.slots_need((by, number), &needs, now),
+            ToSources::Share { share, asks } => self.share_heard(share, asks, now),
+            ToSources::ShareStopped { share, home, readers } => self.share_stopped(share, home, &readers),
             // The turn handles the waiting packets.
-            SourceLetter::SharePlaced => {}
-            SourceLetter::Progress(progress) => {
+            ToSources::SharePlaced => {}
+            ToSources::Progress(progress) => {
                 if let Some(membership) = self.sources.memberships.get_mut(&progress.source) {
                     membership.progress(progress, now);
                 }

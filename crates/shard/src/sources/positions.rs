@@ -8,8 +8,9 @@ use std::time::Duration;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::super::here::Here;
+use super::super::mail::Place;
 use super::reader::{Pause, Reader};
-use super::window::{Place, Window};
+use super::window::Window;
 use super::{BOARD_EVERY, Sources};
 use crate::Core;
 use crate::broker::Broker;

@@ -3,12 +3,11 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::letters::{Given, Progress, Reached, SourceLetter};
 use super::positions::OfRoute;
-use super::window::{Answered, Place, Window};
+use super::window::{Answered, Window};
 use super::{STOPPING, Sources, home};
 use crate::Core;
-use crate::mail::Mail;
+use crate::mail::{Given, Mail, Place, Progress, Reached, ToSources};
 use crate::ring::Ring;
 use forebay_base::rules::Rules;
 use forebay_config::{Config, Isolation, NoSubscriber, OffsetReset, OnBadBatch, Source};
@@ -356,7 +355,7 @@ impl Core {
             let (source, generation, _) = some[0];
             let places = some.iter().map(|(.., reached)| reached.clone()).collect();
             let to = home(&config.sources[source], config.service.shards);
-            letters.push_back((to, Mail::Source(SourceLetter::Progress(Progress { source, generation, places }))));
+            letters.push_back((to, Mail::Sources(ToSources::Progress(Progress { source, generation, places }))));
         }
     }
 }

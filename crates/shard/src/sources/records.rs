@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::super::here::Here;
+use super::super::mail::Place;
 use super::dead_letters::{self, Unwritten};
 use super::ends;
 use super::offer::{Made, Offer, Offered, Parks, enter_made, offer_again};
 use super::reader::{Pause, Reader};
 use super::ruled::with_rules;
-use super::window::{Parked, Place, Window};
+use super::window::{Parked, Window};
 use super::{Sources, Tried};
 use crate::Core;
 use crate::broker::Broker;

@@ -1,11 +1,12 @@
 //! Metrics and events of sources.
 
 use super::super::here::Here;
+use super::super::mail::Place;
 use super::Sources;
 use super::membership::Told;
 use super::positions::OfRoute;
 use super::reader::Pause;
-use super::window::{Place, Window};
+use super::window::Window;
 use crate::numbers::Numbers;
 use crate::words::second;
 use forebay_config::Config;

@@ -5,6 +5,7 @@
 //! | `timer` | the purpose of a timer |
 //! | `stall` | what a connection waits for that is left unread |
 //! | `packet` | the sender of a packet, and how its reading goes on |
+//! | `at_door` | a client before it has a session |
 //! | `owner` | who gets the answer to a row |
 //! | `far` | the other end of an outgoing connection |
 //! | `feeds` | the destinations that a message may have |
@@ -13,6 +14,7 @@
 //! | `search` | a text that is looked for |
 //! | `told` | what events have in common |
 
+mod at_door;
 mod far;
 mod feeds;
 mod holder;
@@ -24,6 +26,7 @@ mod stall;
 mod timer;
 mod told;
 
+pub(crate) use self::at_door::AtDoor;
 pub(crate) use self::far::Far;
 pub(crate) use self::feeds::Feeds;
 pub(crate) use self::holder::Whose;

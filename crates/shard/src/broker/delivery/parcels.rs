@@ -18,7 +18,7 @@ use super::super::retained::Publisher;
 use super::parcel::{About, Entry, Parcelled, entries, put_mark, put_read};
 use super::{By, Message};
 use crate::here::Here;
-use crate::mail::Mail;
+use crate::mail::{Mail, ToBroker};
 use crate::ring::Ring;
 
 /// The largest buffer that is kept; larger ones go back to the allocator.
@@ -140,7 +140,8 @@ impl Broker {
         for (shard, peer) in self.delivery.peers.0.iter_mut().enumerate() {
             if !peer.packets.is_empty() && peer.under_way < PARCELS_UNDER_WAY_MAX {
                 let packets = std::mem::replace(&mut peer.packets, peer.spare.pop().unwrap_or_default());
-                match io.mail(shard, Mail::Parcel { from, packets, has_retained: peer.has_retained }) {
+                match io.mail(shard, Mail::Broker(ToBroker::Parcel { from, packets, has_retained: peer.has_retained }))
+                {
                     Ok(()) => {
                         peer.under_way += 1;
                         peer.sent += 1;
@@ -148,7 +149,7 @@ impl Broker {
                         self.delivery.freed += 1;
                     }
                     // The mailbox is full: the parcel goes with the next turn.
-                    Err(Mail::Parcel { packets, .. }) => (peer.packets, is_full) = (packets, true),
+                    Err(Mail::Broker(ToBroker::Parcel { packets, .. })) => (peer.packets, is_full) = (packets, true),
                     Err(_) => {}
                 }
             }
@@ -187,8 +188,8 @@ impl Broker {
                     self.delivery.received.push_front(Received::Parcel { from, packets, since, done });
                     return false;
                 }
-                let letter = io.mail(from, Mail::ParcelReturned { by: here.index, buffer: packets });
-                if let Err(Mail::ParcelReturned { buffer: packets, .. }) = letter {
+                let letter = io.mail(from, Mail::Broker(ToBroker::ParcelReturned { by: here.index, buffer: packets }));
+                if let Err(Mail::Broker(ToBroker::ParcelReturned { buffer: packets, .. })) = letter {
                     // The mailbox is full: the buffer goes back with the next turn.
                     self.delivery.received.push_front(Received::Parcel { from, packets, since, done });
                     self.delivery.want_mailbox(io);

@@ -15,9 +15,8 @@ use super::super::queues::{self, Kept};
 use super::{CATCHES_UP_WITHIN, Given, Had, OfSlot, Position, Stored, TRY_AGAIN, WAITS};
 use crate::here::Here;
 use crate::logs::{first_of, slot_of};
-use crate::mail::Mail;
+use crate::mail::{Mail, ToSources};
 use crate::ring::Ring;
-use crate::sources::SourceLetter;
 
 /// The interval at which moved positions are written, unless a copy that is over needs them earlier.
 const WRITE_EVERY: Duration = Duration::from_secs(2);
@@ -109,8 +108,8 @@ impl Broker {
         let (needs, number) = self.keeping.given.ask();
         let needs: Arc<[RecordPlace]> = needs.into();
         for shard in 0..here.config.service.shards {
-            let letter = SourceLetter::Needs { by: here.index, number, needs: Arc::clone(&needs) };
-            self.letters.push_back((shard, Mail::Source(letter)));
+            let letter = ToSources::Needs { by: here.index, number, needs: Arc::clone(&needs) };
+            self.letters.push_back((shard, Mail::Sources(letter)));
         }
     }
 

@@ -23,9 +23,9 @@ use super::super::delivery::Message;
 use super::super::delivery::packet_bytes;
 use super::MESSAGE_BYTES;
 use super::saved;
-use super::saved::{Marks, Recipient};
+use super::saved::Recipient;
 use crate::here::Here;
-use crate::mail::Mail;
+use crate::mail::{Known, Mail, Marks, ToBroker};
 use crate::words::{Flow, Stall};
 
 /// A session of some shard, by its number in that shard's log.
@@ -42,9 +42,6 @@ enum Waits {
 
 /// A report of a shard: its index, the exchanges that it knows, and the messages that it holds.
 type Early = (usize, Vec<Known>, Vec<u64>);
-
-/// An exchange that a shard knows, and the marks of the shares that have had its message.
-pub(crate) type Known = (Origin, Marks);
 
 /// An exchange in the log of this shard.
 #[derive(Debug)]
@@ -216,7 +213,8 @@ impl Broker {
         let from = here.index;
         for (shard, gathered) in self.queues.exchanges.gathered.iter_mut().enumerate() {
             if !gathered.is_empty() {
-                self.letters.push_back((shard, Mail::Release { from, ids: std::mem::take(gathered) }));
+                self.letters
+                    .push_back((shard, Mail::Broker(ToBroker::Release { from, ids: std::mem::take(gathered) })));
             }
         }
     }
@@ -237,7 +235,7 @@ impl Broker {
 
     /// Reports durable releases to the shards that asked for them. True: some are of this shard.
     pub(super) fn confirm_releases(&mut self, here: &Here) -> bool {
-        let letter = |by, count| Mail::Released { by, count };
+        let letter = |by, count| Mail::Broker(ToBroker::Released { by, count });
         self.tell_durable(
             here,
             |core| &mut core.queues.exchanges.releases,
@@ -289,7 +287,7 @@ impl Broker {
         if shard == here.index {
             self.exchanges_over(shard, &sessions);
         } else {
-            self.letters.push_back((shard, Mail::ExchangesOver { from: here.index, sessions }));
+            self.letters.push_back((shard, Mail::Broker(ToBroker::ExchangesOver { from: here.index, sessions })));
         }
     }
 
@@ -341,7 +339,7 @@ impl Broker {
         let others = of.into_iter().enumerate().filter(|(shard, _)| *shard != by);
         for (shard, open) in others {
             let held = self.held_of(shard);
-            self.letters.push_back((shard, Mail::Exchanges { by, open, held }));
+            self.letters.push_back((shard, Mail::Broker(ToBroker::Exchanges { by, open, held })));
         }
         let exchanges = &mut self.queues.exchanges;
         exchanges.silent = (0..shards).filter(|shard| *shard != by).fold(0, |all, shard| all | 1 << shard);

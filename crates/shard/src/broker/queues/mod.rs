@@ -39,14 +39,13 @@ use super::confirm::Confirmations;
 use super::stored::Deadline;
 use crate::here::Here;
 use crate::logs::{Groups, Lines, slot_of};
-use crate::mail::Mail;
+use crate::mail::{Mail, ToBroker};
 use crate::ring::Ring;
 use crate::words::{Stall, Timer, Whose};
 
-pub(crate) use self::exchanges::Known;
 pub(crate) use self::fullest::Holder;
 pub use self::saved::{ForShare, Kept, move_queue};
-pub(crate) use self::saved::{Marks, encode_positions, is_queue, kind_of};
+pub(crate) use self::saved::{encode_positions, is_queue, kind_of};
 
 /// The longest time for which an acknowledged message waits to be written down together with something else.
 const WRITE_WITHIN: Duration = Duration::from_millis(50);
@@ -467,7 +466,7 @@ impl Broker {
 
     /// Reports durable messages and free packet identifiers to their publishers' shards. True: some are of this shard.
     pub(crate) fn confirm_copies(&mut self, here: &Here) -> bool {
-        let letter = |by, count| Mail::CopiesDurable { by, count };
+        let letter = |by, count| Mail::Broker(ToBroker::CopiesDurable { by, count });
         let has_own = self.tell_durable(here, Queues::confirmations, Self::copies_durable, letter);
         self.meet_written(here);
         self.confirm_releases(here) || has_own

@@ -11,7 +11,7 @@ use super::super::confirm::Confirmations;
 use super::super::stored::with_time_left;
 use super::{Retained, Value, saved};
 use crate::here::Here;
-use crate::mail::Mail;
+use crate::mail::{Mail, ToBroker};
 
 /// The group of messages that have found no room yet.
 const LATER: u64 = u64::MAX;
@@ -105,7 +105,7 @@ impl Broker {
         if let Some(group) = self.retained.unwritten.all_over() {
             self.retained.confirmations.move_to(LATER, group);
         }
-        let letter = |by, count| Mail::RetainedWritten { by, count };
+        let letter = |by, count| Mail::Broker(ToBroker::RetainedWritten { by, count });
         self.tell_durable(here, Retained::confirmations, Self::retained_written, letter);
     }
 

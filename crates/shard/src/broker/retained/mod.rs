@@ -32,13 +32,12 @@ use super::confirm::Confirmations;
 use super::delivery::{Entry, entries, packets, publish_of, put_packet};
 use super::{Broker, sys_topics};
 use crate::here::Here;
+use crate::mail::RetainedOfShard;
 use crate::ring::Ring;
 use crate::router::owner;
-use crate::sources::RetainedOfShard;
 use crate::words::{Timer, clipped, second};
 
 pub(crate) use self::publisher::Publisher;
-pub(crate) use self::replay::Answered;
 pub(crate) use self::saved::is_retained;
 pub use self::saved::topic;
 

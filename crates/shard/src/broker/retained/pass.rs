@@ -6,7 +6,7 @@
 use super::super::Broker;
 use super::replay::AskedToPass;
 use crate::here::Here;
-use crate::mail::Mail;
+use crate::mail::{Mail, ToBroker};
 use crate::ring::Ring;
 
 impl Broker {
@@ -20,7 +20,7 @@ impl Broker {
         }
         self.retained.replays.begin_pass();
         for shard in (0..here.config.service.shards).filter(|shard| *shard != here.index) {
-            self.letters.push_back((shard, Mail::Pass { from: here.index }));
+            self.letters.push_back((shard, Mail::Broker(ToBroker::Pass { from: here.index })));
         }
         self.retained.heard_of_pass(here.index);
         self.pass(here, here.index);
@@ -44,7 +44,7 @@ impl Broker {
             if from == here.index {
                 self.passed(io, here, from, passes);
             } else {
-                self.letters.push_back((from, Mail::Passed { by: here.index, passes }));
+                self.letters.push_back((from, Mail::Broker(ToBroker::Passed { by: here.index, passes })));
             }
         }
     }

@@ -27,7 +27,7 @@ use super::super::Broker;
 use super::super::delivery::{By, Gathered, packets, publish_of};
 use super::{Publisher, Retained, Taken, Value, owner};
 use crate::here::Here;
-use crate::mail::Mail;
+use crate::mail::{Answered, Mail, ToBroker};
 use crate::ring::Ring;
 use crate::words::{denied, second};
 
@@ -40,15 +40,6 @@ const PASSES_MAX: u8 = 4;
 
 /// The most subscriptions of one session that wait for a pass. A further one replaces an earlier one to the same filter.
 const WANTED_MAX: usize = 2 * SUBSCRIPTIONS_OF_SESSION_MAX;
-
-/// The answer of a home.
-#[derive(Debug)]
-pub struct Answered {
-    /// The messages as PUBLISH packets of 5.0, with RETAIN.
-    packets: Vec<u8>,
-    /// The topic to continue from. `None`: there are no more messages.
-    next: Option<TopicKey>,
-}
 
 /// The retained messages that a session has yet to be sent.
 #[derive(Debug, Default)]
@@ -465,7 +456,7 @@ impl Broker {
     ) {
         let except = Publisher::decode(except).unwrap_or_default();
         let answered = self.retained_batch(here, io.now(), (filter, behind, &except), from);
-        self.letters.push_back((to, Mail::Replayed { question, answered }));
+        self.letters.push_back((to, Mail::Broker(ToBroker::Replayed { question, answered })));
     }
 
     /// Takes the answer of a home.
@@ -600,7 +591,7 @@ impl Broker {
             return Pace::More;
         }
         let except = except.bytes().into();
-        let letter = Mail::Replay { to: here.index, question, filter, behind, except, from };
+        let letter = Mail::Broker(ToBroker::Replay { to: here.index, question, filter, behind, except, from });
         self.letters.push_back((home, letter));
         Pace::Waits
     }

@@ -17,10 +17,9 @@ use super::super::delivery::PublishedBy;
 use super::Shares;
 use super::part::Part;
 use crate::here::Here;
-use crate::mail::Mail;
+use crate::mail::{Mail, ToSources};
 use crate::ring::Ring;
 use crate::router;
-use crate::sources::SourceLetter;
 use crate::words::ticket_of;
 
 /// News for the homes of shares.
@@ -148,7 +147,7 @@ impl Broker {
         let shards = here.config.service.shards;
         for (share, asks) in std::mem::take(&mut self.delivery.shares.by_groups.news) {
             let home = router::owner(share.text(), shards);
-            self.letters.push_back((home, Mail::Source(SourceLetter::Share { share, asks })));
+            self.letters.push_back((home, Mail::Sources(ToSources::Share { share, asks })));
         }
     }
 

@@ -20,47 +20,9 @@ use super::super::queues::ForShare;
 use super::super::queues::Holder;
 use crate::here::Here;
 use crate::logs::Groups;
-use crate::mail::Mail;
+use crate::mail::{HandedOver, KeptBy, Mail, ToBroker};
 use crate::ring::Ring;
 use crate::words::Whose;
-
-/// A message of a share in a letter to another shard.
-#[derive(Debug)]
-pub struct HandedOver {
-    /// The message, as a PUBLISH packet of 5.0.
-    packet: Vec<u8>,
-    /// The time at which the message was received.
-    since: Monotonic,
-    /// The key that names the member.
-    key: u32,
-    kept_by: KeptBy,
-}
-
-/// The place that preserves a message in a letter through a crash.
-#[derive(Clone, Copy, Debug)]
-enum KeptBy {
-    /// The log of the sending shard, under this number.
-    Log(u64),
-    /// The record that the message was made of, which stays open until the other shard has answered for it.
-    Record(Claimed),
-    /// No place: a crash loses the message.
-    Nobody,
-}
-
-impl HandedOver {
-    /// The place of a message. `keeps_open`: whether the record that it was made of stays open for another shard's copy.
-    pub(super) fn new(body: &Body, keeps_open: bool) -> Self {
-        let claim = if keeps_open { body.take_claim() } else { None };
-        claim.iter().for_each(|claim| claim.is_handed_over());
-        body.meets();
-        let kept_by = match (claim, body.for_share()) {
-            (Some(claim), _) => KeptBy::Record(claim.of()),
-            (None, Some(number)) => KeptBy::Log(number),
-            (None, None) => KeptBy::Nobody,
-        };
-        Self { packet: body.packet().to_vec(), since: body.since(), key: body.key(), kept_by }
-    }
-}
 
 /// A message that is durable here, and still owned by another shard.
 #[derive(Debug)]
@@ -225,10 +187,10 @@ impl Broker {
         let is_durable = |groups: &Groups| groups.iter().all(|group| rules.may_confirm(group, kept.durable(group)));
         for (_, to, what) in handed.told.extract_if(.., |(groups, ..)| is_durable(groups)) {
             let letter = match what {
-                Told::Taken(count) => Mail::SharedMessagesTaken { by: here.index, count },
+                Told::Taken(count) => Mail::Broker(ToBroker::SharedMessagesTaken { by: here.index, count }),
                 Told::Given => {
                     handed.busy &= !(1 << to);
-                    Mail::SharedMessagesGiven { from: here.index }
+                    Mail::Broker(ToBroker::SharedMessagesGiven { from: here.index })
                 }
             };
             self.letters.push_back((to, letter));

@@ -9,9 +9,8 @@ use forebay_mqtt::route::shares::{Choice, ShareNumber};
 use forebay_session::{Body, Gone};
 
 use super::super::Broker;
-use super::handed::HandedOver;
 use crate::here::Here;
-use crate::mail::Mail;
+use crate::mail::{HandedOver, Mail, ToBroker};
 use crate::ring::Ring;
 use crate::words::{Timer, Whose};
 
@@ -91,6 +90,6 @@ impl Broker {
         shares.handed.went(to, number, taken);
         shares.settle(number);
         // The letter follows the reports to that shard about earlier messages, which may still wait for its mailbox.
-        self.letters.push_back((to, Mail::SharedMessages { from: index, share: number, messages }));
+        self.letters.push_back((to, Mail::Broker(ToBroker::SharedMessages { from: index, share: number, messages })));
     }
 }

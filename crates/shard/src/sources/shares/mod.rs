@@ -24,11 +24,11 @@ use self::share::GroupShare;
 use super::super::here::Here;
 use super::reader::Memory;
 use super::requests::{Asker, first_request, next_number};
-use super::{SourceLetter, Sources, settings};
+use super::{Sources, settings};
 use crate::Core;
 use crate::broker::Broker;
 use crate::broker::past::topics;
-use crate::mail::Mail;
+use crate::mail::{Mail, ToSources};
 use crate::ring::Ring;
 use forebay_base::limits::{RECORD_REPLAYS_AT_ONCE_MAX, SHARE_FETCH_BYTES};
 use forebay_base::rules::Rules;
@@ -225,7 +225,7 @@ impl Broker {
         let (readers, home): (Arc<[u32]>, usize) = (readers.collect(), here.index);
         let letter = |shard| {
             let (share, readers) = (share.number(), Arc::clone(&readers));
-            (shard, Mail::Source(SourceLetter::ShareStopped { share, home, readers }))
+            (shard, Mail::Sources(ToSources::ShareStopped { share, home, readers }))
         };
         self.letters.extend((0..here.config.service.shards).map(letter));
     }
@@ -233,7 +233,7 @@ impl Broker {
     /// Has all shards check again the SUBSCRIBE packets that wait for the place of a share.
     fn tell_placed(&mut self, here: &Here) {
         let shards = 0..here.config.service.shards;
-        self.letters.extend(shards.map(|shard| (shard, Mail::Source(SourceLetter::SharePlaced))));
+        self.letters.extend(shards.map(|shard| (shard, Mail::Sources(ToSources::SharePlaced))));
     }
 }
 

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::super::super::here::Here;
+use super::super::super::mail::Place;
 use super::super::reader::Memory;
 use super::super::records::{mapped_record, publish};
-use super::super::window::{Parked, Place, Window};
+use super::super::window::{Parked, Window};
 use super::share::GroupShare;
 use super::{Context, RETRY};
 use crate::broker::Broker;

@@ -5,9 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::super::super::here::Here;
+use super::super::super::mail::Place;
 use super::super::STOPPING;
 use super::super::reader::assigned;
-use super::super::window::{Answered, Place, Window};
+use super::super::window::{Answered, Window};
 use super::placing::{Placing, Topics, find_ends, request};
 use super::{Context, DAMPED, DELETING, GROUP_FORBIDDEN, HEARTBEAT, HELD, MAY_NOT_DELETE, RETRY};
 use crate::broker::Broker;
