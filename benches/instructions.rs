@@ -170,7 +170,7 @@ fn publish(way: &Way, messages: u64, mut measure: impl FnMut(&mut dyn FnMut())) 
     world.broker.keep = false;
     // A source reads from when clients are accepted.
     (world.table.posted, world.table.mailbox) = (Some(Vec::new()), 16);
-    world.mail(forebay::shard::mail::Mail::Accept);
+    world.mail(forebay::shard::mail::Mail::Shard(forebay::shard::mail::ToShard::Accept));
     while let Some(letters) = world.table.posted.replace(Vec::new()).filter(|letters| !letters.is_empty()) {
         letters.into_iter().for_each(|(_, letter)| world.mail(letter));
     }

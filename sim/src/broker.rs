@@ -13,10 +13,9 @@ use forebay::replica::{Names, Step as Asked, Store, TakeOver};
 use forebay::runtime::seam::Closed;
 use forebay::session::PartitionKey;
 use forebay::shard::kafka_disk::Parts;
-use forebay::shard::mail::Mail;
+use forebay::shard::mail::{Mail, RetainedOfShard, TakenLog, ToShard, ToSlots};
 use forebay::shard::router::{Place, owner};
-use forebay::shard::session_log::TakenLog;
-use forebay::shard::sources::{FirstRead, RetainedMessages, RetainedOfShard, partition_key};
+use forebay::shard::sources::{FirstRead, RetainedMessages, partition_key};
 
 use crate::faults::Fault;
 use crate::kafka::Holds;
@@ -376,7 +375,7 @@ impl World {
                 starting.retained = retained;
                 let (taken, begins) = (std::mem::take(&mut starting.taken), Arc::clone(&starting.begins));
                 for shard in 0..self.shards() {
-                    self.put(shard, In::Mail(Mail::RoutesBegin(Arc::clone(&begins))));
+                    self.put(shard, In::Mail(Mail::Slots(ToSlots::RoutesBegin(Arc::clone(&begins)))));
                 }
                 self.gives_out(taken, &logs);
             }
@@ -399,7 +398,7 @@ impl World {
             of_shards.entry(*shard).or_default().push(log);
         }
         for (shard, logs) in of_shards {
-            self.put(shard, In::Mail(Mail::TakeOver(logs)));
+            self.put(shard, In::Mail(Mail::Slots(ToSlots::TakeOver(logs))));
         }
     }
 
@@ -424,7 +423,7 @@ impl World {
     pub(crate) fn give_retained(&mut self) {
         let Some(starting) = self.broker.starting.remove(&self.life) else { return };
         for (shard, of_shard) in starting.retained.into_iter().enumerate() {
-            self.put(shard, In::Mail(Mail::TakeRetained(of_shard)));
+            self.put(shard, In::Mail(Mail::Shard(ToShard::TakeRetained(of_shard))));
         }
     }
 

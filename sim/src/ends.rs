@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forebay::shard::mail::Mail;
+use forebay::shard::mail::{Mail, ToShard};
 
 use crate::disk::Disk;
 use crate::link::Phase;
@@ -21,7 +21,7 @@ impl World {
             return self.end_sources(grace);
         }
         for shard in 0..shards {
-            self.put(shard, In::Mail(Mail::Drain { grace }));
+            self.put(shard, In::Mail(Mail::Shard(ToShard::Drain { grace })));
         }
     }
 

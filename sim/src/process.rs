@@ -12,7 +12,7 @@ use forebay::metrics::board::Board;
 use forebay::metrics::spec::{Layout, ShardMetric, SinkMetric};
 use forebay::runtime::seam::{Closed, ConnId, Monotonic, Shard};
 use forebay::service::dead_letters::{Letter, Ways};
-use forebay::shard::mail::{Mail, Notice};
+use forebay::shard::mail::{Mail, Notice, ToShard};
 use forebay::shard::router::Slots;
 use forebay::shard::{Core, Surroundings};
 
@@ -459,7 +459,7 @@ impl World {
             self.instance_started();
         } else {
             self.give_retained();
-            (0..shards).for_each(|shard| self.put(shard, In::Mail(Mail::Accept)));
+            (0..shards).for_each(|shard| self.put(shard, In::Mail(Mail::Shard(ToShard::Accept))));
         }
     }
 }

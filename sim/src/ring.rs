@@ -13,7 +13,7 @@ use forebay::runtime::seam::{
     Chunk, ConnId, Detached, Io, Layer, ListenerId, Monotonic, SegmentSettings, Segments, SocketOptions, TimerId,
     WallMs,
 };
-use forebay::shard::mail::Mail;
+use forebay::shard::mail::{Mail, ToDoor};
 
 use crate::disk::Disk;
 use crate::layers::{Layered, Opened};
@@ -406,7 +406,8 @@ impl Io<Mail> for Ring {
         }
     }
     fn mail(&mut self, to: usize, letter: Mail) -> Result<(), Mail> {
-        if matches!(letter, Mail::HandOver(..)) && self.full.as_mut().is_some_and(|rng| rng.u8(..6) == 0) {
+        if matches!(letter, Mail::Door(ToDoor::HandOver(..))) && self.full.as_mut().is_some_and(|rng| rng.u8(..6) == 0)
+        {
             self.moves_put_off += 1;
             return Err(letter);
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use forebay::rules::Rules;
-use forebay::shard::mail::Mail;
+use forebay::shard::mail::{Mail, ToDeadLetters};
 
 use crate::broker::Step;
 use crate::device::{Device, Message};
@@ -521,7 +521,7 @@ impl World {
             *self.judge.filed.entry((message, sink as u8)).or_default() += 1;
         }
         if life == self.life {
-            self.put(shard, In::Mail(Mail::Filed { sink, count: 1 }));
+            self.put(shard, In::Mail(Mail::DeadLetters(ToDeadLetters::Filed { sink, count: 1 })));
         }
     }
 }

@@ -27,7 +27,8 @@ use crate::kafka::consumer::Record;
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::journal::Journal;
 use crate::session::PartitionKey;
-use crate::shard::sources::{FirstRead, RetainedMessages, RetainedOfShard, first_read, partition_key};
+use crate::shard::mail::RetainedOfShard;
+use crate::shard::sources::{FirstRead, RetainedMessages, first_read, partition_key};
 
 /// The last versions of these requests that name a topic, and a group without members.
 const OFFSET_FETCH_VERSION_MAX: i16 = 7;

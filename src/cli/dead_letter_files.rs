@@ -9,7 +9,7 @@ use crate::config::{Config, DeadLettersFile};
 use crate::runtime::Post;
 use crate::service::dead_letters::{self, Answer, Letter, Ways};
 use crate::service::sandbox;
-use crate::shard::mail::Mail;
+use crate::shard::mail::{Mail, ToDeadLetters};
 
 /// The running threads, and their channels.
 pub(super) struct DeadLetterFiles {
@@ -44,7 +44,8 @@ impl DeadLetterFiles {
             let post = self.post.clone();
             let answer = move |shard, sink, count| {
                 // The mailbox may be full; a shard that has ended needs no count.
-                post.send(shard, Mail::Filed { sink, count }).is_ok() || post.has_ended(shard)
+                post.send(shard, Mail::DeadLetters(ToDeadLetters::Filed { sink, count })).is_ok()
+                    || post.has_ended(shard)
             };
             let to = start(file, &format!("sink {}", sink.name), Arc::new(answer))?;
             self.started.insert(file.path.clone(), to.clone());
@@ -61,7 +62,7 @@ impl DeadLetterFiles {
             if !self.of_bridges.contains_key(&key) {
                 let post = self.post.clone();
                 let answer = move |shard, number, count| {
-                    let mail = Mail::FiledOfBridge { bridge, number, count };
+                    let mail = Mail::DeadLetters(ToDeadLetters::FiledOfBridge { bridge, number, count });
                     post.send(shard, mail).is_ok() || post.has_ended(shard)
                 };
                 let to = start(file, &format!("bridge {}", of.name), Arc::new(answer))?;

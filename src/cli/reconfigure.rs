@@ -11,7 +11,7 @@ use crate::runtime::seam::ListenerId;
 use crate::runtime::{Bind, Listener, Listeners};
 use crate::service::dead_letters::Ways;
 use crate::shard::edge::Edge;
-use crate::shard::mail::{Mail, Reconfiguration};
+use crate::shard::mail::{Mail, Reconfiguration, ToShard};
 
 use super::{overview, spool_shares};
 
@@ -48,13 +48,13 @@ impl Reconfiguring {
 
     /// The letter to a shard.
     pub(super) fn letter(&mut self, shard: usize) -> Mail {
-        Mail::Reconfigure(Box::new(Reconfiguration {
+        Mail::Shard(ToShard::Reconfigure(Box::new(Reconfiguration {
             config: Arc::clone(&self.config),
             board: Arc::clone(&self.boards.shards[shard]),
             dead_letters: self.dead_letters.clone(),
             edge: self.edge.clone(),
             listeners: std::mem::take(&mut self.sockets[shard]),
-        }))
+        })))
     }
 
     /// Notes that a shard has the change. Returns whether it was the last.

@@ -29,9 +29,8 @@ use crate::service::preflight::shard_failed;
 use crate::service::signals::Signal;
 use crate::service::verifier::Verifiers;
 use crate::service::{log, resolver, sasl, signals};
-use crate::shard::mail::{Mail, Notice};
+use crate::shard::mail::{Mail, Notice, TakenLog, ToBroker, ToShard, ToSlots};
 use crate::shard::router::Slots;
-use crate::shard::session_log::TakenLog;
 use crate::shard::{Core, Surroundings};
 use crate::telemetry::{Exporter, Running, Span, Tracer};
 
@@ -408,7 +407,7 @@ impl Service {
                             self.sandbox();
                         }
                         for (shard, of_shard) in std::mem::take(&mut retained).into_iter().enumerate() {
-                            self.tell(shard, Mail::TakeRetained(of_shard))?;
+                            self.tell(shard, Mail::Shard(ToShard::TakeRetained(of_shard)))?;
                         }
                     }
                 }
@@ -443,7 +442,7 @@ impl Service {
                 Ok(Event::Prepared(prepared)) => {
                     retained = prepared.retained;
                     for shard in 0..self.shards.len() {
-                        self.tell(shard, Mail::RoutesBegin(Arc::clone(&prepared.begins)))?;
+                        self.tell(shard, Mail::Slots(ToSlots::RoutesBegin(Arc::clone(&prepared.begins))))?;
                     }
                     for (slot, why) in prepared.logs.unreadable {
                         self.slots.cannot_take(slot, &why);
@@ -478,7 +477,7 @@ impl Service {
     fn publish_sys_topics(&self, topics: &mut SysTopics) {
         let changed = topics.changed(&self.shown.view().boards, Instant::now());
         if !changed.is_empty() {
-            let _ = self.post.send(0, Mail::SysTopics(changed));
+            let _ = self.post.send(0, Mail::Broker(ToBroker::SysTopics(changed)));
         }
     }
 

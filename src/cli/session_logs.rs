@@ -13,7 +13,7 @@ use crate::limits::SLOTS;
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::journal::Journal;
 use crate::shard::kafka_disk::Parts;
-use crate::shard::session_log::TakenLog;
+use crate::shard::mail::TakenLog;
 
 use super::admin::Admin;
 use super::check::{UNKNOWN_TOPIC, Verdict};

@@ -10,8 +10,7 @@ use crate::metrics::inspect::{Answer, Ask, InstanceOfBroker, SeekTo, Shards, Slo
 use crate::metrics::time::now_ms;
 use crate::route::shares::Shares as SharedSubscriptions;
 use crate::runtime::{Post, boottime};
-use crate::shard::instances::ToGroup;
-use crate::shard::mail::{Inspection, Mail};
+use crate::shard::mail::{Inspection, Mail, ToDoor, ToGroup, ToShard};
 use crate::shard::router::{self, Place, Slots};
 
 /// Mail to the shards.
@@ -96,7 +95,7 @@ impl Shards for ByMail {
         if dry_run {
             return Ok(true);
         }
-        let is_sent = self.post.send(0, Mail::ToGroup(ToGroup::Drain(drains))).is_ok();
+        let is_sent = self.post.send(0, Mail::Group(ToGroup::Drain(drains))).is_ok();
         // The first shard reports that a drain is over. A balancer must learn of a drain before any client is sent away.
         if is_sent && drains {
             self.peers.leaves(true);
@@ -124,11 +123,11 @@ impl Shards for ByMail {
     }
 
     fn ask(&self, shard: usize, ask: Ask, answer: Answer) -> bool {
-        self.post.send(shard, Mail::Inspect(Inspection { ask, answer })).is_ok()
+        self.post.send(shard, Mail::Shard(ToShard::Inspect(Inspection { ask, answer }))).is_ok()
     }
 
     fn test_client(&self, socket: OwnedFd, user: &str) -> bool {
         // The client moves on to the shard of its client identifier.
-        self.post.send(0, Mail::TestClient(socket, user.into())).is_ok()
+        self.post.send(0, Mail::Door(ToDoor::TestClient(socket, user.into()))).is_ok()
     }
 }

@@ -14,7 +14,7 @@ use forebay::mqtt::packet::{Connect, Packet, Publish, QoS, SubscriptionOptions, 
 use forebay::mqtt::property::{Properties, Property, PropertyBuf};
 use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Shard as _};
-use forebay::shard::mail::{Inspection, Mail};
+use forebay::shard::mail::{Inspection, Mail, ToShard};
 use forebay::shard::router::owner;
 
 use super::dropped::told;
@@ -744,7 +744,7 @@ fn copies_that_are_left_for_the_next_turn_are_made_by_its_rules() {
 /// What a shard says of a client.
 fn asked(world: &mut World, ask: Ask) -> Told {
     let (said, heard) = std::sync::mpsc::channel();
-    world.mail(Mail::Inspect(Inspection { ask, answer: Box::new(move |told| drop(said.send(told))) }));
+    world.mail(Mail::Shard(ToShard::Inspect(Inspection { ask, answer: Box::new(move |told| drop(said.send(told))) })));
     world.turn();
     heard.try_recv().expect("an answer")
 }

@@ -10,7 +10,7 @@ use forebay::mqtt::packet::{Connect, Packet, Publish, QoS, Version};
 use forebay::mqtt::property::{Properties, Property, PropertyBuf};
 use forebay::runtime::seam::{ConnId, Shard};
 use forebay::service::dead_letters::Letter;
-use forebay::shard::mail::Mail;
+use forebay::shard::mail::{Mail, ToDeadLetters};
 
 use super::world::World;
 
@@ -174,7 +174,7 @@ fn for_a_file_the_answer_waits_until_it_is_on_the_disk() {
         let expected = ["bad", "MESSAGE_TOO_LARGE", "a/b", "dev", "bad", "a/b", "/w==", "base64"];
         assert_eq!(said.map(|field| line[field].as_str()), expected.map(Some));
         assert_eq!(line["kafka_code"], 10);
-        world.core.on_mail(&mut world.table, Mail::Filed { sink: 0, count: 1 });
+        world.core.on_mail(&mut world.table, Mail::DeadLetters(ToDeadLetters::Filed { sink: 0, count: 1 }));
         world.turn();
         assert_eq!(world.sent(conn), answer(version, QoS::AtLeastOnce, 1, 0));
         assert_eq!(ledger(&world), [1, 1, 1, 0, 0]);
@@ -195,7 +195,7 @@ fn what_the_topic_refuses_goes_to_the_file_and_says_so() {
     assert_eq!(said.map(|field| lines[0][field].as_str()), expected.map(Some));
     assert_eq!(lines[0]["headers"], serde_json::json!([]), "headers of the record itself only");
     assert_eq!(ledger(&world), [1, 0, 0, 0, 1]);
-    world.core.on_mail(&mut world.table, Mail::Filed { sink: 0, count: 1 });
+    world.core.on_mail(&mut world.table, Mail::DeadLetters(ToDeadLetters::Filed { sink: 0, count: 1 }));
     world.turn();
     assert_eq!((world.sent(conn), ledger(&world)), (answer(Version::V311, QoS::AtLeastOnce, 1, 0), [1, 1, 1, 0, 0]));
 }
@@ -219,7 +219,7 @@ fn known_at_the_door_it_is_a_dead_letter_and_a_success_whatever_the_version() {
         say(&mut world, conn, Version::V5, QoS::AtMostOnce, 0, &[b'x'; 70_000]);
         if in_file {
             assert_eq!((world.sent(conn), ledger(&world)), (Vec::new(), [2, 0, 0, 0, 2]));
-            world.core.on_mail(&mut world.table, Mail::Filed { sink: 0, count: 2 });
+            world.core.on_mail(&mut world.table, Mail::DeadLetters(ToDeadLetters::Filed { sink: 0, count: 2 }));
             world.turn();
         }
         assert_eq!(world.sent(conn), answer(Version::V5, QoS::AtLeastOnce, 1, 0));
@@ -231,7 +231,7 @@ fn known_at_the_door_it_is_a_dead_letter_and_a_success_whatever_the_version() {
             assert_eq!(lines.iter().map(|line| line["qos"].as_i64()).collect::<Vec<_>>(), [1, 0, 2].map(Some));
             assert_eq!(lines[2]["value"].as_str().map(str::len), Some(70_000));
             assert_eq!((&lines[2]["reason"], &lines[2]["client_id"]), (&"TOO_LARGE".into(), &"dev".into()));
-            world.core.on_mail(&mut world.table, Mail::Filed { sink: 0, count: 1 });
+            world.core.on_mail(&mut world.table, Mail::DeadLetters(ToDeadLetters::Filed { sink: 0, count: 1 }));
             world.turn();
         } else {
             assert_eq!(values(&world, "dead"), vec![vec![b'x'; 16 * 1024]; 3]);
@@ -290,7 +290,7 @@ fn a_full_queue_to_the_file_holds_what_comes_after() {
             break;
         }
         taken += u64::from(came);
-        world.core.on_mail(&mut world.table, Mail::Filed { sink: 0, count: came });
+        world.core.on_mail(&mut world.table, Mail::DeadLetters(ToDeadLetters::Filed { sink: 0, count: came }));
         world.turn();
         world.advance(Duration::from_secs(1));
     }

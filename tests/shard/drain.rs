@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use forebay::runtime::seam::{ConnId, Shard};
-use forebay::shard::mail::Mail;
+use forebay::shard::mail::{Mail, ToShard};
 
 use super::small;
 use super::world::{World, publish};
@@ -15,7 +15,7 @@ fn draining() -> (World, ConnId) {
     let mut bytes = Vec::new();
     publish("t", 7, b"x", &mut bytes);
     world.bytes(device, &bytes);
-    world.core.on_mail(&mut world.table, Mail::Drain { grace: Duration::from_secs(60) });
+    world.core.on_mail(&mut world.table, Mail::Shard(ToShard::Drain { grace: Duration::from_secs(60) }));
     world.turn();
     assert!(world.table.wire(device).paused);
     (world, device)
@@ -49,7 +49,7 @@ fn what_finds_no_room_while_draining_stays_unread() {
 #[test]
 fn who_has_nothing_to_wait_for_does_not_wait() {
     let mut world = World::new(&small());
-    world.core.on_mail(&mut world.table, Mail::Drain { grace: Duration::from_secs(60) });
+    world.core.on_mail(&mut world.table, Mail::Shard(ToShard::Drain { grace: Duration::from_secs(60) }));
     world.turn();
     assert!(world.table.stopped, "nobody is connected, nothing is held");
 }

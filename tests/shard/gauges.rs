@@ -6,7 +6,7 @@ use forebay::metrics::inspect::{Ask, NamedClient};
 use forebay::metrics::spec::{CLUSTER, Kind, LISTENER, SHARD, SINK, ShardMetric as M, Spec};
 use forebay::mqtt::packet::{Publish, QoS, Version};
 use forebay::runtime::seam::ConnId;
-use forebay::shard::mail::{Inspection, Mail};
+use forebay::shard::mail::{Inspection, Mail, ToShard};
 
 use super::allocation;
 use super::queues::{self, QOS_1, QOS_2, config, kept, rest, say};
@@ -143,7 +143,7 @@ fn go(world: &mut World) {
     // An operator ends some, a clean start others; the rest run out.
     for client in ["away", "d1", "m1"] {
         let ask = Ask::Forget(NamedClient { client_id: client.to_owned(), auth: None });
-        world.mail(Mail::Inspect(Inspection { ask, answer: Box::new(|_| {}) }));
+        world.mail(Mail::Shard(ToShard::Inspect(Inspection { ask, answer: Box::new(|_| {}) })));
     }
     let conn = world.device_v5("gone");
     for topic in ["r/1", "r/2", "to/kafka/r"] {
@@ -166,6 +166,6 @@ fn finding_u9_subscriptions_are_counted_in_the_turn_in_which_an_operator_ends_th
     lose(&mut world, device);
     assert_eq!((world.number(M::Subscriptions), world.number(M::Shares)), (2, 1));
     let ask = Ask::Forget(NamedClient { client_id: "d".to_owned(), auth: None });
-    world.mail(Mail::Inspect(Inspection { ask, answer: Box::new(|_| {}) }));
+    world.mail(Mail::Shard(ToShard::Inspect(Inspection { ask, answer: Box::new(|_| {}) })));
     assert_eq!((world.number(M::Subscriptions), world.number(M::Shares)), (0, 0));
 }

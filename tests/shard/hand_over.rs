@@ -12,7 +12,7 @@ use forebay::mqtt::property::Properties;
 use forebay::mqtt::{decode, encode, frame};
 use forebay::runtime::seam::{ListenerId, Shard as _};
 use forebay::shard::Core;
-use forebay::shard::mail::Mail;
+use forebay::shard::mail::{Mail, ToBroker, ToDoor};
 use forebay::shard::router::owner;
 
 use super::ring::Table;
@@ -69,7 +69,7 @@ impl First {
     fn moved(&mut self) -> Vec<String> {
         let posted = std::mem::take(self.table.posted.as_mut().expect("letters"));
         let client = |(to, letter)| {
-            let Mail::HandOver(detached, ..) = letter else { panic!("another letter") };
+            let Mail::Door(ToDoor::HandOver(detached, ..)) = letter else { panic!("another letter") };
             assert_eq!(to, 1);
             let frame = frame::next(&detached.unread, u32::MAX).expect("well formed").expect("whole");
             match decode::decode(Version::V5, Sender::Client, frame).expect("well formed") {
@@ -113,8 +113,9 @@ fn letters_and_parcels_for_a_full_mailbox_wait_for_nothing_else() {
         shard.table.mailbox = 16;
         shard.advance(Duration::from_millis(2));
         let posted = std::mem::take(shard.table.posted.as_mut().expect("letters"));
-        let is_one =
-            |(to, letter): &(usize, Mail)| *to == 1 && matches!(letter, Mail::Parcel { .. } | Mail::Pass { .. });
+        let is_one = |(to, letter): &(usize, Mail)| {
+            *to == 1 && matches!(letter, Mail::Broker(ToBroker::Parcel { .. }) | Mail::Broker(ToBroker::Pass { .. }))
+        };
         assert!(posted.iter().any(is_one), "{posted:?}");
     }
 }

@@ -8,7 +8,7 @@ use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::Version;
 use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{ConnId, Shard as _};
-use forebay::shard::mail::{Mail, Notice};
+use forebay::shard::mail::{Mail, Notice, ToSlots};
 
 use super::conformance::words;
 use super::slots::{BROKER, TOPIC, begin, client, heard, notice, taken, until};
@@ -119,7 +119,7 @@ fn takes_over(second: &mut World, first: &World) {
     second.broker.logs.insert(place.clone(), first.broker.logs[&place].clone());
     second.broker.offsets.insert(place.clone(), first.broker.offsets[&place]);
     let log = taken(second, 0, 2);
-    second.mail(Mail::TakeOver(vec![log]));
+    second.mail(Mail::Slots(ToSlots::TakeOver(vec![log])));
     notice(second, |notice| matches!(notice, Notice::SlotTaken(0)));
 }
 
@@ -227,7 +227,7 @@ fn a_slot_that_moves_is_given_what_lies_between() {
         write(&mut first, &["one", "two"]);
         assert_eq!(take(&mut first, conn, Vec::new()), ["one", "two"]);
         if is_orderly {
-            first.mail(Mail::ReleaseSlot(0));
+            first.mail(Mail::Slots(ToSlots::Release(0)));
             notice(&mut first, |notice| matches!(notice, Notice::SlotReleased(0)));
         }
         let mut second = started(2..4, "");

@@ -12,7 +12,7 @@ use forebay::mqtt::packet::{Packet, Sender, Version};
 use forebay::mqtt::{decode, frame};
 use forebay::rules::Rules;
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Shard as _};
-use forebay::shard::mail::Mail;
+use forebay::shard::mail::{Mail, ToShard};
 use forebay::shard::router::owner;
 use forebay::shard::{Core, Surroundings};
 
@@ -181,7 +181,7 @@ impl Process {
     /// SIGTERM: until all shards have stopped. What is sent to one that has stopped is gone.
     pub(crate) fn stop(&mut self) {
         for of in &mut self.shards {
-            of.core.on_mail(&mut of.table, Mail::Drain { grace: Duration::from_secs(60) });
+            of.core.on_mail(&mut of.table, Mail::Shard(ToShard::Drain { grace: Duration::from_secs(60) }));
         }
         for _ in 0..200 {
             for shard in 0..self.shards.len() {

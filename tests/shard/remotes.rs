@@ -13,7 +13,7 @@ use forebay::mqtt::{decode, frame};
 use forebay::rule::template::Template;
 use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{Closed, ConnId, Shard as _};
-use forebay::shard::mail::Mail;
+use forebay::shard::mail::{Mail, ToShard};
 
 use super::subscribe::{PLAIN, bytes_of, heard, message, subscribe};
 use super::world::{ONE_SINK, World, layout};
@@ -104,7 +104,7 @@ impl Remote {
     }
 
     pub(super) fn of(mut world: World) -> Self {
-        world.mail(Mail::Accept);
+        world.mail(Mail::Shard(ToShard::Accept));
         let conn = outgoing(&world);
         let mut remote = Self { world, conn };
         remote.connected();
@@ -420,7 +420,7 @@ impl Rules for IdsRestart {
 /// The power goes, and the remote knows the bridge again.
 fn restart(remote: &mut Remote) {
     remote.world.power_cut();
-    remote.world.mail(Mail::Accept);
+    remote.world.mail(Mail::Shard(ToShard::Accept));
     remote.conn = outgoing(&remote.world);
     remote.connected();
     remote.says(&[connack(true)]);

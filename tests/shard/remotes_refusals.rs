@@ -10,7 +10,7 @@ use forebay::mqtt::packet::{Ack, Packet, QoS, Version};
 use forebay::mqtt::reason::ReasonCode;
 use forebay::runtime::seam::{ConnId, Shard as _};
 use forebay::service::dead_letters::{Letter, Ways};
-use forebay::shard::mail::Mail;
+use forebay::shard::mail::{Mail, ToDeadLetters, ToShard};
 
 use super::remotes::{Remote, ack, bridge, configured, connack, in_memory, outgoing, qos};
 use super::subscribe::bytes_of;
@@ -152,7 +152,7 @@ fn a_letter_on_its_way_outlives_the_connection() {
         "one has its letter, the other waited for its time"
     );
     remote.says(&[Packet::PubAck(ack(2))]);
-    let filed = |number| Mail::FiledOfBridge { bridge: 0, number, count: 1 };
+    let filed = |number| Mail::DeadLetters(ToDeadLetters::FiledOfBridge { bridge: 0, number, count: 1 });
     remote.world.core.on_mail(&mut remote.world.table, filed(letter.sink + 1));
     remote.world.turn();
     assert_eq!(remote.number(BridgeMetric::Open), 1, "that was the letter of another use of the file");
@@ -173,10 +173,10 @@ fn a_letter_that_the_topic_refuses_goes_to_the_file() {
     let line: serde_json::Value = serde_json::from_slice(&letter.line).expect("JSON");
     assert_eq!(line["dead_letters_topic_refused"], "TOPIC_AUTHORIZATION_FAILED");
     assert_eq!(remote.number(BridgeMetric::Open), 1);
-    remote
-        .world
-        .core
-        .on_mail(&mut remote.world.table, Mail::FiledOfBridge { bridge: 0, number: letter.sink, count: 1 });
+    remote.world.core.on_mail(
+        &mut remote.world.table,
+        Mail::DeadLetters(ToDeadLetters::FiledOfBridge { bridge: 0, number: letter.sink, count: 1 }),
+    );
     remote.world.turn();
     is_over(&remote);
 }
@@ -193,7 +193,7 @@ fn a_refused_message_survives_a_crash() {
     remote.world.kafka_down();
     remote.says(&[Packet::PubAck(refusal(1, ReasonCode::NOT_AUTHORIZED))]);
     remote.world.power_cut();
-    remote.world.mail(Mail::Accept);
+    remote.world.mail(Mail::Shard(ToShard::Accept));
     remote.conn = outgoing(&remote.world);
     remote.connected();
     remote.says(&[connack(true)]);

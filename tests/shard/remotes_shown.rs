@@ -8,14 +8,16 @@ use forebay::metrics::spec::{BridgeMetric, ShardMetric};
 use forebay::mqtt::packet::{ConnAck, Packet, QoS, SubAck, Version};
 use forebay::mqtt::property::{Properties, Property, PropertyBuf};
 use forebay::mqtt::reason::ReasonCode;
-use forebay::shard::mail::{Inspection, Mail};
+use forebay::shard::mail::{Inspection, Mail, ToShard};
 
 use super::remotes::{Remote, bridge, connack, in_memory, outgoing, qos};
 use super::subscribe::{PLAIN, bytes_of, subscribe};
 
 pub(super) fn asked(remote: &mut Remote, ask: Ask) -> Told {
     let (said, heard) = std::sync::mpsc::channel();
-    remote.world.mail(Mail::Inspect(Inspection { ask, answer: Box::new(move |told| drop(said.send(told))) }));
+    remote
+        .world
+        .mail(Mail::Shard(ToShard::Inspect(Inspection { ask, answer: Box::new(move |told| drop(said.send(told))) })));
     remote.world.turn();
     heard.try_recv().expect("an answer")
 }

@@ -10,7 +10,7 @@ use forebay::mqtt::FilterBuf;
 use forebay::mqtt::packet::{Connect, Packet, Publish, QoS, SubscriptionOptions, Unsubscribe, Version};
 use forebay::mqtt::property::{Properties, Property, PropertyBuf};
 use forebay::runtime::seam::{Closed, ConnId, Shard as _};
-use forebay::shard::mail::Mail;
+use forebay::shard::mail::{Mail, ToShard};
 
 use super::fair::{crowd, publish_at_once};
 use super::kept::{arrive, connect};
@@ -66,7 +66,7 @@ fn start_after(world: &mut World, end: &str, connected: &[ConnId]) {
     match end {
         "power failure" => return world.power_cut(),
         "stop" => {
-            world.core.on_mail(&mut world.table, Mail::Drain { grace: Duration::from_secs(60) });
+            world.core.on_mail(&mut world.table, Mail::Shard(ToShard::Drain { grace: Duration::from_secs(60) }));
             world.turn();
             connected.iter().for_each(|conn| world.core.on_close(&mut world.table, *conn, Closed::Local));
             world.turn();

@@ -10,7 +10,7 @@ use forebay::kafka::consumer::Batches;
 use forebay::metrics::spec::SourceMetric;
 use forebay::mqtt::packet::Version;
 use forebay::runtime::seam::ConnId;
-use forebay::shard::mail::Mail;
+use forebay::shard::mail::{Mail, ToShard, ToSlots};
 use forebay::shard::sources::{FirstRead, RetainedMessages, first_read, partition_key};
 use kafka_protocol::messages::ApiKey;
 
@@ -94,7 +94,7 @@ fn a_first_reader_begins_no_later_than_its_process() {
     world.broker.groups = Some(Groups::default());
     world.broker.key = Some(b"t".to_vec());
     groups(&mut world).refuses = vec![(ApiKey::JoinGroup, "forebay", LOADING)];
-    world.mail(Mail::RoutesBegin(Arc::new(BTreeMap::from([(partition_key(MESSAGES, 0, 0), 0)]))));
+    world.mail(Mail::Slots(ToSlots::RoutesBegin(Arc::new(BTreeMap::from([(partition_key(MESSAGES, 0, 0), 0)])))));
     begin(&mut world, 0..2, 1);
     let (kept, ..) = connect(&mut world, &client(0));
     let clean = without_session(&mut world, &client(1));
@@ -137,8 +137,8 @@ fn begins(world: &mut World, (from, first): (i64, &FirstRead), (slots, epoch): (
     }
     let copied_to = retained.copied_to();
     let first = first.iter().map(|(of, all)| (*of, first_read(all.clone(), copied_to.get(of)))).collect();
-    world.mail(Mail::TakeRetained(retained.of_shards(&first).remove(0)));
-    world.mail(Mail::RoutesBegin(Arc::new([(partition_key(MESSAGES, 0, 0), from)].into())));
+    world.mail(Mail::Shard(ToShard::TakeRetained(retained.of_shards(&first).remove(0))));
+    world.mail(Mail::Slots(ToSlots::RoutesBegin(Arc::new([(partition_key(MESSAGES, 0, 0), from)].into()))));
     begin(world, slots, epoch);
 }
 

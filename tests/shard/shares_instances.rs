@@ -9,7 +9,7 @@ use forebay::metrics::event::Kind as EventKind;
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::PacketType;
 use forebay::runtime::seam::{ConnId, Monotonic};
-use forebay::shard::mail::{Mail, Notice};
+use forebay::shard::mail::{Mail, Notice, ToSlots};
 use kafka_protocol::messages::ApiKey;
 
 use super::conformance::words;
@@ -127,7 +127,7 @@ fn what_the_log_of_a_slot_that_goes_has_not_acknowledged_goes_to_another_member(
     assert!(hears_within(&mut world, staying, Duration::from_secs(1)).is_empty(), "no log has them");
     let mut slots = SlotSet::default();
     slots.insert(0);
-    world.mail(Mail::DropSlots(slots));
+    world.mail(Mail::Slots(ToSlots::Drop(slots)));
     world.broker.silent_to.clear();
     let mut had = Vec::new();
     until(&mut world, |world| {
@@ -152,7 +152,7 @@ fn what_the_log_of_a_slot_that_goes_has_goes_along() {
     let staying = kept(&mut world, 1, 2);
     let mut slots = SlotSet::default();
     slots.insert(0);
-    world.mail(Mail::DropSlots(slots));
+    world.mail(Mail::Slots(ToSlots::Drop(slots)));
     assert!(hears_within(&mut world, staying, Duration::from_secs(3)).is_empty());
 }
 
@@ -309,10 +309,10 @@ fn a_membership_is_kept_once_its_share_has_its_place() {
     let again = |world: &mut World, epoch: i16| {
         let mut slots = SlotSet::default();
         slots.insert(0);
-        world.mail(Mail::DropSlots(slots));
+        world.mail(Mail::Slots(ToSlots::Drop(slots)));
         world.notices();
         let log = taken(world, 0, epoch);
-        world.mail(Mail::TakeOver(vec![log]));
+        world.mail(Mail::Slots(ToSlots::TakeOver(vec![log])));
         notice(world, |notice| matches!(notice, Notice::SlotTaken(0)));
         let conn = world.connect_kept_v5(&client(0));
         assert!(heard(world, conn)[0].starts_with("connack 1 0x00"), "its session is there");

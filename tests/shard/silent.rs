@@ -8,7 +8,7 @@ use forebay::mqtt::packet::{Connect, Packet, QoS, Version, Will};
 use forebay::mqtt::property::Properties;
 use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{Closed, ConnId, Monotonic, Shard};
-use forebay::shard::mail::{Mail, Notice};
+use forebay::shard::mail::{Mail, Notice, ToSlots};
 use forebay::shard::router::{Place, owner};
 
 use super::slots::{BROKER, client, heard, notice, started, started_under, taken, two_connected};
@@ -168,7 +168,7 @@ fn a_shard_is_silent_until_it_has_dropped_what_was_lost() {
         world.advance(Duration::from_millis(100));
     }
     assert_eq!((rows(&world), world.sent(late).len()), (0, 0));
-    world.mail(Mail::SlotsLost { slots: SlotSet::from_iter([0]), at: world.table.now, loss });
+    world.mail(Mail::Slots(ToSlots::Lost { slots: SlotSet::from_iter([0]), at: world.table.now, loss }));
     assert!(world.table.wire(conns[0]).closed && world.sent(conns[0]).is_empty());
     assert_eq!(heard(&mut world, conns[1]), ["puback 1 0x00"]);
     assert_eq!((rows(&world), heard(&mut world, late)), (2, vec!["connack 0 0x00".to_owned()]));
@@ -205,10 +205,10 @@ fn a_silent_instance_welcomes_nobody_and_what_it_has_of_lost_slots_is_not_sent()
     assert!(world.sent(late).is_empty(), "a CONNACK of a process that may be none of the instances any more");
     assert_eq!(rows(&world), 0, "rows of a process that may be none of the instances any more");
     // A letter from before the slot was taken up says nothing of it.
-    world.mail(Mail::SlotsLost { slots: SlotSet::from_iter([0]), at: Monotonic(0), loss: 0 });
+    world.mail(Mail::Slots(ToSlots::Lost { slots: SlotSet::from_iter([0]), at: Monotonic(0), loss: 0 }));
     assert!(!world.table.wire(conns[0]).closed);
     // The group has gone on without it, with the other slot left to it.
-    world.mail(Mail::DropSlots(SlotSet::from_iter([0])));
+    world.mail(Mail::Slots(ToSlots::Drop(SlotSet::from_iter([0]))));
     assert!(world.table.wire(conns[0]).closed && world.sent(conns[0]).is_empty(), "not a word");
     world.peers.speak_until(Monotonic::NEVER);
     assert_eq!(heard(&mut world, conns[1]), ["puback 1 0x00"]);
@@ -248,7 +248,7 @@ fn thawed(rules: &'static dyn Rules) -> usize {
         world.advance(Duration::from_millis(100));
     }
     assert_eq!(rows(&world), 0, "it is silent");
-    world.mail(Mail::DropSlots(SlotSet::from_iter([0])));
+    world.mail(Mail::Slots(ToSlots::Drop(SlotSet::from_iter([0]))));
     world.peers.speak_until(Monotonic::NEVER);
     for _ in 0..20 {
         world.advance(Duration::from_millis(100));
@@ -289,10 +289,10 @@ fn pass(world: &mut World) {
 
 /// The first slot goes to the next owner of its log, in this case to the same shard, which has lost it before that.
 fn slot_is_taken_again(world: &mut World, epoch: i16) {
-    world.mail(Mail::DropSlots(SlotSet::from_iter([0])));
+    world.mail(Mail::Slots(ToSlots::Drop(SlotSet::from_iter([0]))));
     let log = taken(world, 0, epoch);
     world.notices();
-    world.mail(Mail::TakeOver(vec![log]));
+    world.mail(Mail::Slots(ToSlots::TakeOver(vec![log])));
     notice(world, |notice| matches!(notice, Notice::SlotTaken(0)));
     pass(world);
 }
@@ -342,7 +342,7 @@ fn finding_q3_a_silent_instance_publishes_no_will_of_a_slot_that_it_has_lost() {
     world.peers.speak_until(Monotonic(1));
     conns.into_iter().for_each(|conn| lose(&mut world, conn));
     pass(&mut world);
-    world.mail(Mail::DropSlots(SlotSet::from_iter([0])));
+    world.mail(Mail::Slots(ToSlots::Drop(SlotSet::from_iter([0]))));
     world.peers.speak_until(Monotonic::NEVER);
     pass(&mut world);
     assert_eq!(rows(&world), 1, "that of the slot that has stayed");

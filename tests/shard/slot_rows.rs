@@ -5,7 +5,7 @@ use std::time::Duration;
 use forebay::metrics::spec::SinkMetric as S;
 use forebay::mqtt::packet::Version;
 use forebay::runtime::seam::ConnId;
-use forebay::shard::mail::{Mail, Notice};
+use forebay::shard::mail::{Mail, Notice, ToShard, ToSlots};
 
 use super::conformance::words;
 use super::slots::{BROKER, TOPIC, client, heard, notice, parsed, started, started_with, taken, until};
@@ -89,9 +89,9 @@ fn killed_to(world: &mut World, epoch: i16, text: Option<&str>) {
     world.restart_as(text.map(parsed));
     (world.table.posted, world.table.mailbox) = (Some(Vec::new()), 16);
     let log = taken(world, 0, epoch);
-    world.mail(Mail::TakeOver(vec![log]));
+    world.mail(Mail::Slots(ToSlots::TakeOver(vec![log])));
     notice(world, |notice| matches!(notice, Notice::Started(0)));
-    world.mail(Mail::Accept);
+    world.mail(Mail::Shard(ToShard::Accept));
 }
 
 /// The exchange of `id` goes on to its end, and the next one under that identifier is another message.
@@ -258,7 +258,7 @@ fn a_slot_takes_its_rows_along() {
     assert_eq!(heard(&mut world, conn), ["pubrec 5 0x00"]);
     said(&mut world, conn);
     world.broker.holds.clear();
-    world.mail(Mail::ReleaseSlot(0));
+    world.mail(Mail::Slots(ToSlots::Release(0)));
     notice(&mut world, |notice| matches!(notice, Notice::SlotReleased(0)));
     let of = |world: &World, metric| world.sink_number(SINK, metric);
     until(&mut world, |world| (of(world, S::Moved) == 1).then_some(()));
@@ -269,7 +269,7 @@ fn a_slot_takes_its_rows_along() {
     until(&mut world, |world| (values(world) == ["stays"]).then_some(()));
 
     let log = taken(&mut world, 0, 2);
-    world.mail(Mail::TakeOver(vec![log]));
+    world.mail(Mail::Slots(ToSlots::TakeOver(vec![log])));
     notice(&mut world, |notice| matches!(notice, Notice::SlotTaken(0)));
     until(&mut world, |world| (values(world) == ["stays", "moves"]).then_some(()));
     let conn = connected(&mut world, true);

@@ -9,9 +9,8 @@ use forebay::replica::{Names, Step, Store, TakeOver, Taken};
 use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{Closed, ConnId, Shard as _};
 use forebay::shard::kafka_disk::Parts;
-use forebay::shard::mail::{Mail, Notice};
+use forebay::shard::mail::{Mail, Notice, TakenLog, ToShard, ToSlots};
 use forebay::shard::router::owner;
-use forebay::shard::session_log::TakenLog;
 
 use super::conformance::words;
 use super::world::World;
@@ -125,9 +124,9 @@ pub(crate) fn parsed(text: &str) -> Config {
 pub(crate) fn begin(world: &mut World, slots: std::ops::Range<u16>, epoch: i16) {
     (world.table.posted, world.table.mailbox) = (Some(Vec::new()), 16);
     let logs = slots.map(|slot| taken(world, slot, epoch)).collect();
-    world.mail(Mail::TakeOver(logs));
+    world.mail(Mail::Slots(ToSlots::TakeOver(logs)));
     notice(world, |notice| matches!(notice, Notice::Started(0)));
-    world.mail(Mail::Accept);
+    world.mail(Mail::Shard(ToShard::Accept));
 }
 
 const SUBSCRIBE: &[u8] = &[0x82, 7, 0, 9, 0, 0, 1, b't', 1];
@@ -150,7 +149,7 @@ fn a_slot_leaves_and_comes_back_and_others_notice_nothing() {
         assert_eq!(heard(&mut world, conn), ["t one q1 id 1"]);
     }
     world.notices();
-    world.mail(Mail::ReleaseSlot(0));
+    world.mail(Mail::Slots(ToSlots::Release(0)));
     let said = heard(&mut world, conns[0]);
     assert!(said.iter().any(|packet| packet.starts_with("disconnect 0x8B")), "{said:?}");
     notice(&mut world, |notice| matches!(notice, Notice::SlotReleased(0)));
@@ -164,7 +163,7 @@ fn a_slot_leaves_and_comes_back_and_others_notice_nothing() {
     assert_eq!(heard(&mut world, conns[1]), ["t two q1 id 2"]);
 
     let log = taken(&mut world, 0, 2);
-    world.mail(Mail::TakeOver(vec![log]));
+    world.mail(Mail::Slots(ToSlots::TakeOver(vec![log])));
     notice(&mut world, |notice| matches!(notice, Notice::SlotTaken(0)));
     let conn = world.connect_kept_v5(&moving);
     let said = heard(&mut world, conn);
@@ -198,10 +197,10 @@ fn finding_q62_a_session_expires_by_the_time_at_which_its_client_left() {
     let mut moves = |world: &mut World| {
         epoch += 1;
         world.notices();
-        world.mail(Mail::ReleaseSlot(0));
+        world.mail(Mail::Slots(ToSlots::Release(0)));
         notice(world, |notice| matches!(notice, Notice::SlotReleased(0)));
         let log = taken(world, 0, epoch);
-        world.mail(Mail::TakeOver(vec![log]));
+        world.mail(Mail::Slots(ToSlots::TakeOver(vec![log])));
         notice(world, |notice| matches!(notice, Notice::SlotTaken(0)));
     };
     leave(&mut world, conn);
@@ -245,7 +244,7 @@ fn a_slot_that_cannot_be_written_is_given_up_in_the_end() {
     // NOT_LEADER_OR_FOLLOWER, again and again.
     world.broker.refuses.insert(TOPIC.to_owned(), 6);
     world.bytes(conn, SUBSCRIBE);
-    world.mail(Mail::ReleaseSlot(0));
+    world.mail(Mail::Slots(ToSlots::Release(0)));
     let began = world.table.now;
     notice(&mut world, |notice| matches!(notice, Notice::SlotReleased(0)));
     let took = world.table.now.since(began);
@@ -349,17 +348,17 @@ fn finding_q59_a_log_of_a_later_version_ends_no_process() {
         let readable = taken(&mut world, 1, 2);
         if is_given_out {
             world.slots.set_given_out();
-            world.mail(Mail::TakeOver(Vec::new()));
+            world.mail(Mail::Slots(ToSlots::TakeOver(Vec::new())));
             notice(&mut world, |notice| matches!(notice, Notice::Started(0)));
-            world.mail(Mail::TakeOver(vec![later]));
+            world.mail(Mail::Slots(ToSlots::TakeOver(vec![later])));
             notice(&mut world, |notice| matches!(notice, Notice::SlotUnreadable(0)));
-            world.mail(Mail::TakeOver(vec![readable]));
+            world.mail(Mail::Slots(ToSlots::TakeOver(vec![readable])));
             notice(&mut world, |notice| matches!(notice, Notice::SlotTaken(1)));
         } else {
-            world.mail(Mail::TakeOver(vec![later, readable]));
+            world.mail(Mail::Slots(ToSlots::TakeOver(vec![later, readable])));
             notice(&mut world, |notice| matches!(notice, Notice::Started(0)));
         }
-        world.mail(Mail::Accept);
+        world.mail(Mail::Shard(ToShard::Accept));
         let conn = world.connect_kept_v5(&other);
         assert_eq!(heard(&mut world, conn)[0], "connack 1 0x00");
         let why = world.slots.not_taken();
@@ -369,7 +368,7 @@ fn finding_q59_a_log_of_a_later_version_ends_no_process() {
         assert!(said[0].starts_with("connack 0 0x88"), "{said:?}");
         // The group gives the slot to another instance.
         if is_given_out {
-            world.mail(Mail::ReleaseSlot(0));
+            world.mail(Mail::Slots(ToSlots::Release(0)));
             notice(&mut world, |notice| matches!(notice, Notice::SlotReleased(0)));
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use forebay::metrics::spec::SourceMetric;
-use forebay::shard::mail::{Mail, Notice};
+use forebay::shard::mail::{Mail, Notice, ToShard};
 
 use super::broker::PARTITIONS;
 use super::world::World;
@@ -49,7 +49,7 @@ fn what_is_taken_up_is_followed_by_the_next_question_at_once() {
     for partition in 0..PARTITIONS {
         world.broker.readable.insert(("commands".to_owned(), partition), vec![b"value".to_vec(); RECORDS]);
     }
-    world.mail(Mail::Accept);
+    world.mail(Mail::Shard(ToShard::Accept));
     come_to_rest(&mut world);
     let records = |world: &World| world.source_number(0, SourceMetric::Records);
     // Metadata may be asked for again a moment later.
@@ -64,11 +64,11 @@ fn a_stop_says_at_once_that_nothing_is_read_any_more() {
     let mut world = World::new(SOURCE);
     (world.table.posted, world.table.mailbox) = (Some(Vec::new()), 16);
     world.broker.readable.insert(("commands".to_owned(), 0), vec![b"value".to_vec(); RECORDS]);
-    world.mail(Mail::Accept);
+    world.mail(Mail::Shard(ToShard::Accept));
     come_to_rest(&mut world);
     until(&mut world, |world| world.source_number(0, SourceMetric::Records) == RECORDS as u64);
     world.notices();
-    world.mail(Mail::EndSources);
+    world.mail(Mail::Shard(ToShard::EndSources));
     come_to_rest(&mut world);
     let notices = world.notices();
     assert!(matches!(notices[..], [Notice::SourcesOver(0)]), "{notices:?}");
@@ -89,7 +89,7 @@ fn a_partition_that_another_source_still_reads_is_read_after_that() {
     let mut world = World::new(&both("commands", "alarms"));
     (world.table.posted, world.table.mailbox) = (Some(Vec::new()), 16);
     world.broker.readable.insert(("commands".to_owned(), 0), vec![b"value".to_vec(); RECORDS]);
-    world.mail(Mail::Accept);
+    world.mail(Mail::Shard(ToShard::Accept));
     come_to_rest(&mut world);
     let read = |world: &World| [0, 1].map(|source| world.source_number(source, SourceMetric::Records));
     until(&mut world, |world| read(world) == [RECORDS as u64, 0]);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use forebay::metrics::spec::{ShardMetric as M, SourceMetric};
 use forebay::mqtt::packet::QoS;
 use forebay::runtime::seam::ConnId;
-use forebay::shard::mail::Mail;
+use forebay::shard::mail::{Mail, ToShard};
 
 use super::kept::{arrive, connect};
 use super::queues::{self, Heard, QOS_1, QOS_2, answer, back, hear, lose, say};
@@ -36,7 +36,7 @@ fn world(qos: u8) -> World {
 fn write(world: &mut World, records: Vec<Vec<u8>>) {
     let count = records.len() as u64;
     world.broker.readable.insert(("commands".to_owned(), 0), records);
-    world.mail(Mail::Accept);
+    world.mail(Mail::Shard(ToShard::Accept));
     come_to_rest(world);
     until(world, |world| world.source_number(0, SourceMetric::Records) == count);
 }

@@ -6,7 +6,7 @@ use forebay::metrics::spec::SourceMetric as M;
 use forebay::mqtt::packet::Version;
 use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::ConnId;
-use forebay::shard::mail::Mail;
+use forebay::shard::mail::{Mail, ToShard};
 
 use super::queues::{self, Heard, QOS_1, answer, hear, lose};
 use super::shares::{join, member};
@@ -50,7 +50,7 @@ fn started_under(rules: &'static dyn Rules, text: &str, records: &[&str]) -> Wor
     (world.table.posted, world.table.mailbox) = (Some(Vec::new()), 16);
     let bytes = records.iter().map(|record| record.as_bytes().to_vec()).collect();
     world.broker.readable.insert(("commands".to_owned(), 0), bytes);
-    world.mail(Mail::Accept);
+    world.mail(Mail::Shard(ToShard::Accept));
     come_to_rest(&mut world);
     until(&mut world, |world| world.source_number(0, M::Records) == records.len() as u64);
     world
@@ -228,7 +228,7 @@ fn finding_q40_a_full_queue_holds_back_what_a_rule_has_made() {
     let all = numbers(25);
     let bytes = all.iter().map(|record| record.as_bytes().to_vec()).collect();
     world.broker.readable.insert(("commands".to_owned(), 0), bytes);
-    world.mail(Mail::Accept);
+    world.mail(Mail::Shard(ToShard::Accept));
     come_to_rest(&mut world);
     until(&mut world, |world| world.source_number(0, M::Records) == 25);
     assert_eq!(open(&mut world), (20, 0), "one is on its way, and four wait in the log");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use forebay::runtime::seam::{Closed, ConnId, Segments as _, Shard};
-use forebay::shard::mail::{Mail, Notice};
+use forebay::shard::mail::{Mail, Notice, ToShard};
 
 use super::spool::{acked, arrived, assert_all, ids, payload, send};
 use super::spooled;
@@ -26,7 +26,7 @@ fn with_ten(sink: &str) -> (World, ConnId) {
 }
 
 fn stop(world: &mut World) {
-    world.core.on_mail(&mut world.table, Mail::Drain { grace: GRACE });
+    world.core.on_mail(&mut world.table, Mail::Shard(ToShard::Drain { grace: GRACE }));
     world.turn();
 }
 

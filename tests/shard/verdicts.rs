@@ -9,7 +9,7 @@ use forebay::mqtt::encode;
 use forebay::mqtt::packet::{Connect, Packet, Version};
 use forebay::runtime::seam::{Closed, ConnId, Shard as _};
 use forebay::service::verifier::{Task, Verifiers, Waiting};
-use forebay::shard::mail::Mail;
+use forebay::shard::mail::{Mail, ToDoor, ToShard};
 
 use super::small;
 use super::world::{World, publish};
@@ -71,7 +71,7 @@ impl Asking {
     /// The answer to a question, for this connection.
     fn judge(&mut self, conn: ConnId, task: Task) {
         let answer = Some(task.question.answer());
-        self.world.core.on_mail(&mut self.world.table, Mail::Judged { conn, answer });
+        self.world.core.on_mail(&mut self.world.table, Mail::Door(ToDoor::Judged { conn, answer }));
         self.world.turn();
     }
 
@@ -219,7 +219,7 @@ fn a_drain_does_not_wait_for_verdicts() {
     let mut asking = Asking::new(&line("ada", "secret"), 8);
     let conn = asking.connect("ada", "secret", &[]);
     let task = asking.task();
-    asking.world.core.on_mail(&mut asking.world.table, Mail::Drain { grace: Duration::from_secs(5) });
+    asking.world.core.on_mail(&mut asking.world.table, Mail::Shard(ToShard::Drain { grace: Duration::from_secs(5) }));
     asking.world.turn();
     asking.judge(conn, task);
     let said = asking.world.sent(conn);

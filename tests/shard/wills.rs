@@ -7,7 +7,7 @@ use forebay::mqtt::encode;
 use forebay::mqtt::packet::{Connect, Packet, Publish, QoS, Version, Will};
 use forebay::mqtt::property::{Property, PropertyBuf};
 use forebay::runtime::seam::{Closed, ConnId, Shard};
-use forebay::shard::mail::Mail;
+use forebay::shard::mail::{Mail, ToShard};
 
 use super::small;
 use super::subscribe::{bytes_of, message};
@@ -67,7 +67,7 @@ fn delayed_wills_are_sent_when_the_service_stops_for_good() {
     let away = device(&mut world, "away", b"of one that is away", 1_000);
     let here = device(&mut world, "here", b"of one that is connected", 1_000);
     lose(&mut world, away);
-    world.core.on_mail(&mut world.table, Mail::Drain { grace: Duration::from_secs(60) });
+    world.core.on_mail(&mut world.table, Mail::Shard(ToShard::Drain { grace: Duration::from_secs(60) }));
     world.turn();
     assert!(world.table.wire(here).closed, "told that the service stops");
     world.core.on_close(&mut world.table, here, Closed::Local);

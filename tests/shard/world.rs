@@ -18,7 +18,7 @@ use forebay::runtime::seam::{Closed, ConnId, ListenerId, Monotonic, Shard};
 use forebay::service::dead_letters::{Letter, Ways};
 use forebay::service::verifier::{Bounds, Verifiers};
 use forebay::shard::edge::Edge;
-use forebay::shard::mail::{Mail, Notice, Reconfiguration};
+use forebay::shard::mail::{Mail, Notice, Reconfiguration, ToShard};
 use forebay::shard::router::Slots;
 use forebay::shard::{Core, Surroundings};
 
@@ -195,7 +195,7 @@ impl World {
         self.board = Arc::new(Board::new(layout(&config)));
         let (board, edge) = (Arc::clone(&self.board), edge(&config));
         let to = Reconfiguration { config, board, dead_letters: Ways::default(), edge, listeners: Vec::new() };
-        self.core.on_mail(&mut self.table, Mail::Reconfigure(Box::new(to)));
+        self.core.on_mail(&mut self.table, Mail::Shard(ToShard::Reconfigure(Box::new(to))));
         self.turn();
     }
 

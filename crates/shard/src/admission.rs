@@ -18,12 +18,15 @@ use forebay_service::service::verifier::{Asked, Task};
 use forebay_session::{ClientKey, End, Peer, Session, SessionKey, Violation, refuse};
 
 use super::banned::BANNED;
-use super::connection::{AtDoor, Kind};
+use super::connection::Kind;
 use super::edge::Edge;
-use super::events::{clipped, of_client, second};
-use super::mail::Mail;
+use super::here::Here;
+use super::mail::{Mail, ToDoor};
+use super::ring::Ring;
 use super::rule_hooks::Newcomer;
-use super::{Broker, Core, Ring};
+use super::words::AtDoor;
+use super::words::{clipped, of_client, second};
+use super::{Broker, Core};
 
 /// The number of client identifiers of one address that are distinguished, where the address may have been refused with all of them.
 const NAMES_OF_ADDRESS: u8 = 16;
@@ -49,7 +52,7 @@ impl Core {
             let why = *why;
             return self.refuse_connect(io, conn, connect, why);
         }
-        let Some(policy) = self.broker.around.edge.auth(connection.listener) else { return Admitted::Yes };
+        let Some(policy) = self.here.edge.auth(connection.listener) else { return Admitted::Yes };
         if let Some(AtDoor::Admitted(admission, _)) = connection.claim.as_deref_mut() {
             // Files may have changed since then.
             let is_same = Arc::ptr_eq(&admission.policy, policy);
@@ -84,7 +87,7 @@ impl Core {
                 connection.kind = Kind::Pending(deadline);
                 connection.claim = Some(Box::new(AtDoor::Asked(asked)));
                 io.pause(conn);
-                self.broker.numbers.raise(M::AuthWaiting, 1);
+                self.here.numbers.raise(M::AuthWaiting, 1);
                 Admitted::Later
             }
         }
@@ -92,7 +95,7 @@ impl Core {
 
     /// Notes the identity of a client. The time at which its access expires is settled here: a later change of the wall clock changes nothing.
     pub(super) fn admitted(&mut self, io: &Ring<'_>, conn: ConnId, admission: Admission) {
-        self.broker.numbers.count(M::AuthAccepted);
+        self.here.numbers.count(M::AuthAccepted);
         let ends = Self::end_of(io, &admission);
         if let Some(connection) = self.connections.get(conn) {
             connection.claim = Some(Box::new(AtDoor::Admitted(admission, ends)));
@@ -111,7 +114,7 @@ impl Core {
     /// Notes the certificate of a finished handshake, for listeners with an `auth` that asks for one.
     pub(super) fn note_certificate(&mut self, conn: ConnId, certificate: Option<Vec<u8>>) {
         let Some(connection) = self.connections.get(conn) else { return };
-        let policy = self.broker.around.edge.auth(connection.listener);
+        let policy = self.here.edge.auth(connection.listener);
         if policy.is_some_and(|policy| policy.settings().chain.contains(&Method::Certificate)) {
             connection.claim =
                 certificate.map(|certificate| Box::new(AtDoor::Certificate(certificate))).or(connection.claim.take());
@@ -120,10 +123,11 @@ impl Core {
 
     /// Asks a question. `None`: too many questions are pending.
     fn ask(&self, io: &Ring<'_>, conn: ConnId, question: Question, deadline: Monotonic) -> Option<Asked> {
-        let verifiers = self.broker.around.verifiers.as_ref()?;
-        let (post, shard) = (self.broker.around.post.clone(), self.broker.index);
+        let verifiers = self.around.verifiers.as_ref()?;
+        let (post, shard) = (self.around.post.clone(), self.here.index);
         let until = Instant::now() + deadline.since(io.now());
-        let answer = Box::new(move |answer| super::carrier::deliver(&post, shard, Mail::Judged { conn, answer }));
+        let answer =
+            Box::new(move |answer| super::carrier::deliver(&post, shard, Mail::Door(ToDoor::Judged { conn, answer })));
         let task = Task { question, from: io.peer(conn).map(|peer| peer.ip()), until, answer };
         verifiers.ask(task)
     }
@@ -152,7 +156,7 @@ impl Core {
         let Some(connection) = self.connections.get(conn) else { return };
         let Kind::Pending(deadline) = connection.kind else { return };
         connection.kind = Kind::Door(Expect::Nothing, deadline);
-        self.broker.numbers.lower(M::AuthWaiting, 1);
+        self.here.numbers.lower(M::AuthWaiting, 1);
         // The connection can be moved to another shard only while it is not read.
         self.door_bytes(io, conn, &[]);
         if self.connections.get(conn).is_some_and(|connection| matches!(connection.kind, Kind::Device { .. })) {
@@ -168,13 +172,13 @@ impl Core {
     fn refuse_pending(&mut self, io: &mut Ring<'_>, conn: ConnId, why: impl Into<Why>) {
         let Some(connection) = self.connections.get(conn) else { return };
         let tail = std::mem::take(&mut connection.tail);
-        self.broker.numbers.lower(M::PartialBytes, tail.len() as u64);
+        self.here.numbers.lower(M::PartialBytes, tail.len() as u64);
         if let Verdict::Connect(connect, _) = door::look(&tail) {
             self.refuse_connect(io, conn, &connect, why);
         } else {
             self.turn_away(io, conn);
         }
-        self.tails.give_back(tail);
+        self.connections.tails.give_back(tail);
     }
 
     pub(super) fn refuse_connect(
@@ -186,21 +190,21 @@ impl Core {
     ) -> Admitted {
         let Why { violation: why, detail } = why.into();
         if why == BUSY {
-            self.broker.numbers.count(M::AuthBusy);
+            self.here.numbers.count(M::AuthBusy);
         } else {
-            self.broker.numbers.count(M::AuthRefused);
+            self.here.numbers.count(M::AuthRefused);
             self.note_failure(io, conn);
         }
         let listener = self.connections.get(conn).map(|connection| connection.listener);
-        let policy = listener.and_then(|listener| self.broker.around.edge.auth(listener));
+        let policy = listener.and_then(|listener| self.here.edge.auth(listener));
         let has_secret_name = policy.and_then(|policy| policy.tokens()).is_some_and(Tokens::are_usernames);
         let username = connect.username.filter(|_| !has_secret_name);
-        let listener = listener.and_then(|listener| self.broker.around.config.listener(listener));
+        let listener = listener.and_then(|listener| self.here.config.listener(listener));
         let client = ClientKey { auth: policy.map(|policy| policy.name()), client_id: connect.client_id };
         // A guesser may take any name, and many clients may share an address; reasons are few.
         let name = connect.client_id.bytes().fold(0, u8::wrapping_add) % NAMES_OF_ADDRESS;
         let from = io.peer(conn).map(|peer| Address::of(peer.ip()));
-        self.broker.teller.tell_of(EventKind::AuthRefused, second(io.now()), (from, name, detail), |event| {
+        self.here.teller.tell_of(EventKind::AuthRefused, second(io.now()), (from, name, detail), |event| {
             let event = of_client(event, client).with(Field::Reason, detail);
             let event = event.maybe(Field::User, username.map(clipped));
             event.shown(Field::Peer, io.peer(conn)).shown(Field::Listener, listener.map(|listener| &listener.bind))
@@ -223,7 +227,7 @@ impl Core {
 
     /// Disconnects a client when its admission has expired.
     pub(super) fn expire_access(&mut self, io: &mut Ring<'_>, conn: ConnId) {
-        self.broker.numbers.count(M::AccessExpired);
+        self.here.numbers.count(M::AccessExpired);
         self.tell_of_client(io, conn, EventKind::AccessExpired);
         self.end(io, conn, End::Expired);
     }
@@ -231,7 +235,7 @@ impl Core {
     /// Records an event about the client of a connection.
     fn tell_of_client(&mut self, io: &Ring<'_>, conn: ConnId, kind: EventKind) {
         if let Some(Kind::Device { session, .. }) = self.connections.get(conn).map(|connection| connection.kind) {
-            self.broker.tell_of_session(io.now(), session, kind);
+            self.broker.tell_of_session(&mut self.here, io.now(), session, kind);
         }
     }
 
@@ -251,7 +255,7 @@ impl Core {
         let old = self.broker.sessions.find(client).and_then(|key| self.broker.sessions.get(key)?.conn());
         let old = old.and_then(|conn| self.connections.get(conn)?.claim.as_deref());
         let takes_over = matches!(old, Some(AtDoor::Bounded(share)) if *share.owner() == owner);
-        let share = self.broker.around.shares.enter(owner, *limits, takes_over, now);
+        let share = self.here.shares.enter(owner, *limits, takes_over, now);
         share.map(Some).map_err(|full| match full {
             Full::Connections => Violation::CONNECTIONS_OF_USER,
             Full::Connects => Violation::CONNECTS_OF_USER,
@@ -262,18 +266,18 @@ impl Core {
     /// removed users end. One walk over all sessions, a tenth of a microsecond for each.
     pub(super) fn renew_access(&mut self, io: &mut Ring<'_>) {
         let (mut revoked, mut renewed) = (Vec::new(), Vec::new());
-        for (from, to) in &self.broker.around.edge.renamed {
+        for (from, to) in &self.here.edge.renamed {
             self.broker.sessions.rename_auth(from, to);
         }
-        self.broker.write_notes();
-        self.broker.end_without_users(io.now());
+        self.broker.write_notes(&mut self.here);
+        self.broker.end_without_users(&mut self.here, io.now());
         for (key, session) in self.broker.sessions.iter_mut() {
             let Some(conn) = session.conn() else {
-                session.renew_access_away(|name| self.broker.around.edge.policy(name));
+                session.renew_access_away(|name| self.here.edge.policy(name));
                 continue;
             };
             let Some(listener) = self.connections.get(conn).map(|connection| connection.listener) else { continue };
-            let edge = &self.broker.around.edge;
+            let edge = &self.here.edge;
             let is_revoked = |id: &_| edge.tls(listener).is_some_and(|server| server.has_revoked(id));
             if !session.is_still_admitted(|name| edge.policy(name), is_revoked) {
                 revoked.push(conn);
@@ -284,12 +288,12 @@ impl Core {
                 renewed.push(key);
             }
         }
-        self.broker.count_kept_sessions();
+        self.broker.count_kept_sessions(&self.here);
         for key in renewed {
-            self.broker.enter_again(key, io.now());
+            self.broker.enter_again(&mut self.here, key, io.now());
         }
         for conn in revoked {
-            self.broker.numbers.count(M::AccessRevoked);
+            self.here.numbers.count(M::AccessRevoked);
             self.tell_of_client(io, conn, EventKind::AccessRevoked);
             self.end(io, conn, End::Revoked);
         }
@@ -297,9 +301,9 @@ impl Core {
 }
 
 impl Broker {
-    fn tell_of_session(&mut self, now: Monotonic, key: SessionKey, kind: EventKind) {
+    fn tell_of_session(&mut self, here: &mut Here, now: Monotonic, key: SessionKey, kind: EventKind) {
         let session = self.sessions.get(key);
-        self.teller.tell_of(kind, second(now), session.map(Session::client), |event| {
+        here.teller.tell_of(kind, second(now), session.map(Session::client), |event| {
             let event = of_client(event, session.map(Session::client));
             event.maybe(Field::User, session.and_then(|session| session.username()).map(clipped))
         });
@@ -325,23 +329,23 @@ impl Core {
 impl Broker {
     /// Ends the sessions of removed users: at once if the client is offline, otherwise with its connection. Their wills are not published, as nobody answers
     /// for them.
-    pub(super) fn end_without_users(&mut self, now: Monotonic) {
-        let edge = &self.around.edge;
+    pub(super) fn end_without_users(&mut self, here: &mut Here, now: Monotonic) {
+        let edge = &here.edge;
         let is_without =
             |(_, session): &(SessionKey, &mut Session)| session.has_lost_its_user(|name| edge.policy(name));
         let ended: Vec<SessionKey> = self.sessions.iter_mut().filter(is_without).map(|(key, _)| key).collect();
         for key in ended {
             if self.sessions.get(key).is_some_and(|session| session.conn().is_none()) {
-                self.numbers.count(M::AccessRevoked);
-                self.tell_of_session(now, key, EventKind::AccessRevoked);
+                here.numbers.count(M::AccessRevoked);
+                self.tell_of_session(here, now, key, EventKind::AccessRevoked);
             }
             self.sessions.forget(key);
         }
     }
 
     /// Counts the sessions of users with a bound on kept sessions.
-    pub(super) fn count_kept_sessions(&mut self) {
-        let edge = &self.around.edge;
+    pub(super) fn count_kept_sessions(&mut self, here: &Here) {
+        let edge = &here.edge;
         self.sessions.count_kept(|name| edge.policy(name));
     }
 }

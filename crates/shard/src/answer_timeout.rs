@@ -10,8 +10,10 @@ use forebay_metrics::spec::ShardMetric as M;
 use forebay_runtime::seam::{ConnId, Monotonic, TimerId};
 use forebay_session::{End, SessionKey};
 
-use super::connection::{Kind, Timer};
-use super::{Core, Ring};
+use super::Core;
+use super::connection::Kind;
+use super::ring::Ring;
+use super::words::Timer;
 
 /// The number of checks within one time-out.
 const PARTS: u32 = 4;
@@ -71,7 +73,7 @@ impl Core {
     /// Watches the answers of a device from its first publishes on.
     pub(super) fn watch_answers(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey) {
         let Some(connection) = self.connections.get(conn) else { return };
-        let Some(timeout) = connection.answer_timeout(&self.broker.around.config) else { return };
+        let Some(timeout) = connection.answer_timeout(&self.here.config) else { return };
         if connection.watch.as_ref().is_some_and(|watch| watch.timer.is_some()) {
             return;
         }
@@ -86,7 +88,7 @@ impl Core {
     pub(super) fn answers_time(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         let Some(connection) = self.connections.get(conn) else { return };
         let Kind::Device { session, .. } = connection.kind else { return };
-        let Some(timeout) = connection.answer_timeout(&self.broker.around.config) else { return };
+        let Some(timeout) = connection.answer_timeout(&self.here.config) else { return };
         let (Some(watch), Some(session)) = (connection.watch.as_mut(), self.broker.sessions.get(session)) else {
             return;
         };
@@ -97,7 +99,7 @@ impl Core {
                 watch.timer = Some(io.set_timer(io.now().after(timeout / PARTS), Timer::Answers(conn).token()));
             }
             Look::Overdue => {
-                self.broker.numbers.count(M::AnswerTimeouts);
+                self.here.numbers.count(M::AnswerTimeouts);
                 tracing::debug!(
                     slot = conn.slot,
                     "connection closed: an acknowledgement was held longer than answer_timeout"

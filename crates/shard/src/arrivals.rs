@@ -18,15 +18,17 @@ use forebay_mqtt::reason::ReasonCode;
 use forebay_runtime::seam::{Came, ConnId, Detached, ListenerId, Monotonic};
 use forebay_session::{Arrival, End, Peer, SessionKey, Violation, refuse};
 
+use super::Core;
 use super::admission::Admitted;
 use super::banned::BANNED;
-use super::connection::{AtDoor, Kind, Timer};
-use super::events::{of_client, second};
+use super::connection::Kind;
 use super::exchange::Exchanged;
 use super::moves::Move;
+use super::ring::Ring;
 use super::router::Place;
 use super::rule_hooks::Newcomer;
-use super::{Core, Ring};
+use super::words::AtDoor;
+use super::words::{Timer, of_client, second};
 
 impl Core {
     /// Takes an accepted socket, and sets the time by which its CONNECT, and any bytes before it, must have arrived.
@@ -34,9 +36,9 @@ impl Core {
         if listener == LISTENER {
             return self.link_accepted(io, conn);
         }
-        let settings = self.broker.around.config.listener(listener);
+        let settings = self.here.config.listener(listener);
         let expect = settings.map(|listener| listener.proxy_protocol).unwrap_or_default();
-        let deadline = io.now().after(self.broker.around.config.mqtt.connect_timeout);
+        let deadline = io.now().after(self.here.config.mqtt.connect_timeout);
         if !self.enter(io, conn, listener) {
             return;
         }
@@ -50,8 +52,8 @@ impl Core {
 
     /// Begins the transport of the listener, which carries the connection's bytes from now on. False: the transport is plain TCP.
     fn begin_layer(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId, unread: &[u8]) -> bool {
-        let tls = self.broker.around.edge.tls(listener).map(|server| server.layer());
-        let settings = self.broker.around.config.listener(listener);
+        let tls = self.here.edge.tls(listener).map(|server| server.layer());
+        let settings = self.here.config.listener(listener);
         let layer = match settings.and_then(|listener| listener.ws.as_ref()) {
             Some(settings) => Some(ws::layer(Arc::clone(settings), tls)),
             None => tls,
@@ -77,12 +79,12 @@ impl Core {
             connection.timer = Some(timer);
         }
         self.doors.enter(conn, &mut self.connections);
-        self.broker.numbers.raise(M::ConnectionsOpen, 1);
+        self.here.numbers.raise(M::ConnectionsOpen, 1);
     }
 
     /// Notes a connection accepted by a listener: the front of a client counts it, and not its owner.
     fn count_arrival(&mut self, listener: ListenerId) {
-        self.broker.numbers.count_listener(listener, ListenerMetric::Open);
+        self.here.numbers.count_listener(listener, ListenerMetric::Open);
     }
 
     /// Processes the bytes of a socket that has not sent a whole CONNECT.
@@ -96,28 +98,28 @@ impl Core {
         }
         if let Kind::Leaving(..) | Kind::Pending(..) = kind {
             connection.tail.extend_from_slice(bytes);
-            return self.broker.numbers.raise(M::PartialBytes, bytes.len() as u64);
+            return self.here.numbers.raise(M::PartialBytes, bytes.len() as u64);
         }
         let mut all = std::mem::take(&mut connection.tail);
-        self.broker.numbers.lower(M::PartialBytes, all.len() as u64);
+        self.here.numbers.lower(M::PartialBytes, all.len() as u64);
         if all.is_empty() {
-            all = self.tails.lend(bytes);
+            all = self.connections.tails.lend(bytes);
         } else {
             all.extend_from_slice(bytes);
         }
         if let Kind::Door(expect @ (Expect::V1 | Expect::V2 | Expect::Any), _) = kind {
             match self.proxy_header(io, conn, expect, &all) {
                 Some(_) if !self.is_forwarded(listener) && !self.enter_address(io, conn) => {
-                    return self.tails.give_back(all);
+                    return self.connections.tails.give_back(all);
                 }
                 Some(len) => {
                     drop(all.drain(..len));
                     if self.begin_layer(io, conn, listener, &all) {
-                        return self.tails.give_back(all);
+                        return self.connections.tails.give_back(all);
                     }
                 }
                 None if self.connections.get(conn).is_some() => return self.put_back(io, conn, all),
-                None => return self.tails.give_back(all),
+                None => return self.connections.tails.give_back(all),
             }
         }
         if let Kind::Header(..) = kind {
@@ -127,13 +129,13 @@ impl Core {
             match self.link_header(io, conn, &all) {
                 Some(len) => drop(all.drain(..len)),
                 None if self.connections.get(conn).is_some() => return self.put_back(io, conn, all),
-                None => return self.tails.give_back(all),
+                None => return self.connections.tails.give_back(all),
             }
         }
         if let Kind::Exchange(..) = kind {
             match self.exchange_bytes(io, conn, &mut all) {
                 Exchanged::Wait => return self.put_back(io, conn, all),
-                Exchanged::Over => return self.tails.give_back(all),
+                Exchanged::Over => return self.connections.tails.give_back(all),
                 Exchanged::Admitted => {}
             }
         }
@@ -145,9 +147,9 @@ impl Core {
                 match self.admit(io, conn, &connect, used) {
                     Admitted::Yes => {}
                     Admitted::Later => return self.put_back(io, conn, all),
-                    Admitted::No => return self.tails.give_back(all),
+                    Admitted::No => return self.connections.tails.give_back(all),
                 }
-                let (index, slots) = (self.broker.index, Arc::clone(&self.broker.around.slots));
+                let (index, slots) = (self.here.index, Arc::clone(&self.here.slots));
                 let given = connect.client_id.is_empty().then(|| self.given_id(conn).map(str::to_owned)).flatten();
                 let id = given.as_deref().unwrap_or(connect.client_id);
                 let place = match id {
@@ -172,7 +174,7 @@ impl Core {
                 }
             }
         }
-        self.tails.give_back(all);
+        self.connections.tails.give_back(all);
     }
 
     /// The length of a proxy's header once it is whole; from then on the connection has the address in the header. Bytes that are no header
@@ -192,7 +194,7 @@ impl Core {
                 Some(header.len)
             }
             Err(malformed) => {
-                self.broker.numbers.count(M::ProxyHeadersRefused);
+                self.here.numbers.count(M::ProxyHeadersRefused);
                 tracing::debug!(peer = io.peer(conn).map(tracing::field::display), %malformed, "connection refused");
                 self.turn_away(io, conn);
                 None
@@ -203,7 +205,7 @@ impl Core {
     /// Moves a connection to the shard that owns its client. No read is armed on it now, and none will be here. While a send is in flight (the last flight of
     /// a handshake) the connection waits.
     pub(super) fn hand_over(&mut self, io: &mut Ring<'_>, conn: ConnId, owner: usize, unread: Vec<u8>) {
-        let Some(connection) = self.connections.get(conn) else { return self.tails.give_back(unread) };
+        let Some(connection) = self.connections.get(conn) else { return self.connections.tails.give_back(unread) };
         let deadline = match connection.kind {
             Kind::Door(_, deadline) | Kind::Leaving(_, deadline) | Kind::Header(deadline) => deadline,
             _ => Monotonic::NEVER,
@@ -230,7 +232,7 @@ impl Core {
             let Some(connection) = self.connections.get(conn) else { continue };
             let Kind::Leaving(owner, _) = connection.kind else { continue };
             let unread = std::mem::take(&mut connection.tail);
-            self.broker.numbers.lower(M::PartialBytes, unread.len() as u64);
+            self.here.numbers.lower(M::PartialBytes, unread.len() as u64);
             self.hand_over(io, conn, owner, unread);
         }
     }
@@ -241,13 +243,13 @@ impl Core {
         if listener == LISTENER {
             return self.receive_trunk(io, detached);
         }
-        let is_counted = self.broker.around.config.mqtt.connections_per_address > 0;
+        let is_counted = self.here.config.mqtt.connections_per_address > 0;
         let address = detached.peer.filter(|_| is_counted).map(|peer| Address::of(peer.ip()));
         let (unread, came) = (std::mem::take(&mut detached.unread), detached.came);
         // The connection came in before this listener was removed.
-        if self.broker.around.config.listener(listener).is_none_or(|listener| listener.is_removed) {
-            self.broker.around.tally.leave(listener, address);
-            return self.broker.numbers.count(M::ListenerRemovals);
+        if self.here.config.listener(listener).is_none_or(|listener| listener.is_removed) {
+            self.around.tally.leave(listener, address);
+            return self.here.numbers.count(M::ListenerRemovals);
         }
         let conn = io.adopt(detached);
         self.doors.addresses.extend(address.map(|address| (conn.slot, address)));
@@ -263,10 +265,10 @@ impl Core {
 
     /// Takes a client of the dashboard at the first listener, as its user there. It speaks WebSocket, whatever the others do.
     pub(super) fn test_client(&mut self, io: &mut Ring<'_>, socket: OwnedFd, user: Box<str>) {
-        let listeners = &self.broker.around.config.listeners;
+        let listeners = &self.here.config.listeners;
         let first = listeners.iter().position(|listener| !listener.is_removed);
         let Some(listener) = first.and_then(|first| u16::try_from(first).ok()).map(ListenerId) else { return };
-        let deadline = io.now().after(self.broker.around.config.mqtt.connect_timeout);
+        let deadline = io.now().after(self.here.config.mqtt.connect_timeout);
         let (unsent, unread) = (Vec::new(), Vec::new());
         let moved = Detached { fd: socket, peer: None, listener, layer: None, unsent, unread, deadline, came: None };
         let conn = io.adopt(moved);
@@ -275,7 +277,7 @@ impl Core {
         }
         self.arrive(io, conn, listener, Kind::Door(Expect::Nothing, deadline), deadline);
         self.count_arrival(listener);
-        if let Some(policy) = self.broker.around.edge.auth(listener) {
+        if let Some(policy) = self.here.edge.auth(listener) {
             let admission =
                 Admission { identity: Some(user), by: By::Operator, ..Admission::anonymous(Arc::clone(policy)) };
             self.admitted(io, conn, admission);
@@ -294,7 +296,7 @@ impl Core {
             Some(id) => id.to_owned(),
             None => {
                 let random = &mut self.random;
-                self.broker.around.slots.name(self.broker.index, || random.u64(..))
+                self.here.slots.name(self.here.index, || random.u64(..))
             }
         });
         let claim = self.connections.get(conn).and_then(|connection| connection.claim.take());
@@ -320,17 +322,15 @@ impl Core {
         };
         let came = self.doors.relays.has_waited(conn).unwrap_or(Came::at(now));
         let arrival = Arrival { conn, assigned_id: named.as_deref(), admission, came };
-        self.broker.measure_session_room(client_id);
+        self.broker.measure_session_room(&mut self.here, client_id);
         let settings = &self.broker.keeping.settings;
         let from = io.out(conn).len();
         let answer = self.broker.sessions.connect(connect, arrival, now, settings, io.out(conn));
-        self.broker.members_gone(now);
+        self.broker.members_gone(&mut self.here, now);
         while let Some(client) = self.broker.sessions.next_evicted() {
-            self.broker.numbers.count(M::SessionsEvicted);
+            self.here.numbers.count(M::SessionsEvicted);
             let client = client.key();
-            self.broker
-                .teller
-                .tell_of(EventKind::SessionEvicted, second(now), client, |event| of_client(event, client));
+            self.here.teller.tell_of(EventKind::SessionEvicted, second(now), client, |event| of_client(event, client));
         }
         let connected = match answer {
             Ok(connected) => connected,
@@ -342,7 +342,7 @@ impl Core {
             }
         };
         if let Some(old) = connected.taken_over {
-            self.broker.numbers.count(M::Takeovers);
+            self.here.numbers.count(M::Takeovers);
             self.tell_disconnected(io, (old.conn, connected.key), (End::TakenOver, ""), Some(conn));
             if self.broker.keeping.holds.may_tell(old.conn) {
                 End::TakenOver.write(old.peer, io.out(old.conn));
@@ -350,22 +350,22 @@ impl Core {
             self.forget(io, old.conn);
             io.close(old.conn);
         }
-        self.broker.write_notes();
+        self.broker.write_notes(&mut self.here);
         let Some(peer) = self.broker.sessions.get(connected.key).map(forebay_session::Session::peer) else { return };
         if self.broker.sessions.is_unwritten(connected.key) {
             // The packet found room a moment ago: less than that is rare.
             io.out(conn).truncate(from);
             self.broker.sessions.withdraw(connected.key, conn, now);
-            self.broker.members_gone(now);
+            self.broker.members_gone(&mut self.here, now);
             self.tell_refused(io, conn, Violation::SPOOL_FULL.clause, Violation::SPOOL_FULL.what);
             return self.refuse_admitted(io, conn, newcomer, Violation::SPOOL_FULL);
         }
-        self.broker.numbers.count(M::ConnectsAccepted);
-        self.broker.write_dropped(connected.key);
+        self.here.numbers.count(M::ConnectsAccepted);
+        self.broker.write_dropped(&self.here, connected.key);
         // Everything sent from now on follows the CONNACK [MQTT-3.2.0-1], and a second CONNECT gets none [MQTT-3.2.0-2].
-        self.broker.hold_connack(io, (conn, connected.key), from, !connect.clean_start);
+        self.broker.hold_connack(io, &self.here, (conn, connected.key), from, !connect.clean_start);
         let Some(connection) = self.connections.get(conn) else { return };
-        let receipts = connection.has_receipts(&self.broker.around.config);
+        let receipts = connection.has_receipts(&self.here.config);
         if let Some(session) = self.broker.sessions.get_mut(connected.key) {
             session.want_receipts(receipts);
         }
@@ -386,16 +386,16 @@ impl Core {
         if connected.session_present {
             let filters = self.broker.sessions.get(connected.key).map_or(0, |session| session.subscriptions().len());
             let _ = io.spend(u32::try_from(filters).unwrap_or(u32::MAX));
-            self.broker.enter_again(connected.key, now);
-            self.broker.pump_session(io, connected.key);
+            self.broker.enter_again(&mut self.here, connected.key, now);
+            self.broker.pump_session(io, &mut self.here, connected.key);
         }
         // The will of the client's previous connection goes ahead of its publishes on this one.
-        self.broker.publish_wills_of(io, connected.key);
+        self.broker.publish_wills_of(io, &mut self.here, connected.key);
         // Publishes may follow right after the CONNECT; a kept session may have answers ready.
         if rest.is_empty() {
             self.answer(io, connected.key);
         } else {
-            let rest = self.tails.lend(rest);
+            let rest = self.connections.tails.lend(rest);
             self.kept_bytes(io, conn, rest);
         }
     }
@@ -405,11 +405,11 @@ impl Core {
     pub(super) fn give_up_greeting(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, peer: Peer) {
         let now = io.now();
         self.tell_disconnected(io, (conn, key), (End::Violation(Violation::SESSIONS_AWAY), ""), None);
-        self.broker.numbers.count(M::ConnectTimeouts);
+        self.here.numbers.count(M::ConnectTimeouts);
         self.broker.keeping.holds.forget(conn);
         refuse(peer, &Violation::SESSIONS_AWAY, io.out(conn));
         self.broker.sessions.withdraw(key, conn, now);
-        self.broker.members_gone(now);
+        self.broker.members_gone(&mut self.here, now);
         self.turn_away(io, conn);
     }
 
@@ -423,7 +423,7 @@ impl Core {
     /// Refuses a first packet that is no CONNECT: CONNACK with the reason where the client could read one, then the connection is closed
     /// [MQTT-3.1.4-1].
     fn refuse(&mut self, io: &mut Ring<'_>, conn: ConnId, malformed: Malformed, version: Option<Version>) {
-        self.broker.numbers.count(M::MalformedPackets);
+        self.here.numbers.count(M::MalformedPackets);
         self.tell_refused(io, conn, malformed.clause, malformed.what);
         self.answer_front(io, conn);
         if let Some(version) = version {
@@ -434,7 +434,7 @@ impl Core {
 
     /// Closes a connection after its CONNECT was refused. Later bytes are not read [MQTT-3.1.4-6].
     pub(super) fn turn_away(&mut self, io: &mut Ring<'_>, conn: ConnId) {
-        self.broker.numbers.count(M::ConnectsRefused);
+        self.here.numbers.count(M::ConnectsRefused);
         self.forget(io, conn);
         io.close(conn);
     }
@@ -443,7 +443,7 @@ impl Core {
     pub(super) fn forget(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         if let Some(listener) = self.drop_connection(io, conn) {
             let address = self.doors.addresses.remove(&conn.slot);
-            self.broker.around.tally.leave(listener, address);
+            self.around.tally.leave(listener, address);
         }
     }
 
@@ -464,10 +464,10 @@ impl Core {
             self.stalls.one_less();
         }
         if let Kind::Pending(_) = connection.kind {
-            self.broker.numbers.lower(M::AuthWaiting, 1);
+            self.here.numbers.lower(M::AuthWaiting, 1);
         }
-        self.broker.numbers.lower(M::PartialBytes, connection.tail.len() as u64);
-        self.tails.give_back(connection.tail);
+        self.here.numbers.lower(M::PartialBytes, connection.tail.len() as u64);
+        self.connections.tails.give_back(connection.tail);
         let is_remote = matches!(connection.kind, Kind::Device { peer, .. } if peer.is_remote);
         if is_remote || matches!(connection.kind, Kind::Link { .. } | Kind::Relay(_) | Kind::Trunk) {
             return None;
@@ -475,11 +475,11 @@ impl Core {
         if !matches!(connection.kind, Kind::Device { .. } | Kind::Relayed(_)) {
             self.doors.leave();
         }
-        self.broker.numbers.lower(M::ConnectionsOpen, 1);
+        self.here.numbers.lower(M::ConnectionsOpen, 1);
         if self.forget_front(conn) || connection.listener == LISTENER {
             return None;
         }
-        self.broker.numbers.uncount_listener(connection.listener, ListenerMetric::Open);
+        self.here.numbers.uncount_listener(connection.listener, ListenerMetric::Open);
         Some(connection.listener)
     }
 }

@@ -6,7 +6,9 @@ use forebay_mqtt::reason::ReasonCode;
 use forebay_runtime::seam::ConnId;
 use forebay_session::{End, Violation};
 
-use super::{Core, Ring};
+use super::ring::Ring;
+
+use super::Core;
 
 /// The violation of a client that is banned.
 pub(super) const BANNED: Violation =
@@ -16,9 +18,9 @@ impl Core {
     /// Whether a ban keeps a client from connecting. If so, it is counted.
     pub(super) fn is_banned(&mut self, io: &Ring<'_>, conn: ConnId, client_id: &str, username: Option<&str>) -> bool {
         let address = io.peer(conn).map(|peer| peer.ip());
-        let is_banned = self.broker.around.bans.hold(client_id, username, address, io.wall().0);
+        let is_banned = self.around.bans.hold(client_id, username, address, io.wall().0);
         if is_banned {
-            self.broker.numbers.count(M::ConnectsBanned);
+            self.here.numbers.count(M::ConnectsBanned);
         }
         is_banned
     }
@@ -26,7 +28,7 @@ impl Core {
     /// Disconnects the banned clients among the next sessions. Returns their number and the position to continue from.
     pub(super) fn end_banned(&mut self, io: &mut Ring<'_>, from: u32) -> Told {
         let (mut banned, mut next) = (Vec::new(), None);
-        let (bans, wall) = (&self.broker.around.bans, io.wall().0);
+        let (bans, wall) = (&self.around.bans, io.wall().0);
         for (looked_at, (position, session)) in self.broker.sessions.iter_from(from).enumerate() {
             if looked_at == LOOKED_AT_MAX {
                 next = Some(position);

@@ -9,18 +9,11 @@ use forebay_runtime::Post;
 use forebay_runtime::seam::{Closed, ConnId, SocketOptions};
 use forebay_service::service::{resolver, sasl};
 
+use super::Around;
 use super::connection::{Connections, Kind, NO_LISTENER};
-use super::mail::Mail;
-use super::{Ring, Surroundings};
-
-/// `Far` is what an outgoing connection leads to, by its index in the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Far {
-    /// A Kafka cluster.
-    Cluster(usize),
-    /// The remote of a bridge.
-    Bridge(usize),
-}
+use super::mail::{Mail, ToCarrier};
+use super::ring::Ring;
+use super::words::Far;
 
 /// `Socket` is a connection of the ring; `in_handshake`: its layer is not ready yet.
 pub(super) struct Socket {
@@ -47,7 +40,7 @@ impl Carrier {
     pub(super) fn carry<E>(
         &mut self,
         io: &mut Ring<'_>,
-        around: &Surroundings,
+        around: &Around,
         connections: &mut Connections,
         sockets: SocketOptions,
         effect: Effect<E>,
@@ -56,13 +49,17 @@ impl Carrier {
         match effect {
             Effect::Resolve { ticket, host, port } => {
                 let post = around.post.clone();
-                let answer = Box::new(move |found| deliver(&post, shard, Mail::Resolved { far, ticket, found }));
+                let answer = Box::new(move |found| {
+                    deliver(&post, shard, Mail::Carrier(ToCarrier::Resolved { far, ticket, found }))
+                });
                 // Fails only when the resolver's thread is gone, which is when the process ends.
                 let _ = around.resolver.send(resolver::Question { host, port, answer });
             }
             Effect::Prepare { ticket, task } => {
                 let post = around.post.clone();
-                let answer = Box::new(move |result| deliver(&post, shard, Mail::Prepared { far, ticket, result }));
+                let answer = Box::new(move |result| {
+                    deliver(&post, shard, Mail::Carrier(ToCarrier::Prepared { far, ticket, result }))
+                });
                 // Fails only when that thread is gone, which is when the process ends.
                 let _ = around.sasl.send(sasl::Question { task, answer });
             }

@@ -5,19 +5,17 @@ use std::time::Duration;
 
 use forebay_config::Config;
 use forebay_fleet::trunk::{FIRST_STREAM, is_stream};
-use forebay_guard::auth::{Admission, Exchange, Share};
 use forebay_guard::outward::LinkId;
 use forebay_listener::proxy::Expect;
 use forebay_metrics::histogram::Level;
 use forebay_runtime::seam::{ConnId, ListenerId, Monotonic, TimerId};
-use forebay_service::service::verifier::Asked;
-use forebay_session::{KeepAlive, Peer, SessionKey, Violation};
+use forebay_session::{KeepAlive, Peer, SessionKey};
 
-use super::Ring;
 use super::answer_timeout::Watch;
 use super::broker::subscribe::Outcomes;
-use super::carrier::Far;
+use super::tails::Tails;
 use super::traces::Traces;
+use super::words::{AtDoor, Far};
 
 /// The listener of a connection that none has accepted.
 pub(super) const NO_LISTENER: ListenerId = ListenerId(u16::MAX);
@@ -70,23 +68,6 @@ pub(super) struct Timed {
     pub(super) at: Monotonic,
 }
 
-/// The identity of a client as known before it has a session, and its bounds afterwards.
-#[derive(Debug)]
-pub enum AtDoor {
-    /// The client's certificate in DER, verified.
-    Certificate(Vec<u8>),
-    /// The question that decides on the CONNECT: taken back when the connection ends.
-    Asked(#[allow(dead_code, reason = "held, not read")] Asked),
-    /// The exchange that its CONNECT has begun, and the length of that in bytes.
-    Exchange(Box<Exchange>, usize),
-    /// The client's admission, and the time until which it holds.
-    Admitted(Admission, Monotonic),
-    /// The reason why its CONNECT is refused, which another instance has sent.
-    Refused(Violation),
-    /// The client's part of its user's bounds; it has a session.
-    Bounded(Share),
-}
-
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -130,6 +111,8 @@ pub(super) struct Connections {
     streams: Vec<Option<Connection>>,
     /// Connections with the longest tails at the last walk, and these lengths. The longest is the last.
     longest: Vec<(usize, ConnId)>,
+    /// Buffers for their tails.
+    pub(super) tails: Tails,
     /// Traced connections.
     pub(super) traces: Traces,
     /// The progress of a SUBSCRIBE or UNSUBSCRIBE that takes more than one quantum, by slot.
@@ -252,113 +235,6 @@ impl Connections {
     }
 }
 
-/// The purpose of a shard's timer, packed into the runtime's token: two bits of kind, thirty of slot, 32 of generation. A token of a connection that is gone
-/// finds nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Timer {
-    /// A connection has timed out (CONNECT or keep-alive).
-    Connection(ConnId),
-    /// A cluster's producer or client has something to do.
-    Cluster(usize),
-    /// A session or will is due.
-    Sessions,
-    /// The drain's grace has ended.
-    Grace,
-    /// The spool has something to do.
-    Spool,
-    /// The spool's next group may begin.
-    Group,
-    /// The note beside the spool's segments must be written again.
-    Note,
-    /// Connections of a user that had used up its rate may go on.
-    Rates,
-    /// Messages are left over for subscribers.
-    Delivery,
-    /// Connections wait for room in another shard's mailbox.
-    Moves,
-    /// Ended messages of kept sessions' queues have to be written down.
-    Queues,
-    /// Messages wait for members of shares.
-    Shares,
-    /// A retained message expires.
-    Retained,
-    /// Members of shares may be late with acknowledging.
-    LateMembers,
-    /// Sources have something to do.
-    Sources,
-    /// The client of a bridge has something to do.
-    Bridge(usize),
-    /// Clients wait for an owner.
-    Relays,
-    /// Something is due for trunks or their streams.
-    Trunks,
-    /// A connection's answers have to be looked at.
-    Answers(ConnId),
-}
-
-impl Timer {
-    /// Has a timer fire at `at` or earlier. A timer set for an earlier time is set again when it fires. `set`: the timer's storage.
-    pub(super) fn fires_by(self, at: Monotonic, set: &mut Option<(Monotonic, TimerId)>, io: &mut Ring<'_>) {
-        if at == Monotonic::NEVER || set.is_some_and(|(set, _)| set <= at) {
-            return;
-        }
-        if let Some((_, later)) = set.replace((at, io.set_timer(at, self.token()))) {
-            io.cancel_timer(later);
-        }
-    }
-
-    pub(super) fn token(self) -> u64 {
-        let (kind, slot, generation) = match self {
-            Self::Connection(id) => (0, id.slot, id.generation),
-            Self::Cluster(index) => (1, u32::try_from(index).unwrap_or(u32::MAX), 0),
-            Self::Bridge(index) => (1, u32::try_from(index).unwrap_or(u32::MAX), 1),
-            Self::Sessions => (2, 0, 0),
-            Self::Grace => (2, 1, 0),
-            Self::Spool => (2, 2, 0),
-            Self::Rates => (2, 3, 0),
-            Self::Delivery => (2, 4, 0),
-            Self::Moves => (2, 5, 0),
-            Self::Queues => (2, 6, 0),
-            Self::Shares => (2, 7, 0),
-            Self::Group => (2, 8, 0),
-            Self::LateMembers => (2, 9, 0),
-            Self::Retained => (2, 10, 0),
-            Self::Note => (2, 11, 0),
-            Self::Sources => (2, 12, 0),
-            Self::Relays => (2, 13, 0),
-            Self::Trunks => (2, 14, 0),
-            Self::Answers(id) => (3, id.slot, id.generation),
-        };
-        (kind << 62) | (u64::from(slot & (u32::MAX >> 2)) << 32) | u64::from(generation)
-    }
-
-    pub(super) fn of(token: u64) -> Self {
-        let slot = u32::try_from(token >> 32).unwrap_or(0) & (u32::MAX >> 2);
-        let generation = u32::try_from(token & u64::from(u32::MAX)).unwrap_or(0);
-        match token >> 62 {
-            0 => Self::Connection(ConnId { slot, generation }),
-            1 if generation == 0 => Self::Cluster(slot as usize),
-            1 => Self::Bridge(slot as usize),
-            2 if slot == 0 => Self::Sessions,
-            2 if slot == 2 => Self::Spool,
-            2 if slot == 3 => Self::Rates,
-            2 if slot == 4 => Self::Delivery,
-            2 if slot == 5 => Self::Moves,
-            2 if slot == 6 => Self::Queues,
-            2 if slot == 7 => Self::Shares,
-            2 if slot == 8 => Self::Group,
-            2 if slot == 9 => Self::LateMembers,
-            2 if slot == 10 => Self::Retained,
-            2 if slot == 11 => Self::Note,
-            2 if slot == 12 => Self::Sources,
-            2 if slot == 13 => Self::Relays,
-            2 if slot == 14 => Self::Trunks,
-            2 => Self::Grace,
-            _ => Self::Answers(ConnId { slot, generation }),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -409,17 +285,6 @@ mod tests {
         }
         // The first two were only returned. 0 bytes are no tail.
         assert_eq!(left, LONGEST_MAX - 2);
-    }
-
-    #[test]
-    fn timer_tokens_round_trip() {
-        let connection = Timer::Connection(ConnId { slot: 123_456, generation: u32::MAX });
-        let answers = Timer::Answers(ConnId { slot: 1, generation: 0 });
-        use Timer::*;
-        let others = [Sessions, Grace, Spool, Rates, Delivery, Moves, Shares, Relays, Trunks];
-        for timer in others.into_iter().chain([connection, Cluster(7), Bridge(7), answers]) {
-            assert_eq!(Timer::of(timer.token()), timer);
-        }
     }
 
     #[test]

@@ -1,61 +1,19 @@
 //! Bytes of a device: packets are cut out and passed to its session, and their answers appended to one out-buffer.
 
 use forebay_base::limits;
-use forebay_metrics::histogram::Level;
 use forebay_metrics::spec::ShardMetric as M;
 use forebay_mqtt::packet::{Packet, Publish, Sender};
 use forebay_mqtt::reason::ReasonCode;
 use forebay_mqtt::{decode, frame};
 use forebay_rule::event::Event;
-use forebay_runtime::seam::{ConnId, ListenerId, Monotonic};
-use forebay_session::{End, Next, Peer, SessionKey, Violation};
+use forebay_runtime::seam::{ConnId, Monotonic};
+use forebay_session::{End, Next, SessionKey, Violation};
 
+use super::Core;
 use super::broker::publish::{Published, RunTo};
 use super::connection::{Kind, Timed};
-use super::stalls::Stall;
-use super::{Core, Ring};
-
-/// The next step after a packet.
-pub(super) enum Flow {
-    /// The next packet follows.
-    On,
-    /// No packet follows for now, and this one stays unread.
-    Stall(Stall),
-    /// The same packet continues once the connection has its next quantum: the progress is noted ([`super::connection::Connections::begun`]).
-    Part,
-    /// The connection has been ended.
-    Ended,
-}
-
-/// The bytes used by one pass over the input.
-pub(super) struct Used {
-    /// Bytes of the whole packets that were taken; all bytes, once the connection has ended.
-    pub(super) bytes: usize,
-    /// Whether the connection has had its quantum, and there is more.
-    pub(super) is_cut: bool,
-}
-
-impl Used {
-    fn all(bytes: &[u8]) -> Self {
-        Self { bytes: bytes.len(), is_cut: false }
-    }
-}
-
-/// The sender of a packet.
-#[derive(Clone, Copy)]
-pub(super) struct Source {
-    pub(super) conn: ConnId,
-    pub(super) session: SessionKey,
-    pub(super) peer: Peer,
-    pub(super) listener: ListenerId,
-}
-
-/// The first message of a read for which the time to its answer is measured, if the connection measures none already.
-#[derive(Debug, Default)]
-pub(super) struct Sample {
-    pub(super) wanted: bool,
-    pub(super) taken: Option<(u32, Level)>,
-}
+use super::ring::Ring;
+use super::words::{Flow, Sample, Source, Stall, Used};
 
 impl Core {
     /// Works through received bytes: `bytes` alone, or after the tail of earlier ones. Returns how many of them were taken: fewer than there are, if the
@@ -74,13 +32,13 @@ impl Core {
         } else {
             let mut tail = std::mem::take(&mut connection.tail);
             let before = tail.len();
-            self.broker.numbers.lower(M::PartialBytes, before as u64);
+            self.here.numbers.lower(M::PartialBytes, before as u64);
             tail.extend_from_slice(bytes);
             let used = self.packets(io, conn, &tail);
             if !used.is_cut {
                 self.keep_rest(io, conn, tail, used.bytes);
             } else if let Some(taken) = used.bytes.checked_sub(before) {
-                self.tails.give_back(tail);
+                self.connections.tails.give_back(tail);
                 return taken;
             } else {
                 // The packet at the beginning of the tail is partly done.
@@ -107,20 +65,20 @@ impl Core {
             return self.put_back(io, conn, tail);
         }
         self.keep(io, conn, &tail[used..]);
-        self.tails.give_back(tail);
+        self.connections.tails.give_back(tail);
     }
 
     /// Keeps an incomplete packet.
     fn keep(&mut self, io: &mut Ring<'_>, conn: ConnId, rest: &[u8]) {
         if !rest.is_empty() {
-            let tail = self.tails.lend(rest);
+            let tail = self.connections.tails.lend(rest);
             self.put_back(io, conn, tail);
         }
     }
 
     /// Leaves a buffer with its connection until more comes.
     pub(super) fn put_back(&mut self, io: &mut Ring<'_>, conn: ConnId, tail: Vec<u8>) {
-        let Some(connection) = self.connections.get(conn) else { return self.tails.give_back(tail) };
+        let Some(connection) = self.connections.get(conn) else { return self.connections.tails.give_back(tail) };
         let bytes = tail.len();
         connection.tail = tail;
         self.partial(io, bytes);
@@ -128,11 +86,11 @@ impl Core {
 
     /// Counts bytes of half-received packets. Beyond their bound, the connection that holds most of them is ended: the one that sent last may hold three.
     pub(super) fn partial(&mut self, io: &mut Ring<'_>, more: usize) {
-        self.broker.numbers.raise(M::PartialBytes, more as u64);
-        let most = limits::partial_bytes_max(self.broker.around.config.mqtt.packet_bytes_max) as u64;
-        while self.broker.numbers.get(M::PartialBytes) > most {
+        self.here.numbers.raise(M::PartialBytes, more as u64);
+        let most = limits::partial_bytes_max(self.here.config.mqtt.packet_bytes_max) as u64;
+        while self.here.numbers.get(M::PartialBytes) > most {
             let Some(conn) = self.connections.longest_tail() else { return };
-            self.broker.numbers.count(M::PartialQuotaCloses);
+            self.here.numbers.count(M::PartialQuotaCloses);
             self.end(io, conn, End::Violation(PARTIAL_QUOTA));
         }
     }
@@ -143,7 +101,7 @@ impl Core {
         let Kind::Device { session, peer } = connection.kind else { return Used::all(bytes) };
         let sender = Source { conn, session, peer, listener: connection.listener };
         let mut sample = Sample { wanted: connection.timed.is_none() && !peer.is_remote, taken: None };
-        let packet_bytes_max = self.broker.around.config.mqtt.packet_bytes_max;
+        let packet_bytes_max = self.here.config.mqtt.packet_bytes_max;
         let passed_over = if peer.is_remote { self.bridges.pass_over(session, bytes.len()) } else { 0 };
         let (mut used, mut is_cut) = (passed_over, false);
         let mut begun = None;
@@ -172,7 +130,13 @@ impl Core {
                 Flow::On => {
                     is_cut = !io.spend(1) && used < bytes.len();
                     if let Some((to, first, publish)) = begun.take().filter(|_| !is_cut) {
-                        let run = self.broker.publish_run(io, (sender, to), (first, &publish), &bytes[used..]);
+                        let run = self.broker.publish_run(
+                            io,
+                            &mut self.here,
+                            (sender, to),
+                            (first, &publish),
+                            &bytes[used..],
+                        );
                         (used, is_cut) = (used + run.bytes, run.is_cut);
                     }
                 }
@@ -193,7 +157,7 @@ impl Core {
             && let Some(connection) = self.connections.get(conn)
         {
             connection.clock.heard(io.now());
-            let is_sample = self.broker.numbers.top.reads.is_due();
+            let is_sample = self.here.numbers.top.reads.is_due();
             let is_bounded = connection.claim.is_some();
             if let Some((number, level)) = sample.taken {
                 connection.timed = Some(Timed { number, level, at: io.now() });
@@ -202,7 +166,8 @@ impl Core {
                 self.trace(io, sender, &bytes[passed_over..used]);
             }
             if is_sample {
-                self.sample(io, sender, &bytes[passed_over..used]);
+                let session = self.broker.sessions.get(sender.session).filter(|session| !session.is_remote());
+                self.here.numbers.top.sample(session, sender, &bytes[passed_over..used], io.now());
             }
             if is_bounded {
                 self.charge(io, conn, &bytes[..used]);
@@ -245,7 +210,7 @@ impl Core {
             } else {
                 (&publish, (self.broker.outlets.feeds, Some(from.listener)))
             };
-            let published = self.broker.publish(io, from, given, to, sample);
+            let published = self.broker.publish(io, &mut self.here, from, given, to, sample);
             if let Published::On { begins_run } = published {
                 if from.peer.is_remote {
                     self.published_of_remote(from.session, &publish, io.now());
@@ -286,7 +251,7 @@ impl Core {
     }
 
     fn count_control_packet(&mut self, packet: &Packet<'_>) {
-        self.broker.numbers.count(match packet {
+        self.here.numbers.count(match packet {
             Packet::PubAck(_) => M::PubAcksReceived,
             Packet::PubRec(_) => M::PubRecsReceived,
             Packet::PubRel(_) => M::PubRelsReceived,
@@ -310,7 +275,7 @@ impl Core {
         packet: &Packet<'_>,
     ) -> Flow {
         if let Packet::PubRel(ack) = packet
-            && let Some(flow) = self.broker.release_elsewhere(key, ack.packet_id)
+            && let Some(flow) = self.broker.release_elsewhere(&self.here, key, ack.packet_id)
         {
             return flow;
         }
@@ -330,16 +295,16 @@ impl Core {
         let from = out.len();
         let next = session.packet(packet, out);
         let has_room = session.on_its_way() != before;
-        self.broker.write_down(key);
-        self.broker.hold(io, conn, key, from);
+        self.broker.write_down(&mut self.here, key);
+        self.broker.hold(io, &self.here, conn, key, from);
         self.broker.note_queue(io.now(), key);
         if let Packet::PubAck(ack) | Packet::PubRec(ack) = packet
             && ack.reason.is_error()
         {
-            self.broker.take_dropped(io.now(), key, M::CopiesRefused);
+            self.broker.take_dropped(&mut self.here, io.now(), key, M::CopiesRefused);
         }
         if matches!(packet, Packet::PubAck(_) | Packet::PubRec(_) | Packet::PubComp(_)) {
-            self.broker.pump_session(io, key);
+            self.broker.pump_session(io, &mut self.here, key);
             if has_room {
                 self.broker.delivery.shares.has_room_again(key);
             }
@@ -357,24 +322,24 @@ impl Core {
     /// Sends the answers of a session that are ready, in order of receipt.
     pub(super) fn answer(&mut self, io: &mut Ring<'_>, key: SessionKey) {
         let Some(session) = self.broker.sessions.get_mut(key) else { return };
-        let Some(conn) = session.conn() else { return self.broker.write_down(key) };
+        let Some(conn) = session.conn() else { return self.broker.write_down(&mut self.here, key) };
         let out = self.broker.keeping.holds.out(io, conn);
         let from = out.len();
         let drained = session.drain_answers(out);
         let (oldest, _) = session.owed_numbers();
-        self.broker.write_down(key);
-        self.broker.hold(io, conn, key, from);
-        self.broker.numbers.raise(M::Answers, drained.answered as u64);
+        self.broker.write_down(&mut self.here, key);
+        self.broker.hold(io, &self.here, conn, key, from);
+        self.here.numbers.raise(M::Answers, drained.answered as u64);
         if drained.answered > 0 {
             io.send_soon(conn);
         }
         self.time_answer(conn, oldest, io.now());
         if let Some(unanswered) = drained.unanswered {
-            self.broker.release_refused(key, unanswered);
+            self.broker.release_refused(&self.here, key, unanswered);
         }
         if let Some(reason) = drained.refused {
             tracing::debug!(reason = reason.name(), "the client's protocol version cannot express this refusal");
-            self.broker.numbers.count(M::PublishNotExpressible);
+            self.here.numbers.count(M::PublishNotExpressible);
             self.end(io, conn, End::NotExpressible);
         }
     }
@@ -386,12 +351,12 @@ impl Core {
         let answered = |timed: &mut Timed| oldest.wrapping_sub(timed.number).cast_signed() > 0;
         if let Some(Timed { level, at, .. }) = connection.timed.take_if(answered) {
             let took = u64::try_from(now.since(at).as_micros()).unwrap_or(u64::MAX);
-            self.broker.numbers.histograms().publish_ack(usize::from(connection.listener.0), level).observe(took);
+            self.here.numbers.histograms().publish_ack(usize::from(connection.listener.0), level).observe(took);
         }
     }
 
     pub(super) fn violation(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, violation: Violation) -> Flow {
-        self.broker.numbers.count(M::MalformedPackets);
+        self.here.numbers.count(M::MalformedPackets);
         self.tell_violation(io, conn, key, &violation);
         self.end(io, conn, End::Violation(violation));
         Flow::Ended
@@ -414,7 +379,7 @@ impl Core {
             if self.broker.keeping.holds.may_tell(conn) {
                 end.write(peer, io.out(conn));
             }
-            self.broker.disconnected(io.now(), session, conn, end);
+            self.broker.disconnected(&mut self.here, io.now(), session, conn, end);
         }
         self.forget(io, conn);
         io.close(conn);

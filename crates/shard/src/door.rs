@@ -7,11 +7,13 @@ use forebay_metrics::event::{Field, Kind as EventKind};
 use forebay_metrics::spec::ShardMetric as M;
 use forebay_runtime::seam::{ConnId, ListenerId, Monotonic};
 
+use super::Core;
 use super::connection::{Connections, Kind};
-use super::events::second;
+use super::mail::ToDoor;
 use super::moves::Moves;
 use super::relay::Relays;
-use super::{Core, Ring};
+use super::ring::Ring;
+use super::words::second;
 
 /// The number of connections drawn to find the one that is closed.
 const DRAWN: usize = 16;
@@ -64,38 +66,45 @@ fn waits_since(connections: &mut Connections, conn: ConnId) -> Option<Monotonic>
 }
 
 impl Core {
+    /// Takes a letter about a connection that has no session yet.
+    pub(super) fn door_letter(&mut self, io: &mut Ring<'_>, letter: ToDoor) {
+        match letter {
+            ToDoor::HandOver(detached, admission) => self.receive(io, detached, admission),
+            ToDoor::TestClient(socket, user) => self.test_client(io, socket, user),
+            ToDoor::Judged { conn, answer } => self.judged(io, conn, answer),
+            ToDoor::PeerResolved { ticket, found } => self.peer_resolved(io, ticket, found),
+        }
+    }
+
     /// Has listeners with a bounded rate accept one by one.
     pub(super) fn pace_listeners(&mut self, io: &mut Ring<'_>) {
-        for (index, listener) in (0..).zip(&self.broker.around.config.listeners) {
+        for (index, listener) in (0..).zip(&self.here.config.listeners) {
             io.accept_singly(ListenerId(index), listener.connect_rate > 0);
         }
     }
 
     /// Notes an accepted connection: the next may have to wait.
     fn keep_pace(&mut self, io: &mut Ring<'_>, listener: ListenerId) {
-        let Some(settings) = self.broker.around.config.listener(listener).filter(|listener| listener.connect_rate > 0)
-        else {
+        let Some(settings) = self.here.config.listener(listener).filter(|listener| listener.connect_rate > 0) else {
             return;
         };
-        let Some(paced) = self.broker.around.tally.pace(listener, settings.connect_rate, io.now()) else { return };
+        let Some(paced) = self.around.tally.pace(listener, settings.connect_rate, io.now()) else { return };
         io.pause_accepting(listener, paced.until);
-        self.broker.numbers.count(M::AcceptPauses);
+        self.here.numbers.count(M::AcceptPauses);
         if paced.is_news {
             let bind = settings.bind.to_string();
-            self.broker
-                .teller
-                .tell(EventKind::ConnectRate, second(io.now()), |event| event.with(Field::Listener, bind));
+            self.here.teller.tell(EventKind::ConnectRate, second(io.now()), |event| event.with(Field::Listener, bind));
         }
     }
 
     /// Notes that a client has failed to log in, which its address may do only at a bounded rate.
     pub(super) fn note_failure(&mut self, io: &Ring<'_>, conn: ConnId) {
-        let max = self.broker.around.config.mqtt.failures_per_address;
+        let max = self.here.config.mqtt.failures_per_address;
         let Some(peer) = io.peer(conn).filter(|_| max > 0) else { return };
-        if self.broker.around.tally.fail(Address::of(peer.ip()), max, io.now()) {
+        if self.around.tally.fail(Address::of(peer.ip()), max, io.now()) {
             let listener = self.connections.get(conn).map(|connection| connection.listener);
-            let listener = listener.and_then(|listener| self.broker.around.config.listener(listener));
-            self.broker.teller.tell_of(EventKind::AddressClosed, second(io.now()), Address::of(peer.ip()), |event| {
+            let listener = listener.and_then(|listener| self.here.config.listener(listener));
+            self.here.teller.tell_of(EventKind::AddressClosed, second(io.now()), Address::of(peer.ip()), |event| {
                 let event = event.shown(Field::Peer, Some(peer));
                 event.shown(Field::Listener, listener.map(|listener| &listener.bind))
             });
@@ -104,20 +113,20 @@ impl Core {
 
     /// Enters an accepted connection. False: its listener has reached its bound, and the connection has been closed.
     pub(super) fn enter(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId) -> bool {
-        let settings = self.broker.around.config.listener(listener);
+        let settings = self.here.config.listener(listener);
         let max = settings.map_or(0, |listener| listener.connections_max);
         let proxies = settings.map(|listener| listener.proxy_from.as_slice()).unwrap_or_default();
         // The peer of a Unix socket has no address: file permissions decide who may connect.
         let peer = io.peer(conn).map(|peer| peer.ip()).filter(|_| !proxies.is_empty());
         if peer.is_some_and(|peer| !proxies.iter().any(|network| network.contains(peer))) {
-            self.broker.numbers.count(M::ProxyUnknown);
+            self.here.numbers.count(M::ProxyUnknown);
             io.abort(conn);
             return false;
         }
         self.keep_pace(io, listener);
-        let is_in = self.broker.around.tally.enter(listener, max);
+        let is_in = self.around.tally.enter(listener, max);
         if !is_in {
-            self.broker.numbers.count(M::ListenerFull);
+            self.here.numbers.count(M::ListenerFull);
             io.abort(conn);
         }
         is_in
@@ -125,22 +134,20 @@ impl Core {
 
     /// Whether a connection's address is known only from its request, as a proxy speaks HTTP.
     pub(super) fn is_forwarded(&self, listener: ListenerId) -> bool {
-        let settings = self.broker.around.config.listener(listener);
+        let settings = self.here.config.listener(listener);
         settings.and_then(|listener| listener.ws.as_ref()).is_some_and(|ws| ws.is_forwarded)
     }
 
     /// Enters a connection when its address is known. False: the address has reached its bound, or has failed too often, and the connection has been closed.
     pub(super) fn enter_address(&mut self, io: &mut Ring<'_>, conn: ConnId) -> bool {
         let Some(address) = io.peer(conn).map(|peer| Address::of(peer.ip())) else { return true };
-        let (failures, connections) = (
-            self.broker.around.config.mqtt.failures_per_address,
-            self.broker.around.config.mqtt.connections_per_address,
-        );
-        if failures > 0 && self.broker.around.tally.has_failed(address, failures, io.now()) {
+        let (failures, connections) =
+            (self.here.config.mqtt.failures_per_address, self.here.config.mqtt.connections_per_address);
+        if failures > 0 && self.around.tally.has_failed(address, failures, io.now()) {
             return self.turn_back(io, conn, M::FailuresFull);
         }
         if connections > 0 {
-            if !self.broker.around.tally.enter_address(address, connections) {
+            if !self.around.tally.enter_address(address, connections) {
                 return self.turn_back(io, conn, M::AddressFull);
             }
             self.doors.addresses.insert(conn.slot, address);
@@ -150,7 +157,7 @@ impl Core {
 
     /// Closes a connection that a bound of its address refuses. Returns false.
     fn turn_back(&mut self, io: &mut Ring<'_>, conn: ConnId, bound: M) -> bool {
-        self.broker.numbers.count(bound);
+        self.here.numbers.count(bound);
         self.forget(io, conn);
         io.abort(conn);
         false
@@ -158,7 +165,7 @@ impl Core {
 
     /// Closes a connection if too many have not completed CONNECT: among some drawn at random, the oldest of the address with the most of them.
     pub(super) fn bound_door(&mut self, io: &mut Ring<'_>) {
-        if self.doors.open() <= self.broker.around.config.mqtt.unauthenticated_max {
+        if self.doors.open() <= self.here.config.mqtt.unauthenticated_max {
             return;
         }
         let mut drawn: Vec<(Option<Address>, Monotonic, ConnId)> = Vec::with_capacity(DRAWN);
@@ -176,7 +183,7 @@ impl Core {
         let of = |address: &Option<Address>| drawn.iter().filter(|(other, ..)| other == address).count();
         let goes = drawn.iter().max_by_key(|(address, since, _)| (of(address), std::cmp::Reverse(*since)));
         let Some((.., conn)) = goes.copied() else { return };
-        self.broker.numbers.count(M::DoorFull);
+        self.here.numbers.count(M::DoorFull);
         self.forget(io, conn);
         io.abort(conn);
     }

@@ -14,12 +14,14 @@ use forebay_kafka::producer::{AnsweredOn, Keep};
 use forebay_runtime::seam::{ConnId, Monotonic};
 use forebay_session::End;
 
-use super::connection::{Kind, Timer};
+use super::Core;
+use super::connection::Kind;
 use super::disks::Files;
-use super::mail::{Mail, Notice};
+use super::mail::{Mail, Notice, ToShard};
+use super::ring::Ring;
 use super::slot_rows::SlotRows;
 use super::spool::on_disk;
-use super::{Core, Ring};
+use super::words::Timer;
 
 /// The time for the remaining rows to get onto the disk once the grace is over.
 const SAVING: Duration = Duration::from_secs(3);
@@ -155,13 +157,12 @@ impl Core {
                 return false;
             }
             drain.told_others = true;
-            let from = self.broker.index;
-            let others = (0..self.broker.around.config.service.shards).filter(|shard| *shard != from);
-            self.broker.letters.extend(others.map(|shard| (shard, Mail::Stopping { from })));
+            let from = self.here.index;
+            let others = (0..self.here.config.service.shards).filter(|shard| *shard != from);
+            self.broker.letters.extend(others.map(|shard| (shard, Mail::Shard(ToShard::Stopping { from }))));
             self.send_letters(io);
         }
-        self.broker.letters.is_empty()
-            && self.stopping.count_ones() as usize + 1 == self.broker.around.config.service.shards
+        self.broker.letters.is_empty() && self.stopping.count_ones() as usize + 1 == self.here.config.service.shards
     }
 
     /// Whether all messages are with their subscribers here, and with the other shards.
@@ -243,7 +244,7 @@ impl Core {
         let mut saved = true;
         if let (Some(buffer), Some(segments)) = (self.broker.outlets.logs.rows_mut(), io.segments()) {
             let mut files = Files(segments);
-            let rules = self.broker.around.rules;
+            let rules = self.here.rules;
             let upstreams = self.broker.outlets.upstreams.iter_mut().enumerate();
             for (cluster, upstream) in upstreams.filter(|_| rules.saves_at_stop()) {
                 saved &= upstream.save(&mut buffer.view(&mut files, cluster, now, wall));
@@ -272,7 +273,7 @@ impl Core {
 
     /// Messages that no sink has and that have dead letters which are not safe.
     fn messages_to_dead_letters(&self) -> u64 {
-        let sinks = 0..self.broker.around.config.sinks.len();
+        let sinks = 0..self.here.config.sinks.len();
         sinks.map(|sink| self.broker.outlets.letters.totals(sink).messages_in_flight()).sum()
     }
 
@@ -317,13 +318,13 @@ impl Core {
         if let Some((buffer, mut files)) = on_disk(&mut self.broker, io) {
             buffer.write_note(&mut files);
         }
-        let _ = self.broker.around.notices.send(Notice::Drained {
-            shard: self.broker.index,
+        let _ = self.around.notices.send(Notice::Drained {
+            shard: self.here.index,
             rows_left,
             rows_kept,
             connections_left,
         });
-        self.broker.numbers.publish();
+        self.here.numbers.publish();
         io.stop();
     }
 }

@@ -2,79 +2,19 @@
 //! for their packets.
 
 use forebay_base::address::Address;
-use forebay_config::Config;
 use forebay_guard::auth::Access;
-use forebay_guard::auth::acl::Client;
 use forebay_guard::outward::LoginRefused;
 use forebay_kafka::producer::News;
 use forebay_kafka::types::{BrokerUnreachable, SinkId};
 use forebay_metrics::event::{Event, Field, Kind};
-use forebay_metrics::journal::Teller;
-use forebay_metrics::spec::{ClusterMetric, KafkaError, REFUSALS, RefusalReason, ShardMetric as M};
+use forebay_metrics::spec::{ClusterMetric, KafkaError, ShardMetric as M};
 use forebay_runtime::seam::{Closed, ConnId, Facts, LayerError, LayerFault, Monotonic};
-use forebay_session::{ClientKey, End, Session, SessionKey, Violation};
+use forebay_session::{End, Session, SessionKey, Violation};
 
-use super::{Core, Ring};
+use super::ring::Ring;
+use super::words::{clipped, of_client, second};
 
-/// The second of the shard's clock, for the bound of events in one.
-pub(super) const fn second(now: Monotonic) -> u64 {
-    now.0 / 1_000_000_000
-}
-
-/// `fate` of a message that all destinations go without.
-pub(super) const REJECTED: &str = "rejected";
-/// `fate` of a message that its sink goes without.
-pub(super) const DROPPED: &str = "dropped";
-
-/// Records a publish that a sink will never take, and its fate. Many of them in a second are counted, not reported.
-pub(super) fn publish_refused(
-    teller: &mut Teller,
-    config: &Config,
-    second: u64,
-    sink: u16,
-    (client, topic): (ClientKey<'_>, &str),
-    (reason, fate): (RefusalReason, &'static str),
-) {
-    teller.tell_of(Kind::PublishRefused, second, client, |event| {
-        let sink = config.sinks.get(usize::from(sink));
-        let event = of_client(event, Some(client)).maybe(Field::Sink, sink.map(|sink| sink.name.as_str()));
-        let event = event.with(Field::MqttTopic, clipped(topic)).with(Field::Reason, REFUSALS[reason as usize].help);
-        event.with(Field::Fate, fate)
-    });
-}
-
-/// Records that a client may not touch a topic, and `rule` as the reason. Many of them are counted, not reported.
-pub(super) fn denied(
-    teller: &mut Teller,
-    second: u64,
-    what: &'static str,
-    client: ClientKey<'_>,
-    identity: Option<&str>,
-    topic: &str,
-    rule: impl FnOnce() -> Option<String>,
-) {
-    teller.tell_of(Kind::AclDenied, second, client, |event| {
-        let event = of_client(event, Some(client)).maybe(Field::User, identity.map(clipped));
-        let event = event.with(Field::MqttTopic, clipped(topic));
-        let event = match (Client { identity, client_id: client.client_id }).is_in_no_pattern() {
-            Some(why) => event.with(Field::Reason, format!("{what}: {why}")),
-            None => event.with(Field::Reason, what),
-        };
-        event.maybe(Field::Rule, rule().as_deref().map(clipped))
-    });
-}
-
-/// Adds the client that an event is about, if that is known.
-pub(super) fn of_client<'a>(event: Event, client: impl Into<Option<ClientKey<'a>>>) -> Event {
-    let Some(client) = client.into() else { return event };
-    event.with(Field::Client, clipped(client.client_id)).maybe(Field::Auth, client.auth)
-}
-
-/// A client's text of any length, cut for a line.
-pub(super) fn clipped(text: &str) -> &str {
-    const BYTES_MAX: usize = 256;
-    &text[..text.floor_char_boundary(BYTES_MAX)]
-}
+use super::Core;
 
 /// The addition to the reason why a broker that is not in `bootstrap` cannot be used.
 const ADVERTISED: &str = "; the address comes from the broker's `advertised.listeners`";
@@ -107,22 +47,22 @@ impl Core {
     /// Records that a cluster became reachable or unreachable.
     pub(super) fn tell_reachable(&mut self, cluster: usize, reachable: bool, now: Monotonic) {
         let kind = if reachable { Kind::KafkaReachable } else { Kind::KafkaUnreachable };
-        let name = &self.broker.around.config.clusters[cluster].name;
+        let name = &self.here.config.clusters[cluster].name;
         let away = &mut self.broker.outlets.upstreams[cluster].away_since;
         let outage = if reachable { away.take() } else { away.replace(now).and(None) };
         let outage = outage.map(|since| u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX));
-        self.broker
+        self.here
             .teller
             .tell(kind, second(now), |event| event.with(Field::Kafka, name.as_str()).maybe(Field::OutageMs, outage));
     }
 
     /// Records that a broker of a cluster cannot be used, or is of use again.
     pub(super) fn tell_broker(&mut self, cluster: usize, broker: Result<&str, &BrokerUnreachable>, now: Monotonic) {
-        let name = &self.broker.around.config.clusters[cluster].name;
+        let name = &self.here.config.clusters[cluster].name;
         let of = |event: Event, broker: &str| event.with(Field::Kafka, name.as_str()).with(Field::Broker, broker);
         match broker {
-            Ok(broker) => self.broker.teller.tell(Kind::BrokerReachable, second(now), |event| of(event, broker)),
-            Err(broken) => self.broker.teller.tell(Kind::BrokerUnreachable, second(now), |event| {
+            Ok(broker) => self.here.teller.tell(Kind::BrokerReachable, second(now), |event| of(event, broker)),
+            Err(broken) => self.here.teller.tell(Kind::BrokerUnreachable, second(now), |event| {
                 let node = broken.node.and_then(|node| u64::try_from(node.0).ok());
                 let advertised = if broken.is_advertised { ADVERTISED } else { "" };
                 let reason = format!("{}{advertised}", broken.reason);
@@ -133,8 +73,8 @@ impl Core {
 
     /// Records that a broker of a cluster refuses Forebay's login.
     pub(super) fn tell_login_refused(&mut self, cluster: usize, login: &LoginRefused, now: Monotonic) {
-        let name = &self.broker.around.config.clusters[cluster].name;
-        self.broker.teller.tell(Kind::LoginRefused, second(now), |event| {
+        let name = &self.here.config.clusters[cluster].name;
+        self.here.teller.tell(Kind::LoginRefused, second(now), |event| {
             let event = event.with(Field::Kafka, name.as_str()).with(Field::Broker, login.broker.as_str());
             let event = event.maybe(Field::User, Some(clipped(&login.user)).filter(|user| !user.is_empty()));
             let code = login.code.and_then(|code| u64::try_from(code).ok());
@@ -145,8 +85,8 @@ impl Core {
 
     /// Records that TLS to a broker of a cluster fails.
     pub(super) fn tell_kafka_tls_failed(&mut self, cluster: usize, (broker, reason): (&str, &str), now: Monotonic) {
-        let name = &self.broker.around.config.clusters[cluster].name;
-        self.broker.teller.tell(Kind::KafkaTlsFailed, second(now), |event| {
+        let name = &self.here.config.clusters[cluster].name;
+        self.here.teller.tell(Kind::KafkaTlsFailed, second(now), |event| {
             event.with(Field::Kafka, name.as_str()).with(Field::Broker, broker).with(Field::Reason, reason)
         });
     }
@@ -154,9 +94,9 @@ impl Core {
     /// Records that a connection was refused at the door: which clause, and what was wrong.
     pub(super) fn tell_refused(&mut self, io: &Ring<'_>, conn: ConnId, clause: &'static str, reason: &'static str) {
         let Some(connection) = self.connections.get(conn) else { return };
-        let listener = self.broker.around.config.listener(connection.listener);
+        let listener = self.here.config.listener(connection.listener);
         let from = io.peer(conn).map(|peer| Address::of(peer.ip()));
-        self.broker.teller.tell_of(Kind::ConnectRefused, second(io.now()), from, |event| {
+        self.here.teller.tell_of(Kind::ConnectRefused, second(io.now()), from, |event| {
             let event = event.with(Field::Clause, clause).with(Field::Reason, reason);
             let event = event.shown(Field::Peer, io.peer(conn));
             event.shown(Field::Listener, listener.map(|listener| &listener.bind))
@@ -166,7 +106,7 @@ impl Core {
     /// Counts and records that the TLS of a connection, or its WebSocket, has failed.
     pub(super) fn tell_layer_failed(&mut self, io: &Ring<'_>, conn: ConnId, error: &LayerError) {
         let Some(connection) = self.connections.get(conn) else { return };
-        self.broker.numbers.count(match error.fault {
+        self.here.numbers.count(match error.fault {
             LayerFault::OtherProtocol => M::TlsOtherProtocol,
             LayerFault::NothingInCommon => M::TlsNothingInCommon,
             LayerFault::CertificateMissing => M::TlsCertificateMissing,
@@ -184,9 +124,9 @@ impl Core {
             LayerFault::Upgrade(_) | LayerFault::WebSocket(_) => Kind::WebSocketFailed,
             _ => Kind::TlsFailed,
         };
-        let listener = self.broker.around.config.listener(connection.listener);
+        let listener = self.here.config.listener(connection.listener);
         let from = io.peer(conn).map(|peer| Address::of(peer.ip()));
-        self.broker.teller.tell_of(kind, second(io.now()), from, |event| {
+        self.here.teller.tell_of(kind, second(io.now()), from, |event| {
             let event = event.with(Field::Reason, &*error.what);
             let event = event.shown(Field::Peer, io.peer(conn));
             event.shown(Field::Listener, listener.map(|listener| &listener.bind))
@@ -196,19 +136,19 @@ impl Core {
     /// Counts the handshakes of a connection, which are over.
     pub(super) fn count_handshake(&mut self, facts: &Facts) {
         if facts.is_web_socket {
-            self.broker.numbers.count(M::WsUpgraded);
+            self.here.numbers.count(M::WsUpgraded);
         }
         if !facts.is_tls {
             return;
         }
-        self.broker.numbers.count(match (facts.is_newest, facts.is_resumed) {
+        self.here.numbers.count(match (facts.is_newest, facts.is_resumed) {
             (true, false) => M::TlsFull13,
             (true, true) => M::TlsResumed13,
             (false, false) => M::TlsFull12,
             (false, true) => M::TlsResumed12,
         });
         let took = u64::try_from(facts.took.as_micros()).unwrap_or(u64::MAX);
-        self.broker.numbers.histograms().tls_handshake().observe(took);
+        self.here.numbers.histograms().tls_handshake().observe(took);
     }
 
     /// Records that a client has connected.
@@ -216,8 +156,8 @@ impl Core {
         let (Some(session), Some(connection)) = (self.broker.sessions.get(key), self.connections.get(conn)) else {
             return;
         };
-        let listener = self.broker.around.config.listener(connection.listener);
-        self.broker.teller.tell_connection(Kind::ClientConnected, |event| {
+        let listener = self.here.config.listener(connection.listener);
+        self.here.teller.tell_connection(Kind::ClientConnected, |event| {
             let event = of_client(event, session.client()).maybe(Field::User, session.username().map(clipped));
             let event = event.shown(Field::Peer, io.peer(conn));
             let event = event.shown(Field::Listener, listener.map(|listener| &listener.bind));
@@ -242,9 +182,9 @@ impl Core {
         let (Some(session), Some(connection)) = (self.broker.sessions.get(key), self.connections.get(conn)) else {
             return;
         };
-        let listener = self.broker.around.config.listener(connection.listener);
+        let listener = self.here.config.listener(connection.listener);
         let connected_ms = u64::try_from(connection.clock.lasted(io.now()).as_millis()).unwrap_or(u64::MAX);
-        self.broker.teller.tell_connection(Kind::ClientDisconnected, |event| {
+        self.here.teller.tell_connection(Kind::ClientDisconnected, |event| {
             // Without auth a client may reconnect under any name.
             let user = session.username().filter(|_| by.is_none() || session.access().is_some());
             let event = of_client(event, session.client()).maybe(Field::User, user.map(clipped));
@@ -274,9 +214,9 @@ impl Core {
     /// Records that a device's connection is ended for a violation.
     pub(super) fn tell_violation(&mut self, io: &Ring<'_>, conn: ConnId, key: SessionKey, violation: &Violation) {
         let Some(connection) = self.connections.get(conn) else { return };
-        let listener = self.broker.around.config.listener(connection.listener);
+        let listener = self.here.config.listener(connection.listener);
         let client = self.broker.sessions.get(key).map(Session::client);
-        self.broker.teller.tell_of(Kind::ProtocolError, second(io.now()), client, |event| {
+        self.here.teller.tell_of(Kind::ProtocolError, second(io.now()), client, |event| {
             let event = event.with(Field::Clause, violation.clause).with(Field::Reason, violation.what);
             let event = of_client(event, client).shown(Field::Peer, io.peer(conn));
             event.shown(Field::Listener, listener.map(|listener| &listener.bind))
@@ -287,8 +227,8 @@ impl Core {
     pub(super) fn tell_news(&mut self, cluster: usize, now: Monotonic) {
         let outlets = &mut self.broker.outlets;
         let upstream = &mut outlets.upstreams[cluster];
-        let (teller, numbers) = (&mut self.broker.teller, &mut self.broker.numbers);
-        let config = &self.broker.around.config;
+        let (teller, numbers) = (&mut self.here.teller, &mut self.here.numbers);
+        let config = &self.here.config;
         let members = &upstream.members;
         let named = |event: Event, sink: SinkId, topic: &str| {
             // A dead-letter topic is a sink of its own to the producer.

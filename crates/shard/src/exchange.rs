@@ -16,11 +16,12 @@ use forebay_mqtt::{decode, frame};
 use forebay_runtime::seam::ConnId;
 use forebay_session::{Authenticated, End, Peer, Session, SessionKey, Violation, write_auth};
 
+use super::Core;
 use super::admission::{Admitted, Why};
-use super::connection::{AtDoor, Kind};
-use super::device::Flow;
-use super::events::{clipped, of_client, second};
-use super::{Core, Ring};
+use super::connection::Kind;
+use super::ring::Ring;
+use super::words::AtDoor;
+use super::words::{Flow, clipped, of_client, second};
 
 /// The longest AUTH before CONNACK.
 const AUTH_BYTES_MAX: u32 = 8_192;
@@ -132,25 +133,25 @@ impl Core {
         auth: &Disconnect<'_>,
     ) -> Flow {
         let now = io.now();
-        let until = now.after(self.broker.around.config.mqtt.connect_timeout);
+        let until = now.after(self.here.config.mqtt.connect_timeout);
         let Some(session) = self.broker.sessions.get_mut(key) else { return Flow::Ended };
         let out = self.broker.keeping.holds.out(io, conn);
         let from = out.len();
         let authenticated = session.authenticate(auth, now, until, out);
-        self.broker.hold(io, conn, key, from);
+        self.broker.hold(io, &self.here, conn, key, from);
         match authenticated {
             Authenticated::Goes => Flow::On,
             Authenticated::Done => {
-                self.broker.numbers.count(M::AuthAccepted);
+                self.here.numbers.count(M::AuthAccepted);
                 Flow::On
             }
             Authenticated::Violation(violation) => self.violation(io, conn, key, violation),
             Authenticated::Refused(why) => {
-                self.broker.numbers.count(M::AuthRefused);
+                self.here.numbers.count(M::AuthRefused);
                 self.note_failure(io, conn);
                 let session = self.broker.sessions.get(key);
                 let client = session.map(Session::client);
-                self.broker.teller.tell_of(EventKind::AuthRefused, second(now), client, |event| {
+                self.here.teller.tell_of(EventKind::AuthRefused, second(now), client, |event| {
                     let event = of_client(event, client).with(Field::Reason, why.what);
                     let event = event.maybe(Field::User, session.and_then(|session| session.username()).map(clipped));
                     event.shown(Field::Peer, io.peer(conn))

@@ -11,8 +11,8 @@ use forebay_runtime::seam::Monotonic;
 use forebay_spool::RowSet;
 
 use super::Core;
-use super::events::second;
 use super::outlets::Outlets;
+use super::words::second;
 
 impl Core {
     /// Records the beginning and the end of a time in which messages find no room.
@@ -22,16 +22,14 @@ impl Core {
         let kind = if full { Kind::SpoolFull } else { Kind::SpoolRoom };
         let reason = self.broker.outlets.full.why;
         let sink = match reason {
-            Some(SpoolFull::Sink) => {
-                self.broker.outlets.full.sink.and_then(|sink| self.broker.around.config.sinks.get(sink))
-            }
+            Some(SpoolFull::Sink) => self.broker.outlets.full.sink.and_then(|sink| self.here.config.sinks.get(sink)),
             _ => None,
         };
-        self.broker.teller.tell(kind, second(now), |event| {
+        self.here.teller.tell(kind, second(now), |event| {
             let event = event.maybe(Field::Sink, sink.map(|sink| sink.name.as_str()));
             if full { event.with(Field::Reason, if sink.is_some() { SHARE } else { WHOLE }) } else { event }
         });
-        self.broker.numbers.set(M::SpoolFull, u64::from(full));
+        self.here.numbers.set(M::SpoolFull, u64::from(full));
     }
 }
 

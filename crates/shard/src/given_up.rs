@@ -1,16 +1,14 @@
 //! Events about messages of the spool that are given up, once a second, and a metric for which every partition is checked.
 
-use forebay_config::Config;
 use forebay_metrics::event::{Field, Kind};
-use forebay_metrics::journal::Teller;
 use forebay_metrics::spec::{RefusalReason, SinkMetric};
 use forebay_runtime::seam::Monotonic;
 use forebay_session::ClientKey;
 
 use super::Core;
-use super::events::{DROPPED, publish_refused, second};
-use super::numbers::Numbers;
+use super::here::Here;
 use super::outlets::Outlets;
+use super::words::{DROPPED, publish_refused, second};
 
 /// The reason why messages are given up.
 const OLDEST: &str = "the spool was full, and when_full is \"drop-oldest\"";
@@ -41,39 +39,34 @@ impl Outlets {
     /// Counts the outcomes of rules for a message, and records sinks that have gone without a message of this client and topic, if these are known: the sinks
     /// had no room for a message of QoS 0, or will never take it.
     #[cold]
-    pub(super) fn count_aside(
-        &mut self,
-        (numbers, teller, config): (&mut Numbers, &mut Teller, &Config),
-        of: Option<(ClientKey<'_>, &str)>,
-        now: Monotonic,
-    ) {
-        self.no_room.resize(config.sinks.len(), 0);
+    pub(super) fn count_aside(&mut self, here: &mut Here, of: Option<(ClientKey<'_>, &str)>, now: Monotonic) {
+        self.no_room.resize(here.config.sinks.len(), 0);
         for (sink, why) in self.passed_over.drain(..) {
-            numbers.count_refusal(usize::from(sink), why);
+            here.numbers.count_refusal(usize::from(sink), why);
             if why == RefusalReason::NoRoom {
                 self.no_room[usize::from(sink)] += 1;
             } else if let Some(of) = of {
-                publish_refused(teller, config, second(now), sink, of, (why, DROPPED));
+                publish_refused(&mut here.teller, &here.config, second(now), sink, of, (why, DROPPED));
             }
         }
-        self.count_rules((numbers, teller), of, now);
+        self.count_rules(here, of, now);
     }
 }
 
 impl Core {
     pub(super) fn tell_given_up(&mut self, second: u64) {
-        let (given_up, sinks) = (&mut self.given_up, &self.broker.around.config.sinks);
+        let (given_up, sinks) = (&mut self.log.given_up, &self.here.config.sinks);
         given_up.told.resize(sinks.len(), [0; 3]);
         for upstream in &self.broker.outlets.upstreams {
             for (number, sink) in upstream.members.own() {
-                self.broker.numbers.set_sink(sink, SinkMetric::SpilledRows, upstream.producer.spilled_rows(number));
+                self.here.numbers.set_sink(sink, SinkMetric::SpilledRows, upstream.producer.spilled_rows(number));
                 let stats = upstream.producer.stats(number);
                 let no_room = self.broker.outlets.no_room.get(sink).copied().unwrap_or(0);
                 let totals = [(stats.dropped, OLDEST), (stats.rotten, ROTTEN), (no_room, NO_ROOM)];
                 for ((total, why), told) in totals.into_iter().zip(&mut given_up.told[sink]) {
                     let rows = total - std::mem::replace(told, total);
                     if rows > 0 {
-                        self.broker.teller.tell_of(Kind::RowsDropped, second, sink, |event| {
+                        self.here.teller.tell_of(Kind::RowsDropped, second, sink, |event| {
                             let event = event.with(Field::Sink, sinks[sink].name.as_str());
                             event.with(Field::Records, rows).with(Field::Reason, why)
                         });

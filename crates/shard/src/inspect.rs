@@ -14,27 +14,11 @@ use forebay_mqtt::topic::{split_shared, valid_filter_v5, valid_name};
 use forebay_runtime::seam::{ConnId, Monotonic};
 use forebay_session::{End, QueueBounds, Session, SessionKey, Subscription};
 
+use super::Core;
 use super::connection::Connections;
 use super::relay::Relays;
-use super::{Core, Ring};
-
-/// A text to search others for, in any case.
-pub(super) struct Search<'a> {
-    text: &'a str,
-    lower: String,
-}
-
-impl<'a> Search<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
-        Self { text, lower: text.to_lowercase() }
-    }
-
-    /// Whether the text is in another.
-    pub(super) fn is_in(&self, other: &str) -> bool {
-        // The usual case takes no memory.
-        other.contains(self.text) || other.to_lowercase().contains(&self.lower)
-    }
-}
+use super::ring::Ring;
+use super::words::Search;
 
 impl Core {
     /// Answers a question of the control plane.
@@ -77,7 +61,7 @@ impl Core {
             Ask::Sources { source, limit } => Told::Sources(self.inspect_sources(source, limit)),
             Ask::Seek(seek) => Told::Sought(self.seek_source(&seek)),
             Ask::Bridges { bridge } => Told::Bridges(self.inspect_bridges(io, bridge)),
-            Ask::Top { of, by } => Told::Top(self.broker.numbers.top.shown(of, by, io.now())),
+            Ask::Top { of, by } => Told::Top(self.here.numbers.top.shown(of, by, io.now())),
             Ask::Matching(topic) => self.matching(&topic),
             Ask::Trace(of) => Told::Done(self.begin_trace(io, *of)),
             Ask::Traced(id) => {
@@ -112,7 +96,7 @@ impl Core {
 
     /// The oldest rows, those on their way to a dead-letter topic included: Kafka does not have them either.
     fn oldest(&self) -> Vec<Option<i64>> {
-        let mut oldest: Vec<Option<i64>> = vec![None; self.broker.around.config.sinks.len()];
+        let mut oldest: Vec<Option<i64>> = vec![None; self.here.config.sinks.len()];
         for upstream in &self.broker.outlets.upstreams {
             upstream.producer.oldest(|number, at| {
                 if let Some(known) = upstream.members.concerns(number).and_then(|sink| oldest.get_mut(sink)) {

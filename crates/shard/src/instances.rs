@@ -8,17 +8,18 @@ use std::time::Duration;
 
 use forebay_config::{Broker, Config};
 use forebay_fleet::link::Peers;
-use forebay_fleet::membership::{Instance, Membership, News, Settings, SlotSet, Table, Terms};
+use forebay_fleet::membership::{Instance, Membership, News, Settings, Table, Terms};
 use forebay_kafka::client::Client;
 use forebay_kafka::coordination::Answer;
 use forebay_metrics::event::{Field, Kind};
 use forebay_metrics::spec::ShardMetric as M;
 use forebay_runtime::seam::Monotonic;
 
-use super::events::second;
-use super::mail::{Mail, Notice};
+use super::Core;
+use super::mail::{Mail, Notice, ToGroup, ToSlots};
+use super::ring::Ring;
 use super::router::Place;
-use super::{Core, Ring, Surroundings};
+use super::words::second;
 
 /// The member's number at the client of its cluster. Members of sources have their indexes, which never reach it.
 const NUMBER: u32 = u32::MAX - 1;
@@ -29,26 +30,6 @@ const ALONE_FOR: Duration = Duration::from_secs(5);
 /// Bound on the time between two turns of the first shard, also while its group answers nothing: a process without a turn for longer has stood still
 /// ([`Peers::ran`]).
 const TURN_WITHIN: Duration = Duration::from_millis(500);
-
-/// A letter to the group of instances.
-#[derive(Debug)]
-pub enum ToGroup {
-    /// These slots are no longer served here.
-    Released(SlotSet),
-    /// Other instances get all slots: the process is about to end.
-    GiveUp,
-    /// Other instances get all slots, and the process continues (true); or this instance takes part again, if it was drained.
-    Drain(bool),
-    /// This instance leaves the group: [`News::Left`].
-    Leave,
-    /// Another instance's process is gone: connections to it are refused.
-    PeerIsGone {
-        /// The instance's name.
-        name: Arc<str>,
-        /// The incarnation of the process in the table.
-        incarnation: u128,
-    },
-}
 
 /// The part of this instance in its group.
 pub(super) struct Instances {
@@ -91,10 +72,10 @@ impl Instances {
     }
 
     /// Takes part again, if this instance was drained. An instance that is about to end was not.
-    fn end_drain(&mut self, around: &Surroundings, now: Monotonic) {
+    fn end_drain(&mut self, (peers, config): (&Peers, &Config), now: Monotonic) {
         if std::mem::take(&mut self.is_drained) {
-            around.peers.leaves(false);
-            self.membership.take_part(shards(&around.config), now);
+            peers.leaves(false);
+            self.membership.take_part(shards(config), now);
         }
     }
 
@@ -127,8 +108,7 @@ pub(super) fn place_of(slot: u16, table: &Table, peers: &Peers) -> Place {
 impl Core {
     /// Joins the group of instances, if this is the first shard of one among others.
     pub(super) fn join_instances(&mut self, io: &mut Ring<'_>) {
-        let around = &self.broker.around;
-        let Some(broker) = around.config.broker.as_ref().filter(|_| self.broker.index == 0) else { return };
+        let Some(broker) = self.here.config.broker.as_ref().filter(|_| self.here.index == 0) else { return };
         let Some(link) = &broker.link else { return };
         let instance = Instance {
             name: Arc::from(broker.name.as_str()),
@@ -137,13 +117,13 @@ impl Core {
             server: Arc::from(broker.server.as_deref().unwrap_or_default()),
             member_id: Arc::from(""),
         };
-        around.peers.set_incarnation(instance.incarnation);
+        self.around.peers.set_incarnation(instance.incarnation);
         let settings = Settings {
             number: NUMBER,
             group: Rc::from(broker.group_of_instances()),
             instance,
-            shards: shards(&around.config),
-            terms: Terms { slots: u16::try_from(around.slots.count()).unwrap_or(u16::MAX), routes: broker.digest() },
+            shards: shards(&self.here.config),
+            terms: Terms { slots: u16::try_from(self.here.slots.count()).unwrap_or(u16::MAX), routes: broker.digest() },
             session_timeout: broker.session_timeout,
         };
         let membership = Membership::new(settings, self.random.u64(..), io.boottime());
@@ -189,10 +169,10 @@ impl Core {
         let now = instances.look_at(io);
         let membership = &mut instances.membership;
         match letter {
-            ToGroup::Released(slots) if self.broker.around.rules.reports_released() => membership.released(&slots, now),
+            ToGroup::Released(slots) if self.here.rules.reports_released() => membership.released(&slots, now),
             ToGroup::Released(_) => {}
             ToGroup::GiveUp => {
-                self.broker.around.peers.leaves(true);
+                self.around.peers.leaves(true);
                 instances.is_drained = false;
                 membership.give_up(now);
             }
@@ -200,12 +180,12 @@ impl Core {
                 instances.is_drained = true;
                 membership.give_up(now);
             }
-            ToGroup::Drain(false) => instances.end_drain(&self.broker.around, now),
+            ToGroup::Drain(false) => instances.end_drain((&self.around.peers, &self.here.config), now),
             ToGroup::Leave => membership.leave(now),
             ToGroup::PeerIsGone { name, incarnation } => {
                 if membership.peer_is_gone(&name, incarnation, now) {
-                    self.broker.numbers.count(M::Evictions);
-                    self.broker
+                    self.here.numbers.count(M::Evictions);
+                    self.here
                         .teller
                         .tell(Kind::InstanceGone, second(io.now()), |event| event.with(Field::Instance, &*name));
                 }
@@ -219,7 +199,7 @@ impl Core {
     /// Notes that the first shard has a turn. After a stop the process is silent until its group has answered.
     pub(super) fn look_if_stood_still(&mut self, io: &Ring<'_>) {
         let Some(instances) = &mut self.log.instances else { return };
-        let peers = &self.broker.around.peers;
+        let peers = &self.around.peers;
         if peers.stands_still(io.now()) {
             instances.membership.stood_still(io.boottime());
             peers.speak_until(instances.over.unwrap_or(instances.membership.speaks_until()));
@@ -232,11 +212,11 @@ impl Core {
         let Some(instances) = &mut self.log.instances else { return };
         let membership = &mut instances.membership;
         let all: Vec<News> = std::iter::from_fn(|| membership.take_news()).collect();
-        let mut loss = self.broker.around.peers.losses();
+        let mut loss = self.around.peers.losses();
         for news in &all {
             match news {
                 // Before the process may speak again.
-                News::Lost(_) => _ = self.broker.around.peers.has_lost(),
+                News::Lost(_) => _ = self.around.peers.has_lost(),
                 // Other instances have all slots: the drain continues like that of an instance that is alone.
                 News::Left => instances.over = Some(Monotonic::NEVER),
                 // Another process has this name: this one sends no more, and ends.
@@ -244,7 +224,7 @@ impl Core {
                 _ => {}
             }
         }
-        self.broker.around.peers.speak_until(instances.over.unwrap_or(membership.speaks_until()));
+        self.around.peers.speak_until(instances.over.unwrap_or(membership.speaks_until()));
         for news in all {
             self.tell_of_group(io, &news);
             match &news {
@@ -253,16 +233,16 @@ impl Core {
                     self.note_whether_alone(io, table);
                 }
                 News::Lost(slots) => {
-                    let (shards, at) = (0..self.broker.around.config.service.shards, io.now());
+                    let (shards, at) = (0..self.here.config.service.shards, io.now());
                     loss += 1;
-                    let letters = shards.map(|shard| (shard, Mail::SlotsLost { slots: *slots, at, loss }));
+                    let letters = shards.map(|shard| (shard, Mail::Slots(ToSlots::Lost { slots: *slots, at, loss })));
                     self.broker.letters.extend(letters);
                     io.go_on();
                 }
                 _ => {}
             }
             // The receiver is gone only when the process ends.
-            let _ = self.broker.around.notices.send(Notice::Group(news));
+            let _ = self.around.notices.send(Notice::Group(news));
         }
     }
 
@@ -277,26 +257,25 @@ impl Core {
     fn serve_alone(&mut self, io: &mut Ring<'_>) {
         let Some(instances) = &mut self.log.instances else { return };
         let now = instances.look_at(io);
-        instances.end_drain(&self.broker.around, now);
+        instances.end_drain((&self.around.peers, &self.here.config), now);
         self.broker.outlets.upstreams[instances.cluster].busy = true;
-        let group = self.broker.around.config.broker.as_ref().map(Broker::group_of_instances);
-        self.broker.teller.tell(Kind::DrainOver, second(io.now()), |event| event.maybe(Field::Group, group));
+        let group = self.here.config.broker.as_ref().map(Broker::group_of_instances);
+        self.here.teller.tell(Kind::DrainOver, second(io.now()), |event| event.maybe(Field::Group, group));
         io.go_on();
     }
 
     /// Takes another table. Slots of this instance stay where they are: their shards know when they come and go.
     fn take_table(&mut self, table: &Arc<Table>) {
-        let around = &self.broker.around;
-        let slots = &around.slots;
+        let slots = &self.here.slots;
         let count = u16::try_from(slots.count()).unwrap_or(u16::MAX);
         // Instances with another number of slots serve no client of this one.
         let is_ours = table.owners.len() == slots.count();
         let table =
             if is_ours { Arc::clone(table) } else { Arc::new(Table { owners: Vec::new(), ..(**table).clone() }) };
-        around.peers.set_table(Arc::clone(&table));
+        self.around.peers.set_table(Arc::clone(&table));
         let mut counts = [0; 2];
         for slot in 0..count {
-            match place_of(slot, &table, &around.peers) {
+            match place_of(slot, &table, &self.around.peers) {
                 place @ Place::Elsewhere(_) => {
                     slots.set(slot, place);
                     counts[0] += 1;
@@ -306,8 +285,8 @@ impl Core {
             }
             counts[1] += u64::from(slots.at(slot) == Place::Nobody);
         }
-        self.broker.numbers.set(M::SlotsElsewhere, counts[0]);
-        self.broker.numbers.set(M::SlotsNobody, counts[1]);
+        self.here.numbers.set(M::SlotsElsewhere, counts[0]);
+        self.here.numbers.set(M::SlotsNobody, counts[1]);
     }
 
     fn tell_of_group(&mut self, io: &Ring<'_>, news: &News) {
@@ -318,21 +297,20 @@ impl Core {
             News::TroubleOver => (Kind::GroupTroubleOver, None),
             _ => return,
         };
-        let group = self.broker.around.config.broker.as_ref().map(Broker::group_of_instances);
-        self.broker
+        let group = self.here.config.broker.as_ref().map(Broker::group_of_instances);
+        self.here
             .teller
             .tell(kind, second(io.now()), |event| event.maybe(Field::Group, group).maybe(Field::Reason, reason));
     }
 
     /// Whether this process may no longer be an instance of the broker, and sends nothing that another one could contradict (C4).
     pub(super) fn is_silent(&self, io: &Ring<'_>) -> bool {
-        let around = &self.broker.around;
         // Rows of a slot that this shard has yet to drop must not go out because another shard has heard of the group again.
         let is_unheard = || {
-            let peers = &around.peers;
+            let peers = &self.around.peers;
             peers.is_silent(io.boottime()) || peers.stands_still(io.now()) || self.log.losses < peers.losses()
         };
-        around.slots.are_given_out() && around.rules.is_silent(is_unheard())
+        self.here.slots.are_given_out() && self.here.rules.is_silent(is_unheard())
     }
 }
 

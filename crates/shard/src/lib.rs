@@ -33,11 +33,13 @@
 //! | `reconfigure`, `members` | sinks and clusters that come, change and go while the shard runs |
 //! | `drain` | the end of the service, without loss |
 //! | `numbers` | the board |
+//! | `here` | what each of these may know of its shard |
 //! | `ordered` | messages of the control plane |
 //! | `traces` | packets of clients and topics that people look at |
 //! | `top` | the topics and clients with the most publishes |
 //! | `events` | events for an operator |
 //! | `inspect` | questions of the control plane |
+//! | `words` | words that the others have in common |
 //! | [`trial`] | the record that a sink would make of a message |
 //!
 //! A shard never waits and never locks. Work that a core cannot do now is written down (a tail, a row, a timer).
@@ -63,6 +65,7 @@ mod events;
 mod exchange;
 mod fullness;
 mod given_up;
+mod here;
 mod inspect;
 pub mod instances;
 pub mod kafka_disk;
@@ -74,7 +77,6 @@ mod moves;
 mod numbers;
 mod ordered;
 mod outlets;
-mod owner;
 mod reconfigure;
 mod relay;
 mod reservation;
@@ -100,6 +102,7 @@ mod traces;
 pub mod trial;
 mod turn;
 mod upstream;
+mod words;
 
 pub use self::bridges::{layer as layer_of_bridge, session_name as session_of_bridge};
 pub use self::broker::queues::{ForShare, Kept, move_queue};
@@ -134,24 +137,24 @@ use forebay_service::service::verifier::Verifiers;
 use forebay_session::Sessions;
 
 use self::bridges::Bridges;
-use self::broker::admit::Feeds;
-use self::broker::{Broker, delivery, kept, queues, retained, shares};
+use self::broker::Broker;
+use self::broker::delivery::Delivery;
+use self::broker::kept;
+use self::broker::queues::Queues;
+use self::broker::retained::Retained;
 use self::connection::Connections;
 use self::dead_letters::{Announced, DeadLetterQueue};
-use self::delivery::Delivery;
 use self::door::Doors;
 use self::edge::Edge;
+use self::here::Here;
 use self::mail::{Letters, Mail, Notice};
 use self::numbers::Numbers;
 use self::outlets::Outlets;
-use self::queues::Queues;
-use self::retained::Retained;
-use self::ring::Ring;
 use self::sources::Sources;
 use self::stalls::Stalls;
-use self::tails::Tails;
 use self::tally::Tally;
 use self::upstream::Upstream;
+use self::words::Feeds;
 
 /// State shared by all shards of a process: read-only, or a way to send.
 #[derive(Clone)]
@@ -198,6 +201,52 @@ pub struct Surroundings {
     pub peers: Arc<Peers>,
 }
 
+/// `Around` is the rest of [`Surroundings`], which only the shard itself has: ways to other threads, and state that the shards of a process share.
+struct Around {
+    post: Post<Mail>,
+    resolver: Sender<Question>,
+    verifiers: Option<Verifiers>,
+    sasl: Sender<sasl::Question>,
+    notices: Sender<Notice>,
+    dead_letters: Ways,
+    tally: Arc<Tally>,
+    bans: Arc<Bans>,
+    peers: Arc<Peers>,
+    app: Option<App>,
+    lost_before: Counts,
+}
+
+impl Surroundings {
+    /// Parts for rooms, which are lent them, and for the shard alone.
+    fn apart(self, index: usize, numbers: Numbers) -> (Here, Around) {
+        let here = Here {
+            index,
+            config: self.config,
+            edge: self.edge,
+            rules: self.rules,
+            slots: self.slots,
+            shares: self.shares,
+            machine: self.machine,
+            numbers,
+            teller: Teller::new(self.journal, index),
+        };
+        let around = Around {
+            post: self.post,
+            resolver: self.resolver,
+            verifiers: self.verifiers,
+            sasl: self.sasl,
+            notices: self.notices,
+            dead_letters: self.dead_letters,
+            tally: self.tally,
+            bans: self.bans,
+            peers: self.peers,
+            app: self.app,
+            lost_before: self.lost_before,
+        };
+        (here, around)
+    }
+}
+
 /// Timers of a shard that are set.
 #[derive(Debug, Default)]
 struct Timers {
@@ -211,19 +260,19 @@ struct Timers {
 
 /// Everything one core owns.
 pub struct Core {
+    here: Here,
+    around: Around,
     broker: Broker,
     connections: Connections,
     stalls: Stalls,
     doors: Doors,
     timers: Timers,
     log: spool::Log,
-    given_up: given_up::GivenUp,
     announced: Announced,
     drain: Option<drain::Drain>,
     /// Other shards that have nothing left to do before the service stops, as bits.
     stopping: u64,
     random: fastrand::Rng,
-    tails: Tails,
     sources: Sources,
     bridges: Bridges,
 }
@@ -251,8 +300,7 @@ impl Core {
         let mut outlets = Outlets::new(router(&config), plans, upstreams, letters, when_full);
         outlets.rules = sql_rules;
         let queues = Queues::new(&config);
-        let broker = Broker {
-            index,
+        let mut broker = Broker {
             sessions: Sessions::sharing(Arc::clone(&around.shares)),
             keeping: kept::Keeping::new(settings::sessions(&config), queues.entry_max(), around.rules),
             outlets,
@@ -266,30 +314,27 @@ impl Core {
             queues,
             letters: Letters::new(),
             touched: Vec::new(),
-            numbers: Numbers::new(board, layout),
-            teller: Teller::new(Arc::clone(&around.journal), index),
-            around,
         };
-        let mut broker = broker;
         broker.outlets.feeds = broker.feeds(Feeds::ALL);
         if config.has_instances() {
             broker.delivery.shares.use_groups();
         }
         broker.want_events();
         let sources = Sources::new(&config, &mut random);
+        let (here, around) = around.apart(index, Numbers::new(board, layout));
         Self {
+            here,
+            around,
             broker,
             connections: Connections::default(),
             stalls: Stalls::default(),
             doors: Doors::default(),
             timers: Timers::default(),
             log: spool::Log::default(),
-            given_up: given_up::GivenUp::default(),
             announced: Announced::new(config.sinks.len()),
             drain: None,
             stopping: 0,
             random,
-            tails: Tails::default(),
             sources,
             bridges: Bridges::default(),
         }

@@ -8,10 +8,11 @@ use forebay_kafka::types::TopicMetadata;
 use forebay_metrics::event::{Field, Kind};
 use forebay_runtime::seam::Monotonic;
 
-use super::events::second;
+use super::Core;
 use super::kafka_disk::KafkaDisk;
 use super::mail::Notice;
-use super::{Core, Ring};
+use super::ring::Ring;
+use super::words::second;
 
 /// The time for which an election, or brokers that restart, may hold a log up before that is reported.
 const TOLD_AFTER: Duration = Duration::from_secs(10);
@@ -125,12 +126,12 @@ impl Core {
         let stuck = logs.watch.stuck(&logs.disks, now);
         let is_new = stuck.map(|(_, _, why)| why) != logs.watch.told;
         logs.watch.told = stuck.map(|(_, _, why)| why);
-        let topic = self.broker.around.config.broker.as_ref().map_or("", |broker| &broker.sessions);
+        let topic = self.here.config.broker.as_ref().map_or("", |broker| &broker.sessions);
         let why = stuck.filter(|_| is_new).map(|(slot, count, why)| {
             let others = if count > 1 { format!(" and {} others", count - 1) } else { String::new() };
             (slot, format!("topic {topic}, partition {slot}{others}: {}", why.text(topic)))
         });
-        let teller = &mut self.broker.teller;
+        let teller = &mut self.here.teller;
         match &why {
             _ if !is_new => return,
             Some((slot, why)) => teller.tell(Kind::SessionLogTrouble, second(now), |event| {
@@ -139,6 +140,6 @@ impl Core {
             None => teller.tell(Kind::SessionLogTroubleOver, second(now), |event| event.with(Field::Topic, topic)),
         }
         let why = why.map(|(_, why)| why);
-        let _ = self.broker.around.notices.send(Notice::LogTrouble { shard: self.broker.index, why });
+        let _ = self.around.notices.send(Notice::LogTrouble { shard: self.here.index, why });
     }
 }

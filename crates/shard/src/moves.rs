@@ -12,9 +12,11 @@ use forebay_fleet::link::LISTENER;
 use forebay_metrics::spec::ShardMetric as M;
 use forebay_runtime::seam::Detached;
 
-use super::connection::{AtDoor, Timer};
-use super::mail::Mail;
-use super::{Core, Ring};
+use super::Core;
+use super::mail::{Mail, ToDoor};
+use super::ring::Ring;
+use super::words::AtDoor;
+use super::words::Timer;
 
 /// The time for which a connection waits before a full mailbox is tried again.
 const AGAIN: Duration = Duration::from_millis(1);
@@ -70,7 +72,7 @@ impl Core {
             }
             self.doors.moves.bytes -= bytes;
         }
-        self.broker.numbers.set(M::MovesWaiting, self.doors.moves.waiting.len() as u64);
+        self.here.numbers.set(M::MovesWaiting, self.doors.moves.waiting.len() as u64);
         if !self.doors.moves.waiting.is_empty() && !self.doors.moves.has_timer {
             self.doors.moves.has_timer = true;
             let _ = io.set_timer(now.after(AGAIN), Timer::Moves.token());
@@ -85,12 +87,12 @@ impl Core {
     /// Sends a connection. Returns it, if the mailbox is full.
     fn try_move(&mut self, io: &mut Ring<'_>, one: Move) -> Option<Move> {
         let Move { owner, detached, claim, address } = one;
-        match io.mail(owner, Mail::HandOver(detached, claim)) {
+        match io.mail(owner, Mail::Door(ToDoor::HandOver(detached, claim))) {
             Ok(()) => {
-                self.broker.numbers.count(M::ConnectionsMoved);
+                self.here.numbers.count(M::ConnectionsMoved);
                 None
             }
-            Err(Mail::HandOver(detached, claim)) => Some(Move { owner, detached, claim, address }),
+            Err(Mail::Door(ToDoor::HandOver(detached, claim))) => Some(Move { owner, detached, claim, address }),
             // The letter is a move: no other letter was sent.
             Err(_) => None,
         }
@@ -98,9 +100,9 @@ impl Core {
 
     /// Closes the socket of a connection here: the device connects again.
     fn give_up(&mut self, one: Move) {
-        self.broker.numbers.count(M::ConnectionsMoveRefused);
+        self.here.numbers.count(M::ConnectionsMoveRefused);
         if one.detached.listener != LISTENER {
-            self.broker.around.tally.leave(one.detached.listener, one.address);
+            self.around.tally.leave(one.detached.listener, one.address);
         }
     }
 }

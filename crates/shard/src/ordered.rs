@@ -8,8 +8,10 @@ use forebay_mqtt::property::{Property, PropertyBuf};
 use forebay_mqtt::topic::{is_of_service, valid_name};
 use forebay_session::ClientKey;
 
-use super::broker::admit::{Feeds, Publication, Publisher};
-use super::{Core, Ring};
+use super::Core;
+use super::broker::admit::{Publication, Publisher};
+use super::ring::Ring;
+use super::words::Feeds;
 
 /// The client identifier of such messages, as sinks and events name it. No client is it: there is none with this user.
 const CLIENT: &str = "$api";
@@ -27,7 +29,7 @@ impl Core {
         let Some(properties) = properties(of) else {
             return Ordered::Invalid("a property is longer than MQTT allows, or holds U+0000".to_owned());
         };
-        let max = self.broker.around.config.mqtt.packet_bytes_max as usize;
+        let max = self.here.config.mqtt.packet_bytes_max as usize;
         let bytes = of.topic.len() + properties.as_properties().raw().len() + of.payload.len();
         if bytes > max {
             return Ordered::Invalid(format!("{bytes} bytes: packet_bytes_max of [mqtt] is {max}"));
@@ -50,11 +52,11 @@ impl Core {
             hops: 0,
             beside: None,
         };
-        let Ok(admitted) = self.broker.admit(io, &publication, None) else { return Ordered::NoRoom };
-        self.broker.numbers.count(M::PublishesOrdered);
-        self.broker.numbers.count_routed(None, admitted.routed, 1);
+        let Ok(admitted) = self.broker.admit(io, &mut self.here, &publication, None) else { return Ordered::NoRoom };
+        self.here.numbers.count(M::PublishesOrdered);
+        self.here.numbers.count_routed(None, admitted.routed, 1);
         let (is_refused, is_any) = (admitted.is_refused, admitted.is_any());
-        let _nobody_waits = self.broker.hand_on(io, &publish, admitted, Publisher::Service);
+        let _nobody_waits = self.broker.hand_on(io, &mut self.here, &publish, admitted, Publisher::Service);
         match (is_refused, is_any) {
             (true, _) => Ordered::Refused,
             (false, true) => Ordered::Taken,

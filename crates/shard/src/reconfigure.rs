@@ -11,16 +11,17 @@ use forebay_session::End;
 use super::connection::Kind;
 use super::mail::{Notice, Reconfiguration};
 use super::members::Role;
+use super::ring::Ring;
 use super::rules::Rules;
 use super::upstream::Upstream;
-use super::{Core, Ring, dead_letters, layout, router, settings, sinks};
+use super::{Core, dead_letters, layout, router, settings, sinks};
 
 impl Core {
     /// Puts another configuration into force. Messages taken before are not affected.
     pub(super) fn reconfigure(&mut self, io: &mut Ring<'_>, to: Reconfiguration) {
         let Reconfiguration { config, board, dead_letters, edge, listeners } = to;
         // Connections keep the certificates that they began with.
-        let edge_before = std::mem::replace(&mut self.broker.around.edge, edge.clone());
+        let edge_before = std::mem::replace(&mut self.here.edge, edge.clone());
         if !edge.admits_as(&edge_before) {
             self.renew_access(io);
         }
@@ -31,10 +32,10 @@ impl Core {
         if !has_same_links {
             self.renew_trunks();
         }
-        let before = std::mem::replace(&mut self.broker.around.config, Arc::clone(&config));
+        let before = std::mem::replace(&mut self.here.config, Arc::clone(&config));
         let config = &*config;
         for index in before.clusters.len()..config.clusters.len() {
-            let mut upstream = Upstream::new(config, index, &edge, self.broker.around.rules, self.random.u64(..));
+            let mut upstream = Upstream::new(config, index, &edge, self.here.rules, self.random.u64(..));
             upstream.client.start(io.now());
             self.broker.outlets.upstreams.push(upstream);
         }
@@ -80,22 +81,21 @@ impl Core {
         added.for_each(|(index, sink)| self.broker.outlets.add_to_buffer(index, sink, config.service.shards));
         let outlets = &mut self.broker.outlets;
         if let (Some(buffer), Some(spool)) = (outlets.logs.rows_mut(), &config.spool) {
-            settings::set_spool(buffer, spool, self.broker.around.rules);
+            settings::set_spool(buffer, spool, self.here.rules);
             outlets.when_full = spool.when_full;
         }
         outlets.router = router(config);
         outlets.plans = sinks::plans(config, |cluster| &outlets.upstreams[cluster].members);
         let members = |cluster: usize| &outlets.upstreams[cluster].members;
-        let around = &self.broker.around;
-        outlets.rules = Rules::of(config, members, (&around.machine, around.rules), || self.random.u64(..));
+        outlets.rules = Rules::of(config, members, (&self.here.machine, self.here.rules), || self.random.u64(..));
         // The outcomes of removed rules for a message that was not taken are dropped.
         outlets.forget_outcomes();
         self.broker.want_events();
         let outlets = &mut self.broker.outlets;
         outlets.headers_left_out.resize(outlets.plans.len(), 0);
         let routes = dead_letters::routes(config, outlets.upstreams.iter().map(|upstream| &upstream.members));
-        outlets.letters.grow(self.broker.index, routes, &dead_letters.sinks);
-        self.broker.around.dead_letters = dead_letters;
+        outlets.letters.grow(self.here.index, routes, &dead_letters.sinks);
+        self.around.dead_letters = dead_letters;
         self.announced.grow(config.sinks.len());
         self.broker.keeping.settings = settings::sessions(config);
         self.broker.retained.change(config);
@@ -104,21 +104,21 @@ impl Core {
         self.stalls.ask_all_again();
         self.broker.keeping.wills_offered_at =
             self.broker.outlets.freed().wrapping_add(self.broker.delivery.freed()).wrapping_sub(1);
-        self.broker.numbers.grow(board, layout(config));
+        self.here.numbers.grow(board, layout(config));
         self.change_sources(io);
         self.change_bridges(io, &before, &edge_before);
         listeners.into_iter().for_each(|listener| io.listen(listener));
         self.pace_listeners(io);
         self.close_removed_listeners(io, &before);
         // The receiver is gone only when the process ends.
-        let _ = self.broker.around.notices.send(Notice::Reconfigured(self.broker.index));
+        let _ = self.around.notices.send(Notice::Reconfigured(self.here.index));
     }
 }
 
 impl Core {
     /// Disconnects the clients of removed listeners, with the reason, and connections there that have not sent CONNECT.
     fn close_removed_listeners(&mut self, io: &mut Ring<'_>, before: &Config) {
-        let now = Arc::clone(&self.broker.around.config);
+        let now = Arc::clone(&self.here.config);
         let was_removed = |index: usize| before.listeners.get(index).is_none_or(|listener| listener.is_removed);
         let goes = |index: usize| now.listeners[index].is_removed && !was_removed(index);
         let going: Vec<usize> = (0..now.listeners.len()).filter(|index| goes(*index)).collect();
@@ -132,7 +132,7 @@ impl Core {
             let Some(connection) = self.connections.get(conn) else { continue };
             let is_link = matches!(connection.kind, Kind::Link { .. } | Kind::Relay(_));
             if !is_link && going.contains(&usize::from(connection.listener.0)) {
-                self.broker.numbers.count(M::ListenerRemovals);
+                self.here.numbers.count(M::ListenerRemovals);
                 self.end(io, conn, End::Administrative);
             }
         }

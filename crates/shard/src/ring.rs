@@ -6,18 +6,32 @@ use forebay_base::address::canonical;
 use forebay_fleet::trunk::{Trunks, is_stream};
 use forebay_runtime::Listener;
 use forebay_runtime::seam::{
-    Chunk, Closed, ConnId, Detached, Facts, Io, Layer, ListenerId, Monotonic, SegmentEvent, SegmentSettings, Segments,
-    Shard, SocketOptions, TimerId, TracedSend, WallMs,
+    Chunk, ConnId, Detached, Io, Layer, ListenerId, Monotonic, SegmentSettings, Segments, SocketOptions, TimerId,
+    TracedSend, WallMs,
 };
 
-use super::Core;
 use super::mail::Mail;
+use super::words::Timer;
 
 /// The runtime, and the streams of a shard, for the time of a call.
 pub(super) struct Ring<'a> {
     io: &'a mut (dyn Io<Mail> + 'a),
     /// `None`: there has been no trunk.
     trunks: Option<Box<Trunks>>,
+}
+
+impl<'a> Ring<'a> {
+    /// The runtime, with these streams beside its connections.
+    #[inline]
+    pub(super) fn new(io: &'a mut (dyn Io<Mail> + 'a), trunks: Option<Box<Trunks>>) -> Self {
+        Self { io, trunks }
+    }
+
+    /// The streams, for the next call.
+    #[inline]
+    pub(super) fn into_trunks(self) -> Option<Box<Trunks>> {
+        self.trunks
+    }
 }
 
 /// The calls of [`Io`], for streams, too.
@@ -203,6 +217,16 @@ impl Ring<'_> {
         self.io.set_timer(at, token)
     }
 
+    /// Has a timer fire at `at` or earlier. A timer set for an earlier time is set again when it fires. `set`: the timer's storage.
+    pub(super) fn set_timer_by(&mut self, timer: Timer, at: Monotonic, set: &mut Option<(Monotonic, TimerId)>) {
+        if at == Monotonic::NEVER || set.is_some_and(|(set, _)| set <= at) {
+            return;
+        }
+        if let Some((_, later)) = set.replace((at, self.set_timer(at, timer.token()))) {
+            self.cancel_timer(later);
+        }
+    }
+
     pub(super) fn cancel_timer(&mut self, timer: TimerId) {
         self.io.cancel_timer(timer);
     }
@@ -244,68 +268,5 @@ impl Ring<'_> {
 
     fn of(&self, what: impl Fn(&Trunks) -> usize) -> usize {
         self.trunks.as_deref().map_or(0, what)
-    }
-}
-
-impl Core {
-    /// Handles an event of the runtime, with the streams at hand.
-    #[inline]
-    fn within<R>(&mut self, io: &mut dyn Io<Mail>, handle: impl FnOnce(&mut Self, &mut Ring<'_>) -> R) -> R {
-        let mut ring = Ring { io, trunks: self.doors.relays.trunks.take() };
-        let result = handle(self, &mut ring);
-        self.doors.relays.trunks = ring.trunks;
-        result
-    }
-}
-
-impl Shard for Core {
-    type Mail = Mail;
-
-    fn on_start(&mut self, io: &mut dyn Io<Mail>) {
-        self.within(io, Self::when_started);
-    }
-
-    fn on_accept(&mut self, io: &mut dyn Io<Mail>, conn: ConnId, listener: ListenerId) {
-        self.within(io, |core, io| core.when_accepted(io, conn, listener));
-    }
-
-    fn on_connect(&mut self, io: &mut dyn Io<Mail>, conn: ConnId) {
-        self.within(io, |core, io| core.when_connected(io, conn));
-    }
-
-    fn on_ready(&mut self, io: &mut dyn Io<Mail>, conn: ConnId, facts: Facts) {
-        self.within(io, |core, io| core.when_ready(io, conn, facts));
-    }
-
-    fn on_bytes(&mut self, io: &mut dyn Io<Mail>, conn: ConnId, bytes: &[u8]) -> usize {
-        self.within(io, |core, io| core.when_received(io, conn, bytes))
-    }
-
-    fn on_writable(&mut self, io: &mut dyn Io<Mail>, conn: ConnId) {
-        self.within(io, |core, io| core.when_writable(io, conn));
-    }
-
-    fn on_close(&mut self, io: &mut dyn Io<Mail>, conn: ConnId, why: Closed) {
-        self.within(io, |core, io| core.when_closed(io, conn, why));
-    }
-
-    fn on_segment(&mut self, io: &mut dyn Io<Mail>, event: SegmentEvent) {
-        self.within(io, |core, io| core.segment_event(io, event));
-    }
-
-    fn on_mail(&mut self, io: &mut dyn Io<Mail>, letter: Mail) {
-        self.within(io, |core, io| core.when_mail_comes(io, letter));
-    }
-
-    fn on_timer(&mut self, io: &mut dyn Io<Mail>, token: u64) {
-        self.within(io, |core, io| core.when_time_comes(io, token));
-    }
-
-    fn on_turn_end(&mut self, io: &mut dyn Io<Mail>) {
-        self.within(io, |core, io| {
-            core.tell_of_streams(io);
-            core.when_turn_ends(io);
-            core.send_streams(io);
-        });
     }
 }

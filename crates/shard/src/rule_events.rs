@@ -18,10 +18,12 @@ use forebay_rule::value::Value;
 use forebay_runtime::seam::WallMs;
 use forebay_session::ClientKey;
 
-use super::Ring;
 use super::broker::Broker;
-use super::broker::admit::{Feeds, Publication, Publisher};
+use super::broker::admit::{Publication, Publisher};
+use super::here::Here;
 use super::reservation::Beside;
+use super::ring::Ring;
+use super::words::Feeds;
 
 /// The most events of a turn that are evaluated.
 const EVENTS_OF_TURN_MAX: usize = 1_024;
@@ -257,19 +259,19 @@ impl Broker {
     }
 
     /// Notes an event that a rule names. Events beyond the bound of a turn are dropped.
-    pub(super) fn raise(&mut self, raised: Raised) {
+    pub(super) fn raise(&mut self, here: &mut Here, raised: Raised) {
         let events = &mut self.outlets.events;
         let bytes = events.bytes.saturating_add(raised.texts.len());
         if events.waiting.len() < EVENTS_OF_TURN_MAX && bytes <= EVENT_BYTES_OF_TURN_MAX {
             events.bytes = bytes;
             events.waiting.push(raised);
         } else {
-            self.numbers.count(dropped(raised.event));
+            here.numbers.count(dropped(raised.event));
         }
     }
 
     /// Evaluates the events of the turn. True: there were some.
-    pub(super) fn evaluate_events(&mut self, io: &mut Ring<'_>) -> bool {
+    pub(super) fn evaluate_events(&mut self, io: &mut Ring<'_>, here: &mut Here) -> bool {
         if self.outlets.events.waiting.is_empty() {
             return false;
         }
@@ -277,7 +279,7 @@ impl Broker {
         self.outlets.events.bytes = 0;
         for raised in waiting.drain(..) {
             let (raised, at) = raised.timed(io.wall());
-            self.evaluate_event(io, &raised, at);
+            self.evaluate_event(io, here, &raised, at);
         }
         // A message that rules have made of an event may be dropped on its way to a subscriber, which is one for the next turn.
         if self.outlets.events.waiting.is_empty() {
@@ -291,10 +293,10 @@ impl Broker {
         !self.outlets.events.waiting.is_empty()
     }
 
-    fn evaluate_event(&mut self, io: &mut Ring<'_>, raised: &Raised, at: WallMs) {
+    fn evaluate_event(&mut self, io: &mut Ring<'_>, here: &mut Here, raised: &Raised, at: WallMs) {
         let rules = self.outlets.rules.as_ref().and_then(|rules| rules.events.get(raised.event as usize)).cloned();
         let Some(rules) = rules.filter(|rules| !rules.is_empty()) else { return };
-        let machine = std::sync::Arc::clone(&self.around.machine);
+        let machine = std::sync::Arc::clone(&here.machine);
         let mut fields: SmallVec<[(Field, Value<'_>); 18]> =
             raised.fields.iter().map(|(field, stored)| (*field, raised.value(*stored))).collect();
         fields.push((Field::Node, Value::text(&machine.node)));
@@ -323,11 +325,11 @@ impl Broker {
             hops: 0,
             beside: Some(&beside),
         };
-        match self.admit(io, &of, None) {
+        match self.admit(io, here, &of, None) {
             Ok(admitted) => {
-                let _nobody_waits = self.hand_on(io, &publish, admitted, Publisher::Service);
+                let _nobody_waits = self.hand_on(io, here, &publish, admitted, Publisher::Service);
             }
-            Err(_) => self.numbers.count(dropped(raised.event)),
+            Err(_) => here.numbers.count(dropped(raised.event)),
         }
     }
 }

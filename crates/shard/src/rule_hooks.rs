@@ -9,10 +9,12 @@ use forebay_rule::field::Field;
 use forebay_runtime::seam::{ConnId, WallMs};
 use forebay_session::{ClientKey, End, Session, SessionKey};
 
+use super::Core;
 use super::broker::Broker;
 use super::connection::Kind;
+use super::here::Here;
+use super::ring::Ring;
 use super::rule_events::{Raised, reason_name};
-use super::{Core, Ring};
 
 /// A CONNECT and the identifier of its client, which the service may have given it.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +40,8 @@ impl Core {
         let raised = Raised::new(Event::ClientCheckAuthnComplete, io.wall());
         let raised = raised.text(Field::Clientid, of.client_id).shown(Field::Username, username);
         let raised = raised.shown(Field::Peername, io.peer(conn)).text(Field::ReasonCode, &reason_name(code));
-        self.broker.raise(raised.flag(Field::IsSuperuser, false).flag(Field::IsAnonymous, is_anonymous));
+        self.broker
+            .raise(&mut self.here, raised.flag(Field::IsSuperuser, false).flag(Field::IsAnonymous, is_anonymous));
     }
 
     /// Notes the answer to a CONNECT.
@@ -53,7 +56,7 @@ impl Core {
         let raised = Raised::new(Event::ClientConnack, io.wall());
         let raised = raised.text(Field::Clientid, of.client_id).shown(Field::Username, username);
         let raised = self.of_connect(raised, io, conn, of.connect);
-        self.broker.raise(raised.text(Field::ReasonCode, &reason_name(code)));
+        self.broker.raise(&mut self.here, raised.text(Field::ReasonCode, &reason_name(code)));
     }
 
     /// Notes that a client has connected.
@@ -66,7 +69,8 @@ impl Core {
         let raised = Raised::new(Event::ClientConnected, at);
         let raised = raised.text(Field::Clientid, of.client_id).shown(Field::Username, username);
         let raised = self.of_connect(raised, io, conn, of.connect).int(Field::ConnectedAt, at.0);
-        self.broker.raise(raised.flag(Field::IsBridge, of.connect.is_bridge).json(Field::ClientAttrs, "{}"));
+        self.broker
+            .raise(&mut self.here, raised.flag(Field::IsBridge, of.connect.is_bridge).json(Field::ClientAttrs, "{}"));
     }
 
     /// Notes that a client's connection has ended; `by`: another connection has taken its session over.
@@ -83,7 +87,7 @@ impl Core {
         let (Some(session), Some(connection)) = (self.broker.sessions.get(key), self.connections.get(conn)) else {
             return;
         };
-        let listener = self.broker.around.config.listener(connection.listener);
+        let listener = self.here.config.listener(connection.listener);
         // Without auth a client may reconnect under any name.
         let username = session.username().filter(|_| by.is_none() || session.access().is_some());
         let at = io.wall();
@@ -99,7 +103,7 @@ impl Core {
         };
         let raised = of_version(raised, version).text(Field::Reason, &reason(end));
         let raised = raised.int(Field::DisconnectedAt, at.0).int(Field::ConnectedAt, at.0 - lasted);
-        self.broker.raise(raised.json(Field::ClientAttrs, "{}"));
+        self.broker.raise(&mut self.here, raised.json(Field::ClientAttrs, "{}"));
     }
 
     /// Notes that a client has sent PINGREQ.
@@ -107,27 +111,27 @@ impl Core {
         let (Some(session), Some(connection)) = (self.broker.sessions.get(key), self.connections.get(conn)) else {
             return;
         };
-        let listener = self.broker.around.config.listener(connection.listener);
+        let listener = self.here.config.listener(connection.listener);
         let raised = Raised::new(Event::ClientPing, io.wall());
         let raised =
             raised.text(Field::Clientid, session.client().client_id).shown(Field::Username, session.username());
         let raised = raised.shown(Field::Peername, io.peer(conn));
         let raised = raised.shown(Field::Sockname, listener.map(|listener| &listener.bind));
         let raised = of_version(raised, session.peer().version);
-        self.broker.raise(raised.json(Field::ClientAttrs, "{}"));
+        self.broker.raise(&mut self.here, raised.json(Field::ClientAttrs, "{}"));
     }
 
     /// The user name of a CONNECT, unless that is a secret.
     pub(super) fn shown_username<'c>(&mut self, conn: ConnId, connect: &Connect<'c>) -> Option<&'c str> {
         let listener = self.connections.get(conn).map(|connection| connection.listener);
-        let policy = listener.and_then(|listener| self.broker.around.edge.auth(listener));
+        let policy = listener.and_then(|listener| self.here.edge.auth(listener));
         let is_secret = policy.and_then(|policy| policy.tokens()).is_some_and(Tokens::are_usernames);
         connect.username.filter(|_| !is_secret)
     }
 
     fn of_connect(&mut self, raised: Raised, io: &Ring<'_>, conn: ConnId, connect: &Connect<'_>) -> Raised {
         let listener = self.connections.get(conn).map(|connection| connection.listener);
-        let listener = listener.and_then(|listener| self.broker.around.config.listener(listener));
+        let listener = listener.and_then(|listener| self.here.config.listener(listener));
         let settings = &self.broker.keeping.settings;
         let asked = match connect.version {
             Version::V5 => connect.properties.session_expiry_interval_s().unwrap_or(0),
@@ -148,6 +152,7 @@ impl Broker {
     pub(super) fn raise_subscribed(
         &mut self,
         io: &Ring<'_>,
+        here: &mut Here,
         (conn, key): (ConnId, SessionKey),
         (filter, granted): (&str, SubscriptionOptions),
         properties: Properties<'_>,
@@ -157,13 +162,14 @@ impl Broker {
         }
         let Some(raised) = self.of_filter(io, Event::SessionSubscribed, (conn, key), filter) else { return };
         let raised = raised.int(Field::Qos, (granted.qos as u8).into());
-        self.raise(raised.properties(Field::SubProps, properties));
+        self.raise(here, raised.properties(Field::SubProps, properties));
     }
 
     /// Notes that a session has no subscription to a filter any more, as its client has asked.
     pub(super) fn raise_unsubscribed(
         &mut self,
         io: &Ring<'_>,
+        here: &mut Here,
         (conn, key): (ConnId, SessionKey),
         filter: &str,
         properties: Properties<'_>,
@@ -172,7 +178,7 @@ impl Broker {
             return;
         }
         let Some(raised) = self.of_filter(io, Event::SessionUnsubscribed, (conn, key), filter) else { return };
-        self.raise(raised.properties(Field::UnsubProps, properties));
+        self.raise(here, raised.properties(Field::UnsubProps, properties));
     }
 
     fn of_filter(

@@ -8,7 +8,6 @@ use smallvec::SmallVec;
 use forebay_base::rules::Rules as Guarantees;
 use forebay_config::{Config, OnError, Republish, Rule, Source};
 use forebay_metrics::event::{Field, Kind};
-use forebay_metrics::journal::Teller;
 use forebay_metrics::spec::RuleMetric as M;
 pub(super) use forebay_mqtt::route::trie::RULE;
 use forebay_rule::arena::Arena;
@@ -20,11 +19,11 @@ use forebay_runtime::seam::Monotonic;
 use forebay_session::ClientKey;
 
 use super::console::Console;
-use super::events::{DROPPED, REJECTED, clipped, of_client, second};
+use super::here::Here;
 use super::members::Members;
-use super::numbers::Numbers;
 use super::outlets::Outlets;
 use super::sinks::{self, Plan};
+use super::words::{DROPPED, REJECTED, clipped, of_client, second};
 
 /// The fate of a message that becomes a dead letter.
 const DEAD_LETTER: &str = "dead_letter";
@@ -230,12 +229,8 @@ impl Outlets {
 
     /// Counts the outcomes of rules for the last message, and reports failures.
     #[cold]
-    pub(super) fn count_rules(
-        &mut self,
-        (numbers, teller): (&mut Numbers, &mut Teller),
-        of: Option<(ClientKey<'_>, &str)>,
-        now: Monotonic,
-    ) {
+    pub(super) fn count_rules(&mut self, here: &mut Here, of: Option<(ClientKey<'_>, &str)>, now: Monotonic) {
+        let Here { numbers, teller, .. } = here;
         if let Some(rules) = &mut self.rules {
             let Rules { console, plans, .. } = &mut **rules;
             console.print(|rule| plans.get(usize::from(rule))?.as_ref().map(|plan| plan.program.name()));

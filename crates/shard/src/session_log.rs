@@ -6,39 +6,28 @@ use std::time::Duration;
 
 use forebay_buffer::{Buffer, Restored};
 use forebay_config::Broker as Config;
-use forebay_fleet::replica::{Lost, Outcome, Replica, Taken, Wire};
+use forebay_fleet::replica::{Lost, Outcome, Replica, Wire};
 use forebay_kafka::client::Client;
 use forebay_kafka::types::ClientEvent;
 use forebay_metrics::event::{Field, Kind};
 use forebay_metrics::spec::ShardMetric as M;
 use forebay_runtime::seam::Monotonic;
 
-use super::broker::Broker;
-use super::events::second;
-use super::kafka_disk::{KafkaDisk, Parts};
+use super::kafka_disk::KafkaDisk;
 use super::log_trouble::Watch;
 use super::logs::{Kept, first_of};
-use super::mail::Notice;
+use super::mail::{Notice, TakenLog};
+use super::ring::Ring;
 use super::slot_rows::SlotRows;
 use super::spool::Log;
-use super::{Core, Ring, settings};
+use super::words::second;
+use super::{Core, settings};
 
 /// The data directory that segments of logs of sessions name: all of them the same, as they belong to none.
 pub(crate) const DIRECTORY: u128 = 1;
 
 /// The time for which an owner may still write data of a slot once its clients have left it.
 const WRITTEN_LATE: Duration = Duration::from_secs(1);
-
-/// The log of a slot that this process has taken over, for its shard.
-#[derive(Debug)]
-pub struct TakenLog {
-    /// The state from which its replica continues.
-    pub taken: Taken,
-    /// The log's bytes in Kafka.
-    pub parts: Parts,
-    /// The slot, which is also the partition.
-    pub slot: u16,
-}
 
 /// The disks of a shard's slots. The buffers of their logs are in [`Kept::OfSlots`].
 #[derive(Default)]
@@ -93,9 +82,9 @@ impl Log {
 impl Core {
     /// Continues with the logs of the slots that this shard has. Their contents are taken up when Kafka has the next group of each.
     pub(super) fn take_over(&mut self, io: &mut Ring<'_>, logs: Vec<TakenLog>) {
-        let config = &self.broker.around.config;
+        let config = &self.here.config;
         let Some(broker) = &config.broker else { return };
-        let (cluster, rules) = (broker.cluster, self.broker.around.rules);
+        let (cluster, rules) = (broker.cluster, self.here.rules);
         if !matches!(self.broker.outlets.logs.kept, Kept::OfSlots(_)) {
             self.broker.outlets.logs.kept = Kept::OfSlots(BTreeMap::new());
             self.broker.outlets.logs.slot_rows = Some(Box::new(SlotRows::new(config, cluster)));
@@ -103,7 +92,7 @@ impl Core {
         }
         let mut unreadable = Vec::new();
         for TakenLog { taken, parts, slot } in logs {
-            let of_slots = (slot, self.broker.around.slots.count());
+            let of_slots = (slot, self.here.slots.count());
             let mut wanted = settings::session_log(config, broker, of_slots, self.random.u64(..));
             wanted.log.segments_max = rules.segments_of_sessions(wanted.log.segments_max);
             let idle = taken.idle;
@@ -126,11 +115,11 @@ impl Core {
         }
         self.broker.outlets.upstreams[cluster].client.watch_metadata(&broker.sessions.as_str().into(), io.now());
         for (slot, why) in unreadable {
-            self.broker.around.slots.cannot_take(slot, &why);
-            self.broker.teller.tell(Kind::SlotUnreadable, second(io.now()), |event| {
+            self.here.slots.cannot_take(slot, &why);
+            self.here.teller.tell(Kind::SlotUnreadable, second(io.now()), |event| {
                 event.with(Field::Partition, u64::from(slot)).with(Field::Reason, why.as_str())
             });
-            let _ = self.broker.around.notices.send(Notice::SlotUnreadable(slot));
+            let _ = self.around.notices.send(Notice::SlotUnreadable(slot));
         }
         if self.log.has_sessions {
             self.take_up_loaded(io);
@@ -184,7 +173,7 @@ impl Core {
     pub(super) fn answers_session_logs(&mut self, io: &mut Ring<'_>, cluster: usize, event: &ClientEvent) -> bool {
         let now = io.now();
         let Some(logs) = self.log.kafka.as_mut().filter(|logs| logs.cluster == cluster) else { return false };
-        let Broker { outlets, numbers, .. } = &mut self.broker;
+        let (outlets, numbers) = (&mut self.broker.outlets, &mut self.here.numbers);
         if outlets.logs.slot_rows.as_mut().is_some_and(|rows| rows.takes((cluster, event), numbers, now)) {
             outlets.upstreams[cluster].busy = true;
             io.go_on();
@@ -192,7 +181,7 @@ impl Core {
         }
         let (mut lost, mut is_over) = (Vec::new(), false);
         if let ClientEvent::Metadata(topics) = event {
-            let name = self.broker.around.config.broker.as_ref().map_or("", |broker| &broker.sessions);
+            let name = self.here.config.broker.as_ref().map_or("", |broker| &broker.sessions);
             let of_logs = topics.iter().find(|topic| *topic.name == *name);
             let gone = of_logs.and_then(|topic| logs.watch.hear(topic, &logs.disks, now));
             for (slot, disk) in &mut logs.disks {
@@ -215,7 +204,7 @@ impl Core {
             }
         }
         // The first one ends the process, if no group gives out slots, or there is no topic to take them from again.
-        let ends = |why: Lost| !self.broker.around.slots.are_given_out() || why == Lost::Gone;
+        let ends = |why: Lost| !self.here.slots.are_given_out() || why == Lost::Gone;
         let most = if lost.first().is_some_and(|(_, why)| ends(*why)) { 1 } else { lost.len() };
         self.lose_session_logs(io, lost.get(..most).unwrap_or_default());
         if is_over {
@@ -237,7 +226,7 @@ impl Core {
 
     /// Handles lost logs: their clients are sent nothing more. If a group assigns slots, another instance has them, or will; otherwise the process ends.
     fn lose_session_logs(&mut self, io: &mut Ring<'_>, lost: &[(u16, Lost)]) {
-        let is_given_out = self.broker.around.slots.are_given_out();
+        let is_given_out = self.here.slots.are_given_out();
         // The next process creates a topic that is gone, which one that runs does not.
         let goes_on = |why: Lost| is_given_out && why != Lost::Gone;
         let whys: Vec<String> = lost.iter().map(|(slot, why)| self.tell_log_lost(io, *slot, *why)).collect();
@@ -246,24 +235,24 @@ impl Core {
             self.drop_all(io, &slots);
         }
         for slot in slots {
-            let _ = self.broker.around.notices.send(Notice::SlotLost(slot));
+            let _ = self.around.notices.send(Notice::SlotLost(slot));
         }
         let Some(at) = lost.iter().position(|(_, why)| !goes_on(*why)) else { return };
         for conn in self.connections.ids() {
             io.abort(conn);
         }
         io.stop_accepting();
-        let _ = self.broker.around.notices.send(Notice::LogLost { shard: self.broker.index, why: whys[at].clone() });
+        let _ = self.around.notices.send(Notice::LogLost { shard: self.here.index, why: whys[at].clone() });
         io.stop();
     }
 
     /// Records a lost log as an event. Returns the reason in words.
     fn tell_log_lost(&mut self, io: &Ring<'_>, slot: u16, why: Lost) -> String {
-        let is_given_out = self.broker.around.slots.are_given_out();
+        let is_given_out = self.here.slots.are_given_out();
         // A thawed process finds another instance in possession of the log, which is no error.
         let kind = if is_given_out && matches!(why, Lost::Fenced(_)) { Kind::SlotGone } else { Kind::SessionLogLost };
         let why = format!("{}: {why}", self.session_log_name(slot).unwrap_or_default());
-        self.broker.teller.tell(kind, second(io.now()), |event| {
+        self.here.teller.tell(kind, second(io.now()), |event| {
             event.with(Field::Partition, u64::from(slot)).with(Field::Reason, why.as_str())
         });
         why
@@ -271,12 +260,12 @@ impl Core {
 
     /// Topic and partition of a slot's log, for operators. `None`: there is none in Kafka.
     pub(super) fn session_log_name(&self, slot: u16) -> Option<String> {
-        Some(name_of(self.broker.around.config.broker.as_ref()?, slot))
+        Some(name_of(self.here.config.broker.as_ref()?, slot))
     }
 
     pub(super) fn set_session_log_numbers(&mut self, now: Monotonic) {
         let (Some(logs), kept) = (&self.log.kafka, &self.broker.outlets.logs.kept) else { return };
-        self.broker.numbers.set(M::SlotsHere, logs.disks.len() as u64);
+        self.here.numbers.set(M::SlotsHere, logs.disks.len() as u64);
         let mut all = [0; 9];
         for (disk, buffer) in logs.disks.values().zip(kept.each()) {
             let (of_log, of_kafka) = (buffer.numbers(), disk.numbers());
@@ -303,7 +292,7 @@ impl Core {
             M::SessionLogPassedOver,
             M::SessionLogPutTogether,
         ];
-        metrics.into_iter().zip(all).for_each(|(metric, value)| self.broker.numbers.set(metric, value));
+        metrics.into_iter().zip(all).for_each(|(metric, value)| self.here.numbers.set(metric, value));
     }
 }
 

@@ -22,7 +22,7 @@ use forebay_runtime::seam::WallMs;
 
 use super::dead_letters::DeadPlan;
 use super::members::{Members, Role};
-use super::outlets::Objection;
+use super::words::Objection;
 
 /// Bytes of the lengths of a header's name and value, at most.
 const HEADER_LENGTHS_MAX: usize = 10;

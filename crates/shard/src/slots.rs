@@ -15,17 +15,17 @@ use forebay_runtime::seam::{ConnId, Monotonic};
 use forebay_session::{End, SessionKey, send_away};
 
 use super::broker::Broker;
-use super::connection::{Kind as DeviceKind, Timer};
-use super::events::second;
+use super::connection::Kind as DeviceKind;
 use super::instances::place_of;
 use super::kafka_disk::KafkaDisk;
 use super::logs::{Kept, first_of};
-use super::mail::Notice;
-use super::owner::Owner;
+use super::mail::{Notice, ToSlots};
+use super::ring::Ring;
 use super::router::Place;
 use super::spool::{Flushed, Log};
 use super::upstream::Upstream;
-use super::{Core, Ring, settings};
+use super::words::{Owner, Timer, second};
+use super::{Core, settings};
 
 /// The time for which a slot that is given up waits for pending writes of its sessions: the log may have no room for them.
 const WRITES_WITHIN: Duration = Duration::from_secs(2);
@@ -58,9 +58,23 @@ fn in_words(mut slots: Vec<u16>) -> String {
 }
 
 impl Core {
+    /// Takes a letter about slots.
+    pub(super) fn slots_letter(&mut self, io: &mut Ring<'_>, letter: ToSlots) {
+        match letter {
+            ToSlots::RoutesBegin(begins) => self.routes_begin(begins),
+            ToSlots::TakeOver(logs) => self.take_over(io, logs),
+            ToSlots::Release(slot) => self.release_slot(io, slot),
+            ToSlots::Drop(lost) => self.drop_slots(io, &lost, Monotonic::NEVER),
+            ToSlots::Lost { slots, at, loss } => {
+                self.drop_slots(io, &slots, at);
+                self.log.losses = loss;
+            }
+        }
+    }
+
     /// Takes up session state in the logs of slots, once all of them are open. `false`: some are not.
     pub(super) fn take_up_slots(&mut self, io: &mut Ring<'_>) -> bool {
-        let (now, index) = (io.now(), self.broker.index);
+        let (now, index) = (io.now(), self.here.index);
         let (Some(logs), Kept::OfSlots(buffers)) = (&mut self.log.kafka, &mut self.broker.outlets.logs.kept) else {
             return false;
         };
@@ -86,18 +100,18 @@ impl Core {
                 self.tell_damaged(&report, Some(slot), io);
             }
         }
-        self.broker.ask_to_go_back();
-        self.broker.tell_exchanges(now, &all);
-        self.broker.sessions_restored(taken, now);
+        self.broker.ask_to_go_back(&self.here);
+        self.broker.tell_exchanges(&mut self.here, now, &all);
+        self.broker.sessions_restored(&mut self.here, taken, now);
         self.tell_recovered(&whole, io);
         let Kept::OfSlots(buffers) = &self.broker.outlets.logs.kept else { return false };
-        buffers.keys().for_each(|slot| self.broker.around.slots.set(*slot, Place::Here(index)));
+        buffers.keys().for_each(|slot| self.here.slots.set(*slot, Place::Here(index)));
         true
     }
 
     /// Sends the writes of this turn to the logs of slots. `None`: there are none.
     pub(super) fn flush_slots(&mut self, io: &mut Ring<'_>) -> Option<Flushed> {
-        let (now, wall, rules) = (io.now(), io.wall(), self.broker.around.rules);
+        let (now, wall, rules) = (io.now(), io.wall(), self.here.rules);
         let mut all: Option<Flushed> = None;
         for (buffer, disk) in in_kafka(&mut self.broker, &mut self.log) {
             let sooner = |one: Option<Monotonic>, other: Option<Monotonic>| one.into_iter().chain(other).min();
@@ -130,7 +144,7 @@ impl Core {
         for (slot, found) in &found {
             self.broker.restore_positions(*slot, &found.sessions, now);
         }
-        self.broker.ask_to_go_back();
+        self.broker.ask_to_go_back(&self.here);
         for (slot, mut found) in found {
             let mut taken = Vec::new();
             self.begin_slot_rows(slot, &mut found, now);
@@ -138,20 +152,20 @@ impl Core {
             self.note_served(slot, &taken);
             self.broker.write_first_positions(slot);
             let sessions = taken.len() as u64;
-            self.broker.held_here();
+            self.broker.held_here(&self.here);
             if self.broker.queues.have_all_told() {
-                self.broker.release_restored(now);
+                self.broker.release_restored(&mut self.here, now);
             }
-            self.broker.sessions_restored(taken, now);
+            self.broker.sessions_restored(&mut self.here, taken, now);
             if report.is_damaged() {
                 self.tell_damaged(&report, Some(slot), io);
             }
-            self.broker.around.slots.set(slot, Place::Here(self.broker.index));
+            self.here.slots.set(slot, Place::Here(self.here.index));
             self.begin_bridges_of(io, slot);
-            self.broker.teller.tell(Kind::SlotTaken, second(now), |event| {
+            self.here.teller.tell(Kind::SlotTaken, second(now), |event| {
                 event.with(Field::Partition, u64::from(slot)).with(Field::Sessions, sessions)
             });
-            let _ = self.broker.around.notices.send(Notice::SlotTaken(slot));
+            let _ = self.around.notices.send(Notice::SlotTaken(slot));
         }
     }
 
@@ -163,12 +177,12 @@ impl Core {
 
     /// Begins with the rows of a slot: those that its log has of earlier owners are sent first.
     fn begin_slot_rows(&mut self, slot: u16, found: &mut Restored, now: Monotonic) {
-        let Broker { outlets, around, .. } = &mut self.broker;
-        let (Some(broker), Some(rows)) = (&around.config.broker, &mut outlets.logs.slot_rows) else { return };
+        let (here, outlets) = (&self.here, &mut self.broker.outlets);
+        let (Some(broker), Some(rows)) = (&here.config.broker, &mut outlets.logs.slot_rows) else { return };
         let seed = self.random.u64(..);
         let lanes = found.clusters.iter().flat_map(|cluster| &cluster.lanes);
         let sinks = lanes.map(|lane| usize::from(lane.sink.0) + 1).max().unwrap_or(0);
-        let settings = settings::slot_rows(&around.config, broker, (around.slots.count(), sinks), (around.rules, seed));
+        let settings = settings::slot_rows(&here.config, broker, (here.slots.count(), sinks), (here.rules, seed));
         rows.begin(slot, settings, std::mem::take(&mut found.clusters), now);
         outlets.upstreams[broker.cluster].busy = true;
     }
@@ -178,7 +192,7 @@ impl Core {
     pub(super) fn release_slot(&mut self, io: &mut Ring<'_>, slot: u16) {
         let until = io.now().after(WRITES_WITHIN);
         let Some(logs) = self.log.kafka.as_mut().filter(|logs| logs.disks.contains_key(&slot)) else {
-            let _ = self.broker.around.notices.send(Notice::SlotReleased(slot));
+            let _ = self.around.notices.send(Notice::SlotReleased(slot));
             return;
         };
         if logs.leaving.insert(slot, until).is_some() {
@@ -189,7 +203,7 @@ impl Core {
         }
         self.leave_slot(slot);
         self.end_bridges_of(io, slot);
-        let peers = &self.broker.around.peers;
+        let peers = &self.around.peers;
         let (server, is_for_good) = (peers.other_server(slot), peers.is_leaving());
         for conn in self.sessions_of(&[slot]).into_iter().filter_map(|(_, conn)| conn) {
             if let Some(DeviceKind::Device { peer, .. }) = self.connections.get(conn).map(|connection| connection.kind)
@@ -227,15 +241,15 @@ impl Core {
             is_over
         });
         if !over.is_empty() {
-            self.broker.release_held(io);
-            self.broker.confirm_copies();
+            self.broker.release_held(io, &mut self.here);
+            self.broker.confirm_copies(&self.here);
             self.drop_all(io, &over);
         }
         for slot in &over {
-            self.broker
+            self.here
                 .teller
                 .tell(Kind::SlotReleased, second(now), |event| event.with(Field::Partition, u64::from(*slot)));
-            let _ = self.broker.around.notices.send(Notice::SlotReleased(*slot));
+            let _ = self.around.notices.send(Notice::SlotReleased(*slot));
         }
         if over.len() < leaving.len()
             && let Some(at) = next
@@ -252,7 +266,7 @@ impl Core {
         if !here.is_empty() {
             self.drop_all(io, &here);
             let slots = in_words(here);
-            self.broker.teller.tell(Kind::SlotGone, second(io.now()), |event| event.with(Field::Slots, slots));
+            self.here.teller.tell(Kind::SlotGone, second(io.now()), |event| event.with(Field::Slots, slots));
         }
     }
 
@@ -271,14 +285,14 @@ impl Core {
             self.broker.delivery.remotes.remove(key);
             self.broker.delivery.shares.moves(key);
             let copies = self.broker.sessions.let_go(key);
-            self.broker.numbers.raise(M::CopiesMoved, copies);
+            self.here.numbers.raise(M::CopiesMoved, copies);
         }
-        let all = &self.broker.around.slots;
+        let all = &self.here.slots;
         self.broker.sessions.let_go_of_wills(|client_id| is_one_of(slots, all.slot(client_id)));
         // Records that memory has dropped continue in the log, which may return here: none of them is ended later.
-        self.broker.write_ends(io.now());
+        self.broker.write_ends(&self.here, io.now());
         slots.iter().for_each(|slot| self.broker.keeping.given.leaves(*slot));
-        self.broker.members_gone(io.now());
+        self.broker.members_gone(&mut self.here, io.now());
         io.go_on();
     }
 
@@ -290,9 +304,9 @@ impl Core {
             logs.served_until.remove(&slot);
             logs.leaving.remove(&slot);
             logs.found.retain(|(of, _)| *of != slot);
-            self.broker.numbers.set(M::SlotsHere, logs.disks.len() as u64);
+            self.here.numbers.set(M::SlotsHere, logs.disks.len() as u64);
         }
-        self.broker.forget_written(slot);
+        self.broker.forget_written(&self.here, slot);
         if let Kept::OfSlots(buffers) = &mut self.broker.outlets.logs.kept {
             buffers.remove(&slot);
         }
@@ -304,25 +318,25 @@ impl Core {
     /// Drops rows of the clients of slots that are in no batch yet: others serve them now. A session may have ended before its slot is lost, so rows are
     /// known by their client as well. Wills of higher QoS stay: nobody publishes them again.
     fn withdraw_rows_of(&mut self, slots: &[u16]) {
-        let Broker { around, sessions, outlets, .. } = &mut self.broker;
-        let rules = around.rules;
-        let is_shared = around.slots.are_given_out() && rules.withdraws_rows();
-        let Some(broker) = around.config.broker.as_ref().filter(|_| is_shared) else { return };
+        let (here, Broker { sessions, outlets, .. }) = (&self.here, &mut self.broker);
+        let rules = here.rules;
+        let is_shared = here.slots.are_given_out() && rules.withdraws_rows();
+        let Some(broker) = here.config.broker.as_ref().filter(|_| is_shared) else { return };
         let is_by_client_of_slot = |record: &Record<'_>| {
             let client = record.headers.last_of(names::CLIENT_ID.as_bytes());
             let client = client.and_then(|id| std::str::from_utf8(id).ok());
-            is_one_of(slots, client.and_then(|id| around.slots.slot(id)))
+            is_one_of(slots, client.and_then(|id| here.slots.slot(id)))
         };
         let goes = |ticket: Option<Ticket>, record: &Record<'_>| match ticket.map(|ticket| Owner::of(ticket.session)) {
             Some(Owner::Session(key)) => match sessions.get(key) {
-                Some(session) => is_one_of(slots, around.slots.slot(session.client_id())),
+                Some(session) => is_one_of(slots, here.slots.slot(session.client_id())),
                 None => rules.withdraws_ended() && is_by_client_of_slot(record),
             },
             Some(_) => false,
             None => record.headers.last_of(names::QOS.as_bytes()) == Some(b"0") && is_by_client_of_slot(record),
         };
         let Upstream { producer, members, busy, .. } = &mut outlets.upstreams[broker.cluster];
-        let routes = members.own().filter(|(_, index)| around.config.sinks[*index].of_broker == Some(OfBroker::Route));
+        let routes = members.own().filter(|(_, index)| here.config.sinks[*index].of_broker == Some(OfBroker::Route));
         for (sink, _) in routes {
             *busy |= producer.withdraw(sink, goes) > 0;
         }
@@ -330,14 +344,13 @@ impl Core {
 
     /// Notes that this shard no longer serves a slot, and the slot's new owner.
     fn leave_slot(&self, slot: u16) {
-        let around = &self.broker.around;
-        let to = place_of(slot, &around.peers.table(), &around.peers);
-        around.slots.leave(slot, self.broker.index, to);
+        let to = place_of(slot, &self.around.peers.table(), &self.around.peers);
+        self.here.slots.leave(slot, self.here.index, to);
     }
 
     /// The sessions of slots, each with its connection.
     fn sessions_of(&mut self, slots: &[u16]) -> Vec<(SessionKey, Option<ConnId>)> {
-        let of_clients = &self.broker.around.slots;
+        let of_clients = &self.here.slots;
         let all = self.broker.sessions.iter_mut();
         all.filter(|(_, session)| is_one_of(slots, of_clients.slot(session.client_id())))
             .map(|(key, session)| (key, session.conn()))

@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet};
 
 use smallvec::SmallVec;
 
-use super::queues::{self, Kept};
-use super::retained;
+use super::broker::queues::{self, Kept};
+use super::broker::retained;
 use forebay_buffer::{Counts, RecordKind, Unread};
 use forebay_session::{self as session, NotASession, SavedQueue};
 use forebay_spool::LostRecord;

@@ -1,6 +1,6 @@
 //! Tests of each kind of record: whole, damaged, cut off, of an unknown kind.
 
-use super::super::queues::ForShare;
+use super::super::broker::queues::ForShare;
 use super::*;
 
 /// A PUBLISH of 5.0 at QoS 1 on `t`, with RETAIN.

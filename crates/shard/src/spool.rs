@@ -19,15 +19,16 @@ use forebay_session::SessionKey;
 use forebay_spool::{Completion, Damage, Disk, RecoverError, What};
 
 use super::broker::Broker;
-use super::connection::Timer;
 use super::disks::Files;
-use super::events::second;
+use super::given_up::GivenUp;
 use super::instances::Instances;
 use super::logs::Kept;
 use super::mail::Notice;
+use super::ring::Ring;
 use super::session_log::KafkaLogs;
 use super::sorted::Sorter;
-use super::{Core, Ring, settings};
+use super::words::{Timer, second};
+use super::{Core, settings};
 
 /// The progress of a shard in taking up its logs.
 #[derive(Default)]
@@ -44,6 +45,8 @@ pub(super) struct Log {
     pub(super) instances: Option<Box<Instances>>,
     /// The number of the last loss of slots that this shard has heard of.
     pub(super) losses: u64,
+    /// Messages of the spool that were given up, as told.
+    pub(super) given_up: GivenUp,
 }
 
 /// The log on this machine's disk, and the disk.
@@ -88,9 +91,8 @@ impl Core {
     /// # Errors
     /// The reason why the shard cannot start, in words for a person.
     pub(super) fn open_spool(&mut self, io: &mut Ring<'_>) -> Result<(), String> {
-        let config = &self.broker.around.config;
-        let Some(wanted) = settings::buffer(config, self.broker.index, self.broker.around.rules, self.random.u64(..))
-        else {
+        let config = &self.here.config;
+        let Some(wanted) = settings::buffer(config, self.here.index, self.here.rules, self.random.u64(..)) else {
             return Ok(());
         };
         let append = match config.spool.as_ref().map(|spool| spool.append) {
@@ -109,7 +111,7 @@ impl Core {
             OpenError::Unreadable(error) => refusal(&self.spool_folder(), &error, ""),
             error => self.cannot_take_up(&format!("{error}; nothing was changed")),
         })?;
-        config.spool.iter().for_each(|spool| settings::set_spool(&mut buffer, spool, self.broker.around.rules));
+        config.spool.iter().for_each(|spool| settings::set_spool(&mut buffer, spool, self.here.rules));
         self.broker.outlets.clock_set_after = buffer.clock_set_after();
         if config.broker.is_some() {
             self.broker.outlets.logs.rows = Some(Box::new(buffer));
@@ -135,12 +137,12 @@ impl Core {
         self.join_instances(io);
         self.tell_clock(io);
         // The receiver is gone only when the process ends.
-        let _ = self.broker.around.notices.send(Notice::Started(self.broker.index));
+        let _ = self.around.notices.send(Notice::Started(self.here.index));
     }
 
     /// Takes up the rows of the spool, and session state there. `false`: that has to wait.
     fn take_up_rows(&mut self, io: &mut Ring<'_>) -> bool {
-        let has_broker = self.broker.around.config.broker.is_some();
+        let has_broker = self.here.config.broker.is_some();
         if has_broker && self.log.kafka.is_none() {
             return false;
         }
@@ -168,8 +170,8 @@ impl Core {
     fn take_up_spool(&mut self, found: &Restored, now: Monotonic) -> Report {
         let mut taken = Vec::new();
         let (report, by_number) = self.take_up_log(found, &mut taken, now);
-        self.broker.tell_exchanges(now, &by_number);
-        self.broker.sessions_restored(taken, now);
+        self.broker.tell_exchanges(&mut self.here, now, &by_number);
+        self.broker.sessions_restored(&mut self.here, taken, now);
         report
     }
 
@@ -190,7 +192,7 @@ impl Core {
         }
         let mut sorted = sorter.sorted(report.fate_open);
         report.add_records(sorted.kept, std::mem::take(&mut sorted.unread));
-        let by_number = self.broker.restore_sessions((sessions, &sorted), taken, now);
+        let by_number = self.broker.restore_sessions(&mut self.here, (sessions, &sorted), taken, now);
         (report, by_number)
     }
 
@@ -205,7 +207,7 @@ impl Core {
     }
 
     fn spool_folder(&self) -> PathBuf {
-        self.broker.around.config.spool_dir().join(self.broker.index.to_string())
+        self.here.config.spool_dir().join(self.here.index.to_string())
     }
 
     fn cannot_take_up(&self, why: &str) -> String {
@@ -221,7 +223,7 @@ impl Core {
                 (Completion::Created { segment, ok: result.is_ok() }, result.err())
             }
             SegmentEvent::Synced { token, result } => {
-                (Completion::Synced { token, ok: self.broker.around.rules.is_synced(result.is_ok()) }, result.err())
+                (Completion::Synced { token, ok: self.here.rules.is_synced(result.is_ok()) }, result.err())
             }
             SegmentEvent::Freed { segment, result: Ok(()) } => (Completion::Freed { segment }, None),
             // The segment keeps its room until the process ends: to the log it is not free.
@@ -250,7 +252,7 @@ impl Core {
             return;
         }
         *told = Some((what, now));
-        self.broker
+        self.here
             .teller
             .tell(Kind::SpoolFailed, second(now), |event| event.with(Field::Reason, format!("{what}: {error}")));
     }
@@ -280,8 +282,8 @@ impl Core {
     pub(super) fn flush_spool(&mut self, io: &mut Ring<'_>) {
         let (now, wall) = (io.now(), io.wall());
         self.broker.outlets.make_room(now);
-        let due = self.given_up.is_due(second(now));
-        let rules = self.broker.around.rules;
+        let due = self.log.given_up.is_due(second(now));
+        let rules = self.here.rules;
         let on_disk = on_disk(&mut self.broker, io);
         let of_disk = on_disk.and_then(|(log, mut files)| Flushed::of((log, &mut files), rules, (now, wall)));
         let of_kafka = self.flush_slots(io);
@@ -336,7 +338,7 @@ impl Core {
         }
         let folder = self.spool_folder();
         for (segment, rows) in found {
-            self.broker.teller.tell(Kind::SpoolDamaged, second, |event| {
+            self.here.teller.tell(Kind::SpoolDamaged, second, |event| {
                 let event = event.with(Field::File, segment_path(&folder, segment).display().to_string());
                 let what = if rows > 0 { "records read back from" } else { "what sessions keep, moved out of" };
                 event.with(Field::Records, rows).with(Field::Reason, format!("{what} segment {segment} cannot be read"))
@@ -348,7 +350,7 @@ impl Core {
         let logs = &self.broker.outlets.logs;
         let kept_records = logs.kept.each().map(|kept| kept.numbers().kept_records).sum();
         let sessions = [(M::SessionsKept, self.broker.stored_sessions()), (M::KeptRecords, kept_records)];
-        sessions.into_iter().for_each(|(metric, value)| self.broker.numbers.set(metric, value));
+        sessions.into_iter().for_each(|(metric, value)| self.here.numbers.set(metric, value));
         if self.log.kafka.is_some() {
             self.set_session_log_numbers(now);
         }
@@ -371,29 +373,25 @@ impl Core {
             (M::SpoolDamaged, numbers.segments_damaged),
             (M::SpoolTornBytes, numbers.torn_bytes),
         ];
-        values.into_iter().for_each(|(metric, value)| self.broker.numbers.set(metric, value));
+        values.into_iter().for_each(|(metric, value)| self.here.numbers.set(metric, value));
         for (cluster, upstream) in self.broker.outlets.upstreams.iter().enumerate() {
             for (number, sink) in upstream.members.own() {
-                self.broker.numbers.set_sink(sink, SinkMetric::SpoolBytes, buffer.sink_bytes(cluster, number));
-                self.broker.numbers.set_sink(sink, SinkMetric::SpooledRows, buffer.sink_rows(cluster, number));
-                self.broker.numbers.set_sink(sink, SinkMetric::SpoolBytesMax, buffer.sink_bytes_max(cluster, number));
+                self.here.numbers.set_sink(sink, SinkMetric::SpoolBytes, buffer.sink_bytes(cluster, number));
+                self.here.numbers.set_sink(sink, SinkMetric::SpooledRows, buffer.sink_rows(cluster, number));
+                self.here.numbers.set_sink(sink, SinkMetric::SpoolBytesMax, buffer.sink_bytes_max(cluster, number));
             }
         }
     }
 
     pub(super) fn tell_recovered(&mut self, report: &Report, io: &Ring<'_>) {
         let second = second(io.now());
-        if self.broker.index == 0 {
-            self.broker
-                .around
-                .lost_before
-                .iter()
-                .for_each(|(kind, count)| self.broker.numbers.raise(lost_metric(kind), count));
+        if self.here.index == 0 {
+            self.around.lost_before.iter().for_each(|(kind, count)| self.here.numbers.raise(lost_metric(kind), count));
         }
         if report.rows + report.cuts + report.kept.total() > 0 {
             let of = |kind| report.kept.of(kind);
             let queued = self.broker.delivery.remembered().stored() as u64;
-            self.broker.teller.tell(Kind::SpoolRecovered, second, |event| {
+            self.here.teller.tell(Kind::SpoolRecovered, second, |event| {
                 let event = event.with(Field::Records, report.rows).with(Field::Cuts, report.cuts);
                 let event = event.with(Field::Sessions, of(RecordKind::Session));
                 event.with(Field::Retained, of(RecordKind::Retained)).with(Field::Queued, queued)
@@ -407,12 +405,12 @@ impl Core {
     /// Reports damage. `slot`: that of the log. `None`: the log is on this machine's disk.
     pub(super) fn tell_damaged(&mut self, report: &Report, slot: Option<u16>, io: &Ring<'_>) {
         for (kind, count) in report.lost.iter() {
-            self.broker.numbers.raise(lost_metric(kind), count);
+            self.here.numbers.raise(lost_metric(kind), count);
         }
-        self.broker.numbers.raise(M::LostRows, report.lost_rows());
+        self.here.numbers.raise(M::LostRows, report.lost_rows());
         let name = slot.and_then(|slot| self.session_log_name(slot));
         let folder = name.map_or_else(|| self.spool_folder(), PathBuf::from);
-        self.broker.teller.tell(Kind::SpoolDamaged, second(io.now()), |event| damaged(event, report, &folder));
+        self.here.teller.tell(Kind::SpoolDamaged, second(io.now()), |event| damaged(event, report, &folder));
     }
 }
 
@@ -460,7 +458,7 @@ impl Core {
         if wall < set_after {
             let hours = set_after.0.abs_diff(wall.0) / 3_600_000;
             let reason = format!("it is {hours} hours and more behind this release or the records in the spool");
-            self.broker.teller.tell(Kind::ClockNotSet, second(io.now()), |event| event.with(Field::Reason, reason));
+            self.here.teller.tell(Kind::ClockNotSet, second(io.now()), |event| event.with(Field::Reason, reason));
         }
     }
 }

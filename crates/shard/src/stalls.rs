@@ -16,9 +16,11 @@ use forebay_mqtt::route::shares::ShareNumber;
 use forebay_mqtt::{decode, frame};
 use forebay_runtime::seam::{ConnId, Monotonic};
 
-use super::connection::{AtDoor, Kind, Timer};
-use super::reservation::Wait;
-use super::{Core, Ring};
+use super::Core;
+use super::connection::Kind;
+use super::ring::Ring;
+use super::words::{AtDoor, Stall};
+use super::words::{Timer, Wait};
 
 /// The most closed connections in the queues beyond twice the number waiting.
 const GONE_MAX: usize = 64;
@@ -26,25 +28,6 @@ const GONE_MAX: usize = 64;
 /// The number of connections at the front of a queue that find no room in one turn before the rest is left for the next: the first may need more than there
 /// will be, and later ones less.
 const LOOKS_MAX: usize = 64;
-
-/// The thing that is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stall {
-    /// Memory of a producer.
-    Memory(Wait),
-    /// The log of a slot, or the memory of its producer.
-    Slot(u16),
-    /// The answers that one connection may have pending.
-    Answers,
-    /// The quantum of one connection.
-    Quantum,
-    /// The room for waiting messages of this shard's subscribers.
-    Subscribers(usize),
-    /// The room for waiting messages of topics with many subscribers.
-    ManySubscribers,
-    /// The place of a shared subscription, with several instances.
-    Share(ShareNumber),
-}
 
 /// A queue of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,16 +48,17 @@ enum Line {
     Share(ShareNumber),
 }
 
-impl Stall {
-    const fn line(self) -> Line {
-        match self {
-            Self::Memory(wait) => Line::Memory(wait.cluster, wait.full),
-            Self::Slot(slot) => Line::Slot(slot),
-            Self::Answers => Line::Answers,
-            Self::Quantum => Line::Quantum,
-            Self::Subscribers(shard) => Line::Subscribers(shard),
-            Self::ManySubscribers => Line::ManySubscribers,
-            Self::Share(share) => Line::Share(share),
+impl Line {
+    /// The queue of connections that wait for this.
+    const fn of(stall: Stall) -> Self {
+        match stall {
+            Stall::Memory(wait) => Self::Memory(wait.cluster, wait.full),
+            Stall::Slot(slot) => Self::Slot(slot),
+            Stall::Answers => Self::Answers,
+            Stall::Quantum => Self::Quantum,
+            Stall::Subscribers(shard) => Self::Subscribers(shard),
+            Stall::ManySubscribers => Self::ManySubscribers,
+            Stall::Share(share) => Self::Share(share),
         }
     }
 }
@@ -143,12 +127,12 @@ impl Core {
             connection.stalled = true;
             connection.clock.rest();
             io.pause(conn);
-            self.broker.numbers.count(M::Stalls);
+            self.here.numbers.count(M::Stalls);
             let stalls = &mut self.stalls;
             stalls.waiting += 1;
             stalls.standing += 1;
             let bytes = if let Stall::Memory(wait) = why { wait.bytes } else { 0 };
-            stalls.lines.entry(why.line()).or_default().push_back((conn, bytes));
+            stalls.lines.entry(Line::of(why)).or_default().push_back((conn, bytes));
             if stalls.standing > 2 * stalls.waiting + GONE_MAX {
                 let connections = &mut self.connections;
                 stalls.lines.retain(|_, queue| {
@@ -187,7 +171,7 @@ impl Core {
     }
 
     fn wait_for_rate(&mut self, io: &mut Ring<'_>, conn: ConnId, until: Monotonic) {
-        self.broker.numbers.count(M::RatePauses);
+        self.here.numbers.count(M::RatePauses);
         let first = self.stalls.rates.peek().map(|Reverse((first, ..))| *first);
         self.stalls.rates.push(Reverse((until, conn.slot, conn.generation)));
         if first.is_none_or(|first| until < first) {
@@ -276,7 +260,7 @@ impl Core {
         connection.stalled = false;
         self.stalls.one_less();
         let tail = std::mem::take(&mut connection.tail);
-        self.broker.numbers.lower(M::PartialBytes, tail.len() as u64);
+        self.here.numbers.lower(M::PartialBytes, tail.len() as u64);
         io.next_quantum();
         self.kept_bytes(io, conn, tail);
         let Some(connection) = self.connections.get(conn) else { return };

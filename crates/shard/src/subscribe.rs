@@ -6,11 +6,11 @@ use forebay_mqtt::topic;
 use forebay_runtime::seam::ConnId;
 use forebay_session::{End, SessionKey, SubscriptionRefused, Violation, Wish};
 
+use super::Core;
 use super::broker::subscribe::Outcomes;
 use super::connection::Begun;
-use super::device::Flow;
-use super::stalls::Stall;
-use super::{Core, Ring};
+use super::ring::Ring;
+use super::words::{Flow, Stall};
 
 impl Core {
     /// Handles a SUBSCRIBE, its filters one after the other [MQTT-3.8.4-5]. Before it is answered publishes of every shard find its
@@ -33,7 +33,7 @@ impl Core {
                 Outcomes::new()
             }
         };
-        self.broker.measure_room_of(key);
+        self.broker.measure_room_of(&mut self.here, key);
         for (at, wish) in Wish::all(subscribe).enumerate().skip(outcomes.len()) {
             if at >= SUBSCRIPTIONS_OF_SESSION_MAX {
                 outcomes.push(Err(SubscriptionRefused::TOO_MANY_AT_ONCE));
@@ -43,10 +43,10 @@ impl Core {
                 self.connections.begin(conn, Begun::Subscribe(outcomes));
                 return Flow::Part;
             }
-            outcomes.push(self.broker.subscribe_to(io, key, wish));
+            outcomes.push(self.broker.subscribe_to(io, &mut self.here, key, wish));
         }
-        let without_place = self.broker.without_place(key, subscribe, &mut outcomes);
-        self.broker.write_down(key);
+        let without_place = self.broker.without_place(&self.here, key, subscribe, &mut outcomes);
+        self.broker.write_down(&mut self.here, key);
         if outcomes.iter().any(Result::is_ok) && self.broker.sessions.is_unwritten(key) {
             // Room was found before, so this is rare. A subscription that is not on the disk is not answered.
             return self.violation(io, conn, key, Violation::SPOOL_FULL);
@@ -59,16 +59,22 @@ impl Core {
         let out = self.broker.keeping.holds.out(io, conn);
         let from = out.len();
         let is_answered = session.suback(subscribe.packet_id, &outcomes, out);
-        self.broker.hold(io, conn, key, from);
+        self.broker.hold(io, &self.here, conn, key, from);
         for (wish, outcome) in Wish::all(subscribe).zip(&outcomes) {
             if let Ok(granted) = outcome {
-                self.broker.raise_subscribed(io, (conn, key), (wish.filter, *granted), subscribe.properties);
+                self.broker.raise_subscribed(
+                    io,
+                    &mut self.here,
+                    (conn, key),
+                    (wish.filter, *granted),
+                    subscribe.properties,
+                );
             }
         }
         // Filters that the access control list denies have been reported.
         let mut refused = outcomes.iter().filter_map(|outcome| outcome.err());
         if let Some(refused) = refused.find(|refused| !refused.is_denial()) {
-            self.broker.tell_subscribe_refused(io, conn, key, refused);
+            self.broker.tell_subscribe_refused(io, &mut self.here, conn, key, refused);
         }
         if is_answered {
             return Flow::On;
@@ -97,9 +103,9 @@ impl Core {
                 self.connections.begin(conn, Begun::Unsubscribe(had));
                 return Flow::Part;
             }
-            had.push(self.broker.unsubscribe_from(key, filter));
+            had.push(self.broker.unsubscribe_from(&self.here, key, filter));
         }
-        self.broker.write_down(key);
+        self.broker.write_down(&mut self.here, key);
         if self.broker.sessions.is_unwritten(key) {
             // An UNSUBSCRIBE that is not on the disk is not answered: after a crash the subscriptions would be there again.
             return self.violation(io, conn, key, Violation::SPOOL_FULL);
@@ -108,9 +114,9 @@ impl Core {
         let out = self.broker.keeping.holds.out(io, conn);
         let from = out.len();
         session.unsuback(unsubscribe.packet_id, &had, out);
-        self.broker.hold(io, conn, key, from);
+        self.broker.hold(io, &self.here, conn, key, from);
         for (filter, _) in filters().zip(&had).filter(|(_, had)| **had) {
-            self.broker.raise_unsubscribed(io, (conn, key), filter, unsubscribe.properties);
+            self.broker.raise_unsubscribed(io, &mut self.here, (conn, key), filter, unsubscribe.properties);
         }
         Flow::On
     }

@@ -8,9 +8,9 @@ use forebay_metrics::inspect::{TopBy, TopOf, TopOnShard};
 use forebay_metrics::top::{Sampler, Sketch};
 use forebay_mqtt::{decode, frame};
 use forebay_runtime::seam::Monotonic;
+use forebay_session::Session;
 
-use super::device::Source;
-use super::{Core, Ring};
+use super::words::Source;
 
 /// A list by messages, and one by bytes.
 #[derive(Default)]
@@ -94,18 +94,14 @@ impl Top {
         let window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
         TopOnShard { names: sketches.by(by).heaviest(), window_ms, every: sampler.every() }
     }
-}
 
-impl Core {
-    /// Counts the publishes among the packets of a read.
+    /// Counts the publishes among the packets of a read, if their sender has a session.
     #[cold]
     #[inline(never)]
-    pub(super) fn sample(&mut self, io: &Ring<'_>, from: Source, mut packets: &[u8]) {
+    pub(super) fn sample(&mut self, session: Option<&Session>, from: Source, mut packets: &[u8], now: Monotonic) {
         const PUBLISH: u8 = 3;
-        let (top, now) = (&mut self.broker.numbers.top, io.now());
-        top.halve(now);
-        let (stands_for, mut messages, mut bytes) = (top.reads.stands_for(), 0, 0);
-        let session = self.broker.sessions.get(from.session).filter(|session| !session.is_remote());
+        self.halve(now);
+        let (stands_for, mut messages, mut bytes) = (self.reads.stands_for(), 0, 0);
         while let (Some(session), Ok(Some(frame))) = (session, frame::next(packets, u32::MAX)) {
             packets = &packets[frame.len..];
             if frame.first >> 4 != PUBLISH {
@@ -114,14 +110,14 @@ impl Core {
             let publish = decode::publish_from(from.peer.version, from.peer.sender(), frame.first, frame.body);
             let Ok(publish) = publish else { continue };
             let Some(topic) = session.topic_of(&publish) else { continue };
-            top.topics.add(topic, (1, frame.len as u64), stands_for);
+            self.topics.add(topic, (1, frame.len as u64), stands_for);
             (messages, bytes) = (messages + 1, bytes + frame.len as u64);
         }
         if let Some(session) = session.filter(|_| messages > 0) {
-            top.name.clear();
-            top.name.extend([session.client().auth.unwrap_or_default(), "\0", session.client_id()]);
-            top.clients.add(&top.name, (messages, bytes), stands_for);
+            self.name.clear();
+            self.name.extend([session.client().auth.unwrap_or_default(), "\0", session.client_id()]);
+            self.clients.add(&self.name, (messages, bytes), stands_for);
         }
-        top.reads.taken(messages, now.0 / 1_000);
+        self.reads.taken(messages, now.0 / 1_000);
     }
 }

@@ -22,9 +22,10 @@ use forebay_mqtt::{decode, frame};
 use forebay_runtime::seam::{ConnId, Monotonic, WallMs};
 use forebay_session::ClientKey;
 
-use super::device::Source;
+use super::Core;
+use super::ring::Ring;
 use super::rule_hooks::Newcomer;
-use super::{Core, Ring};
+use super::words::Source;
 
 /// The most connections of a traced client with packets yet to come: the present one, and some that have just ended.
 const CONNECTIONS_MAX: usize = 4;
@@ -171,7 +172,7 @@ impl Core {
     pub(super) fn trace_connect(&mut self, io: &mut Ring<'_>, conn: ConnId, of: Newcomer<'_>) {
         self.take_traced(io);
         let Some(listener) = self.connections.get(conn).map(|connection| connection.listener) else { return };
-        let auth = self.broker.around.edge.auth(listener).map(|policy| policy.name().to_owned());
+        let auth = self.here.edge.auth(listener).map(|policy| policy.name().to_owned());
         let client = ClientKey { auth: auth.as_deref(), client_id: of.client_id };
         if !self.connections.traces.all.iter().any(|trace| trace.is_of(client)) {
             return;
@@ -253,7 +254,7 @@ impl Core {
                 traces.note(now, &traced, |trace| trace.version_of(sent.conn).is_some());
             }
         }
-        self.broker.numbers.set(M::TracedPacketsLost, self.connections.traces.lost);
+        self.here.numbers.set(M::TracedPacketsLost, self.connections.traces.lost);
     }
 }
 

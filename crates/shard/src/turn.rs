@@ -6,22 +6,86 @@ use std::sync::Arc;
 
 use forebay_guard::outward::LinkId;
 use forebay_metrics::spec::{ClusterMetric, ShardMetric as M};
-use forebay_runtime::seam::{Closed, ConnId, Facts, ListenerId, Monotonic};
+use forebay_runtime::seam::{Closed, ConnId, Facts, Io, ListenerId, SegmentEvent, Shard};
 use forebay_session::{Check, End};
 
+use super::Core;
 use super::broker::Broker;
-use super::carrier::Far;
-use super::connection::{Kind, Timer};
-use super::mail::{Inspection, Mail, Notice};
-use super::{Core, Ring};
+use super::connection::Kind;
+use super::mail::{Inspection, Mail, Notice, ToCarrier, ToShard};
+use super::ring::Ring;
+use super::words::{Far, Timer};
+
+impl Core {
+    /// Handles an event of the runtime, with the streams at hand.
+    #[inline]
+    fn within<R>(&mut self, io: &mut dyn Io<Mail>, handle: impl FnOnce(&mut Self, &mut Ring<'_>) -> R) -> R {
+        let mut ring = Ring::new(io, self.doors.relays.trunks.take());
+        let result = handle(self, &mut ring);
+        self.doors.relays.trunks = ring.into_trunks();
+        result
+    }
+}
+
+impl Shard for Core {
+    type Mail = Mail;
+
+    fn on_start(&mut self, io: &mut dyn Io<Mail>) {
+        self.within(io, Self::when_started);
+    }
+
+    fn on_accept(&mut self, io: &mut dyn Io<Mail>, conn: ConnId, listener: ListenerId) {
+        self.within(io, |core, io| core.when_accepted(io, conn, listener));
+    }
+
+    fn on_connect(&mut self, io: &mut dyn Io<Mail>, conn: ConnId) {
+        self.within(io, |core, io| core.when_connected(io, conn));
+    }
+
+    fn on_ready(&mut self, io: &mut dyn Io<Mail>, conn: ConnId, facts: Facts) {
+        self.within(io, |core, io| core.when_ready(io, conn, facts));
+    }
+
+    fn on_bytes(&mut self, io: &mut dyn Io<Mail>, conn: ConnId, bytes: &[u8]) -> usize {
+        self.within(io, |core, io| core.when_received(io, conn, bytes))
+    }
+
+    fn on_writable(&mut self, io: &mut dyn Io<Mail>, conn: ConnId) {
+        self.within(io, |core, io| core.when_writable(io, conn));
+    }
+
+    fn on_close(&mut self, io: &mut dyn Io<Mail>, conn: ConnId, why: Closed) {
+        self.within(io, |core, io| core.when_closed(io, conn, why));
+    }
+
+    fn on_segment(&mut self, io: &mut dyn Io<Mail>, event: SegmentEvent) {
+        self.within(io, |core, io| core.segment_event(io, event));
+    }
+
+    fn on_mail(&mut self, io: &mut dyn Io<Mail>, letter: Mail) {
+        self.within(io, |core, io| core.when_mail_comes(io, letter));
+    }
+
+    fn on_timer(&mut self, io: &mut dyn Io<Mail>, token: u64) {
+        self.within(io, |core, io| core.when_time_comes(io, token));
+    }
+
+    fn on_turn_end(&mut self, io: &mut dyn Io<Mail>) {
+        self.within(io, |core, io| {
+            core.tell_of_streams(io);
+            core.when_turn_ends(io);
+            core.send_streams(io);
+        });
+    }
+}
 
 impl Core {
     /// Begins: takes up what an earlier process has left.
     pub(super) fn when_started(&mut self, io: &mut Ring<'_>) {
         match self.open_spool(io) {
-            Ok(()) if self.broker.around.config.broker.is_some() => {
+            Ok(()) if self.here.config.broker.is_some() => {
                 // The receiver is gone only when the process ends.
-                let _ = self.broker.around.notices.send(Notice::Waiting(self.broker.index));
+                let _ = self.around.notices.send(Notice::Waiting(self.here.index));
             }
             Ok(()) => self.take_up(io),
             Err(why) => self.cannot_start(io, why),
@@ -30,7 +94,7 @@ impl Core {
 
     /// Takes an accepted socket.
     pub(super) fn when_accepted(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId) {
-        self.broker.numbers.count(M::ConnectionsAccepted);
+        self.here.numbers.count(M::ConnectionsAccepted);
         self.accepted(io, conn, listener);
     }
 
@@ -48,11 +112,11 @@ impl Core {
         match self.connections.get(conn).map(|c| c.kind) {
             Some(Kind::Device { .. }) => {
                 let taken = self.device_bytes(io, conn, bytes);
-                self.broker.numbers.raise(M::BytesReceived, taken as u64);
+                self.here.numbers.raise(M::BytesReceived, taken as u64);
                 return taken;
             }
             Some(Kind::Relayed(link)) => {
-                self.broker.numbers.raise(M::BytesReceived, bytes.len() as u64);
+                self.here.numbers.raise(M::BytesReceived, bytes.len() as u64);
                 self.pass_on(io, conn, link, bytes);
             }
             Some(Kind::Relay(client)) => self.owner_bytes(io, conn, client, bytes),
@@ -65,14 +129,14 @@ impl Core {
                 | Kind::Header(..)
                 | Kind::Waiting(..),
             ) => {
-                self.broker.numbers.raise(M::BytesReceived, bytes.len() as u64);
+                self.here.numbers.raise(M::BytesReceived, bytes.len() as u64);
                 self.door_bytes(io, conn, bytes);
             }
             Some(Kind::Link { far: Far::Bridge(bridge), link }) => {
                 return self.remote_greets(io, (bridge, link), conn, bytes);
             }
             Some(Kind::Link { far: Far::Cluster(cluster), link }) => {
-                self.broker.numbers.count_cluster(cluster, ClusterMetric::ReceivedBytes, bytes.len() as u64);
+                self.here.numbers.count_cluster(cluster, ClusterMetric::ReceivedBytes, bytes.len() as u64);
                 let upstream = &mut self.broker.outlets.upstreams[cluster];
                 upstream.busy = true;
                 upstream.client.on_bytes(link, bytes, io.now());
@@ -137,7 +201,7 @@ impl Core {
             Kind::Header(..) | Kind::Waiting(..) | Kind::Relayed(..) | Kind::Trunk => {}
             Kind::Relay(client) => self.owner_gone(io, conn, client, &why),
             Kind::Device { session, peer } => {
-                self.broker.disconnected(io.now(), session, conn, End::Lost);
+                self.broker.disconnected(&mut self.here, io.now(), session, conn, End::Lost);
                 if peer.is_remote {
                     self.remote_closed(io, session, &why);
                 }
@@ -150,81 +214,61 @@ impl Core {
     /// Takes a letter.
     pub(super) fn when_mail_comes(&mut self, io: &mut Ring<'_>, letter: Mail) {
         match letter {
-            Mail::RoutesBegin(begins) => self.routes_begin(begins),
-            Mail::TakeOver(logs) => self.take_over(io, logs),
-            Mail::ReleaseSlot(slot) => self.release_slot(io, slot),
-            Mail::DropSlots(lost) => self.drop_slots(io, &lost, Monotonic::NEVER),
-            Mail::SlotsLost { slots, at, loss } => {
-                self.drop_slots(io, &slots, at);
-                self.log.losses = loss;
-            }
-            Mail::ToGroup(letter) => self.ask_group(io, letter),
-            Mail::HandOver(detached, admission) => self.receive(io, detached, admission),
-            Mail::TestClient(socket, user) => self.test_client(io, socket, user),
-            Mail::Judged { conn, answer } => self.judged(io, conn, answer),
-            Mail::Resolved { far: Far::Bridge(bridge), ticket, found } => {
-                self.bridges.resolved(bridge, ticket, found, io.now());
-            }
-            Mail::PeerResolved { ticket, found } => self.peer_resolved(io, ticket, found),
-            Mail::Resolved { far: Far::Cluster(upstream), ticket, found } => {
-                let upstream = &mut self.broker.outlets.upstreams[upstream];
-                upstream.busy = true;
-                upstream.client.on_resolved(ticket, found, io.now());
-            }
-            // A bridge has nothing to prepare.
-            Mail::Prepared { far: Far::Bridge(_), .. } => {}
-            Mail::Prepared { far: Far::Cluster(upstream), ticket, result } => {
-                let upstream = &mut self.broker.outlets.upstreams[upstream];
-                upstream.busy = true;
-                upstream.client.on_prepared(ticket, result, io.now());
-            }
-            Mail::Filed { sink, count } => self.dead_letters_written(sink, count),
-            Mail::FiledOfBridge { bridge, number, count } => self.letters_of_bridge_written(bridge, number, count),
-            Mail::Parcel { from, packets, has_retained } => {
-                if has_retained {
-                    self.broker.retain_received(io.now(), from, &packets);
-                }
-                self.broker.parcel(from, packets, io.now());
-            }
-            Mail::ParcelReturned { by, buffer } => self.broker.parcel_returned(by, buffer),
-            Mail::RetainedWritten { by, count } => self.broker.retained_written(by, count),
-            Mail::CopiesDurable { by, count } => self.broker.copies_durable(by, count),
-            Mail::Release { from, ids } => self.broker.release_for(from, &ids),
-            Mail::Released { by, count } => self.broker.released_by(by, count),
-            Mail::Exchanges { by, open, held } => self.broker.exchanges_known(io.now(), by, open, held),
-            Mail::ExchangesOver { from, sessions } => self.broker.exchanges_over(from, &sessions),
-            Mail::Pass { from } => self.broker.pass(from),
-            Mail::Passed { by, passes } => self.broker.passed(io, by, passes),
-            Mail::Replay { to, question, filter, behind, except, from } => {
-                self.broker.replay_asked(io, to, question, (&filter, &behind, &except), &from);
-            }
-            Mail::Replayed { question, answered } => self.broker.replayed(io.now(), question, answered),
-            Mail::SharedMessages { from, share, messages } => self.broker.shared_messages(io, from, share, messages),
-            Mail::SharedMessagesTaken { by, count } => self.broker.shared_taken(io, by, count),
-            Mail::SharedMessagesGiven { from } => self.broker.shared_given(io, from),
-            Mail::Source(letter) => self.source_letter(io, letter),
+            Mail::Broker(letter) => self.broker.take_letter(io, &mut self.here, letter),
+            Mail::Door(letter) => self.door_letter(io, letter),
+            Mail::Carrier(letter) => self.carrier_letter(io, letter),
+            Mail::DeadLetters(letter) => self.filed(letter),
+            Mail::Sources(letter) => self.source_letter(io, letter),
+            Mail::Slots(letter) => self.slots_letter(io, letter),
+            Mail::Group(letter) => self.ask_group(io, letter),
             Mail::Binding(ask) => self.binding_asks(io, ask),
-            Mail::EndSources => self.end_sources(io),
-            Mail::SysTopics(values) => self.broker.publish_sys_topics(io, &values),
-            Mail::TakeRetained(of_shard) => {
+            Mail::Shard(letter) => self.shard_letter(io, letter),
+        }
+    }
+
+    /// Takes a letter about the shard as a whole.
+    fn shard_letter(&mut self, io: &mut Ring<'_>, letter: ToShard) {
+        match letter {
+            ToShard::TakeRetained(of_shard) => {
                 self.broker.outlets.copies = of_shard.copies;
-                self.broker.take_retained(io.now(), &of_shard);
+                self.broker.take_retained(&mut self.here, io.now(), &of_shard);
                 self.broker.keeping.given.has_copies_to(Arc::clone(&of_shard.copied_to));
-                let config = &self.broker.around.config;
-                self.sources.take_copied(of_shard, config, io.now());
+                self.sources.take_copied(of_shard, &self.here.config, io.now());
             }
-            Mail::Accept if self.drain.is_none() => {
+            ToShard::Accept if self.drain.is_none() => {
                 self.pace_listeners(io);
                 io.start_accepting();
                 self.open_sources(io);
                 self.open_bridges(io);
             }
-            Mail::Accept => {}
-            Mail::Inspect(Inspection { ask, answer }) => answer(self.inspect(io, ask)),
-            Mail::WouldGo(question) => (question.answer)(self.would_go(&question.edge, &question.removed)),
-            Mail::Reconfigure(to) => self.reconfigure(io, *to),
-            Mail::Stopping { from } => self.other_is_done(from),
-            Mail::Drain { grace } => self.begin_drain(io, grace),
+            ToShard::Accept => {}
+            ToShard::Inspect(Inspection { ask, answer }) => answer(self.inspect(io, ask)),
+            ToShard::WouldGo(question) => (question.answer)(self.would_go(&question.edge, &question.removed)),
+            ToShard::Reconfigure(to) => self.reconfigure(io, *to),
+            ToShard::EndSources => self.end_sources(io),
+            ToShard::Stopping { from } => self.other_is_done(from),
+            ToShard::Drain { grace } => self.begin_drain(io, grace),
+        }
+    }
+
+    /// Takes an answer to the client of an outgoing connection.
+    fn carrier_letter(&mut self, io: &mut Ring<'_>, letter: ToCarrier) {
+        match letter {
+            ToCarrier::Resolved { far: Far::Bridge(bridge), ticket, found } => {
+                self.bridges.resolved(bridge, ticket, found, io.now());
+            }
+            ToCarrier::Resolved { far: Far::Cluster(upstream), ticket, found } => {
+                let upstream = &mut self.broker.outlets.upstreams[upstream];
+                upstream.busy = true;
+                upstream.client.on_resolved(ticket, found, io.now());
+            }
+            // A bridge has nothing to prepare.
+            ToCarrier::Prepared { far: Far::Bridge(_), .. } => {}
+            ToCarrier::Prepared { far: Far::Cluster(upstream), ticket, result } => {
+                let upstream = &mut self.broker.outlets.upstreams[upstream];
+                upstream.busy = true;
+                upstream.client.on_prepared(ticket, result, io.now());
+            }
         }
     }
 
@@ -242,13 +286,13 @@ impl Core {
             Timer::Delivery => self.broker.delivery_time(),
             Timer::Queues => self.broker.queues_time(),
             Timer::Moves => self.moves_time(),
-            Timer::Shares => self.broker.shares_time(io),
+            Timer::Shares => self.broker.shares_time(io, &mut self.here),
             Timer::Retained => self.broker.retained_time(),
             Timer::Sources => self.sources_time(),
             Timer::Bridge(bridge) => self.bridge_time(io, bridge),
             Timer::Relays => self.relays_time(io),
             Timer::Trunks => self.trunks_time(io),
-            Timer::LateMembers => self.broker.late_members_time(io),
+            Timer::LateMembers => self.broker.late_members_time(io, &mut self.here),
             Timer::Answers(conn) => self.answers_time(io, conn),
         }
     }
@@ -258,37 +302,37 @@ impl Core {
         self.look_if_stood_still(io);
         self.work_on_bridges(io);
         if self.log.is_taken_up {
-            self.broker.release_held(io);
-            self.broker.confirm_retained();
-            self.broker.confirm_copies();
+            self.broker.release_held(io, &mut self.here);
+            self.broker.confirm_retained(&self.here);
+            self.broker.confirm_copies(&self.here);
             self.outward(io);
         }
-        self.broker.deliver_waiting(io);
-        if self.broker.confirm_copies() {
+        self.broker.deliver_waiting(io, &mut self.here);
+        if self.broker.confirm_copies(&self.here) {
             self.outward(io);
         }
         if self.stalls.waiting() > 0 && self.drain.is_none() {
             self.unstall(io);
             self.outward(io);
         }
-        if self.work_on_sources(io) | self.broker.evaluate_events(io) {
+        if self.work_on_sources(io) | self.broker.evaluate_events(io, &mut self.here) {
             self.outward(io);
         }
         self.broker.forget_subscriptions(io);
         self.broker.delivery.index.give_back();
-        self.broker.count_subscriptions();
-        self.broker.serve_writable(io);
-        self.broker.serve_shares(io);
-        self.broker.report_handed_over();
-        self.broker.serve_retained(io);
-        self.broker.send_parcels(io);
-        self.broker.answer_passes(io);
-        self.broker.send_releases();
+        self.broker.count_subscriptions(&mut self.here);
+        self.broker.serve_writable(io, &mut self.here);
+        self.broker.serve_shares(io, &mut self.here);
+        self.broker.report_handed_over(&self.here);
+        self.broker.serve_retained(io, &mut self.here);
+        self.broker.send_parcels(io, &mut self.here);
+        self.broker.answer_passes(io, &self.here);
+        self.broker.send_releases(&self.here);
         self.send_letters(io);
         self.go_on_leaving(io);
         self.go_on_moving(io);
-        self.broker.make_room(io.now());
-        self.broker.write_queues(io, self.drain.is_some());
+        self.broker.make_room(&mut self.here, io.now());
+        self.broker.write_queues(io, &mut self.here, self.drain.is_some());
         self.flush_spool(io);
         self.go_on_releasing(io);
         self.set_session_timer(io);
@@ -303,20 +347,20 @@ impl Core {
         if self.connections.traces.is_any() {
             self.take_traced(io);
         }
-        self.broker.count_copies(io);
-        self.broker.numbers.count(M::Turns);
-        self.broker.numbers.set(M::BytesSent, io.sent_bytes());
-        self.broker.numbers.set(M::QuantaExceeded, io.quanta_exceeded());
-        self.broker.numbers.set(M::EventsSuppressed, self.broker.teller.suppressed());
+        self.broker.count_copies(io, &mut self.here);
+        self.here.numbers.count(M::Turns);
+        self.here.numbers.set(M::BytesSent, io.sent_bytes());
+        self.here.numbers.set(M::QuantaExceeded, io.quanta_exceeded());
+        self.here.numbers.set(M::EventsSuppressed, self.here.teller.suppressed());
         // Remotes of bridges are no clients.
         let clients = self.broker.sessions.len().saturating_sub(self.broker.delivery.remotes.sessions().len());
-        self.broker.numbers.set(M::Sessions, clients as u64);
-        self.broker.numbers.set(M::SessionsExpired, self.broker.sessions.expired());
-        self.broker.numbers.set(M::Unauthenticated, self.doors.open() as u64);
-        self.broker.numbers.set(M::HeldBytes, self.broker.keeping.holds.bytes() as u64);
-        self.broker.numbers.set(M::StalledConnections, self.stalls.waiting() as u64);
-        self.broker.numbers.observe_spool();
-        self.broker.numbers.publish();
+        self.here.numbers.set(M::Sessions, clients as u64);
+        self.here.numbers.set(M::SessionsExpired, self.broker.sessions.expired());
+        self.here.numbers.set(M::Unauthenticated, self.doors.open() as u64);
+        self.here.numbers.set(M::HeldBytes, self.broker.keeping.holds.bytes() as u64);
+        self.here.numbers.set(M::StalledConnections, self.stalls.waiting() as u64);
+        self.here.numbers.observe_spool();
+        self.here.numbers.publish();
     }
 }
 
@@ -340,7 +384,7 @@ impl Core {
 
     /// Reports the reason why the shard cannot start, and ends it.
     pub(super) fn cannot_start(&mut self, io: &mut Ring<'_>, why: String) {
-        let _ = self.broker.around.notices.send(Notice::Failed { shard: self.broker.index, why });
+        let _ = self.around.notices.send(Notice::Failed { shard: self.here.index, why });
         io.stop_accepting();
         io.stop();
     }
@@ -351,8 +395,8 @@ impl Core {
         loop {
             // A silent instance may have lost the slots of these clients: another one publishes the wills that are in their logs.
             let are_held = self.broker.sessions.has_wills() && self.is_silent(io);
-            let are_all_published = !are_held && self.broker.publish_wills(io);
-            self.broker.write_notes();
+            let are_all_published = !are_held && self.broker.publish_wills(io, &mut self.here);
+            self.broker.write_notes(&mut self.here);
             for cluster in 0..self.broker.outlets.upstreams.len() {
                 self.pump(io, cluster);
             }
@@ -368,6 +412,26 @@ impl Core {
         }
     }
 
+    /// Sends the waiting letters to other shards, after the parcels of the turn.
+    pub(super) fn send_letters(&mut self, io: &mut Ring<'_>) {
+        let letters = &mut self.broker.letters;
+        let mut full: u64 = 0;
+        for _ in 0..letters.len() {
+            let Some((to, letter)) = letters.pop_front() else { break };
+            let bit = 1 << to;
+            if full & bit != 0 {
+                letters.push_back((to, letter));
+            } else if let Err(letter) = io.mail(to, letter) {
+                // The mailbox is full: the letters go with the next turn, in order.
+                full |= bit;
+                letters.push_back((to, letter));
+            }
+        }
+        if full != 0 {
+            self.broker.delivery.want_mailbox(io);
+        }
+    }
+
     /// Handles the CONNECT time-out at the door, or the keep-alive of a device.
     fn connection_time(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         let now = io.now();
@@ -376,12 +440,12 @@ impl Core {
         connection.timer = None;
         match connection.kind {
             Kind::Pending(..) => {
-                self.broker.numbers.count(M::ConnectTimeouts);
+                self.here.numbers.count(M::ConnectTimeouts);
                 self.refuse_busy(io, conn);
             }
             Kind::Waiting(..) => self.refuse_without_owner(io, conn),
             Kind::Door(..) | Kind::Leaving(..) | Kind::Exchange(..) | Kind::Header(..) => {
-                self.broker.numbers.count(M::ConnectTimeouts);
+                self.here.numbers.count(M::ConnectTimeouts);
                 self.end(io, conn, End::KeepAliveTimeout);
             }
             Kind::Device { session, peer } if greeting_due.is_some_and(|due| due <= now) => {
@@ -389,7 +453,7 @@ impl Core {
             }
             Kind::Device { .. } => match connection.clock.check(now) {
                 Check::Close => {
-                    self.broker.numbers.count(M::KeepAliveTimeouts);
+                    self.here.numbers.count(M::KeepAliveTimeouts);
                     self.end(io, conn, End::KeepAliveTimeout);
                 }
                 Check::Expired => self.expire_access(io, conn),
@@ -409,7 +473,7 @@ impl Core {
             return;
         }
         if let Some(at) = self.broker.sessions.next_expiry() {
-            Timer::Sessions.fires_by(at, &mut self.timers.sessions, io);
+            io.set_timer_by(Timer::Sessions, at, &mut self.timers.sessions);
         }
     }
 
@@ -421,8 +485,8 @@ impl Core {
 
     /// Tells sessions the wall clock, where their records say when their clients left: in slots of `[broker]`.
     pub(super) fn tell_sessions_time(&mut self, io: &Ring<'_>) {
-        let Broker { around, outlets, sessions, .. } = &mut self.broker;
-        if around.config.broker.is_some() {
+        let Broker { outlets, sessions, .. } = &mut self.broker;
+        if self.here.config.broker.is_some() {
             let (now, wall) = (io.now(), io.wall());
             sessions.set_clocks((wall >= outlets.clock_set_after).then_some((now, wall)));
         }

@@ -22,15 +22,15 @@ use forebay_metrics::spec::{ClusterMetric, SinkMetric};
 use forebay_runtime::seam::{Closed, Monotonic, TimerId, WallMs};
 use forebay_session::{Claimed, Reason, Receipt, Settled};
 
-use super::carrier::{Carrier, Far};
-use super::connection::Timer;
+use super::carrier::Carrier;
 use super::disks::Files;
 use super::edge::Edge;
 use super::members::{Members, Role};
 use super::numbers::Numbers;
-use super::owner::Owner;
+use super::ring::Ring;
 use super::slot_rows::Answered;
-use super::{Core, Ring, settings};
+use super::words::{Far, Owner, Timer};
+use super::{Core, settings};
 
 /// The interval at which contact with the group of instances is checked.
 const LOOK_IF_HEARD: Duration = Duration::from_millis(25);
@@ -248,7 +248,7 @@ impl Core {
             let wall = io.wall();
             self.forward_dead_letters(cluster, now, wall);
             let upstream = &mut self.broker.outlets.upstreams[cluster];
-            let timings = Timings { histograms: self.broker.numbers.histograms(), cluster };
+            let timings = Timings { histograms: self.here.numbers.histograms(), cluster };
             match (self.broker.outlets.logs.rows_mut(), io.segments()) {
                 (Some(buffer), Some(segments)) => {
                     let mut files = Files(segments);
@@ -297,13 +297,13 @@ impl Core {
 
     /// Closes the connections of a cluster that is no longer in the configuration, once its rows have gone.
     fn retire_if_removed(&mut self, io: &mut Ring<'_>, cluster: usize) {
-        let of = &self.broker.around.config.clusters[cluster];
+        let of = &self.here.config.clusters[cluster];
         let upstream = &mut self.broker.outlets.upstreams[cluster];
         let is_needed = upstream.producer.buffered_rows() > 0 || !self.sources.are_off(cluster);
         if !of.is_removed || is_needed || !upstream.begun.is_empty() {
             return;
         }
-        let settings = settings::client(&self.broker.around.config, cluster, &self.broker.around.edge);
+        let settings = settings::client(&self.here.config, cluster, &self.here.edge);
         let ended = std::mem::replace(&mut upstream.client, Client::new(settings, self.random.u64(..)));
         let mut effects = Vec::new();
         ended.end(&mut effects);
@@ -319,9 +319,9 @@ impl Core {
     }
 
     fn effect(&mut self, io: &mut Ring<'_>, cluster: usize, effect: Effect) {
-        let (now, sockets) = (io.now(), self.broker.around.config.clusters[cluster].sockets);
+        let (now, sockets) = (io.now(), self.here.config.clusters[cluster].sockets);
         let upstream = &mut self.broker.outlets.upstreams[cluster];
-        let event = upstream.carrier.carry(io, &self.broker.around, &mut self.connections, sockets, effect);
+        let event = upstream.carrier.carry(io, &self.around, &mut self.connections, sockets, effect);
         let Some(event) = event else { return };
         match event {
             ClientEvent::BrokerUnreachable(broker) => self.tell_broker(cluster, Err(&broker), now),
@@ -330,7 +330,7 @@ impl Core {
             event if self.log.kafka.is_some() && self.answers_session_logs(io, cluster, &event) => {}
             event => {
                 let upstream = &mut self.broker.outlets.upstreams[cluster];
-                upstream.event(&event, &mut self.broker.numbers, cluster, now);
+                upstream.event(&event, &mut self.here.numbers, cluster, now);
                 self.sources.event(cluster, event, now);
             }
         }
@@ -351,7 +351,7 @@ impl Core {
 
     /// Notes that a link's socket is connected, or its TLS handshake is over (`is_ready`).
     pub(super) fn link_connected(&mut self, io: &mut Ring<'_>, cluster: usize, link: LinkId, is_ready: bool) {
-        self.broker.numbers.count_cluster(cluster, ClusterMetric::TlsHandshakes, u64::from(is_ready));
+        self.here.numbers.count_cluster(cluster, ClusterMetric::TlsHandshakes, u64::from(is_ready));
         let upstream = &mut self.broker.outlets.upstreams[cluster];
         if upstream.carrier.connected(link, is_ready) {
             upstream.busy = true;
@@ -372,7 +372,7 @@ impl Core {
         let (mut bad_records, mut refused) = (Vec::new(), Vec::new());
         let (sessions, touched, letters) =
             (&mut self.broker.sessions, &mut self.broker.touched, &mut self.broker.outlets.letters);
-        let (shard, remembered) = (self.broker.index, self.broker.delivery.remembered());
+        let (shard, remembered) = (self.here.index, self.broker.delivery.remembered());
         let Upstream { producer, members, .. } = &mut self.broker.outlets.upstreams[cluster];
         producer.drain_landed(|run: Run, outcome, landed| {
             if letters.answered(run, outcome) {
@@ -413,7 +413,7 @@ impl Core {
             }
         });
         for (reader, number, outcome) in bad_records {
-            self.sources.dead_letter_answered(&mut self.broker, (reader, number), outcome, now);
+            self.sources.dead_letter_answered(&mut self.here, (reader, number), outcome, now);
         }
         for (bridge, number, outcome) in refused {
             self.letter_of_bridge_answered(bridge as usize, number, outcome);
@@ -422,7 +422,7 @@ impl Core {
 
     /// Whether rows for a cluster wait for contact with the group of instances.
     fn holds_rows(&self, io: &Ring<'_>, cluster: usize) -> bool {
-        self.is_silent(io) && self.broker.around.config.is_of_broker(cluster)
+        self.is_silent(io) && self.here.config.is_of_broker(cluster)
     }
 
     pub(super) fn set_cluster_timer(&mut self, io: &mut Ring<'_>, cluster: usize) {
@@ -434,7 +434,7 @@ impl Core {
             .min(self.log.next_deadline(cluster));
         let of_slots = self.broker.outlets.logs.slot_rows.as_ref().map(|rows| rows.next_deadline(cluster));
         let at = at.min(of_slots.unwrap_or(Monotonic::NEVER));
-        Timer::Cluster(cluster).fires_by(at, &mut upstream.timer, io);
+        io.set_timer_by(Timer::Cluster(cluster), at, &mut upstream.timer);
     }
 
     /// Handles the timer of a cluster.
@@ -518,14 +518,14 @@ impl Core {
             (SinkMetric::Topics, upstream.producer.topics_held(number) as u64),
         ];
         for (metric, value) in values {
-            self.broker.numbers.set_sink(sink, metric, value);
+            self.here.numbers.set_sink(sink, metric, value);
         }
         dead_lettered
     }
 
     fn read_stats(&mut self, cluster: usize, now: Monotonic) {
         self.read_sinks(cluster, now);
-        let (upstream, numbers) = (&self.broker.outlets.upstreams[cluster], &mut self.broker.numbers);
+        let (upstream, numbers) = (&self.broker.outlets.upstreams[cluster], &mut self.here.numbers);
         numbers.set_cluster(cluster, ClusterMetric::Reachable, u64::from(upstream.reachable));
         numbers.set_cluster(cluster, ClusterMetric::Requests, upstream.sent);
         numbers.set_cluster(cluster, ClusterMetric::BufferBytes, upstream.producer.buffered_bytes() as u64);

@@ -6,8 +6,7 @@ use std::time::Duration;
 use forebay::membership::Leaving;
 use forebay::metrics::spec::ShardMetric;
 use forebay::runtime::seam::Closed;
-use forebay::shard::instances::ToGroup;
-use forebay::shard::mail::Mail;
+use forebay::shard::mail::{Mail, ToGroup, ToShard};
 
 use super::{Ending, Happening, Part};
 use crate::faults::Fault;
@@ -120,7 +119,7 @@ impl World {
         let Some(part) = self.instances.parts.get_mut(&life) else { return };
         if has_others {
             part.ending = Some(Ending::Leaving(Leaving::new(grace, now)));
-            self.put(0, In::Mail(Mail::ToGroup(ToGroup::GiveUp)));
+            self.put(0, In::Mail(Mail::Group(ToGroup::GiveUp)));
         } else {
             self.reads_to_the_end();
         }
@@ -131,7 +130,7 @@ impl World {
         if let Some(part) = self.instances.parts.get_mut(&self.life) {
             part.ending = Some(Ending::Reading(shards, time + READ_WITHIN));
         }
-        (0..shards).for_each(|shard| self.put(shard, In::Mail(Mail::EndSources)));
+        (0..shards).for_each(|shard| self.put(shard, In::Mail(Mail::Shard(ToShard::EndSources))));
     }
 
     /// Draws the grace of a drain.

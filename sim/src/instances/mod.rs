@@ -16,11 +16,8 @@ use forebay::config::Config;
 use forebay::link::Peers;
 use forebay::membership::{Do, Leave, Leaving, News, OwnSlots, SlotSet};
 use forebay::runtime::seam::Monotonic;
-use forebay::shard::instances::ToGroup;
-use forebay::shard::mail::{Mail, Notice};
+use forebay::shard::mail::{Mail, Notice, RetainedOfShard, TakenLog, ToGroup, ToShard, ToSlots};
 use forebay::shard::router::Slots;
-use forebay::shard::session_log::TakenLog;
-use forebay::shard::sources::RetainedOfShard;
 
 use crate::broker::{Step, Taking};
 use crate::kafka::coordinator::Commit;
@@ -396,13 +393,13 @@ impl World {
                 part.wanted.remove(&slot);
                 return;
             }
-            Do::Give(_, shard) => (shard, Mail::TakeOver(log.into_iter().collect())),
+            Do::Give(_, shard) => (shard, Mail::Slots(ToSlots::TakeOver(log.into_iter().collect()))),
             Do::Release(slot, shard) => {
                 part.released_at.insert(slot, self.time);
-                (shard, Mail::ReleaseSlot(slot))
+                (shard, Mail::Slots(ToSlots::Release(slot)))
             }
-            Do::Drop(slot, shard) => (shard, Mail::DropSlots(SlotSet::from_iter([slot]))),
-            Do::Released(slot) => (0, Mail::ToGroup(ToGroup::Released(SlotSet::from_iter([slot])))),
+            Do::Drop(slot, shard) => (shard, Mail::Slots(ToSlots::Drop(SlotSet::from_iter([slot])))),
+            Do::Released(slot) => (0, Mail::Group(ToGroup::Released(SlotSet::from_iter([slot])))),
         };
         self.put(shard, In::Mail(letter));
     }
@@ -483,7 +480,7 @@ impl World {
         if part.has_started && !part.accepts && part.own.is_ready(now) {
             part.accepts = true;
             self.note(|| format!("process {life} accepts clients"));
-            (0..self.shards()).for_each(|shard| self.put(shard, In::Mail(Mail::Accept)));
+            (0..self.shards()).for_each(|shard| self.put(shard, In::Mail(Mail::Shard(ToShard::Accept))));
         }
         self.goes_on_ending();
     }
@@ -504,14 +501,15 @@ impl World {
             match &mut part.ending {
                 Some(Ending::Leaving(leaving)) => match leaving.step(&part.own, now) {
                     Leave::Wait(_) => return,
-                    Leave::Leave => self.put(0, In::Mail(Mail::ToGroup(ToGroup::Leave))),
+                    Leave::Leave => self.put(0, In::Mail(Mail::Group(ToGroup::Leave))),
                     Leave::Over => self.reads_to_the_end(),
                 },
                 Some(Ending::Reading(waiting, until)) if *waiting == 0 || time >= *until => {
                     part.ending = Some(Ending::Draining);
                     let grace = self.grace();
                     self.note(|| format!("process {life} drains, within {grace:?}"));
-                    (0..self.shards()).for_each(|shard| self.put(shard, In::Mail(Mail::Drain { grace })));
+                    (0..self.shards())
+                        .for_each(|shard| self.put(shard, In::Mail(Mail::Shard(ToShard::Drain { grace }))));
                     return;
                 }
                 _ => return,

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use forebay::session::PartitionKey;
-use forebay::shard::mail::Mail;
+use forebay::shard::mail::{Mail, ToShard, ToSlots};
 use forebay::shard::sources::{FirstRead, first_read, partition_key};
 
 use super::Happening;
@@ -35,8 +35,8 @@ impl World {
                     part.retained = retained.of_shards(&first);
                 }
                 for shard in 0..self.shards() {
-                    self.put(shard, In::Mail(Mail::RoutesBegin(Arc::clone(&begins))));
-                    self.put(shard, In::Mail(Mail::TakeOver(Vec::new())));
+                    self.put(shard, In::Mail(Mail::Slots(ToSlots::RoutesBegin(Arc::clone(&begins)))));
+                    self.put(shard, In::Mail(Mail::Slots(ToSlots::TakeOver(Vec::new()))));
                 }
             }
             Err(code) => {
@@ -82,7 +82,7 @@ impl World {
         let Some(part) = self.instances.parts.get_mut(&self.life) else { return };
         part.has_started = true;
         for (shard, of_shard) in std::mem::take(&mut part.retained).into_iter().enumerate() {
-            self.put(shard, In::Mail(Mail::TakeRetained(of_shard)));
+            self.put(shard, In::Mail(Mail::Shard(ToShard::TakeRetained(of_shard))));
         }
         self.look_at_part();
     }

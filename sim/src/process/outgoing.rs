@@ -4,7 +4,7 @@ use std::os::fd::AsRawFd;
 
 use forebay::runtime::seam::{Closed, Shard};
 use forebay::service::dead_letters::Letter;
-use forebay::shard::mail::Mail;
+use forebay::shard::mail::{Mail, ToDoor};
 
 use super::{End, In};
 use crate::kafka::front::message_number;
@@ -109,7 +109,7 @@ impl World {
     }
 
     fn arrived(&mut self, (from, to): (usize, usize), letter: Mail) {
-        if let Mail::HandOver(detached, ..) = &letter {
+        if let Mail::Door(ToDoor::HandOver(detached, ..)) = &letter {
             self.layers_moved[0] += u64::from(detached.layer.is_some());
             self.layers_moved[1] += u64::from(!detached.unsent.is_empty());
             let socket = self.process.as_ref().and_then(|p| p.moving.borrow().get(&detached.fd.as_raw_fd()).copied());

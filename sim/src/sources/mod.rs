@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use forebay::record::murmur2;
-use forebay::shard::mail::Mail;
+use forebay::shard::mail::{Mail, ToShard};
 
 use crate::faults::Fault;
 use crate::judge::sources::Judged;
@@ -221,7 +221,7 @@ impl World {
     pub(crate) fn end_sources(&mut self, grace: Duration) {
         let shards = self.shards();
         self.sources.ending = Some((shards, grace));
-        (0..shards).for_each(|shard| self.put(shard, In::Mail(Mail::EndSources)));
+        (0..shards).for_each(|shard| self.put(shard, In::Mail(Mail::Shard(ToShard::EndSources))));
         let at = self.time + crate::time::ns(grace.min(Duration::from_secs(12)));
         self.schedule(at, Event::Drain(self.life));
     }
@@ -241,7 +241,7 @@ impl World {
             return;
         }
         if let Some((_, grace)) = self.sources.ending.take() {
-            (0..self.shards()).for_each(|shard| self.put(shard, In::Mail(Mail::Drain { grace })));
+            (0..self.shards()).for_each(|shard| self.put(shard, In::Mail(Mail::Shard(ToShard::Drain { grace }))));
         }
     }
 

@@ -8,14 +8,13 @@ use super::super::broker;
 use super::sys_topics::SysTopics;
 use super::{Event, Failure, Service};
 use crate::service::notify;
-use crate::shard::mail::Mail;
+use crate::shard::mail::{Mail, TakenLog, ToShard, ToSlots};
 use crate::shard::router::Place;
-use crate::shard::session_log::TakenLog;
 
 impl Service {
     /// Accepts clients.
     pub(super) fn accept(&mut self, sys_topics: &mut Option<SysTopics>) -> Result<(), Failure> {
-        self.tell_all(|| Mail::Accept)?;
+        self.tell_all(|| Mail::Shard(ToShard::Accept))?;
         self.ready.store(true, Ordering::Release);
         self.tell_started();
         self.starting.take().into_iter().for_each(|span| self.tracer.end(span));
@@ -49,7 +48,7 @@ impl Service {
             of_shards[shard].push(log);
         }
         for (shard, logs) in of_shards.into_iter().enumerate() {
-            self.tell(shard, Mail::TakeOver(logs))?;
+            self.tell(shard, Mail::Slots(ToSlots::TakeOver(logs)))?;
         }
         Ok(())
     }

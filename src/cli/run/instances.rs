@@ -10,9 +10,7 @@ use super::{Event, Failure, Service, Signal};
 use crate::membership::{Do, Leave, Leaving, News, OwnSlots, SlotSet};
 use crate::runtime::boottime;
 use crate::runtime::seam::Monotonic;
-use crate::shard::instances::ToGroup;
-use crate::shard::mail::{Mail, Notice};
-use crate::shard::session_log::TakenLog;
+use crate::shard::mail::{Mail, Notice, TakenLog, ToGroup, ToSlots};
 
 /// The membership of this instance among the others.
 #[derive(Debug)]
@@ -72,10 +70,10 @@ impl Service {
         match todo {
             Do::TakeOver(slot) => part.takers.take(slot, &self.config),
             Do::WantNoMore(slot) => part.takers.want_no_more(slot),
-            Do::Give(_, shard) => return self.tell(shard, Mail::TakeOver(log.into_iter().collect())),
-            Do::Release(slot, shard) => return self.tell(shard, Mail::ReleaseSlot(slot)),
-            Do::Drop(slot, shard) => return self.tell(shard, Mail::DropSlots(SlotSet::from_iter([slot]))),
-            Do::Released(slot) => return self.tell(0, Mail::ToGroup(ToGroup::Released(SlotSet::from_iter([slot])))),
+            Do::Give(_, shard) => return self.tell(shard, Mail::Slots(ToSlots::TakeOver(log.into_iter().collect()))),
+            Do::Release(slot, shard) => return self.tell(shard, Mail::Slots(ToSlots::Release(slot))),
+            Do::Drop(slot, shard) => return self.tell(shard, Mail::Slots(ToSlots::Drop(SlotSet::from_iter([slot])))),
+            Do::Released(slot) => return self.tell(0, Mail::Group(ToGroup::Released(SlotSet::from_iter([slot])))),
         }
         Ok(())
     }
@@ -89,12 +87,12 @@ impl Service {
         if self.part.is_none() || self.peers.table().instances.len() < 2 {
             return Ok(());
         }
-        self.tell(0, Mail::ToGroup(ToGroup::GiveUp))?;
+        self.tell(0, Mail::Group(ToGroup::GiveUp))?;
         let mut leaving = Leaving::new(grace, boottime());
         while let Some(part) = &self.part {
             match leaving.step(&part.slots, boottime()) {
                 Leave::Wait(until) => self.hears_of_slots(until)?,
-                Leave::Leave => self.tell(0, Mail::ToGroup(ToGroup::Leave))?,
+                Leave::Leave => self.tell(0, Mail::Group(ToGroup::Leave))?,
                 Leave::Over => break,
             }
         }

@@ -25,7 +25,7 @@ use crate::dapr::{Bring, Brought, BroughtAnswer, NotBrought};
 use crate::metrics::event::{Event as Said, Field, Kind};
 use crate::runtime::seam::ListenerId;
 use crate::shard::edge::Edge;
-use crate::shard::mail::{Mail, WouldGo};
+use crate::shard::mail::{Mail, ToShard, WouldGo};
 use crate::telemetry::{Span, TraceContext};
 
 /// Time-out for the shards' answers, which take a few turns; the main thread is blocked until then.
@@ -272,7 +272,7 @@ impl Service {
             let answer = Box::new(move |count| {
                 let _ = tell.send(count);
             });
-            Mail::WouldGo(Box::new(WouldGo { edge: edge.clone(), removed: removed.clone(), answer }))
+            Mail::Shard(ToShard::WouldGo(Box::new(WouldGo { edge: edge.clone(), removed: removed.clone(), answer })))
         })?;
         let mut sum = 0;
         let until = Instant::now() + ANSWERED_WITHIN;

@@ -10,7 +10,7 @@ use crate::membership::{GIVE_UP_WITHIN, LEAVE_WITHIN};
 use crate::metrics::event::{Event as Said, Field, Kind};
 use crate::service::notify;
 use crate::service::signals::Signal;
-use crate::shard::mail::{Mail, Notice};
+use crate::shard::mail::{Mail, Notice, ToShard};
 
 /// Why a service ends before it has drained.
 pub(super) const SECOND_SIGNAL: &str = "stopped by a second signal, before the drain was complete";
@@ -28,7 +28,7 @@ impl Service {
         drop(self.bindings.take());
         self.leave_instances(grace)?;
         self.end_sources(grace)?;
-        self.tell_all(|| Mail::Drain { grace })?;
+        self.tell_all(|| Mail::Shard(ToShard::Drain { grace }))?;
         let (rows_left, rows_kept) = self.await_drained(grace)?;
         for shard in self.shards.drain(..) {
             shard.join().map_err(|e| format!("a shard failed while stopping: {e}"))?;
@@ -58,7 +58,7 @@ impl Service {
         if self.config.sources.is_empty() {
             return Ok(());
         }
-        self.tell_all(|| Mail::EndSources)?;
+        self.tell_all(|| Mail::Shard(ToShard::EndSources))?;
         let deadline = Instant::now() + grace.min(SOURCES_END_WITHIN);
         let mut waiting = self.shards.len();
         while waiting > 0 {

@@ -14,7 +14,7 @@ use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::{ConnAck, Connect, Disconnect, Packet, Publish, QoS, Sender, Version, Will};
 use forebay::mqtt::property::{Properties, Property, PropertyBuf};
 use forebay::mqtt::{decode, frame};
-use forebay::shard::mail::Mail;
+use forebay::shard::mail::{Mail, ToShard};
 
 use self::world::World;
 use super::subscribe::{PLAIN, bytes_of, message, subscribe_packet};
@@ -531,7 +531,7 @@ fn an_end_of_the_front_ends_its_relays() {
     world.give("b", None);
     let waiting = world.open(0);
     world.say(waiting, &connect("b"));
-    world.mail(0, || Mail::Drain { grace: Duration::from_secs(5) });
+    world.mail(0, || Mail::Shard(ToShard::Drain { grace: Duration::from_secs(5) }));
     world.advance(Duration::from_secs(1));
     assert!(world.clients[client].is_over && world.clients[waiting].is_over);
     assert!(world.instances[0].shards[0].table.stopped);

@@ -16,7 +16,7 @@ use forebay::mqtt::packet::{Connect, Packet, Sender, Version};
 use forebay::mqtt::{decode, frame};
 use forebay::runtime::{self, Listeners, Post, ShardThread, mailboxes};
 use forebay::shard::edge::{Edge, LinkTls};
-use forebay::shard::mail::Mail;
+use forebay::shard::mail::{Mail, ToShard};
 use forebay::shard::router::{Place, Slots};
 use forebay::shard::{Core, Surroundings};
 
@@ -68,7 +68,7 @@ impl Service {
             runtime::spawn(index, &settings, sockets, mailbox, make).expect("a shard")
         };
         let shards = mailboxes.into_iter().zip(sockets).enumerate().map(shard).collect();
-        (0..SHARDS).for_each(|shard| post.send(shard, Mail::Accept).expect("room"));
+        (0..SHARDS).for_each(|shard| post.send(shard, Mail::Shard(ToShard::Accept)).expect("room"));
         Self { address, link, post, slots, peers, boards, shards }
     }
 
@@ -86,7 +86,7 @@ impl Service {
     }
 
     fn stop(self) {
-        let drain = || Mail::Drain { grace: Duration::from_secs(1) };
+        let drain = || Mail::Shard(ToShard::Drain { grace: Duration::from_secs(1) });
         (0..SHARDS).for_each(|shard| self.post.send(shard, drain()).expect("room"));
         self.shards.into_iter().for_each(|shard| shard.join().expect("it ends in order"));
     }

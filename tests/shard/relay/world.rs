@@ -19,7 +19,7 @@ use forebay::metrics::spec::ShardMetric;
 use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Monotonic, Shard as _};
 use forebay::service::dead_letters::Ways;
-use forebay::shard::mail::{Inspection, Mail, Reconfiguration};
+use forebay::shard::mail::{Inspection, Mail, Reconfiguration, ToShard};
 use forebay::shard::router::{Place, Slots};
 use forebay::shard::{Core, Surroundings};
 
@@ -546,7 +546,7 @@ impl World {
             *board = Arc::new(Board::new(layout(&config)));
             let (config, board, edge) = (Arc::clone(&config), Arc::clone(board), edge.clone());
             let to = Reconfiguration { config, board, dead_letters: Ways::default(), edge, listeners: Vec::new() };
-            core.on_mail(table, Mail::Reconfigure(Box::new(to)));
+            core.on_mail(table, Mail::Shard(ToShard::Reconfigure(Box::new(to))));
         }
         self.settle();
     }
@@ -564,7 +564,7 @@ impl World {
             let (tell, told) = std::sync::mpsc::channel();
             let ask = Ask::Client(NamedClient { client_id: client_id.to_owned(), auth: None });
             let answer = Box::new(move |told| drop(tell.send(told)));
-            core.on_mail(table, Mail::Inspect(Inspection { ask, answer }));
+            core.on_mail(table, Mail::Shard(ToShard::Inspect(Inspection { ask, answer })));
             if let Ok(Told::Client(Some(client))) = told.try_recv() {
                 found = Some(*client);
             }

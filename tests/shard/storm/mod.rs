@@ -16,7 +16,7 @@ use forebay::metrics::board::Board;
 use forebay::metrics::spec::{Layout, SinkMetric};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Monotonic, Shard};
 use forebay::service::dead_letters::{Letter, Ways};
-use forebay::shard::mail::Mail;
+use forebay::shard::mail::{Mail, ToDeadLetters, ToShard};
 use forebay::shard::{Core, Surroundings};
 
 use self::draw::{Dead, Draw};
@@ -142,7 +142,7 @@ impl Storm {
         // Some storms end with the service's end: then what is unanswered may be anywhere, and nothing is left behind.
         self.draining = self.rng.u8(..4) == 0;
         if self.draining {
-            self.core.on_mail(&mut self.table, Mail::Drain { grace: Duration::from_secs(600) });
+            self.core.on_mail(&mut self.table, Mail::Shard(ToShard::Drain { grace: Duration::from_secs(600) }));
         }
         while !self.is_over() {
             self.step(false);
@@ -225,7 +225,7 @@ impl Storm {
                 count += 1;
             }
             if count > 0 {
-                self.core.on_mail(&mut self.table, Mail::Filed { sink, count });
+                self.core.on_mail(&mut self.table, Mail::DeadLetters(ToDeadLetters::Filed { sink, count }));
             }
         }
     }

@@ -17,10 +17,10 @@ use forebay_mqtt::property::Properties;
 use forebay_runtime::seam::{ConnId, Monotonic};
 use forebay_session::{Body, Reason, Session, SessionKey};
 
+use super::super::Core;
 use super::super::broker::publish::Published;
-use super::super::device::{Flow, Source};
-use super::super::owner::Owner;
-use super::super::{Core, Ring};
+use super::super::ring::Ring;
+use super::super::words::{Flow, Owner, Source};
 use super::messages::Became;
 use super::told::tell;
 use super::wanted;
@@ -82,7 +82,7 @@ impl Core {
                 binding.calls = binding.calls.saturating_sub(bytes);
                 match ticket {
                     Some((session, number)) if is_over => {
-                        self.broker.answered(Ticket { session, number }, Reason::Success);
+                        self.broker.answered(&self.here, Ticket { session, number }, Reason::Success);
                     }
                     Some((session, number)) => self.keeps(io.now(), index, Ticket { session, number }),
                     None => {}
@@ -92,7 +92,7 @@ impl Core {
                 if std::mem::replace(&mut binding.is_wanted, true) {
                     return;
                 }
-                let config = Arc::clone(&self.broker.around.config);
+                let config = Arc::clone(&self.here.config);
                 running.client.wants(wanted(&config.bridges[index], true), io.now());
                 running.busy = true;
             }
@@ -110,10 +110,10 @@ impl Core {
         }
         running.binding.kept += 1;
         let kept = running.binding.kept;
-        let of = self.broker.around.config.bridges[index].binding.as_ref().and_then(|of| of.takes.as_ref());
+        let of = self.here.config.bridges[index].binding.as_ref().and_then(|of| of.takes.as_ref());
         let concurrency = of.map_or(1, |takes| takes.concurrency.get());
         if kept == (concurrency * 4 / 5).clamp(1, KEPT_MAX) {
-            tell(&mut self.broker, Kind::BindingKeeps, now, index, |event| event.with(Field::Total, kept as u64));
+            tell(&mut self.here, Kind::BindingKeeps, now, index, |event| event.with(Field::Total, kept as u64));
         }
     }
 
@@ -145,7 +145,7 @@ impl Core {
                 properties: Properties::EMPTY,
                 payload: &create.payload,
             };
-            let given = self.broker.give_to_remote(io, key, &publish, Bridge::identifier(CREATE));
+            let given = self.broker.give_to_remote(io, &mut self.here, key, &publish, Bridge::identifier(CREATE));
             let Some(running) = self.bridges.all.get_mut(&index) else { return };
             let binding = &mut running.binding;
             match given {
@@ -213,7 +213,7 @@ impl Core {
     /// application is notified then.
     pub(super) fn is_created_refused(&mut self, session: SessionKey, ack: &Ack<'_>) -> bool {
         let Some((index, running)) = self.bridges.of(session) else { return false };
-        let is_binding = self.broker.around.config.bridges[index].binding.is_some();
+        let is_binding = self.here.config.bridges[index].binding.is_some();
         if !is_binding {
             return false;
         }
@@ -271,7 +271,7 @@ impl Core {
         publish: &Publish<'_>,
         (index, number, too_long): (usize, Option<u32>, Option<usize>),
     ) {
-        let bridge = &self.broker.around.config.bridges[index];
+        let bridge = &self.here.config.bridges[index];
         let (name, Some(of)) = (bridge.name.clone(), &bridge.binding) else { return };
         let bytes = call_bytes(publish);
         let ticket = number.map(|number| Owner::Session(session).ticket(number));
@@ -289,6 +289,6 @@ impl Core {
             running.binding.calls += bytes;
         }
         // A service that is stopping acknowledges nothing: the remote sends it again.
-        let _ = self.broker.around.app.as_ref().is_some_and(|app| app.call(call));
+        let _ = self.around.app.as_ref().is_some_and(|app| app.call(call));
     }
 }

@@ -14,9 +14,10 @@ use forebay_mqtt::reason::ReasonCode;
 use forebay_runtime::seam::{Closed, ConnId, Layer, Monotonic, SocketOptions};
 use forebay_session::{End, Peer, Remote, Session, SessionKey};
 
-use super::super::connection::{Kind, Timer};
-use super::super::device::Flow;
-use super::super::{Core, Ring};
+use super::super::Core;
+use super::super::connection::Kind;
+use super::super::ring::Ring;
+use super::super::words::{Flow, Timer};
 use super::{Bridges, known_as};
 
 /// A remote before 5.0 that gets more messages of QoS 2 than it takes closes the connection within this time.
@@ -105,21 +106,21 @@ impl Core {
             }
             for effect in effects {
                 let Some(running) = self.bridges.all.get_mut(&index) else { return };
-                let (around, connections) = (&self.broker.around, &mut self.connections);
+                let connections = &mut self.connections;
                 let effect = match effect {
                     Effect::Connect { link, to, layer: below } => {
-                        Effect::Connect { link, to, layer: layer(&around.config.bridges[index].url, below) }
+                        Effect::Connect { link, to, layer: layer(&self.here.config.bridges[index].url, below) }
                     }
                     effect => effect,
                 };
-                if let Some(event) = running.carrier.carry(io, around, connections, sockets, effect) {
+                if let Some(event) = running.carrier.carry(io, &self.around, connections, sockets, effect) {
                     self.bridge_event(io, index, event);
                 }
             }
         }
         if let Some(running) = self.bridges.all.get_mut(&index) {
             let at = running.client.next_deadline().min(running.refusals.next_deadline());
-            Timer::Bridge(index).fires_by(at, &mut running.timer, io);
+            io.set_timer_by(Timer::Bridge(index), at, &mut running.timer);
         }
     }
 
@@ -135,7 +136,7 @@ impl Core {
 
     /// Gives the connection to the bridge's session: it carries messages from now on.
     fn attach(&mut self, io: &mut Ring<'_>, index: usize, link: LinkId, granted: Granted) {
-        let config = Arc::clone(&self.broker.around.config);
+        let config = Arc::clone(&self.here.config);
         let (of, now) = (&config.bridges[index], io.now());
         let Some(running) = self.bridges.all.get_mut(&index) else { return };
         let Some(conn) = running.carrier.conn(link) else { return };
@@ -170,7 +171,7 @@ impl Core {
         running.binding.begins_anew();
         running.settled_at = Monotonic::NEVER;
         self.tell_bridge_connected(now, index, &granted);
-        self.broker.write_notes();
+        self.broker.write_notes(&mut self.here);
         // Answers to sent messages may be missed before the remote has the filters.
         if granted.session_present || of.ins.is_empty() {
             self.send_to_remote(io, index, granted);
@@ -181,9 +182,9 @@ impl Core {
     /// Sends waiting messages to the remote, and later ones as they come.
     fn send_to_remote(&mut self, io: &mut Ring<'_>, index: usize, granted: Granted) {
         let Some(running) = self.bridges.all.get(&index) else { return };
-        let to = (Arc::clone(&self.broker.around.config), index, granted);
-        self.broker.delivery.remotes.set_passes(running.session, Some(to), self.broker.around.rules);
-        self.broker.pump_session(io, running.session);
+        let to = (Arc::clone(&self.here.config), index, granted);
+        self.broker.delivery.remotes.set_passes(running.session, Some(to), self.here.rules);
+        self.broker.pump_session(io, &mut self.here, running.session);
     }
 
     fn remote_subscribed(&mut self, io: &mut Ring<'_>, index: usize, standings: Vec<Standing>) {
@@ -209,7 +210,7 @@ impl Core {
         let key = running.session;
         let ids = std::mem::take(&mut running.forgets);
         for id in &ids {
-            if let Some(flow) = self.broker.release_elsewhere(key, *id) {
+            if let Some(flow) = self.broker.release_elsewhere(&self.here, key, *id) {
                 if matches!(flow, Flow::Stall(_)) {
                     break;
                 }
@@ -221,7 +222,7 @@ impl Core {
                 let _ = session.packet(&Packet::PubRel(release), &mut Vec::new());
             }
         }
-        self.broker.write_down(key);
+        self.broker.write_down(&mut self.here, key);
         let open = self.broker.sessions.get(key).map(Session::open_ids).unwrap_or_default();
         let Some(running) = self.bridges.all.get_mut(&index) else { return true };
         running.forgets = ids.into_iter().filter(|id| open.contains(id)).collect();
@@ -234,9 +235,9 @@ impl Core {
         let Some((_, conn)) = running.at.take_if(|(of, _)| *of == link) else { return };
         running.since = io.now();
         let key = running.session;
-        self.broker.delivery.remotes.set_passes(key, None, self.broker.around.rules);
+        self.broker.delivery.remotes.set_passes(key, None, self.here.rules);
         if self.connections.get(conn).is_some() {
-            self.broker.disconnected(io.now(), key, conn, End::Lost);
+            self.broker.disconnected(&mut self.here, io.now(), key, conn, End::Lost);
             self.forget(io, conn);
         }
         self.tell_bridge_lost(io.now(), index, why);
@@ -298,7 +299,7 @@ impl Core {
 
     fn close_remote(&mut self, io: &mut Ring<'_>, (conn, session, peer): (ConnId, SessionKey, Peer), end: End) {
         end.write(peer, io.out(conn));
-        self.broker.disconnected(io.now(), session, conn, end);
+        self.broker.disconnected(&mut self.here, io.now(), session, conn, end);
         self.forget(io, conn);
         io.close(conn);
     }

@@ -4,8 +4,9 @@ use forebay_bridge::{Client, Failed, Granted, Standing};
 use forebay_config::Bridge;
 use forebay_metrics::inspect::{BridgeFilter, BridgeOnShard, BridgeState, RemoteGrants};
 
+use super::super::Core;
 use super::super::inspect::{queued, unacknowledged};
-use super::super::{Core, Ring};
+use super::super::ring::Ring;
 use super::Running;
 
 impl Running {
@@ -95,9 +96,9 @@ impl Core {
     ) -> Option<BridgeOnShard> {
         let (client, now) = (&running.client, io.now());
         let session = self.broker.sessions.get(running.session)?;
-        let state = running.state(&self.broker.around.config.bridges[bridge]);
+        let state = running.state(&self.here.config.bridges[bridge]);
         let bounds = self.broker.queue_bounds(running.session);
-        let outs = self.broker.around.config.bridges[bridge].outs.iter();
+        let outs = self.here.config.bridges[bridge].outs.iter();
         let remotes = &self.broker.delivery.remotes;
         Some(BridgeOnShard {
             bridge,

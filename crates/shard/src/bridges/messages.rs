@@ -14,11 +14,10 @@ use forebay_rule::template::MessageContext;
 use forebay_runtime::seam::Monotonic;
 use forebay_session::{End, Next, Reason, SessionKey, Taken, Violation};
 
-use super::super::broker::admit::Feeds;
+use super::super::Core;
 use super::super::broker::publish::Published;
-use super::super::device::{Flow, Source};
-use super::super::stalls::Stall;
-use super::super::{Core, Ring};
+use super::super::ring::Ring;
+use super::super::words::{Feeds, Flow, Source, Stall};
 use super::Running;
 /// A message of a remote as it is published here.
 pub(crate) struct Local {
@@ -149,7 +148,7 @@ impl Core {
             return Some((Flow::Stall(Stall::Answers), 0));
         }
         let too_long = Unfit::TooLong(head.len);
-        let flow = match self.broker.around.config.bridges[index].binding.is_some() {
+        let flow = match self.here.config.bridges[index].binding.is_some() {
             true if !self.has_room_for_call(index, &publish) => Flow::Stall(Stall::Answers),
             true => self.call_app_alone(io, from, &publish, (index, too_long)),
             false => self.unfit(io, from, &publish, (index, too_long)),
@@ -173,10 +172,10 @@ impl Core {
         debug_assert_eq!(next, Next::Go, "an answer ends no connection");
         let over = self.broker.delivery.remembered().acknowledged() - before;
         self.broker.delivery.remotes.delivers(from.session, over);
-        self.broker.write_down(from.session);
-        self.broker.hold(io, from.conn, from.session, at);
+        self.broker.write_down(&mut self.here, from.session);
+        self.broker.hold(io, &self.here, from.conn, from.session, at);
         self.broker.note_queue(io.now(), from.session);
-        self.broker.pump_session(io, from.session);
+        self.broker.pump_session(io, &mut self.here, from.session);
         Flow::On
     }
 
@@ -186,8 +185,8 @@ impl Core {
     pub(crate) fn published_of_remote(&mut self, session: SessionKey, publish: &Publish<'_>, now: Monotonic) {
         let is_new = self.count_of_remote(session, publish.qos, Became::Taken);
         let Some((index, running)) = self.bridges.of(session).filter(|_| is_new) else { return };
-        running.note_round(&self.broker.around.config.bridges[index], publish, now);
-        if self.broker.around.config.bridges[index].binding.is_some() {
+        running.note_round(&self.here.config.bridges[index], publish, now);
+        if self.here.config.bridges[index].binding.is_some() {
             self.call_app_beside(session, publish, index);
         }
     }
@@ -213,7 +212,7 @@ impl Core {
             properties.extend(publish.properties.iter());
             return Ok(Local { topic: String::new(), retain: publish.retain, properties, feeds: Feeds::NONE });
         }
-        let config = Arc::clone(&self.broker.around.config);
+        let config = Arc::clone(&self.here.config);
         let ins = &config.bridges[index].ins;
         let Some(running) = self.bridges.all.get_mut(&index) else { return Err(Flow::Ended) };
         let taker = match taker(ins.iter().map(|of| &of.takes), publish.topic) {
@@ -221,11 +220,8 @@ impl Core {
             Err(unfit) => return Err(self.unfit(io, from, publish, (index, unfit))),
         };
         let bridge = &config.bridges[index];
-        let comes_round = if self.broker.around.rules.may_come_round() {
-            None
-        } else {
-            running.comes_round(bridge, publish, io.now())
-        };
+        let comes_round =
+            if self.here.rules.may_come_round() { None } else { running.comes_round(bridge, publish, io.now()) };
         if let Some(unfit) = comes_round.filter(|_| bridge.binding.is_none()) {
             return Err(self.unfit(io, from, publish, (index, unfit)));
         }
@@ -291,7 +287,7 @@ impl Core {
         if let Some(running) = self.bridges.all.get_mut(&index)
             && before < Some(running.counts.received)
         {
-            running.note_round(&self.broker.around.config.bridges[index], publish, now);
+            running.note_round(&self.here.config.bridges[index], publish, now);
             // A message that is too long is an event of the binding.
             if too_long.is_none() {
                 self.tell_bridge_unfit(now, index, publish, why);
@@ -306,7 +302,7 @@ impl Core {
         let is_taken = matches!(published, Published::On { .. });
         if is_taken && self.count_of_remote(from.session, publish.qos, Became::Unfit(why)) {
             if let Some(running) = self.bridges.all.get_mut(&index).filter(|_| why == Unfit::Repeated) {
-                running.note_round(&self.broker.around.config.bridges[index], publish, io.now());
+                running.note_round(&self.here.config.bridges[index], publish, io.now());
             }
             self.tell_bridge_unfit(io.now(), index, publish, why);
             if why == Unfit::Unasked

@@ -34,10 +34,12 @@ use self::bindings::Binding;
 pub use self::connection::layer;
 use self::refused::Refusals;
 use self::told::Counts;
-use super::carrier::{Carrier, Far};
+use super::carrier::Carrier;
 use super::edge::Edge;
+use super::ring::Ring;
 use super::router::Place;
-use super::{Core, Ring, settings};
+use super::words::Far;
+use super::{Core, settings};
 
 /// The bridges of a shard.
 #[derive(Default)]
@@ -150,7 +152,7 @@ impl Core {
     /// Begins to connect: clients are accepted from now on.
     pub(super) fn open_bridges(&mut self, io: &mut Ring<'_>) {
         self.bridges.is_open = true;
-        let config = Arc::clone(&self.broker.around.config);
+        let config = Arc::clone(&self.here.config);
         for (index, running) in &mut self.bridges.all {
             if !config.bridges[*index].paused {
                 running.client.start(io.now());
@@ -161,7 +163,7 @@ impl Core {
 
     /// Takes up the sessions of bridges, before any client can publish. Sessions of bridges that are no longer in the configuration end.
     pub(super) fn take_up_bridges(&mut self, io: &mut Ring<'_>) {
-        let config = Arc::clone(&self.broker.around.config);
+        let config = Arc::clone(&self.here.config);
         let is_known =
             |session: &Session| config.bridges.iter().any(|bridge| session_name(bridge) == session.client_id());
         let all = self.broker.sessions.iter_from(0).filter_map(|(_, session)| session);
@@ -175,7 +177,7 @@ impl Core {
         for index in 0..config.bridges.len() {
             self.begin_bridge(io, index, None);
         }
-        self.broker.write_notes();
+        self.broker.write_notes(&mut self.here);
     }
 
     /// Begins the bridges that have their sessions in a slot that has come.
@@ -183,7 +185,7 @@ impl Core {
         for index in self.bridges_of(slot) {
             self.begin_bridge(io, index, None);
         }
-        self.broker.write_notes();
+        self.broker.write_notes(&mut self.here);
     }
 
     /// Ends the bridges that have their sessions in a slot that leaves.
@@ -197,32 +199,32 @@ impl Core {
     }
 
     fn bridges_of(&self, slot: u16) -> Vec<usize> {
-        let bridges = &self.broker.around.config.bridges;
-        let is_of = |bridge: &Bridge| self.broker.around.slots.slot(&session_name(bridge)) == Some(slot);
+        let bridges = &self.here.config.bridges;
+        let is_of = |bridge: &Bridge| self.here.slots.slot(&session_name(bridge)) == Some(slot);
         bridges.iter().enumerate().filter(|(_, bridge)| is_of(bridge)).map(|(index, _)| index).collect()
     }
 
     /// Takes another configuration. A changed bridge connects again. Its session stays, with the messages in it.
     pub(super) fn change_bridges(&mut self, io: &mut Ring<'_>, before: &Config, edge_before: &Edge) {
-        let config = Arc::clone(&self.broker.around.config);
+        let config = Arc::clone(&self.here.config);
         self.bridges.is_shown = false;
         for (index, bridge) in config.bridges.iter().enumerate() {
             let known = before.bridges.get(index);
-            if known == Some(bridge) && edge_before.bridge(index) == self.broker.around.edge.bridge(index) {
+            if known == Some(bridge) && edge_before.bridge(index) == self.here.edge.bridge(index) {
                 continue;
             }
             self.end_bridge(io, index, bridge.is_removed);
             self.begin_bridge(io, index, known);
         }
-        self.broker.write_notes();
+        self.broker.write_notes(&mut self.here);
     }
 
     /// Begins a bridge that has its session on this shard.
     fn begin_bridge(&mut self, io: &mut Ring<'_>, index: usize, before: Option<&Bridge>) {
-        let config = Arc::clone(&self.broker.around.config);
+        let config = Arc::clone(&self.here.config);
         let bridge = &config.bridges[index];
         let name = session_name(bridge);
-        if bridge.is_removed || self.broker.around.slots.place(&name) != Place::Here(self.broker.index) {
+        if bridge.is_removed || self.here.slots.place(&name) != Place::Here(self.here.index) {
             return;
         }
         let now = io.now();
@@ -241,7 +243,7 @@ impl Core {
         let had = before.filter(|before| !before.is_removed).into_iter().flat_map(|before| &before.ins);
         let is_gone = |filter: &String| !wanted.iter().any(|known| *known.filter == **filter);
         let gone = had.flat_map(BridgeIn::asked).filter(is_gone).map(Into::into).collect();
-        let tls = self.broker.around.edge.bridge(index).cloned();
+        let tls = self.here.edge.bridge(index).cloned();
         let settings = bridge.settings(tls, config.mqtt.packet_bytes_max, wanted);
         let mut client = Client::new(bridge::Settings { gone, ..settings }, self.random.u64(..));
         let known_as = known_as(bridge);
@@ -305,9 +307,9 @@ impl Core {
         }
         let had = self.broker.sessions.get(key).map(|session| session.subscriptions().to_vec()).unwrap_or_default();
         for old in had.iter().filter(|old| !wanted.contains(&(&old.filter, old.identifier))) {
-            self.broker.unsubscribe_from(key, &old.filter);
+            self.broker.unsubscribe_from(&self.here, key, &old.filter);
         }
-        self.broker.measure_room_of(key);
+        self.broker.measure_room_of(&mut self.here, key);
         for (filter, identifier) in wanted {
             if had.iter().any(|old| (&*old.filter, old.identifier) == (filter, identifier)) {
                 continue;
@@ -319,13 +321,16 @@ impl Core {
                 retain_as_published: true,
                 retain_handling: 2,
             };
-            if let Err(refused) =
-                self.broker.subscribe_to(io, key, Wish { filter, options, identifier, replay_from: None })
-            {
+            if let Err(refused) = self.broker.subscribe_to(
+                io,
+                &mut self.here,
+                key,
+                Wish { filter, options, identifier, replay_from: None },
+            ) {
                 self.tell_bridge_filter_refused(io.now(), index, filter, refused.what);
             }
         }
-        self.broker.write_down(key);
+        self.broker.write_down(&mut self.here, key);
     }
 
     /// Ends the connection of a bridge, and its session if the bridge is gone.
@@ -350,7 +355,7 @@ impl Core {
             self.bridges.places.remove(&session);
             self.broker.delivery.remotes.remove(session);
             self.broker.sessions.forget(session);
-            self.broker.write_notes();
+            self.broker.write_notes(&mut self.here);
         }
     }
 

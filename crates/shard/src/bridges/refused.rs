@@ -17,15 +17,14 @@ use forebay_record::{Row, timestamp_at};
 use forebay_runtime::seam::{Monotonic, WallMs};
 use forebay_session::{Body, Passes, RefusedCopy, SessionKey};
 
+use super::super::Core;
 use super::super::dead_letters::{
     BRIDGE_HEADER, FileQueue, HEADER_PREFIX, Line, MQTT_TOPIC_HEADER, QOS_HEADER, REASON_HEADER, RECEIVED_HEADER,
 };
-use super::super::device::{Flow, Source};
-use super::super::events::clipped;
 use super::super::members::Role;
 use super::super::outlets::Outlets;
-use super::super::owner::Owner;
-use super::super::{Core, Ring};
+use super::super::ring::Ring;
+use super::super::words::{Flow, Owner, Source, clipped};
 use super::Bridges;
 use super::told::tell;
 
@@ -141,10 +140,10 @@ impl Bridges {
 impl Core {
     /// The queue to a bridge's file, if it has one.
     pub(super) fn file_of_bridge(&mut self, index: usize) -> Option<(usize, FileQueue)> {
-        let to = self.broker.around.dead_letters.bridges.get(index)?.clone()?;
+        let to = self.around.dead_letters.bridges.get(index)?.clone()?;
         self.bridges.files_used += 1;
         let number = self.bridges.files_used;
-        Some((number, FileQueue::new(self.broker.index, number, to)))
+        Some((number, FileQueue::new(self.here.index, number, to)))
     }
 
     /// Takes a refusal of the remote.
@@ -155,7 +154,7 @@ impl Core {
         let Some((index, running)) = self.bridges.of(from.session) else { return Flow::On };
         running.busy = true;
         if may_heal(ack.reason) && times <= AGAIN_MAX {
-            let at = io.now().after(wait(&self.broker.around.config.bridges[index], times));
+            let at = io.now().after(wait(&self.here.config.bridges[index], times));
             running.refusals.due.insert((at, number), Then::Again);
             return Flow::On;
         }
@@ -218,25 +217,25 @@ impl Core {
         let (from, before) = (out.len(), self.broker.delivery.remembered().acknowledged());
         let pumped = session.send_again(copy, now, out, passes.as_deref().map(|passes| passes as &dyn Passes));
         if let Some(conn) = conn {
-            self.broker.hold(io, conn, key, from);
+            self.broker.hold(io, &self.here, conn, key, from);
         }
         let over = self.broker.delivery.remembered().acknowledged() - before;
         self.broker.delivery.remotes.delivers(key, over);
-        self.broker.count_pumped(now, key, &pumped);
-        self.broker.write_down(key);
+        self.broker.count_pumped(&mut self.here, now, key, &pumped);
+        self.broker.write_down(&mut self.here, key);
     }
 
     /// Ends a message that the remote will not take: its dead letter is durable, or there is none.
     fn end_refused(&mut self, io: &mut Ring<'_>, key: SessionKey, copy: u64, count: M) {
         let ended = self.broker.sessions.get_mut(key).is_some_and(|session| session.end_refused(copy));
         if ended {
-            self.broker.numbers.count(count);
+            self.here.numbers.count(count);
             if count == M::CopiesRefused {
                 self.broker.delivery.remotes.drops(key, 1);
             }
-            self.broker.write_down(key);
+            self.broker.write_down(&mut self.here, key);
             self.broker.note_queue(io.now(), key);
-            self.broker.pump_session(io, key);
+            self.broker.pump_session(io, &mut self.here, key);
         }
     }
 
@@ -247,9 +246,9 @@ impl Core {
 
     fn tell_bridge_refused(&mut self, now: Monotonic, index: usize, copy: u64, reason: ReasonCode) {
         let Some((_, body)) = self.refused_copy(index, copy) else { return };
-        let config = Arc::clone(&self.broker.around.config);
+        let config = Arc::clone(&self.here.config);
         let dead = config.bridges[index].dead_letters.as_ref();
-        tell(&mut self.broker, Kind::BridgeRefusedMessage, now, index, |event| {
+        tell(&mut self.here, Kind::BridgeRefusedMessage, now, index, |event| {
             let event = event.maybe(Field::MqttTopic, body.publish().map(|publish| clipped(publish.topic)));
             let event = event.with(Field::Reason, reason.name());
             let event = event.maybe(Field::LettersTopic, dead.and_then(|dead| dead.topic.as_deref()));
@@ -301,7 +300,7 @@ impl Core {
         body: &Body,
         reason: ReasonCode,
     ) -> Result<(), Unwritten> {
-        let config = Arc::clone(&self.broker.around.config);
+        let config = Arc::clone(&self.here.config);
         let bridge = &config.bridges[index];
         let topic = bridge.dead_letters.as_ref().and_then(|dead| dead.topic.as_deref()).ok_or(Unwritten::Nowhere)?;
         let publish = body.publish().ok_or(Unwritten::Nowhere)?;
@@ -351,7 +350,7 @@ impl Core {
         let label = label(reason);
         let line = Line {
             time_ms: io.wall().0,
-            bridge: Some(&self.broker.around.config.bridges[index].name),
+            bridge: Some(&self.here.config.bridges[index].name),
             reason: &label,
             topic_refused,
             mqtt_topic: Some(publish.topic),

@@ -10,8 +10,9 @@ use forebay_mqtt::packet::{Publish, QoS};
 use forebay_runtime::seam::Monotonic;
 use forebay_session::Session;
 
-use super::super::events::{clipped, second};
-use super::super::{Broker, Core};
+use super::super::Core;
+use super::super::here::Here;
+use super::super::words::{clipped, second};
 use super::inspect::refused;
 use super::messages::Flood;
 
@@ -65,16 +66,16 @@ impl Counts {
 }
 
 /// Reports an event of a bridge.
-pub(super) fn tell(broker: &mut Broker, kind: Kind, now: Monotonic, index: usize, with: impl FnOnce(Event) -> Event) {
-    let bridge = &broker.around.config.bridges[index];
-    broker.teller.tell(kind, second(now), |event| {
+pub(super) fn tell(here: &mut Here, kind: Kind, now: Monotonic, index: usize, with: impl FnOnce(Event) -> Event) {
+    let bridge = &here.config.bridges[index];
+    here.teller.tell(kind, second(now), |event| {
         let event = event.with(Field::Bridge, bridge.name.as_str());
         with(event.with(Field::Remote, bridge.url.endpoint().to_string()))
     });
 }
 
-fn tell_filter_refused(broker: &mut Broker, now: Monotonic, index: usize, (filter, why): (&str, &str)) {
-    tell(broker, Kind::BridgeFilterRefused, now, index, |event| {
+fn tell_filter_refused(here: &mut Here, now: Monotonic, index: usize, (filter, why): (&str, &str)) {
+    tell(here, Kind::BridgeFilterRefused, now, index, |event| {
         event.with(Field::MqttTopic, clipped(filter)).with(Field::Reason, why)
     });
 }
@@ -84,13 +85,13 @@ impl Core {
         if let Some(running) = self.bridges.all.get_mut(&index) {
             running.counts.connects += 1;
         }
-        tell(&mut self.broker, Kind::BridgeConnected, now, index, |event| {
+        tell(&mut self.here, Kind::BridgeConnected, now, index, |event| {
             event.with(Field::Protocol, granted.version.as_str()).with(Field::SessionPresent, granted.session_present)
         });
     }
 
     pub(super) fn tell_bridge_lost(&mut self, now: Monotonic, index: usize, why: &str) {
-        tell(&mut self.broker, Kind::BridgeLost, now, index, |event| event.with(Field::Reason, why));
+        tell(&mut self.here, Kind::BridgeLost, now, index, |event| event.with(Field::Reason, why));
     }
 
     /// Reports that the remote ends the connection again and again, as it does when another client has the session. `why`: its reason, if it could report
@@ -104,7 +105,7 @@ impl Core {
         let session = self.broker.sessions.get(running.session).filter(|_| why.is_none());
         let sent = session.and_then(Session::oldest_sent);
         let publish = sent.as_ref().and_then(|body| body.publish());
-        tell(&mut self.broker, Kind::BridgeTakenOver, now, index, |event| {
+        tell(&mut self.here, Kind::BridgeTakenOver, now, index, |event| {
             let event = event.with(Field::Reason, why.unwrap_or("closed without a word"));
             match &publish {
                 Some(publish) => {
@@ -118,17 +119,17 @@ impl Core {
 
     /// Reports that the remote has probably been sent more messages than it takes.
     pub(super) fn tell_bridge_overrun(&mut self, now: Monotonic, index: usize, (open, most): (usize, u16)) {
-        tell(&mut self.broker, Kind::BridgeOverrun, now, index, |event| {
+        tell(&mut self.here, Kind::BridgeOverrun, now, index, |event| {
             event.with(Field::Open, open as u64).with(Field::InflightMax, u64::from(most))
         });
     }
 
     pub(super) fn tell_bridge_unreachable(&mut self, now: Monotonic, index: usize, why: &str) {
-        tell(&mut self.broker, Kind::BridgeUnreachable, now, index, |event| event.with(Field::Reason, why));
+        tell(&mut self.here, Kind::BridgeUnreachable, now, index, |event| event.with(Field::Reason, why));
     }
 
     pub(super) fn tell_bridge_session_lost(&mut self, now: Monotonic, index: usize, may_double: usize) {
-        tell(&mut self.broker, Kind::BridgeSessionLost, now, index, |event| {
+        tell(&mut self.here, Kind::BridgeSessionLost, now, index, |event| {
             event.with(Field::Records, may_double as u64)
         });
     }
@@ -139,20 +140,20 @@ impl Core {
             News::TlsFailed(_, why) => format!("TLS: {why}"),
             News::BrokerReachable(_) | News::Reachable(_) => return,
         };
-        tell(&mut self.broker, Kind::BridgeRefused, now, index, |event| event.with(Field::Reason, why));
+        tell(&mut self.here, Kind::BridgeRefused, now, index, |event| event.with(Field::Reason, why));
     }
 
     /// Reports filters that the remote has refused.
     pub(super) fn tell_bridge_filters(&mut self, now: Monotonic, index: usize) {
         let Some(running) = self.bridges.all.get(&index) else { return };
         for (filter, why) in refused(&running.client) {
-            tell_filter_refused(&mut self.broker, now, index, (filter, why));
+            tell_filter_refused(&mut self.here, now, index, (filter, why));
         }
     }
 
     /// Reports a filter that cannot be subscribed to here.
     pub(super) fn tell_bridge_filter_refused(&mut self, now: Monotonic, index: usize, filter: &str, why: &str) {
-        tell_filter_refused(&mut self.broker, now, index, (filter, why));
+        tell_filter_refused(&mut self.here, now, index, (filter, why));
     }
 
     /// Reports a message of the remote that goes no further.
@@ -162,7 +163,7 @@ impl Core {
     }
 
     fn tell_bridge_dropped(&mut self, now: Monotonic, index: usize, topic: &str, (why, via): (Unfit, String)) {
-        tell(&mut self.broker, Kind::BridgeDropped, now, index, |event| {
+        tell(&mut self.here, Kind::BridgeDropped, now, index, |event| {
             let event = event.with(Field::MqttTopic, clipped(topic)).with(Field::Reason, why.label());
             let event = if let Unfit::TooLong(bytes) = why { event.with(Field::Bytes, bytes as u64) } else { event };
             if via.is_empty() { event } else { event.with(Field::Via, via) }
@@ -190,7 +191,7 @@ impl Core {
             let (open, queued) = session.map(Session::undelivered).unwrap_or_default();
             self.bridges.is_shown &= oldest == next && (open + queued == 0 || running.at.is_none());
             let stats = running.client.stats();
-            let state = running.state(&self.broker.around.config.bridges[*index]);
+            let state = running.state(&self.here.config.bridges[*index]);
             let values = [
                 (M::State, state as u64),
                 (M::Connected, u64::from(running.at.is_some())),
@@ -216,7 +217,7 @@ impl Core {
                 (M::QueuedBytes, session.map_or(0, Session::queued_bytes) as u64),
             ];
             for (metric, value) in values {
-                self.broker.numbers.set_bridge(*index, metric, value);
+                self.here.numbers.set_bridge(*index, metric, value);
             }
         }
     }

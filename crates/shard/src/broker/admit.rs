@@ -11,19 +11,19 @@ use forebay_rule::event::Event;
 use forebay_runtime::seam::WallMs;
 use forebay_session::{Claimed, ClientKey, SessionKey};
 
+use super::Broker;
 use super::delivery::{Delivery, PublishedBy, Route};
-use super::events::{REJECTED, publish_refused, second};
-use super::numbers::Routed;
-use super::outlets::Outlets;
-use super::owner::ticket_of;
 use super::publish::message;
 use super::queues::Queues;
-use super::reservation::{Asking, Beside, Reservation, Told, Unreserved};
 use super::retained::{Publisher as RetainedBy, Retained};
-use super::rule_hooks::unwanted;
-use super::sinks::Message;
-use super::stalls::Stall;
-use super::{Broker, Ring};
+use crate::here::Here;
+use crate::numbers::Routed;
+use crate::outlets::Outlets;
+use crate::reservation::{Asking, Beside, Reservation, Told, Unreserved};
+use crate::ring::Ring;
+use crate::rule_hooks::unwanted;
+use crate::sinks::Message;
+use crate::words::{Feeds, REJECTED, Stall, publish_refused, second, ticket_of};
 
 /// The publisher of a message.
 #[derive(Debug)]
@@ -34,37 +34,6 @@ pub(crate) enum Publisher<'a> {
     Service,
     /// A source: its record, and the identifier of the client that published it, if the source is one of `[broker]`.
     Source(Claimed, Option<&'a str>),
-}
-
-/// The kinds of destinations that a message may have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Feeds {
-    /// Sinks with filters that match.
-    pub(crate) sinks: bool,
-    /// Rules with topic filters that match.
-    pub(crate) rules: bool,
-    /// Subscribers, and the home of a retained message.
-    pub(crate) subscribers: bool,
-    /// The topic of `[broker]` that takes such messages, from which subscribers get them.
-    pub(crate) route: bool,
-    /// The topic of `[broker]` with retained messages.
-    pub(crate) retained: bool,
-}
-
-impl Feeds {
-    pub(crate) const ALL: Self = Self { sinks: true, rules: true, subscribers: true, route: true, retained: false };
-    pub(crate) const NONE: Self =
-        Self { sinks: false, rules: false, subscribers: false, route: false, retained: false };
-
-    /// The same destinations with a `[broker]`: subscribers get the message from its topics.
-    pub(crate) const fn by_route(self) -> Self {
-        Self { subscribers: false, route: self.subscribers, ..self }
-    }
-
-    /// Whether every sink, rule and subscriber that matches a topic gets the message.
-    pub(crate) const fn takes_all_matching(self) -> bool {
-        self.sinks && self.rules && self.route
-    }
 }
 
 /// A message at hand.
@@ -206,6 +175,7 @@ impl Broker {
     pub(crate) fn admit(
         &mut self,
         io: &mut Ring<'_>,
+        here: &mut Here,
         of: &Publication<'_>,
         answer: Option<Ticket>,
     ) -> Result<Admitted, Stall> {
@@ -217,7 +187,7 @@ impl Broker {
         let copy_of = copy_of.as_deref();
         let message = Message { hops, copy_of, ..message(publish.topic, client_id, username, publish, time) };
         let asking = Asking { told: Told::Not, already_taken_by: &[], feeds, peer: None, wall, beside };
-        let answer = answer.filter(|_| !feeds.retained || self.around.rules.waits_for_copy());
+        let answer = answer.filter(|_| !feeds.retained || here.rules.waits_for_copy());
         let is_for_outlets = asking.is_for_outlets(&self.outlets);
         let (delivery, outlets) = (&mut self.delivery, &mut self.outlets);
         let takers = Takers { delivery, retained: &self.retained, queues: &self.queues, outlets };
@@ -248,9 +218,9 @@ impl Broker {
             }
             Err(why) => {
                 if let Unreserved::Rejected(sink, objection) = why {
-                    self.numbers.count_refusal(usize::from(sink), objection.reason());
-                    let (config, why) = (&self.around.config, (objection.reason(), REJECTED));
-                    publish_refused(&mut self.teller, config, second(now), sink, (client, publish.topic), why);
+                    here.numbers.count_refusal(usize::from(sink), objection.reason());
+                    let (config, why) = (&here.config, (objection.reason(), REJECTED));
+                    publish_refused(&mut here.teller, config, second(now), sink, (client, publish.topic), why);
                 }
                 let routed = why.counts_as(route.is_any());
                 admitted.is_refused = routed == Routed::Refused;
@@ -264,12 +234,11 @@ impl Broker {
             && self.outlets.events.wants(Event::MessageDropped)
         {
             let raised = unwanted(io, (None, client, username), publish, time);
-            self.raise(raised);
+            self.raise(here, raised);
         }
         if self.outlets.has_aside() {
-            let (numbers, teller) = (&mut self.numbers, &mut self.teller);
             let of = Some((client, publish.topic));
-            self.outlets.count_aside((numbers, teller, &self.around.config), of, now);
+            self.outlets.count_aside(here, of, now);
             let _ = io.spend(self.outlets.take_cost_of_rules());
         }
         Ok(admitted)
@@ -279,6 +248,7 @@ impl Broker {
     pub(crate) fn hand_on(
         &mut self,
         io: &mut Ring<'_>,
+        here: &mut Here,
         publish: &Publish<'_>,
         admitted: Admitted,
         by: Publisher<'_>,
@@ -294,33 +264,33 @@ impl Broker {
                 let shards = self.delivery.shards_of(route).count_ones();
                 let session = client.and_then(|client| self.sessions.find_all(client).next());
                 let from = PublishedBy { session, client, claimed: Some(claimed), ..PublishedBy::default() };
-                (from, shards + u32::from(self.answers_awaited(route, publish.qos)))
+                (from, shards + u32::from(self.answers_awaited(here, route, publish.qos)))
             }
         };
         let (claimed, answer) = (from.claimed, from.claimed.map(ticket_of));
         if has_republished && claimed.is_some() {
-            let all = self.republished_fates();
+            let all = self.republished_fates(here);
             awaited += all.into_iter().filter(|fate| fate.is_in_sinks).map(|fate| fate.awaited).sum::<u32>();
         }
         if route.is_any() {
-            self.deliver(io, route, publish, from, answer);
+            self.deliver(io, here, route, publish, from, answer);
         }
         if has_republished {
-            self.deliver_republished(io, claimed, answer);
+            self.deliver_republished(io, here, claimed, answer);
         }
         u32::from(owed) + awaited
     }
 
     /// Fates of the messages that rules have made of a source's record, in their order.
     #[cold]
-    pub(crate) fn republished_fates(&mut self) -> SmallVec<[Fate; 2]> {
+    pub(crate) fn republished_fates(&mut self, here: &Here) -> SmallVec<[Fate; 2]> {
         let made = self.outlets.republished().iter();
         let made = made.map(|made| (made.of(), made.is_in_sinks(), made.is_refused, made.publish().qos));
         let made = made.collect::<SmallVec<[_; 4]>>();
         let all = self.delivery.republished().zip(made);
         let fate = |((route, shards), (of, is_in_sinks, is_refused, qos)): ((Route, u64), _)| Fate {
             of,
-            awaited: shards.count_ones() + u32::from(self.answers_of(route, shards, qos)),
+            awaited: shards.count_ones() + u32::from(self.answers_of(here, route, shards, qos)),
             is_routed: route.is_any(),
             is_in_sinks,
             is_refused,
@@ -329,16 +299,22 @@ impl Broker {
     }
 
     /// The number of answers pending for messages that rules have made of the one at hand, without those of sinks.
-    pub(crate) fn republished_awaits(&mut self) -> u16 {
+    pub(crate) fn republished_awaits(&mut self, here: &Here) -> u16 {
         let made = self.outlets.republished().iter().map(|made| made.publish().qos).collect::<SmallVec<[_; 4]>>();
         let all = self.delivery.republished().zip(made);
-        all.map(|((route, shards), qos)| self.answers_of(route, shards, qos)).sum()
+        all.map(|((route, shards), qos)| self.answers_of(here, route, shards, qos)).sum()
     }
 
     /// Sends the messages that rules have made of the one at hand to their subscribers and homes. `claimed`: the record that all of them come from. They have
     /// no publisher, and rules may publish to every topic.
     #[cold]
-    pub(crate) fn deliver_republished(&mut self, io: &mut Ring<'_>, claimed: Option<Claimed>, answer: Option<Ticket>) {
+    pub(crate) fn deliver_republished(
+        &mut self,
+        io: &mut Ring<'_>,
+        here: &mut Here,
+        claimed: Option<Claimed>,
+        answer: Option<Ticket>,
+    ) {
         let cost = self.delivery.take_cost();
         let _ = io.spend(cost);
         let mut all = std::mem::take(self.outlets.republished());
@@ -349,7 +325,7 @@ impl Broker {
                 // One that sinks have, too, is answered with its record.
                 let claimed = claimed.map(|of| if made.is_in_sinks() { of } else { of.of_made(at + 1) });
                 let answer = claimed.map_or(answer, |claimed| Some(ticket_of(claimed)));
-                self.deliver(io, route, &publish, PublishedBy { claimed, ..PublishedBy::default() }, answer);
+                self.deliver(io, here, route, &publish, PublishedBy { claimed, ..PublishedBy::default() }, answer);
             }
         }
         all.clear();

@@ -8,9 +8,10 @@ use forebay_kafka::types::Ticket;
 use forebay_session::{Claimed, Reason, SessionKey, Settled};
 
 use super::Broker;
-use super::logs::Groups;
-use super::mail::Mail;
-use super::owner::Owner;
+use crate::here::Here;
+use crate::logs::Groups;
+use crate::mail::Mail;
+use crate::words::Owner;
 
 /// The group of a message that has none yet.
 const PLACE: u64 = u64::MAX;
@@ -137,14 +138,15 @@ impl Broker {
     /// Reports to each shard how many of its messages of this kind are durable here by now, to other shards by this letter. True: some are of this shard.
     pub(crate) fn tell_durable<T>(
         &mut self,
+        here: &Here,
         of: fn(&mut Self) -> &mut Confirmations<T>,
-        own: fn(&mut Self, usize, u64),
+        own: fn(&mut Self, &Here, usize, u64),
         letter: fn(usize, u64) -> Mail,
     ) -> bool {
         if !self.outlets.logs.kept.is_there() {
             return false;
         }
-        let (by, rules) = (self.index, self.around.rules);
+        let (by, rules) = (here.index, here.rules);
         let mut has_own = false;
         while let Some(group) = of(self).first() {
             if !rules.may_confirm(group, self.outlets.logs.kept.durable(group)) {
@@ -156,7 +158,7 @@ impl Broker {
         for (from, count) in told {
             if from == by {
                 has_own = true;
-                own(self, from, count);
+                own(self, here, from, count);
             } else {
                 self.letters.push_back((from, letter(by, count)));
             }
@@ -172,27 +174,27 @@ impl Broker {
     }
 
     /// Notes that `count` messages of this shard's publishers are durable on shard `by`. `of`: the kind of messages.
-    pub(crate) fn confirm(&mut self, by: usize, count: u64, of: fn(&mut Self) -> &mut Confirmations) {
+    pub(crate) fn confirm(&mut self, here: &Here, by: usize, count: u64, of: fn(&mut Self) -> &mut Confirmations) {
         let tickets: Vec<Ticket> = of(self).confirmed(by, count).collect();
         for ticket in tickets {
             match Owner::of(ticket.session) {
                 // The disk of a shard may have all copies when there are none.
-                Owner::Reader(reader) => self.settle_record(reader, ticket.number, false),
+                Owner::Reader(reader) => self.settle_record(here, reader, ticket.number, false),
                 Owner::Session(_) | Owner::Letters | Owner::BadRecord(_) | Owner::Refused(_) => {
-                    self.answered(ticket, Reason::Success)
+                    self.answered(here, ticket, Reason::Success)
                 }
             }
         }
         self.delivery.has_freed();
     }
 
-    fn settle_record(&self, reader: u32, number: u32, is_met: bool) {
-        let record = Claimed { shard: self.index, reader, number };
+    fn settle_record(&self, here: &Here, reader: u32, number: u32, is_met: bool) {
+        let record = Claimed { shard: here.index, reader, number };
         self.delivery.remembered().settles(Settled { record, is_met });
     }
 
     /// Gives an answer to the owner of a ticket.
-    pub(crate) fn answered(&mut self, ticket: Ticket, reason: Reason) {
+    pub(crate) fn answered(&mut self, here: &Here, ticket: Ticket, reason: Reason) {
         match Owner::of(ticket.session) {
             Owner::Session(key) => {
                 // A session that has ended gets no answers.
@@ -200,7 +202,7 @@ impl Broker {
                 session.complete(ticket.number, 1, reason);
                 self.touch(key);
             }
-            Owner::Reader(reader) => self.settle_record(reader, ticket.number, true),
+            Owner::Reader(reader) => self.settle_record(here, reader, ticket.number, true),
             // Only producers answer dead letters.
             Owner::Letters | Owner::BadRecord(_) | Owner::Refused(_) => {}
         }

@@ -11,8 +11,8 @@ use smallvec::SmallVec;
 use forebay_base::limits::{HELD_BYTES_MAX, HELD_BYTES_OF_ONE_MAX};
 use forebay_runtime::seam::{ConnId, Monotonic};
 
-use super::Ring;
-use super::logs::{Kept, Lines, slot_of};
+use crate::logs::{Kept, Lines, slot_of};
+use crate::ring::Ring;
 
 /// Buffers kept for the next connections that have to wait.
 const SPARE_MAX: usize = 64;

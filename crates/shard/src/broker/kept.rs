@@ -11,14 +11,16 @@ use forebay_metrics::spec::ShardMetric as M;
 use forebay_runtime::seam::{ConnId, Monotonic};
 use forebay_session::{HadBy, Note, OpenId, SessionKey, Settings};
 
+use super::Broker;
 use super::given::Given;
 use super::holds::Holds;
-use super::logs::{Groups, Kept, first_of};
-use super::owner::Owner;
 use super::queues::is_queue;
 use super::retained::is_retained;
-use super::sorted::Sorted;
-use super::{Broker, Ring};
+use crate::here::Here;
+use crate::logs::{Groups, Kept, first_of};
+use crate::ring::Ring;
+use crate::sorted::Sorted;
+use crate::words::Owner;
 
 /// The limits of sessions, and the state that a shard with a spool keeps for them.
 #[derive(Debug)]
@@ -58,10 +60,10 @@ impl Keeping {
 impl Broker {
     /// Writes down the changes of a session after a packet of its client or answers to it, and the changes of all other sessions since the last call.
     #[inline]
-    pub(crate) fn write_down(&mut self, key: SessionKey) {
+    pub(crate) fn write_down(&mut self, here: &mut Here, key: SessionKey) {
         if self.outlets.logs.kept.is_there() {
             self.sessions.collect(key);
-            self.write_notes();
+            self.write_notes(here);
         }
     }
 
@@ -71,7 +73,7 @@ impl Broker {
     }
 
     /// Writes down changes of sessions, in order.
-    pub(crate) fn write_notes(&mut self) {
+    pub(crate) fn write_notes(&mut self, here: &mut Here) {
         while let Some(note) = self.sessions.next_note() {
             match note {
                 Note::Kept(key) => {
@@ -79,7 +81,7 @@ impl Broker {
                     payload.clear();
                     let has = |filter: &str| shares.are_kept_with(filter);
                     let Some(number) = self.sessions.payload(key, has, payload) else { continue };
-                    let log = number.or_else(|| self.log_of(self.sessions.get(key)?.client_id()));
+                    let log = number.or_else(|| self.log_of(here, self.sessions.get(key)?.client_id()));
                     let log = log.and_then(|log| self.outlets.logs.kept.of_mut(log));
                     // A client that is back must be so in a full log, too.
                     let has_only_returned = self.sessions.has_only_returned(key);
@@ -95,7 +97,7 @@ impl Broker {
                         }
                         Some(Err(_)) | None => {
                             if self.sessions.not_kept(key) {
-                                self.numbers.count(M::WillsNotStored);
+                                here.numbers.count(M::WillsNotStored);
                             }
                         }
                     }
@@ -103,7 +105,7 @@ impl Broker {
                 Note::Ended { number, known_to } => {
                     self.keeping.stored -= 1;
                     self.keeping.ended.add(self.outlets.logs.kept.end(number).unwrap_or(0));
-                    self.forget_exchanges_of(number, known_to);
+                    self.forget_exchanges_of(here, number, known_to);
                 }
                 Note::WillOver { number } => _ = self.outlets.logs.kept.end(number),
                 Note::Released { session, number, packet_id } => {
@@ -115,15 +117,15 @@ impl Broker {
     }
 
     /// A number that names the log of a client's session. `None`: there is no table of slots.
-    fn log_of(&self, client_id: &str) -> Option<u64> {
+    fn log_of(&self, here: &Here, client_id: &str) -> Option<u64> {
         match &self.outlets.logs.kept {
-            Kept::OfSlots(_) => self.around.slots.slot(client_id).map(first_of),
+            Kept::OfSlots(_) => here.slots.slot(client_id).map(first_of),
             Kept::Nowhere | Kept::One(_) => Some(0),
         }
     }
 
     /// Sends held bytes with durable records, and tries again to write records that found no room. Called once a turn, before anything else.
-    pub(crate) fn release_held(&mut self, io: &mut Ring<'_>) {
+    pub(crate) fn release_held(&mut self, io: &mut Ring<'_>, here: &mut Here) {
         let kept = &self.outlets.logs.kept;
         if !kept.is_there() {
             return;
@@ -135,18 +137,18 @@ impl Broker {
                 self.sessions.try_again();
             }
         }
-        self.write_notes();
+        self.write_notes(here);
     }
 
     /// Holds the bytes in the out-buffer from `from` on, for the client of this session, until the session's records are durable.
     #[inline]
-    pub(crate) fn hold(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, from: usize) {
+    pub(crate) fn hold(&mut self, io: &mut Ring<'_>, here: &Here, conn: ConnId, key: SessionKey, from: usize) {
         let kept = &self.outlets.logs.kept;
         if !kept.is_there() {
             return;
         }
         let group = self.sessions.written(key);
-        if !self.around.rules.may_tell(group, kept.durable(group)) {
+        if !here.rules.may_tell(group, kept.durable(group)) {
             self.keeping.holds.hold(io, conn, group, from, None);
         } else if !self.keeping.holds.is_empty() {
             self.keeping.holds.wrote(conn, from);
@@ -158,6 +160,7 @@ impl Broker {
     pub(crate) fn hold_connack(
         &mut self,
         io: &mut Ring<'_>,
+        here: &Here,
         (conn, key): (ConnId, SessionKey),
         from: usize,
         asks_for_kept: bool,
@@ -165,11 +168,11 @@ impl Broker {
         if !self.outlets.logs.kept.is_there() {
             return;
         }
-        let log = self.sessions.get(key).and_then(|session| self.log_of(session.client_id())).unwrap_or(0);
+        let log = self.sessions.get(key).and_then(|session| self.log_of(here, session.client_id())).unwrap_or(0);
         let mut group = self.sessions.written(key).max(self.keeping.ended.of(log));
         let (kept, mut due) = (&mut self.outlets.logs.kept, Monotonic::NEVER);
-        if self.around.config.broker.is_some() {
-            due = io.now().after(self.around.config.mqtt.connect_timeout);
+        if here.config.broker.is_some() {
+            due = io.now().after(here.config.mqtt.connect_timeout);
             let beat = kept.of_mut(log).filter(|_| asks_for_kept).map(Buffer::beat);
             group = group.max(beat.unwrap_or(0));
         }
@@ -179,15 +182,15 @@ impl Broker {
     }
 
     /// Measures the room for a session's requests.
-    pub(crate) fn measure_room_of(&mut self, key: SessionKey) {
-        self.write_notes();
-        self.set_session_room(self.sessions.get(key).and_then(|session| self.log_of(session.client_id())));
+    pub(crate) fn measure_room_of(&mut self, here: &mut Here, key: SessionKey) {
+        self.write_notes(here);
+        self.set_session_room(self.sessions.get(key).and_then(|session| self.log_of(here, session.client_id())));
     }
 
     /// Measures the room for the session of this client's CONNECT, before that is handled.
-    pub(crate) fn measure_session_room(&mut self, client_id: &str) {
-        self.write_notes();
-        self.set_session_room(self.log_of(client_id));
+    pub(crate) fn measure_session_room(&mut self, here: &mut Here, client_id: &str) {
+        self.write_notes(here);
+        self.set_session_room(self.log_of(here, client_id));
     }
 
     /// Sets the room to that of the log that has this number.
@@ -203,20 +206,21 @@ impl Broker {
     /// up end. The sessions are in `taken`, and by their numbers in the log. [`Broker::sessions_restored`] follows.
     pub(crate) fn restore_sessions(
         &mut self,
+        here: &mut Here,
         (found, sorted): (&[RestoredSession], &Sorted),
         taken: &mut Vec<SessionKey>,
         now: Monotonic,
     ) -> HashMap<u64, SessionKey> {
         for (number, is_damaged) in sorted.ends() {
             if !is_damaged {
-                self.end_kept(number, now);
+                self.end_kept(here, number, now);
             } else if let Some(log) = self.outlets.logs.kept.of_mut(number) {
                 log.lose(number, true);
             }
         }
         let mut by_number = HashMap::new();
         self.sessions.keep();
-        let rules = self.around.rules;
+        let rules = here.rules;
         let whole = found.iter().filter(|kept| sorted.takes_up(kept.number));
         let (retained, others): (Vec<_>, Vec<_>) = whole.partition(|kept| is_retained(&kept.payload));
         let (queues, sessions): (Vec<_>, Vec<_>) = others.into_iter().partition(|kept| is_queue(&kept.payload));
@@ -251,18 +255,18 @@ impl Broker {
             }
         }
         for RestoredSession { number, payload, .. } in retained {
-            self.restore_retained(*number, payload, now);
+            self.restore_retained(here, *number, payload, now);
         }
-        self.restore_queues(&queues, &by_number, now);
+        self.restore_queues(here, &queues, &by_number, now);
         by_number
     }
 
     /// Enters sessions that were taken up into what messages are looked up in.
-    pub(crate) fn sessions_restored(&mut self, taken: Vec<SessionKey>, now: Monotonic) {
-        let rules = self.around.rules;
-        self.end_without_users(now);
-        self.count_kept_sessions();
-        taken.into_iter().filter(|_| rules.enters_restored()).for_each(|key| self.enter_again(key, now));
-        self.write_notes();
+    pub(crate) fn sessions_restored(&mut self, here: &mut Here, taken: Vec<SessionKey>, now: Monotonic) {
+        let rules = here.rules;
+        self.end_without_users(here, now);
+        self.count_kept_sessions(here);
+        taken.into_iter().filter(|_| rules.enters_restored()).for_each(|key| self.enter_again(here, key, now));
+        self.write_notes(here);
     }
 }

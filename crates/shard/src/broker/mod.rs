@@ -10,6 +10,7 @@
 //! | `kept`, `holds` | sessions that survive a crash, and bytes held until they are on the disk |
 //! | `publish`, `run`, `admit` | a client's message, those like it in the same read, and one that no client sends now: to all receivers or to none |
 //! | `wills`, `sys_topics` | wills that are due, and topics of the service's own |
+//! | `letters` | what other shards send |
 //! | `past` | the past that a subscription asks for |
 //! | `remotes` | copies for the remotes of bridges |
 //! | `stored` | times of what is in the log |
@@ -20,6 +21,7 @@ pub(super) mod delivery;
 pub(super) mod given;
 pub(super) mod holds;
 pub(super) mod kept;
+mod letters;
 pub(super) mod past;
 pub(super) mod publish;
 pub(super) mod queues;
@@ -32,26 +34,19 @@ pub(super) mod subscribe;
 pub(super) mod sys_topics;
 pub(super) mod wills;
 
-use forebay_metrics::journal::Teller;
 use forebay_session::{SessionKey, Sessions};
 
 use self::delivery::Delivery;
 use self::kept::Keeping;
 use self::queues::Queues;
 use self::retained::Retained;
-use super::mail::Letters;
-use super::numbers::Numbers;
-use super::outlets::Outlets;
-use super::{
-    Ring, Surroundings, connection, device, edge, events, inspect, logs, mail, numbers, outlets, owner, reservation,
-    router, rule_hooks, sinks, slot_rows, sorted, sources, stalls,
-};
+use crate::mail::Letters;
+use crate::outlets::Outlets;
 
 /// Sessions, and the receivers of their messages: subscribers, shares, retained messages, sinks, and the log that all of these write to. The methods are in
-/// the modules of their subjects: `delivery`, `shares`, `queues`, `retained`, `confirm`, `kept`, `subscribe`.
+/// the modules of their subjects: `delivery`, `shares`, `queues`, `retained`, `confirm`, `kept`, `subscribe`. What they know of their shard they are lent
+/// ([`Here`](crate::here::Here)).
 pub(crate) struct Broker {
-    pub(crate) index: usize,
-    pub(crate) around: Surroundings,
     pub(crate) sessions: Sessions,
     pub(crate) keeping: Keeping,
     pub(crate) outlets: Outlets,
@@ -62,6 +57,4 @@ pub(crate) struct Broker {
     pub(crate) letters: Letters,
     /// Sessions that may have answers pending after this turn's completions.
     pub(crate) touched: Vec<SessionKey>,
-    pub(crate) numbers: Numbers,
-    pub(crate) teller: Teller,
 }

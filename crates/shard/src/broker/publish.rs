@@ -1,30 +1,27 @@
 //! The path of a PUBLISH: all receivers are asked for room first, then the session numbers the message, then each receiver gets it.
 
-use forebay_config::Config;
 use forebay_guard::auth::acl::{Action, Wanted};
 use forebay_kafka::producer::row_log::Origin;
-use forebay_metrics::journal::Teller;
 use forebay_metrics::spec::ShardMetric as M;
 use forebay_mqtt::packet::{Publish, QoS, Version};
 use forebay_rule::event::Event;
 use forebay_runtime::seam::{ConnId, ListenerId, Monotonic, WallMs};
 use forebay_session::{Peer, Reason, Session, SessionKey, Sessions, Taken, Violation};
 
-use super::admit::{Asked, Feeds, Takers, ask};
+use super::admit::{Asked, Takers, ask};
 use super::delivery::{PublishedBy, Route, packet_bytes};
-use super::device::{Sample, Source};
-use super::events::{REJECTED, denied, publish_refused, second};
-use super::numbers::{Numbers, Routed};
-use super::outlets::Outlets;
-use super::owner::Owner;
 use super::queues::Queues;
-use super::reservation::{Asking, Reservation, Told, Unreserved};
 use super::retained::Publisher;
-use super::rule_hooks::unwanted;
-use super::sinks::Message;
-use super::slot_rows::ForSlot;
-use super::stalls::Stall;
-use super::{Broker, Ring, sys_topics};
+use super::{Broker, sys_topics};
+use crate::here::Here;
+use crate::numbers::Routed;
+use crate::outlets::Outlets;
+use crate::reservation::{Asking, Reservation, Told, Unreserved};
+use crate::ring::Ring;
+use crate::rule_hooks::unwanted;
+use crate::sinks::Message;
+use crate::slot_rows::ForSlot;
+use crate::words::{Feeds, Owner, REJECTED, Sample, Source, Stall, denied, publish_refused, second};
 
 /// The receivers of the messages of a run.
 #[derive(Clone, Copy, Debug)]
@@ -147,6 +144,7 @@ impl Broker {
     pub(crate) fn publish(
         &mut self,
         io: &mut Ring<'_>,
+        here: &mut Here,
         from: Source,
         publish: &Publish<'_>,
         (feeds, listener): (Feeds, Option<ListenerId>),
@@ -166,7 +164,7 @@ impl Broker {
         let feeds = if is_granted && topic.is_some() { feeds } else { Feeds::NONE };
         let exchange = if publish.qos == QoS::ExactlyOnce {
             let (queues, outlets) = (&self.queues, &mut self.outlets);
-            match Exchange::look((queues, outlets, self.index), session, publish, (feeds, is_granted), wall) {
+            match Exchange::look((queues, outlets, here.index), session, publish, (feeds, is_granted), wall) {
                 Ok(exchange) => exchange,
                 Err(stall) => return Published::Stall(stall),
             }
@@ -195,17 +193,17 @@ impl Broker {
         }
         let is_routed = route.is_any();
         if let (Err(why), Some(topic)) = (&reserved, topic) {
-            tell_unreserved((&mut self.teller, &self.around.config), why, session, (topic, publish), now);
+            tell_unreserved(here, why, session, (topic, publish), now);
         }
         let (number, owed_already, sender) = match self.sessions.publish(key, publish, now) {
             Some(Taken::Take { number, message }) => (Some(number), 0, message),
             Some(Taken::TakeQos0 { message }) => (None, 0, message),
             Some(Taken::Rest { number, owed, message }) => {
-                self.numbers.count(M::PublishesRepeated);
+                here.numbers.count(M::PublishesRepeated);
                 (Some(number), owed, message)
             }
             Some(Taken::Repeat) => {
-                self.numbers.count(M::PublishesRepeated);
+                here.numbers.count(M::PublishesRepeated);
                 return Published::On { begins_run: None };
             }
             Some(Taken::Violation(violation)) => {
@@ -213,12 +211,12 @@ impl Broker {
             }
             None => return Published::Ended,
         };
-        self.numbers.count(match publish.qos {
+        here.numbers.count(match publish.qos {
             QoS::AtMostOnce => M::PublishesQos0,
             QoS::AtLeastOnce => M::PublishesQos1,
             QoS::ExactlyOnce => M::PublishesQos2,
         });
-        self.numbers.raise(M::PublishBytes, publish.payload.len() as u64);
+        here.numbers.raise(M::PublishBytes, publish.payload.len() as u64);
         let is_taken = match &reserved {
             Ok(reservation) => !reservation.is_refused(),
             Err(why) => *why == Unreserved::Unmatched,
@@ -229,7 +227,7 @@ impl Broker {
         let (owed, reason) = match std::convert::identity(reserved) {
             Ok(reservation) => {
                 let routed = if is_taken { Routed::Matched } else { Routed::Refused };
-                self.numbers.count_routed(listener, routed, 1);
+                here.numbers.count_routed(listener, routed, 1);
                 let message = message(sender.topic, sender.client_id, sender.username, publish, wall);
                 let ticket = number.map(|number| Owner::Session(key).ticket(number));
                 let origin = of_kept.filter(|_| reservation.keeps_packet_id());
@@ -243,33 +241,32 @@ impl Broker {
             Err(why) => {
                 // The message is for subscribers alone, or all matching sinks have had it since before a crash.
                 let routed = why.counts_as(was_taken || is_routed);
-                self.numbers.count_routed(listener, routed, 1);
-                (0, reason_of((&mut self.numbers, &self.sessions), why, routed, (key, peer)))
+                here.numbers.count_routed(listener, routed, 1);
+                (0, reason_of(here, &self.sessions, why, routed, (key, peer)))
             }
         };
         let mut republished_await = None;
         if self.outlets.has_aside() {
             let session = self.sessions.get(key);
             let of = session.map(|session| (session.client(), session.topic_of(publish).unwrap_or_default()));
-            let (numbers, teller) = (&mut self.numbers, &mut self.teller);
-            self.outlets.count_aside((numbers, teller, &self.around.config), of, now);
+            self.outlets.count_aside(here, of, now);
             let _ = io.spend(self.outlets.take_cost_of_rules());
             if !self.outlets.republished().is_empty() {
-                republished_await = Some(self.republished_awaits());
+                republished_await = Some(self.republished_awaits(here));
             }
         }
         if reason == Reason::Unmatched {
-            self.nobody_wants(io, (conn, key), publish);
+            self.nobody_wants(io, here, (conn, key), publish);
         }
         let is_plain = !(publish.retain || publish.topic.is_empty() || publish.qos == QoS::ExactlyOnce);
         let begins_run = is_plain
             && if is_routed {
-                cost == 0 && self.goes_on_alike(publish, route) && (is_settled || has_no_sink)
+                cost == 0 && self.goes_on_alike(here, publish, route) && (is_settled || has_no_sink)
             } else {
                 is_settled
             };
         let begins_run = begins_run.then_some(RunTo { sinks: is_settled, subscribers: is_routed.then_some(route) });
-        let awaited = if is_taken && is_routed { self.answers_awaited(route, publish.qos) } else { 0 };
+        let awaited = if is_taken && is_routed { self.answers_awaited(here, route, publish.qos) } else { 0 };
         let awaited = awaited + republished_await.unwrap_or(0);
         if let (Some(number), Some(session)) = (number, self.sessions.get_mut(key)) {
             session.opened(number, owed + owed_already + awaited, reason);
@@ -279,31 +276,37 @@ impl Broker {
             }
         }
         if is_routed && is_taken {
-            let origin = of_kept.filter(|_| self.awaits_copies(publish.qos));
+            let origin = of_kept.filter(|_| self.awaits_copies(here, publish.qos));
             let origin = origin.map(|session| Origin { session, packet_id: publish.packet_id });
             if origin.is_some()
                 && let Some(session) = self.sessions.get_mut(key)
             {
                 session.sent_to_shards(publish.packet_id, self.delivery.shards_of(route));
             }
-            self.deliver_from(io, (key, origin), route, publish, number);
+            self.deliver_from(io, here, (key, origin), route, publish, number);
         }
         if republished_await.is_some() {
-            self.deliver_republished(io, None, number.map(|number| Owner::Session(key).ticket(number)));
+            self.deliver_republished(io, here, None, number.map(|number| Owner::Session(key).ticket(number)));
         }
         Published::On { begins_run }
     }
 
     /// Whether other messages of this one's topic, QoS and flags go to the same subscribers: those of this shard, with no answer to wait for.
-    fn goes_on_alike(&self, publish: &Publish<'_>, route: Route) -> bool {
-        publish.properties.is_empty() && self.delivery.is_own(route) && !self.awaits_copies(publish.qos)
+    fn goes_on_alike(&self, here: &Here, publish: &Publish<'_>, route: Route) -> bool {
+        publish.properties.is_empty() && self.delivery.is_own(route) && !self.awaits_copies(here, publish.qos)
     }
 
     /// Notes that a session's message had no receiver.
     #[cold]
     #[inline(never)]
-    fn nobody_wants(&mut self, io: &Ring<'_>, (conn, key): (ConnId, SessionKey), publish: &Publish<'_>) {
-        let is_sample = self.numbers.top.unmatched.is_due();
+    fn nobody_wants(
+        &mut self,
+        io: &Ring<'_>,
+        here: &mut Here,
+        (conn, key): (ConnId, SessionKey),
+        publish: &Publish<'_>,
+    ) {
+        let is_sample = here.numbers.top.unmatched.is_due();
         let is_told = self.outlets.events.wants(Event::MessageDropped);
         if !(is_sample || is_told) {
             return;
@@ -311,20 +314,21 @@ impl Broker {
         let Some(session) = self.sessions.get(key) else { return };
         let Some(topic) = session.topic_of(publish) else { return };
         if is_sample {
-            self.numbers.top.nobody_wants(topic, packet_bytes(topic, publish), io.now());
+            here.numbers.top.nobody_wants(topic, packet_bytes(topic, publish), io.now());
         }
         if !is_told {
             return;
         }
         let from = (Some(conn), session.client(), session.username());
         let raised = unwanted(io, from, &Publish { topic, ..publish.clone() }, io.wall());
-        self.raise(raised);
+        self.raise(here, raised);
     }
 
     /// Sends a message of a session to its subscribers, and to its home.
     fn deliver_from(
         &mut self,
         io: &mut Ring<'_>,
+        here: &mut Here,
         (key, origin): (SessionKey, Option<Origin>),
         route: Route,
         publish: &Publish<'_>,
@@ -341,25 +345,26 @@ impl Broker {
         let session = self.sessions.get(key).filter(|_| route.is_retained());
         let publisher = session.map(Publisher::of_session).unwrap_or_default();
         let from = PublishedBy { session: Some(key), origin, publisher, ..PublishedBy::default() };
-        self.deliver(io, route, &Publish { topic, ..publish.clone() }, from, answer);
+        self.deliver(io, here, route, &Publish { topic, ..publish.clone() }, from, answer);
     }
 }
 
 /// The reason code for the publisher of a message for which nothing was reserved. Counts the outcome.
 fn reason_of(
-    (numbers, sessions): (&mut Numbers, &Sessions),
+    here: &mut Here,
+    sessions: &Sessions,
     why: Unreserved,
     routed: Routed,
     (key, peer): (SessionKey, Peer),
 ) -> Reason {
     match why {
         Unreserved::Rejected(sink, objection) => {
-            numbers.count_refusal(usize::from(sink), objection.reason());
+            here.numbers.count_refusal(usize::from(sink), objection.reason());
             objection.told()
         }
         Unreserved::RuleFailed => Reason::RuleFailed,
         Unreserved::Denied => {
-            numbers.count(M::PublishesDenied);
+            here.numbers.count(M::PublishesDenied);
             // Before 5.0 the connection is closed, or the message acknowledged [3.1.1 MQTT-3.3.5-2].
             let is_acknowledged = sessions.get(key).is_some_and(Session::is_denial_acknowledged);
             let is_told = peer.version == Version::V5 || !is_acknowledged;
@@ -398,7 +403,7 @@ pub(crate) fn message<'a>(
 #[cold]
 #[inline(never)]
 fn tell_unreserved(
-    (teller, config): (&mut Teller, &Config),
+    here: &mut Here,
     why: &Unreserved,
     session: &Session,
     (topic, publish): (&str, &Publish<'_>),
@@ -411,11 +416,11 @@ fn tell_unreserved(
                 if sys_topics::is_own(topic) { Some(sys_topics::RULE.to_owned()) } else { session.why_denied(wanted) }
             };
             let (client, user) = (session.client(), session.username());
-            denied(teller, second(now), "publish", client, user, topic, rule);
+            denied(&mut here.teller, second(now), "publish", client, user, topic, rule);
         }
         Unreserved::Rejected(sink, objection) => {
             let why = (objection.reason(), REJECTED);
-            publish_refused(teller, config, second(now), *sink, (session.client(), topic), why);
+            publish_refused(&mut here.teller, &here.config, second(now), *sink, (session.client(), topic), why);
         }
         // A rule's failure is reported with its outcome.
         Unreserved::Unmatched | Unreserved::Full(_) | Unreserved::RuleFailed => {}

@@ -17,8 +17,11 @@ use forebay_rule::template::MessageContext;
 use forebay_runtime::seam::Monotonic;
 use forebay_session::{Body, Copy, Handed, Passes, QueueBounds, SessionKey, properties};
 
-use super::delivery::{By, Message, Whose};
-use super::{Broker, Ring};
+use super::Broker;
+use super::delivery::{By, Message};
+use crate::here::Here;
+use crate::ring::Ring;
+use crate::words::Whose;
 
 /// State of bridges' sessions that other sessions do not have.
 #[derive(Debug, Default)]
@@ -243,19 +246,20 @@ impl Broker {
     pub(crate) fn copy_to_remote(
         &mut self,
         io: &mut Ring<'_>,
+        here: &mut Here,
         message: Message<'_>,
         key: SessionKey,
         copy: Copy,
     ) -> Result<(), M> {
         if copy.qos == QoS::AtMostOnce {
-            return self.send_to_remote(io, message, key, &copy);
+            return self.send_to_remote(io, here, message, key, &copy);
         }
         let conn = self.sessions.get(key).and_then(|session| session.conn());
         let unsent = conn.map_or(0, |conn| self.keeping.holds.unsent(io, conn));
-        match self.hand(key, copy, message, (unsent, io.now()))? {
+        match self.hand(here, key, copy, message, (unsent, io.now()))? {
             Handed::Now(_) | Handed::Queued => {}
             Handed::DroppedOldest(_) => {
-                self.take_dropped(io.now(), key, M::CopiesQueueFull);
+                self.take_dropped(here, io.now(), key, M::CopiesQueueFull);
                 self.note_queue_later(io.now(), key);
             }
             Handed::Dropped => return Err(M::CopiesQueueFull),
@@ -263,7 +267,7 @@ impl Broker {
         self.delivery.remotes.begins(key, 1);
         // A copy that has to be in the log is sent when the log has it.
         if !self.queues.is_pending(key) {
-            self.pump_session(io, key);
+            self.pump_session(io, here, key);
         }
         Ok(())
     }
@@ -276,6 +280,7 @@ impl Broker {
     pub(crate) fn give_to_remote(
         &mut self,
         io: &mut Ring<'_>,
+        here: &mut Here,
         key: SessionKey,
         publish: &Publish<'_>,
         out: u32,
@@ -283,7 +288,7 @@ impl Broker {
         let since = io.now();
         let message = Message {
             publish,
-            from: self.index,
+            from: here.index,
             publisher: None,
             origin: None,
             since,
@@ -293,15 +298,15 @@ impl Broker {
             by: By::Subscription,
         };
         let copy = Copy { qos: publish.qos, retain: publish.retain, identifiers: [out].into(), share: None };
-        self.numbers.count(M::CopiesRouted);
+        here.numbers.count(M::CopiesRouted);
         self.delivery.copies.begin(since);
-        let given = self.copy_to_remote(io, message, key, copy);
+        let given = self.copy_to_remote(io, here, message, key, copy);
         let body = self.delivery.body_at_hand();
         self.delivery.copies.end();
         match given {
             Ok(()) => Ok(body),
             Err(why) => {
-                self.dropped(since, why, Whose::Session(key), publish);
+                self.dropped(here, since, why, Whose::Session(key), publish);
                 Err(match why {
                     M::CopiesTooLarge => "the remote does not take a message of this size",
                     M::CopiesSlow => "the remote does not read what it was sent",
@@ -316,6 +321,7 @@ impl Broker {
     fn send_to_remote(
         &mut self,
         io: &mut Ring<'_>,
+        here: &mut Here,
         Message { publish, waited_s, claim, .. }: Message<'_>,
         key: SessionKey,
         copy: &Copy,
@@ -339,7 +345,7 @@ impl Broker {
             return Err(M::CopiesTooLarge);
         }
         let unsent = self.keeping.holds.unsent(io, conn);
-        if !self.may_leave_unread(io, conn, unsent, packet.len()) {
+        if !self.may_leave_unread(io, here, conn, unsent, packet.len()) {
             return Err(M::CopiesSlow);
         }
         claim.into_iter().for_each(|claim| claim.meet());
@@ -350,9 +356,9 @@ impl Broker {
         holds.wrote(conn, from);
         self.delivery.remotes.begins(key, 1);
         self.delivery.remotes.delivers(key, 1);
-        self.numbers.count(M::CopiesSentQos0);
-        self.numbers.count(M::CopiesSent);
-        self.numbers.raise(M::CopiesSentBytes, payload_bytes as u64);
+        here.numbers.count(M::CopiesSentQos0);
+        here.numbers.count(M::CopiesSent);
+        here.numbers.raise(M::CopiesSentBytes, payload_bytes as u64);
         Ok(())
     }
 }

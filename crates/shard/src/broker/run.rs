@@ -5,12 +5,13 @@ use forebay_metrics::spec::ShardMetric as M;
 use forebay_mqtt::decode::Again;
 use forebay_mqtt::packet::{Publish, QoS};
 
+use super::Broker;
 use super::delivery::PublishedBy;
-use super::device::{Source, Used};
-use super::numbers::Routed;
-use super::owner::Owner;
 use super::publish::{RunTo, message};
-use super::{Broker, Ring};
+use crate::here::Here;
+use crate::numbers::Routed;
+use crate::ring::Ring;
+use crate::words::{Owner, Source, Used};
 
 impl Broker {
     /// Takes the messages at the front of `bytes` that continue the run begun by `publish` ([`super::publish::Published::On`]), `first` its first byte, up to
@@ -19,12 +20,13 @@ impl Broker {
     pub(crate) fn publish_run(
         &mut self,
         io: &mut Ring<'_>,
+        here: &mut Here,
         (from, to): (Source, RunTo),
         (first, publish): (u8, &Publish<'_>),
         bytes: &[u8],
     ) -> Used {
         let (now, wall) = (io.now(), io.wall());
-        let packet_bytes_max = self.around.config.mqtt.packet_bytes_max;
+        let packet_bytes_max = here.config.mqtt.packet_bytes_max;
         let again = Again::of(from.peer.version, first, publish, packet_bytes_max);
         let mut used = Used { bytes: 0, is_cut: false };
         let Some(mut run) = self.sessions.run(from.session, publish.qos) else { return used };
@@ -51,7 +53,7 @@ impl Broker {
             used.is_cut = !io.spend(1) && used.bytes < bytes.len();
             if let Some(route) = to.subscribers {
                 let by = PublishedBy { session: Some(from.session), ..PublishedBy::default() };
-                self.deliver(io, route, &published(), by, ticket);
+                self.deliver(io, here, route, &published(), by, ticket);
                 let Some(again) = self.sessions.run(from.session, publish.qos) else { break };
                 run = again;
                 next_message = message(publish.topic, run.client_id, run.username, publish, wall);
@@ -59,9 +61,9 @@ impl Broker {
         }
         if count > 0 {
             let of_qos = if publish.qos == QoS::AtMostOnce { M::PublishesQos0 } else { M::PublishesQos1 };
-            self.numbers.raise(of_qos, count);
-            self.numbers.raise(M::PublishBytes, payload_bytes as u64);
-            self.numbers.count_routed(Some(from.listener), Routed::Matched, count);
+            here.numbers.raise(of_qos, count);
+            here.numbers.raise(M::PublishBytes, payload_bytes as u64);
+            here.numbers.count_routed(Some(from.listener), Routed::Matched, count);
         }
         used
     }

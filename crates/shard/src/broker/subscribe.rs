@@ -15,10 +15,12 @@ use forebay_mqtt::topic;
 use forebay_runtime::seam::{ConnId, Monotonic};
 use forebay_session::{Session, SessionKey, Subscription, SubscriptionRefused, Wish};
 
+use super::Broker;
 use super::delivery::gates::Asked;
-use super::events::{clipped, denied, of_client, second};
 use super::past::{Past, past};
-use super::{Broker, Ring};
+use crate::here::Here;
+use crate::ring::Ring;
+use crate::words::{clipped, denied, of_client, second};
 
 /// The results of the filters of a SUBSCRIBE.
 pub(crate) type Outcomes = SmallVec<[Result<SubscriptionOptions, SubscriptionRefused>; 8]>;
@@ -29,6 +31,7 @@ impl Broker {
     pub(crate) fn subscribe_to(
         &mut self,
         io: &Ring<'_>,
+        here: &mut Here,
         key: SessionKey,
         wish: Wish<'_>,
     ) -> Result<SubscriptionOptions, SubscriptionRefused> {
@@ -41,10 +44,10 @@ impl Broker {
         let matched = shared.map_or(wish.filter, |(_, filter)| filter);
         let granted = session.may_read(matched);
         if granted == acl::Subscription::Refused {
-            self.deny(key, (Action::Receive, "subscribe"), (wish.filter, matched), io.now());
+            self.deny(here, key, (Action::Receive, "subscribe"), (wish.filter, matched), io.now());
             return Err(SubscriptionRefused::DENIED);
         }
-        let past = wish.replay_from.map(|from| self.may_replay(io, key, (wish.filter, from))).transpose()?;
+        let past = wish.replay_from.map(|from| self.may_replay(io, here, key, (wish.filter, from))).transpose()?;
         self.sessions.may_subscribe(key, wish.filter)?;
         self.may_enter(key, wish.filter)?;
         if shared.is_some() && !self.delivery.shares.may_join(wish.filter) {
@@ -57,7 +60,7 @@ impl Broker {
                 0
             }
         };
-        let filter = self.enter_filter((key, gate), wish.filter, options, wish.identifier, granted)?;
+        let filter = self.enter_filter(here, (key, gate), wish.filter, options, wish.identifier, granted)?;
         if shared.is_some() {
             self.delivery.shares.ask_for_place(&filter);
         }
@@ -86,14 +89,15 @@ impl Broker {
     fn may_replay(
         &mut self,
         io: &Ring<'_>,
+        here: &mut Here,
         key: SessionKey,
         (filter, from): (&str, &str),
     ) -> Result<Past, SubscriptionRefused> {
-        let past = past(&self.around.config, filter, from, io.wall())?;
+        let past = past(&here.config, filter, from, io.wall())?;
         let Some(session) = self.sessions.get(key) else { return Err(SubscriptionRefused::NO_ROOM) };
         // Each message is checked when it is sent.
         if session.may_replay(filter) == acl::Subscription::Refused {
-            self.deny(key, (Action::Replay, "replay"), (filter, filter), io.now());
+            self.deny(here, key, (Action::Replay, "replay"), (filter, filter), io.now());
             return Err(SubscriptionRefused::REPLAY_DENIED);
         }
         self.delivery.gates.have_room(key)?;
@@ -103,15 +107,16 @@ impl Broker {
     /// Counts and reports a filter that the access control list denies. `matched`: the part of it that topics are compared with.
     fn deny(
         &mut self,
+        here: &mut Here,
         key: SessionKey,
         (action, word): (Action, &'static str),
         (filter, matched): (&str, &str),
         now: Monotonic,
     ) {
-        self.numbers.count(M::SubscriptionsDenied);
+        here.numbers.count(M::SubscriptionsDenied);
         let Some(session) = self.sessions.get(key) else { return };
         let rule = || session.why_filter_denied(action, matched);
-        denied(&mut self.teller, second(now), word, session.client(), session.username(), filter, rule);
+        denied(&mut here.teller, second(now), word, session.client(), session.username(), filter, rule);
     }
 
     /// Checks whether a session may add this filter. A session may have only a few filters that have to be compared with every message, or as texts, and a
@@ -164,12 +169,13 @@ impl Broker {
     pub(crate) fn tell_subscribe_refused(
         &mut self,
         io: &Ring<'_>,
+        here: &mut Here,
         conn: ConnId,
         key: SessionKey,
         refused: SubscriptionRefused,
     ) {
         let client = self.sessions.get(key).map(Session::client);
-        self.teller.tell_of(EventKind::SubscribeRefused, second(io.now()), client, |event| {
+        here.teller.tell_of(EventKind::SubscribeRefused, second(io.now()), client, |event| {
             let event = of_client(event, client).shown(Field::Peer, io.peer(conn));
             event.with(Field::Reason, refused.what)
         });
@@ -177,6 +183,7 @@ impl Broker {
 
     fn enter_filter(
         &mut self,
+        here: &Here,
         (session, gate): (SessionKey, u32),
         filter: &str,
         options: SubscriptionOptions,
@@ -191,18 +198,18 @@ impl Broker {
             if is_own && self.delivery.shares.are_by_groups() {
                 return Err(SubscriptionRefused::NO_SHARES);
             }
-            return self.join_share(filter, subscriber);
+            return self.join_share(here, filter, subscriber);
         }
         Ok(self.delivery.index.subscribe(filter, subscriber))
     }
 
     /// Ends a subscription. False: there was none to this filter.
-    pub(crate) fn unsubscribe_from(&mut self, key: SessionKey, filter: &str) -> bool {
+    pub(crate) fn unsubscribe_from(&mut self, here: &Here, key: SessionKey, filter: &str) -> bool {
         if !self.sessions.get(key).is_some_and(|session| session.has_subscribed(filter)) {
             return false;
         }
         if topic::is_shared(filter) {
-            self.leave_share(key, filter);
+            self.leave_share(here, key, filter);
         } else {
             self.delivery.index.unsubscribe(key, filter);
             self.delivery.gates.leave(key, filter);
@@ -213,7 +220,7 @@ impl Broker {
 
     /// Enters the subscriptions of a session again: the session was restored, its client reconnected, or the rules changed. Subscriptions that its client may
     /// no longer read end, and their waiting copies are not sent.
-    pub(crate) fn enter_again(&mut self, key: SessionKey, now: Monotonic) {
+    pub(crate) fn enter_again(&mut self, here: &mut Here, key: SessionKey, now: Monotonic) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.check_what_waits();
         if session.subscriptions().is_empty() {
@@ -225,22 +232,22 @@ impl Broker {
             let behind = topic::split_shared(&filter).map_or(&*filter, |(_, behind)| behind);
             let granted = session.may_read(behind);
             let why = if granted == acl::Subscription::Refused {
-                self.numbers.count(M::SubscriptionsDenied);
+                here.numbers.count(M::SubscriptionsDenied);
                 SubscriptionRefused::DENIED
             } else {
                 let gate = self.delivery.gates.number_of(key, &filter);
-                match self.enter_filter((key, gate), &filter, options, identifier, granted) {
+                match self.enter_filter(here, (key, gate), &filter, options, identifier, granted) {
                     Ok(_) => continue,
                     Err(refused) => refused,
                 }
             };
             let client = self.sessions.get(key).map(Session::client);
-            self.teller.tell_of(EventKind::SubscriptionEnded, second(now), client, |event| {
+            here.teller.tell_of(EventKind::SubscriptionEnded, second(now), client, |event| {
                 let event = of_client(event, client).with(Field::MqttTopic, clipped(&filter));
                 event.with(Field::Reason, why.what)
             });
-            self.unsubscribe_from(key, &filter);
+            self.unsubscribe_from(here, key, &filter);
         }
-        self.write_down(key);
+        self.write_down(here, key);
     }
 }

@@ -4,8 +4,11 @@ use forebay_mqtt::packet::{Publish, QoS};
 use forebay_mqtt::property::Properties;
 use forebay_session::ClientKey;
 
-use super::admit::{Feeds, Publication, Publisher};
-use super::{Broker, Ring};
+use super::Broker;
+use super::admit::{Publication, Publisher};
+use crate::here::Here;
+use crate::ring::Ring;
+use crate::words::Feeds;
 
 /// The rule that keeps clients from publishing to these topics, as denial events name it.
 pub(super) const RULE: &str = "topics that begin with $SYS/ are the service's own";
@@ -17,7 +20,7 @@ pub(crate) fn is_own(topic: &str) -> bool {
 
 impl Broker {
     /// Publishes these values to subscribers of all shards, retained. A value that finds no room is published when it has changed.
-    pub(crate) fn publish_sys_topics(&mut self, io: &mut Ring<'_>, values: &[(&'static str, String)]) {
+    pub(crate) fn publish_sys_topics(&mut self, io: &mut Ring<'_>, here: &mut Here, values: &[(&'static str, String)]) {
         for (topic, value) in values {
             let publish = Publish {
                 dup: false,
@@ -32,8 +35,8 @@ impl Broker {
             let (username, time, publish) = (None, io.wall(), &publish);
             let feeds = Feeds { sinks: false, route: false, ..Feeds::ALL };
             let of = Publication { publish, client, username, time, feeds, hops: 0, beside: None };
-            if let Ok(admitted) = self.admit(io, &of, None) {
-                self.hand_on(io, publish, admitted, Publisher::Service);
+            if let Ok(admitted) = self.admit(io, here, &of, None) {
+                self.hand_on(io, here, publish, admitted, Publisher::Service);
             }
         }
     }

@@ -9,9 +9,11 @@ use forebay_session::{DueWill, SessionKey};
 
 use super::admit::{Publication, Publisher};
 use super::delivery::packet_bytes;
-use super::events::{denied, second};
 use super::retained::Publisher as RetainedBy;
-use super::{Broker, Ring, sys_topics};
+use super::{Broker, sys_topics};
+use crate::here::Here;
+use crate::ring::Ring;
+use crate::words::{denied, second};
 
 /// The most wills admitted again each time that room has become free. The others have their turn the next time.
 const OFFERED_AGAIN_MAX: usize = 64;
@@ -19,7 +21,7 @@ const OFFERED_AGAIN_MAX: usize = 64;
 impl Broker {
     /// Publishes due wills, and those that waited if there may be room for them now. In a new process wills wait until each shard has reported what it knows:
     /// all have their sessions and retained messages by then. False: some are left for the next turn.
-    pub(crate) fn publish_wills(&mut self, io: &mut Ring<'_>) -> bool {
+    pub(crate) fn publish_wills(&mut self, io: &mut Ring<'_>, here: &mut Here) -> bool {
         if !self.queues.have_all_told() {
             return true;
         }
@@ -30,18 +32,18 @@ impl Broker {
             }
         }
         // The client of a due will is no longer a subscriber or a member of a share.
-        if self.sessions.has_due_wills() && !self.are_gone(io) {
+        if self.sessions.has_due_wills() && !self.are_gone(io, here) {
             return false;
         }
         io.next_quantum();
         for published in 1.. {
             let Some(due) = self.sessions.next_will() else { break };
-            self.publish_will(io, due);
+            self.publish_will(io, here, due);
             if io.is_over_after(published) {
                 break;
             }
         }
-        self.numbers.set(M::WillsWaiting, self.sessions.wills_waiting() as u64);
+        here.numbers.set(M::WillsWaiting, self.sessions.wills_waiting() as u64);
         let are_all_published = !self.sessions.has_due_wills();
         if !are_all_published {
             io.go_on();
@@ -50,82 +52,81 @@ impl Broker {
     }
 
     /// Publishes the wills that earlier connections of a client have left.
-    pub(crate) fn publish_wills_of(&mut self, io: &mut Ring<'_>, key: SessionKey) {
+    pub(crate) fn publish_wills_of(&mut self, io: &mut Ring<'_>, here: &mut Here, key: SessionKey) {
         if !self.queues.have_all_told() || !self.sessions.has_due_wills() {
             return;
         }
-        while !self.are_gone(io) {}
+        while !self.are_gone(io, here) {}
         while let Some(due) = self.sessions.next_will_of(key) {
-            self.publish_will(io, due);
+            self.publish_will(io, here, due);
         }
     }
 
     /// Ends the subscriptions of sessions that have ended, and passes over members without a connection. False: the turn is too short for all.
-    fn are_gone(&mut self, io: &mut Ring<'_>) -> bool {
+    fn are_gone(&mut self, io: &mut Ring<'_>, here: &mut Here) -> bool {
         let are_forgotten = self.forget_subscriptions(io);
-        self.members_gone(io.now());
+        self.members_gone(here, io.now());
         are_forgotten
     }
 
-    /// The reason why the client of a will may not publish it now, as the event names it. `None`: the client would be admitted, and the rules allow the
-    /// publish.
-    fn why_denied(&self, due: &DueWill) -> Option<String> {
-        let (publish, username) = (due.publish(), due.username.as_deref());
-        if sys_topics::is_own(publish.topic) {
-            return Some(sys_topics::RULE.to_owned());
-        }
-        let (auth, edge) = (due.auth.as_deref()?, &self.around.edge);
-        let Some(policy) = edge.policy(auth).filter(|_| edge.still_admits(auth, username, due.by.as_ref())) else {
-            return Some(format!("auth {auth} would not admit the client any more"));
-        };
-        let client = Client { identity: username, client_id: &due.client_id };
-        let wanted = Wanted { action: Action::Publish, topic: publish.topic, qos: publish.qos, retain: publish.retain };
-        let grants = due.grants.as_deref();
-        if policy.allows(grants, client, wanted) { None } else { Some(policy.decides(grants, client, wanted)) }
-    }
-
     /// Ends a will that was published or refused: the log drops it in this turn.
-    fn will_is_over(&mut self, (session, record): (Option<SessionKey>, Option<u64>)) {
-        if (session.is_some() || record.is_some()) && self.around.rules.ends_will() {
+    fn will_is_over(&mut self, here: &mut Here, (session, record): (Option<SessionKey>, Option<u64>)) {
+        if (session.is_some() || record.is_some()) && here.rules.ends_will() {
             self.sessions.will_is_over(session, record);
-            self.write_notes();
+            self.write_notes(here);
         }
     }
 
-    /// Charges a will to the messages of its user.
-    fn charge_will(&self, due: &DueWill, bytes: usize, now: Monotonic) {
-        let Some((auth, policy)) = due.auth.as_ref().and_then(|auth| Some((auth, self.around.edge.policy(auth)?)))
-        else {
-            return;
-        };
-        let limits = &policy.settings().limits;
-        if limits.has_rates() {
-            let owner = Owner::new(auth, due.username.as_deref(), &due.client_id);
-            self.around.shares.charge(&owner, limits, bytes, now);
-        }
-    }
-
-    fn publish_will(&mut self, io: &mut Ring<'_>, due: DueWill) {
+    fn publish_will(&mut self, io: &mut Ring<'_>, here: &mut Here, due: DueWill) {
         let (now, wall) = (io.now(), io.wall());
         let publish = due.publish();
         let username = due.username.as_deref();
-        if let Some(why) = self.why_denied(&due) {
-            self.numbers.count(M::WillsDenied);
-            denied(&mut self.teller, second(now), "will", due.client(), username, publish.topic, || Some(why));
-            return self.will_is_over((due.session, due.record));
+        if let Some(why) = why_denied(here, &due) {
+            here.numbers.count(M::WillsDenied);
+            denied(&mut here.teller, second(now), "will", due.client(), username, publish.topic, || Some(why));
+            return self.will_is_over(here, (due.session, due.record));
         }
         let client = due.client();
         let (time, hops, of) = (wall, 0, &publish);
         let feeds = self.outlets.feeds;
         let of = Publication { publish: of, client, username, time, feeds, hops, beside: None };
-        let Ok(admitted) = self.admit(io, &of, None) else { return self.sessions.keep_will(due) };
-        self.numbers.count(M::Wills);
-        self.numbers.count_routed(None, admitted.routed, 1);
-        self.charge_will(&due, packet_bytes(publish.topic, &publish), now);
+        let Ok(admitted) = self.admit(io, here, &of, None) else { return self.sessions.keep_will(due) };
+        here.numbers.count(M::Wills);
+        here.numbers.count_routed(None, admitted.routed, 1);
+        charge_will(here, &due, packet_bytes(publish.topic, &publish), now);
         // The end is in one group with this shard's records of the will.
-        self.will_is_over((due.session, due.record));
+        self.will_is_over(here, (due.session, due.record));
         // The client may be connected again, and may have set No Local [MQTT-3.8.3-3].
         let by = Publisher::Will(RetainedBy::of_will(&due), self.sessions.find(due.client()));
-        let _nobody_waits = self.hand_on(io, &publish, admitted, by);
+        let _nobody_waits = self.hand_on(io, here, &publish, admitted, by);
+    }
+}
+
+/// The reason why the client of a will may not publish it now, as the event names it. `None`: the client would be admitted, and the rules allow the
+/// publish.
+fn why_denied(here: &Here, due: &DueWill) -> Option<String> {
+    let (publish, username) = (due.publish(), due.username.as_deref());
+    if sys_topics::is_own(publish.topic) {
+        return Some(sys_topics::RULE.to_owned());
+    }
+    let (auth, edge) = (due.auth.as_deref()?, &here.edge);
+    let Some(policy) = edge.policy(auth).filter(|_| edge.still_admits(auth, username, due.by.as_ref())) else {
+        return Some(format!("auth {auth} would not admit the client any more"));
+    };
+    let client = Client { identity: username, client_id: &due.client_id };
+    let wanted = Wanted { action: Action::Publish, topic: publish.topic, qos: publish.qos, retain: publish.retain };
+    let grants = due.grants.as_deref();
+    if policy.allows(grants, client, wanted) { None } else { Some(policy.decides(grants, client, wanted)) }
+}
+
+/// Charges a will to the messages of its user.
+fn charge_will(here: &Here, due: &DueWill, bytes: usize, now: Monotonic) {
+    let Some((auth, policy)) = due.auth.as_ref().and_then(|auth| Some((auth, here.edge.policy(auth)?))) else {
+        return;
+    };
+    let limits = &policy.settings().limits;
+    if limits.has_rates() {
+        let owner = Owner::new(auth, due.username.as_deref(), &due.client_id);
+        here.shares.charge(&owner, limits, bytes, now);
     }
 }

@@ -14,9 +14,10 @@ use super::header::{
     REASON_HEADER, RECEIVED_HEADER, RULE_HEADER, SINK_HEADER, TOPIC_HEADER,
 };
 use super::line::Line;
-use crate::outlets::{Objection, Outlets, topic};
+use crate::outlets::{Outlets, topic};
 use crate::settings;
 use crate::sinks::{Message, Plan};
+use crate::words::Objection;
 
 /// A sink's dead letters, as its shard uses them.
 #[derive(Debug)]

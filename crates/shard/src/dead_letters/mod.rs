@@ -46,9 +46,9 @@ pub(super) use self::line::Line;
 use self::line::of_row;
 use self::queue::Example;
 use super::Core;
-use super::events::{clipped, second};
+use super::mail::ToDeadLetters;
 use super::members::{Members, Role};
-use super::owner::Owner;
+use super::words::{Owner, clipped, second};
 
 /// The interval at which an event announces new dead letters of a sink.
 const ANNOUNCED_EVERY: Duration = Duration::from_secs(1);
@@ -97,6 +97,16 @@ pub(super) fn routes<'a>(config: &Config, members: impl Iterator<Item = &'a Memb
 }
 
 impl Core {
+    /// Takes an answer of the thread of a dead-letter file.
+    pub(super) fn filed(&mut self, letter: ToDeadLetters) {
+        match letter {
+            ToDeadLetters::Filed { sink, count } => self.dead_letters_written(sink, count),
+            ToDeadLetters::FiledOfBridge { bridge, number, count } => {
+                self.letters_of_bridge_written(bridge, number, count);
+            }
+        }
+    }
+
     /// Forwards rejected rows of a cluster as letters, as far as there is room.
     pub(super) fn forward_dead_letters(&mut self, cluster: usize, now: Monotonic, wall: WallMs) {
         let outlets = &mut self.broker.outlets;
@@ -148,13 +158,13 @@ impl Core {
                 Outcome::Delivered | Outcome::DeadLettered => Reason::DeadLettered,
                 Outcome::Refused(_) => Reason::KafkaRejected,
             };
-            self.broker.answered(ticket, reason);
+            self.broker.answered(&self.here, ticket, reason);
         }
         let (letters, bytes, files) = self.broker.outlets.letters.queued();
-        self.broker.numbers.set(ShardMetric::DeadLettersInFlight, self.broker.outlets.letters.in_flight() as u64);
-        self.broker.numbers.set(ShardMetric::DeadLettersQueued, letters as u64);
-        self.broker.numbers.set(ShardMetric::DeadLettersQueuedBytes, bytes as u64);
-        self.broker.numbers.set(ShardMetric::DeadLettersQueuedBytesMax, (files * DEAD_LETTERS_QUEUED_BYTES_MAX) as u64);
+        self.here.numbers.set(ShardMetric::DeadLettersInFlight, self.broker.outlets.letters.in_flight() as u64);
+        self.here.numbers.set(ShardMetric::DeadLettersQueued, letters as u64);
+        self.here.numbers.set(ShardMetric::DeadLettersQueuedBytes, bytes as u64);
+        self.here.numbers.set(ShardMetric::DeadLettersQueuedBytesMax, (files * DEAD_LETTERS_QUEUED_BYTES_MAX) as u64);
     }
 
     /// Announces new dead letters, once a second at most: `total` is how many of a sink there are.
@@ -167,8 +177,8 @@ impl Core {
             return self.announced.waiting.push(index);
         }
         *last = (total, Some(now));
-        let (sink, example) = (&self.broker.around.config.sinks[index], self.broker.outlets.letters.example(index));
-        self.broker.teller.tell_of(Kind::DeadLetters, second(now), index, |event| {
+        let (sink, example) = (&self.here.config.sinks[index], self.broker.outlets.letters.example(index));
+        self.here.teller.tell_of(Kind::DeadLetters, second(now), index, |event| {
             let event = event.with(Field::Sink, sink.name.as_str()).with(Field::Total, total);
             let dead = sink.dead_letters.as_ref();
             let event = event.maybe(Field::LettersTopic, dead.and_then(|dead| dead.topic.as_deref()));

@@ -17,13 +17,14 @@ use forebay_mqtt::reason::ReasonCode;
 use forebay_runtime::seam::{Came, Closed, ConnId, Monotonic};
 use forebay_session::{End, Peer, Violation, redirect};
 
-use super::super::connection::{AtDoor, Kind, NO_LISTENER, Timer};
-use super::super::events::second;
-use super::super::instances::ToGroup;
-use super::super::mail::Mail;
+use super::super::Core;
+use super::super::connection::{Kind, NO_LISTENER};
+use super::super::mail::{Mail, ToGroup};
+use super::super::ring::Ring;
 use super::super::router::Place;
 use super::super::rule_hooks::Newcomer;
-use super::super::{Core, Ring};
+use super::super::words::AtDoor;
+use super::super::words::{Timer, second};
 use super::{To, WRONG_LINK, Waiting};
 use forebay_guard::outward::Ended;
 
@@ -54,7 +55,7 @@ impl Core {
     /// Redirects a client of 5.0 to the owner of its slot, if it should be. True: the client was redirected, and the connection is closed.
     pub(crate) fn redirects(&mut self, io: &mut Ring<'_>, conn: ConnId, of: Newcomer<'_>, place: Place) -> bool {
         let Place::Elsewhere(instance) = place else { return false };
-        let peers = &self.broker.around.peers;
+        let peers = &self.around.peers;
         let table = peers.table();
         let server = table.instance(instance).map(|owner| &owner.server);
         let Some(server) = server.filter(|server| !server.is_empty()) else { return false };
@@ -64,7 +65,7 @@ impl Core {
             return false;
         }
         redirect(peer, server, io.out(conn));
-        self.broker.numbers.count(M::Redirected);
+        self.here.numbers.count(M::Redirected);
         self.raise_connack(io, conn, of, ReasonCode::USE_ANOTHER_SERVER);
         self.turn_away(io, conn);
         true
@@ -78,8 +79,8 @@ impl Core {
         (slot, place): (Option<u16>, Place),
         bytes: Vec<u8>,
     ) {
-        let Some(connection) = self.connections.get(conn) else { return self.tails.give_back(bytes) };
-        let Kind::Door(_, deadline) = connection.kind else { return self.tails.give_back(bytes) };
+        let Some(connection) = self.connections.get(conn) else { return self.connections.tails.give_back(bytes) };
+        let Kind::Door(_, deadline) = connection.kind else { return self.connections.tails.give_back(bytes) };
         connection.kind = Kind::Waiting(deadline);
         self.doors.relays.waiting.insert(conn, Waiting { slot, link: None, sent: 0, again: io.now(), turned: 0 });
         let came = Came { earliest: io.now().before(self.still_for(io)), latest: io.now() };
@@ -97,10 +98,9 @@ impl Core {
     /// How long this process may have stood still at most, with a CONNECT that it reads now waiting for it: the client may have served itself elsewhere
     /// meanwhile.
     fn still_for(&self, io: &Ring<'_>) -> Duration {
-        let around = &self.broker.around;
-        match &around.config.broker {
-            Some(broker) if self.is_silent(io) => around.peers.silent_for(io.boottime()) + broker.session_timeout,
-            _ => around.peers.still_for(io.now()),
+        match &self.here.config.broker {
+            Some(broker) if self.is_silent(io) => self.around.peers.silent_for(io.boottime()) + broker.session_timeout,
+            _ => self.around.peers.still_for(io.now()),
         }
     }
 
@@ -114,11 +114,10 @@ impl Core {
 
     /// Opens a stream to an instance for a waiting client. The client's bytes go over it as soon as its trunk is established.
     fn reach(&mut self, io: &mut Ring<'_>, conn: ConnId, instance: u16) {
-        let (around, shard) = (&self.broker.around, self.broker.index);
-        let table = around.peers.table();
+        let table = self.around.peers.table();
         let Some(owner) = table.instance(instance) else { return };
         let relays = &mut self.doors.relays;
-        let Some(to) = relays.address_of(around, shard, io.now(), owner) else { return };
+        let Some(to) = relays.address_of(&self.around, self.here.index, io.now(), owner) else { return };
         let Some(slot) = relays.waiting.get(&conn).map(|waiting| waiting.slot) else { return };
         let shard = self.shard_at(&owner.name, slot);
         let to = Destination { name: Arc::clone(&owner.name), incarnation: owner.incarnation, to, shard };
@@ -146,7 +145,7 @@ impl Core {
     /// Sends a waiting client's header and bytes to the owner that was chosen for it. The header says how long the CONNECT has waited, so it is not written
     /// before it can be sent.
     fn send_connect(&mut self, io: &mut Ring<'_>, conn: ConnId) {
-        let (around, relays) = (&self.broker.around, &self.doors.relays);
+        let relays = &self.doors.relays;
         let link = relays.waiting.get(&conn).and_then(|waiting| waiting.link.as_ref());
         let (Some((link, to)), Some(connection)) = (link, self.connections.get(conn)) else { return };
         let link = *link;
@@ -155,11 +154,11 @@ impl Core {
             Some(AtDoor::Admitted(admission, _)) => Some(Client::of(admission)),
             _ => None,
         };
-        let listener = around.config.listener(connection.listener).map(|listener| listener.bind.to_string());
+        let listener = self.here.config.listener(connection.listener).map(|listener| listener.bind.to_string());
         let header = Header {
             source: io.peer(conn),
-            front: around.peers.name().into(),
-            generation: around.peers.table().generation,
+            front: self.around.peers.name().into(),
+            generation: self.around.peers.table().generation,
             listener: listener.unwrap_or_default().into(),
             waited: io.now().since(came.earliest),
             stood_still: came.latest.since(came.earliest),
@@ -188,7 +187,7 @@ impl Core {
         }
         (waiting.sent, waiting.again) = (0, again);
         let (slot, to) = (waiting.slot, waiting.link.take().map(|(_, to)| to));
-        self.broker.numbers.count(M::RelaysFailed);
+        self.here.numbers.count(M::RelaysFailed);
         self.tell_if_gone(to, why);
         // An instance without the slot closes the connection without an answer; the table soon names the right one.
         if !matches!(why, Closed::Peer) {
@@ -206,7 +205,7 @@ impl Core {
         let (slot, turned) = (waiting.slot, waiting.turned);
         if reason == Reason::OtherInstance {
             waiting.again = io.now().after(AGAIN);
-            self.broker.numbers.count(M::RelaysFailed);
+            self.here.numbers.count(M::RelaysFailed);
             self.tell_link_failed(io.now(), slot, WRONG_LINK.to_owned());
             return self.look_for_owners_soon(io);
         }
@@ -219,7 +218,7 @@ impl Core {
             shards.resize(shards.len().max(at + 1), 0);
             shards[at] = shard;
         }
-        match slot.map(|slot| self.broker.around.slots.at(slot)) {
+        match slot.map(|slot| self.here.slots.at(slot)) {
             Some(Place::Elsewhere(instance)) if turned <= TURNED_MAX => self.reach(io, conn, instance),
             _ => {}
         }
@@ -231,16 +230,16 @@ impl Core {
     fn tell_if_gone(&mut self, to: Option<To>, why: &Closed) {
         let is_refused = matches!(why, Closed::Error(error) if error.kind() == ErrorKind::ConnectionRefused);
         let Some(To { name, named: incarnation, .. }) = to.filter(|_| is_refused) else { return };
-        if self.broker.around.peers.is_gone(&name, incarnation) {
-            self.broker.letters.push_back((0, Mail::ToGroup(ToGroup::PeerIsGone { name, incarnation })));
+        if self.around.peers.is_gone(&name, incarnation) {
+            self.broker.letters.push_back((0, Mail::Group(ToGroup::PeerIsGone { name, incarnation })));
         }
     }
 
     fn tell_link_failed(&mut self, now: Monotonic, slot: Option<u16>, reason: String) {
-        let Some(Place::Elsewhere(instance)) = slot.map(|slot| self.broker.around.slots.at(slot)) else { return };
-        let table = self.broker.around.peers.table();
+        let Some(Place::Elsewhere(instance)) = slot.map(|slot| self.here.slots.at(slot)) else { return };
+        let table = self.around.peers.table();
         let Some(owner) = table.instance(instance) else { return };
-        self.broker.teller.tell_of(EventKind::LinkFailed, second(now), &*owner.name, |event| {
+        self.here.teller.tell_of(EventKind::LinkFailed, second(now), &*owner.name, |event| {
             let event = event.with(Field::Instance, &*owner.name).with(Field::Remote, &*owner.link);
             event.with(Field::Reason, reason)
         });
@@ -250,14 +249,14 @@ impl Core {
     pub(super) fn look_for_owners_soon(&mut self, io: &mut Ring<'_>) {
         let relays = &mut self.doors.relays;
         if relays.waiting.values().any(|waiting| waiting.link.is_none()) {
-            Timer::Relays.fires_by(io.now().after(LOOK), &mut relays.timer, io);
+            io.set_timer_by(Timer::Relays, io.now().after(LOOK), &mut relays.timer);
         }
     }
 
     /// Closes clients that are relayed to an instance which no longer has their slot, as it is gone or does not respond. A CONNECT that it has not answered
     /// goes to the next owner.
     fn close_moved(&mut self, io: &mut Ring<'_>) {
-        let (table, rules) = (self.broker.around.peers.table(), self.broker.around.rules);
+        let (table, rules) = (self.around.peers.table(), self.here.rules);
         let relays = &mut self.doors.relays;
         if !Arc::ptr_eq(&relays.seen, &table) {
             relays.seen = Arc::clone(&table);
@@ -275,7 +274,7 @@ impl Core {
                 }
             }
             for conn in moved {
-                self.broker.numbers.count(M::RelaysMoved);
+                self.here.numbers.count(M::RelaysMoved);
                 self.end(io, conn, End::Lost);
             }
         }
@@ -286,7 +285,7 @@ impl Core {
     pub(super) fn look_for_moved(&mut self, io: &mut Ring<'_>) {
         let relays = &mut self.doors.relays;
         if !relays.relayed.is_empty() || !relays.waiting.is_empty() {
-            Timer::Relays.fires_by(io.now().after(LOOK_FOR_MOVED), &mut relays.timer, io);
+            io.set_timer_by(Timer::Relays, io.now().after(LOOK_FOR_MOVED), &mut relays.timer);
         }
     }
 
@@ -301,7 +300,7 @@ impl Core {
         if self.is_silent(io) {
             return self.look_for_owners_soon(io);
         }
-        let (now, slots) = (io.now(), &self.broker.around.slots);
+        let (now, slots) = (io.now(), &self.here.slots);
         let has_place = |waiting: &Waiting| match waiting.slot {
             Some(slot) => slots.at(slot) != Place::Nobody,
             None => slots.count() > 0,
@@ -333,19 +332,19 @@ impl Core {
 
     /// Refuses a CONNECT that no owner has answered in time.
     pub(crate) fn refuse_without_owner(&mut self, io: &mut Ring<'_>, conn: ConnId) {
-        self.broker.numbers.count(M::RelaysTimedOut);
+        self.here.numbers.count(M::RelaysTimedOut);
         self.refuse_waiting(io, conn, &NO_OWNER);
     }
 
     fn refuse_waiting(&mut self, io: &mut Ring<'_>, conn: ConnId, why: &Violation) {
         let Some(connection) = self.connections.get(conn) else { return };
         let bytes = std::mem::take(&mut connection.tail);
-        self.broker.numbers.lower(M::PartialBytes, bytes.len() as u64);
+        self.here.numbers.lower(M::PartialBytes, bytes.len() as u64);
         match door::look(&bytes) {
             Verdict::Connect(connect, _) => self.refuse_newcomer(io, conn, &connect, why),
             _ => self.turn_away(io, conn),
         }
-        self.tails.give_back(bytes);
+        self.connections.tails.give_back(bytes);
     }
 
     fn refuse_newcomer(&mut self, io: &mut Ring<'_>, conn: ConnId, connect: &Connect<'_>, why: &Violation) {

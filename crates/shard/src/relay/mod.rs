@@ -22,9 +22,11 @@ use forebay_metrics::spec::ShardMetric as M;
 use forebay_runtime::seam::{Came, ConnId, Monotonic, TimerId};
 use forebay_service::service::resolver;
 
+use super::Around;
+use super::Core;
 use super::carrier::deliver;
-use super::mail::Mail;
-use super::{Core, Ring, Surroundings};
+use super::mail::{Mail, ToDoor};
+use super::ring::Ring;
 
 /// The fault if the address of an instance leads to another one.
 const WRONG_LINK: &str = "the address that it gives to others in `[broker.link]` leads to another instance";
@@ -122,7 +124,7 @@ impl Relays {
     }
 
     /// The address of a peer's link. `None`: it has none, or its name is being looked up.
-    fn address_of(&mut self, around: &Surroundings, shard: usize, now: Monotonic, of: &Instance) -> Option<SocketAddr> {
+    fn address_of(&mut self, around: &Around, shard: usize, now: Monotonic, of: &Instance) -> Option<SocketAddr> {
         if let Some(address) = link::address(of) {
             return Some(address);
         }
@@ -133,7 +135,8 @@ impl Relays {
             let ticket = self.tickets;
             name.asked = Some(ticket);
             let post = around.post.clone();
-            let answer = Box::new(move |found| deliver(&post, shard, Mail::PeerResolved { ticket, found }));
+            let answer =
+                Box::new(move |found| deliver(&post, shard, Mail::Door(ToDoor::PeerResolved { ticket, found })));
             // Fails only when the resolver's thread is gone, which is when the process ends.
             let _ = around.resolver.send(resolver::Question { host: host.to_owned(), port, answer });
         }
@@ -158,18 +161,18 @@ impl Core {
     /// Notes the front of a connection received over a link.
     pub(super) fn came_by(&mut self, conn: ConnId, name: Arc<str>) {
         self.doors.relays.fronts.insert(conn.slot, Front { name, is_answered: false });
-        self.broker.numbers.raise(M::RelayedHere, 1);
+        self.here.numbers.raise(M::RelayedHere, 1);
     }
 
     /// Forgets the front of a connection. Returns whether there was one.
     pub(super) fn forget_front(&mut self, conn: ConnId) -> bool {
         let has_front = self.doors.relays.fronts.remove(&conn.slot).is_some();
-        self.broker.numbers.lower(M::RelayedHere, u64::from(has_front));
+        self.here.numbers.lower(M::RelayedHere, u64::from(has_front));
         has_front
     }
 
     /// Publishes the number of waiting CONNECTs.
     fn count_waiting(&mut self) {
-        self.broker.numbers.set(M::RelaysWaiting, self.doors.relays.waiting.len() as u64);
+        self.here.numbers.set(M::RelaysWaiting, self.doors.relays.waiting.len() as u64);
     }
 }

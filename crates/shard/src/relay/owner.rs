@@ -14,9 +14,11 @@ use forebay_mqtt::reason::ReasonCode;
 use forebay_runtime::seam::{Came, ConnId, Detached, ListenerId, Monotonic};
 use forebay_session::Violation;
 
-use super::super::connection::{AtDoor, Kind};
-use super::super::events::second;
-use super::super::{Core, Ring};
+use super::super::Core;
+use super::super::connection::Kind;
+use super::super::ring::Ring;
+use super::super::words::AtDoor;
+use super::super::words::second;
 use super::WRONG_LINK;
 
 /// A header that was on its way for less than this is not late: a stamp comes twice as often.
@@ -48,9 +50,9 @@ fn came_at(header: &Header, now: Monotonic) -> Came {
 impl Core {
     /// Takes a connection at the link's port.
     pub(crate) fn link_accepted(&mut self, io: &mut Ring<'_>, conn: ConnId) {
-        let deadline = io.now().after(self.broker.around.config.mqtt.connect_timeout);
-        let tls = self.broker.around.edge.link.as_ref().map(|link| link.server.layer());
-        let table = self.broker.around.peers.table();
+        let deadline = io.now().after(self.here.config.mqtt.connect_timeout);
+        let tls = self.here.edge.link.as_ref().map(|link| link.server.layer());
+        let table = self.around.peers.table();
         if tls.is_none() && !io.peer(conn).is_some_and(|peer| has_address(&table, peer.ip())) {
             self.tell_link_refused(io, conn, UNKNOWN_ADDRESS);
             return io.abort(conn);
@@ -72,8 +74,7 @@ impl Core {
 
     /// Processes the first bytes of a connection at the link's port. Once its preface is whole, it is a trunk here, or goes to the shard that it is for.
     pub(crate) fn preface(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: Vec<u8>) {
-        let around = &self.broker.around;
-        let is_known = |preface: &Preface| around.peers.table().index(&preface.front).is_some();
+        let is_known = |preface: &Preface| self.around.peers.table().index(&preface.front).is_some();
         let (preface, len) = match Preface::read(&bytes) {
             Ok(None) => return self.put_back(io, conn, bytes),
             Ok(Some(read)) if is_known(&read.0) => read,
@@ -82,12 +83,12 @@ impl Core {
         };
         let shard = usize::from(preface.shard);
         // A shard that is not there serves nobody: this one says which one does.
-        if shard != self.broker.index && shard < around.config.service.shards {
+        if shard != self.here.index && shard < self.here.config.service.shards {
             return self.hand_over(io, conn, shard, bytes);
         }
         self.begin_trunk(io, conn);
         self.trunk_bytes(io, conn, &bytes[len..]);
-        self.tails.give_back(bytes);
+        self.connections.tails.give_back(bytes);
     }
 
     fn begin_trunk(&mut self, io: &mut Ring<'_>, conn: ConnId) {
@@ -97,7 +98,7 @@ impl Core {
             io.cancel_timer(timer);
         }
         self.doors.leave();
-        self.broker.numbers.lower(M::ConnectionsOpen, 1);
+        self.here.numbers.lower(M::ConnectionsOpen, 1);
         let (mark, now) = (self.doors.relays.mark, io.now());
         io.trunks().accept(conn, mark, now);
         io.stream(conn);
@@ -109,17 +110,16 @@ impl Core {
         if is_outdated {
             return io.trunks().reset(stream, Reason::OtherTrunk);
         }
-        let around = &self.broker.around;
-        let table = around.peers.table();
-        if around.edge.link.is_none() && !io.peer(trunk).is_some_and(|peer| has_address(&table, peer.ip())) {
+        let table = self.around.peers.table();
+        if self.here.edge.link.is_none() && !io.peer(trunk).is_some_and(|peer| has_address(&table, peer.ip())) {
             self.tell_link_refused(io, trunk, UNKNOWN_ADDRESS);
             return io.abort(stream);
         }
         if self.drain.is_some() {
             return io.abort(stream);
         }
-        let deadline = io.now().after(around.config.mqtt.connect_timeout);
-        self.broker.numbers.count(M::ConnectionsAccepted);
+        let deadline = io.now().after(self.here.config.mqtt.connect_timeout);
+        self.here.numbers.count(M::ConnectionsAccepted);
         self.arrive(io, stream, LISTENER, Kind::Header(deadline), deadline);
         self.bound_door(io);
     }
@@ -151,7 +151,7 @@ impl Core {
 
     /// Whether a front means another instance: its address is that of this one.
     fn is_for_another(&self, header: &Header) -> bool {
-        !header.owner.is_empty() && *header.owner != *self.broker.around.peers.name()
+        !header.owner.is_empty() && *header.owner != *self.around.peers.name()
     }
 
     /// Refuses a stream that is for another instance, and reports that to its front.
@@ -171,8 +171,7 @@ impl Core {
 
     /// Takes a front's header of a client.
     fn came_from(&mut self, io: &mut Ring<'_>, conn: ConnId, header: Header) -> Result<(), &'static str> {
-        let around = &self.broker.around;
-        if around.peers.table().index(&header.front).is_none() {
+        if self.around.peers.table().index(&header.front).is_none() {
             return Err(UNKNOWN_FRONT);
         }
         let (listener, claim) = self.claim_of(io, &header);
@@ -194,10 +193,9 @@ impl Core {
 
     /// The listener with the settings for a client: one with the same `auth`, or none; with the same address, if there is one.
     fn listener_like(&self, header: &Header) -> Option<ListenerId> {
-        let around = &self.broker.around;
         let auth = header.client.as_ref().map(|client| &*client.auth);
-        let all = (0..).zip(&around.config.listeners).map(|(index, listener)| (ListenerId(index), listener));
-        let is_like = |id: ListenerId| around.edge.auth(id).map(|policy| policy.name()) == auth;
+        let all = (0..).zip(&self.here.config.listeners).map(|(index, listener)| (ListenerId(index), listener));
+        let is_like = |id: ListenerId| self.here.edge.auth(id).map(|policy| policy.name()) == auth;
         let alike = all.filter(|(id, listener)| !listener.is_removed && is_like(*id));
         // The first one with the same address, or else the first one.
         alike.min_by_key(|(_, listener)| listener.bind.to_string() != *header.listener).map(|(id, _)| id)
@@ -205,9 +203,9 @@ impl Core {
 
     /// The listener of a client, and its admission by its front, if the files here would admit it. Its CONNECT is refused otherwise.
     fn claim_of(&self, io: &Ring<'_>, header: &Header) -> (ListenerId, Option<Box<AtDoor>>) {
-        let edge = &self.broker.around.edge;
+        let edge = &self.here.edge;
         let Some(listener) = self.listener_like(header) else {
-            let any = self.broker.around.config.listeners.iter().position(|listener| !listener.is_removed);
+            let any = self.here.config.listeners.iter().position(|listener| !listener.is_removed);
             let any = any.and_then(|any| u16::try_from(any).ok()).unwrap_or_default();
             return (ListenerId(any), Some(Box::new(AtDoor::Refused(OTHER_AUTH))));
         };
@@ -227,21 +225,21 @@ impl Core {
     pub(crate) fn answer_front(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         let front = self.doors.relays.fronts.get_mut(&conn.slot);
         if front.is_some_and(|front| !std::mem::replace(&mut front.is_answered, true)) {
-            io.out(conn).extend_from_slice(&self.broker.around.peers.incarnation().to_be_bytes());
+            io.out(conn).extend_from_slice(&self.around.peers.incarnation().to_be_bytes());
         }
     }
 
     /// Closes a front's connection for a client that is not served here: one hop, and no more. The front looks up the owner again.
     pub(crate) fn turn_back_to_front(&mut self, io: &mut Ring<'_>, conn: ConnId) {
-        self.broker.numbers.count(M::LinksMisrouted);
+        self.here.numbers.count(M::LinksMisrouted);
         self.forget(io, conn);
         io.close(conn);
     }
 
     pub(super) fn tell_link_refused(&mut self, io: &Ring<'_>, conn: ConnId, why: &str) {
-        self.broker.numbers.count(M::LinksRefused);
+        self.here.numbers.count(M::LinksRefused);
         let from = io.peer(conn).map(|peer| forebay_base::address::Address::of(peer.ip()));
-        self.broker.teller.tell_of(EventKind::LinkRefused, second(io.now()), from, |event| {
+        self.here.teller.tell_of(EventKind::LinkRefused, second(io.now()), from, |event| {
             event.shown(Field::Peer, io.peer(conn)).with(Field::Reason, why)
         });
     }

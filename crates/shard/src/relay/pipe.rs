@@ -6,8 +6,9 @@ use forebay_fleet::link::ANSWER_LEN;
 use forebay_metrics::spec::ShardMetric as M;
 use forebay_runtime::seam::{Closed, ConnId};
 
+use super::super::Core;
 use super::super::connection::{Connection, Kind};
-use super::super::{Core, Ring};
+use super::super::ring::Ring;
 use super::Waiting;
 
 impl Core {
@@ -57,17 +58,17 @@ impl Core {
             io.cancel_timer(timer);
         }
         let bytes = std::mem::take(&mut connection.tail);
-        self.broker.numbers.lower(M::PartialBytes, bytes.len() as u64);
+        self.here.numbers.lower(M::PartialBytes, bytes.len() as u64);
         io.out(link).extend_from_slice(&bytes[waiting.sent..]);
-        self.tails.give_back(bytes);
+        self.connections.tails.give_back(bytes);
         self.doors.leave();
         if let Some((_, to)) = waiting.link {
-            self.broker.around.peers.has_answered(&to.name, to.answered);
+            self.around.peers.has_answered(&to.name, to.answered);
             self.doors.relays.relayed.insert(client, to);
         }
         self.look_for_moved(io);
-        self.broker.numbers.count(M::RelaysMade);
-        self.broker.numbers.raise(M::Relayed, 1);
+        self.here.numbers.count(M::RelaysMade);
+        self.here.numbers.raise(M::Relayed, 1);
         io.stream(client);
         io.resume(client);
     }
@@ -92,7 +93,7 @@ impl Core {
         let link = match connection.kind {
             Kind::Relayed(link) => {
                 self.doors.relays.relayed.remove(&conn);
-                self.broker.numbers.lower(M::Relayed, 1);
+                self.here.numbers.lower(M::Relayed, 1);
                 Some(link)
             }
             Kind::Waiting(_) => {

@@ -9,8 +9,10 @@ use forebay_fleet::trunk::{Arrival, Destination, Malformed, News, Preface, Reaso
 use forebay_metrics::spec::ShardMetric as M;
 use forebay_runtime::seam::{Closed, ConnId, SocketOptions};
 
-use super::super::connection::{Kind, NO_LISTENER, Timer};
-use super::super::{Core, Ring};
+use super::super::Core;
+use super::super::connection::{Kind, NO_LISTENER};
+use super::super::ring::Ring;
+use super::super::words::Timer;
 
 impl Core {
     /// Makes a stream to a shard of an instance, over a trunk that is there already or a new one.
@@ -23,15 +25,14 @@ impl Core {
 
     /// Connects to a shard of an instance.
     fn make_trunk(&mut self, io: &mut Ring<'_>, to: Destination, owner: &Instance) -> ConnId {
-        let around = &self.broker.around;
         let trunk = io.connect(to.to, SocketOptions::default());
-        if let Some(tls) = &around.edge.link {
+        if let Some(tls) = &self.here.edge.link {
             let host = endpoint(owner).map_or("", |(host, _)| host);
             io.put_layer(trunk, tls.outgoing.layer(host), &[]);
         }
-        let preface = Preface { front: around.peers.name().into(), shard: to.shard };
+        let preface = Preface { front: self.around.peers.name().into(), shard: to.shard };
         preface.write(io.out(trunk));
-        let (now, until) = (io.now(), io.now().after(around.config.mqtt.connect_timeout));
+        let (now, until) = (io.now(), io.now().after(self.here.config.mqtt.connect_timeout));
         io.trunks().dial(trunk, to, self.doors.relays.mark, (now, until));
         self.connections.insert(trunk, Kind::Trunk, NO_LISTENER, io.now());
         trunk
@@ -39,7 +40,7 @@ impl Core {
 
     /// Notes that a connection to another instance is established, or that its layer `is_ready`.
     pub(crate) fn trunk_stands(&mut self, io: &mut Ring<'_>, trunk: ConnId, is_ready: bool) {
-        if is_ready || self.broker.around.edge.link.is_none() {
+        if is_ready || self.here.edge.link.is_none() {
             io.trunks().opened(trunk);
             self.send_connects(io, trunk);
         }
@@ -135,15 +136,15 @@ impl Core {
         trunks.gather(ring);
         let next = trunks.next_deadline();
         if let Some(at) = next {
-            Timer::Trunks.fires_by(at, &mut self.doors.relays.trunks_timer, io);
+            io.set_timer_by(Timer::Trunks, at, &mut self.doors.relays.trunks_timer);
         }
         let counts = io.known_trunks().map(|trunks| (trunks.len(), trunks.streams(), trunks.held_bytes()));
         if let Some((trunks, streams, held)) = counts.filter(|counts| *counts != self.doors.relays.counted) {
             self.doors.relays.counted = (trunks, streams, held);
-            self.broker.numbers.set(M::TrunkStreams, streams as u64);
-            self.broker.numbers.set(M::Trunks, trunks as u64);
-            self.broker.numbers.set(M::TrunkHeldBytes, held as u64);
-            self.broker.numbers.publish();
+            self.here.numbers.set(M::TrunkStreams, streams as u64);
+            self.here.numbers.set(M::Trunks, trunks as u64);
+            self.here.numbers.set(M::TrunkHeldBytes, held as u64);
+            self.here.numbers.publish();
         }
     }
 

@@ -8,11 +8,11 @@ use forebay_kafka::types::SinkId;
 use forebay_metrics::spec::RefusalReason;
 
 use super::super::dead_letters::message::Place;
-use super::super::outlets::Objection;
 use super::super::rules::RULE;
 use super::super::sinks::{Message, Plan};
+use super::super::words::{Objection, Wait};
 use super::rows::Before;
-use super::{Asked, Asking, Fed, Reservation, Reserved, Text, To, Told, Unreserved, Wait};
+use super::{Asked, Asking, Fed, Reservation, Reserved, Text, To, Told, Unreserved};
 
 /// The handling of a message that a sink will never take.
 enum Fate {

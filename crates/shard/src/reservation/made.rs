@@ -3,8 +3,8 @@
 use forebay_rule::column::Defaults;
 use forebay_runtime::seam::WallMs;
 
-use super::super::outlets::Objection;
 use super::super::sinks::{Message, Plan, header_bytes};
+use super::super::words::Objection;
 use super::{Text, Workspace};
 
 /// A place in [`Workspace::rendered`].

@@ -14,12 +14,12 @@ use forebay_rule::template::{Absent, Template};
 use forebay_runtime::seam::WallMs;
 use forebay_session::Peer;
 
-use super::broker::admit::Feeds;
 use super::dead_letters::message::Place;
 use super::numbers::Routed;
-use super::outlets::{Objection, Outlets};
+use super::outlets::Outlets;
 use super::rules::{Outcomes, RULE};
 use super::sinks::{Message, Plan};
+use super::words::{Feeds, Objection, Wait};
 
 mod ask;
 mod beside;
@@ -122,15 +122,6 @@ impl Asking<'_> {
         let Feeds { sinks, rules, route, retained, .. } = self.feeds;
         sinks || route || retained || self.beside.is_some() || rules && outlets.rules.is_some()
     }
-}
-
-/// The room that a message waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Wait {
-    pub(super) cluster: usize,
-    pub(super) full: Full,
-    /// The bytes that the message needs there.
-    pub(super) bytes: usize,
 }
 
 /// A reservation's own memory, used again from message to message. While there is no reservation, the needs of a message are empty, and the

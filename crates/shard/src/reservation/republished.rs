@@ -15,11 +15,12 @@ use forebay_rule::failure::{Clause, Code, Failure, Reason};
 use forebay_rule::template::Template;
 use forebay_runtime::seam::{Monotonic, WallMs};
 
-use super::super::outlets::{Objection, Outlets};
+use super::super::outlets::Outlets;
 use super::super::rules::{RULE, Rules};
 use super::super::sinks::Message;
+use super::super::words::{Objection, Wait};
 use super::rows::{Given, Matched, Most, RENDERED_MAX, Stop, TOO_MUCH_RENDERED, limit};
-use super::{Asking, Reservation, Reserved, To, Told, Unreserved, Wait};
+use super::{Asking, Reservation, Reserved, To, Told, Unreserved};
 
 /// The most messages that rules may make of one.
 const REPUBLISHED_MAX: usize = 64;

@@ -12,12 +12,13 @@ use forebay_rule::failure::{Clause, Code, Failure, Reason};
 use forebay_rule::message::{Given as GivenFields, Id, Message as RuleMessage};
 use forebay_rule::program::{self, Input};
 
-use super::super::outlets::{Objection, Outlets};
+use super::super::outlets::Outlets;
 use super::super::rules::{Address, Outcome, RULE, RulePlan, Rules};
 use super::super::sinks::{Message, Plan};
+use super::super::words::{Objection, Wait};
 use super::beside::Turns;
 use super::made::render;
-use super::{Asking, Fed, RENDERED_KEPT, Republished, Reservation, Reserved, To, Told, Unreserved, Wait, Workspace};
+use super::{Asking, Fed, RENDERED_KEPT, Republished, Reservation, Reserved, To, Told, Unreserved, Workspace};
 
 /// The most rows that the rules of one message may make.
 const ROWS_MAX: usize = 1_024;

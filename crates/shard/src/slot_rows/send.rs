@@ -13,7 +13,7 @@ use forebay_session::{Reason, SessionKey, Sessions};
 use super::super::kafka_disk::KafkaDisk;
 use super::super::logs::{Kept, Logs};
 use super::super::numbers::Numbers;
-use super::super::owner::Owner;
+use super::super::words::Owner;
 use super::{Sender, SlotRows, route_of};
 
 /// The highest bits of IDs of these producers. Those of logs of sessions have the highest bit, others neither.

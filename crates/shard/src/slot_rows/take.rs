@@ -11,7 +11,7 @@ use forebay_runtime::seam::{Monotonic, WallMs};
 use super::super::logs::{Kept, Logs, slot_of};
 use super::super::outlets::Outlets;
 use super::super::sinks::{Message, Plan};
-use super::super::stalls::Stall;
+use super::super::words::Stall;
 use super::{Sender, SlotRows};
 
 /// The destination of an exchange's message that matches a route.

@@ -3,17 +3,17 @@
 
 use std::sync::Arc;
 
+use super::super::here::Here;
 use super::Sources;
 use super::reader::Pause;
 use super::told::About;
 use crate::Outlets;
-use crate::broker::Broker;
 use crate::dead_letters::{
     HEADER_PREFIX, OFFSET_HEADER, PARTITION_HEADER, REASON_HEADER, RECEIVED_HEADER, SOURCE_HEADER, TOPIC_HEADER,
     reason as kafka_reason,
 };
 use crate::members::Role;
-use crate::owner::Owner;
+use crate::words::Owner;
 use forebay_config::Config;
 use forebay_kafka::producer::Refusal;
 use forebay_kafka::types::Outcome;
@@ -89,7 +89,7 @@ impl Sources {
     /// Takes Kafka's answer for the dead letter of a record, which ends the record or stops its partition there.
     pub(crate) fn dead_letter_answered(
         &mut self,
-        broker: &mut Broker,
+        here: &mut Here,
         (id, number): (u32, u32),
         outcome: Outcome,
         now: Monotonic,
@@ -97,14 +97,14 @@ impl Sources {
         // A partition that is no longer read commits nothing more.
         let Some(reader) = self.readers.get_mut(&id) else { return };
         let Outcome::Refused(code) = outcome else {
-            broker.numbers.count_source(reader.source, M::DeadLettered, 1);
+            here.numbers.count_source(reader.source, M::DeadLettered, 1);
             if let Some(window) = &mut reader.window {
                 window.dead_letter_is_safe(number);
             }
             self.report_at = self.report_at.min(reader.report_at);
             return self.show_soon(now);
         };
-        broker.numbers.count_source(reader.source, M::DeadLettersRefused, 1);
+        here.numbers.count_source(reader.source, M::DeadLettersRefused, 1);
         // An operator has moved the partition past the record already.
         let Some(offset) = reader.window.as_mut().and_then(|window| window.dead_letter_is_refused(number)) else {
             return;
@@ -114,9 +114,9 @@ impl Sources {
             return;
         }
         let why = format!("Kafka refuses its dead letter: {}", kafka_reason(code));
-        let config = Arc::clone(&broker.around.config);
+        let config = Arc::clone(&here.config);
         let about: About<'_> = (reader.source, &reader.topic, reader.partition);
-        Self::tell_stopped(broker, &config, (about, offset), &why, now);
+        Self::tell_stopped(here, &config, (about, offset), &why, now);
         reader.stops_at_bad(&mut self.consumers[reader.cluster], id, (offset, &why));
         self.show_soon(now);
     }

@@ -5,12 +5,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::super::here::Here;
+use super::super::mail::Expiring;
 use super::Sources;
-use super::retained::Expiring;
-use crate::Ring;
 use crate::broker::Broker;
-use crate::broker::admit::{Feeds, Publication};
+use crate::broker::admit::Publication;
 use crate::broker::given::{AtHand, Retains};
+use crate::ring::Ring;
+use crate::words::Feeds;
 use forebay_base::limits::RETAINED_EXPIRED_AT_ONCE_MAX;
 use forebay_config::{self as config, Config};
 use forebay_mqtt::packet::{Publish, QoS};
@@ -71,7 +73,13 @@ impl Sources {
     }
 
     /// Writes tombstones for copies that have expired, as far as there is room.
-    pub(super) fn end_expired(&mut self, io: &mut Ring<'_>, broker: &mut Broker, config: &Config) -> bool {
+    pub(super) fn end_expired(
+        &mut self,
+        io: &mut Ring<'_>,
+        broker: &mut Broker,
+        here: &mut Here,
+        config: &Config,
+    ) -> bool {
         let now = io.now();
         let mut any = false;
         for _ in 0..RETAINED_EXPIRED_AT_ONCE_MAX {
@@ -90,7 +98,7 @@ impl Sources {
             let (time, username, hops, beside) = (io.wall(), None, 0, None);
             let publication = Publication { publish: &publish, client, username, time, feeds, hops, beside };
             broker.delivery.at_hand = Some(AtHand { place, topic: 0, is_again: false, retains: Retains::Copy });
-            let is_taken = broker.admit(io, &publication, None).is_ok();
+            let is_taken = broker.admit(io, here, &publication, None).is_ok();
             broker.delivery.at_hand = None;
             if !is_taken {
                 break;

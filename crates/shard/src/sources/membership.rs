@@ -13,10 +13,8 @@ use forebay_kafka::types::TopicMetadata;
 use forebay_runtime::seam::Monotonic;
 
 use super::inspect::Troubles;
-use super::letters::{Given, Progress, Reached, SourceLetter};
-use super::window::Place;
 use super::{STOPPING, reads};
-use crate::mail::{Letters, Mail};
+use crate::mail::{Given, Letters, Mail, Place, Progress, Reached, ToSources};
 
 /// The settings with which a membership began, and its partitions are read. A new membership begins when they change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -377,7 +375,7 @@ impl Membership {
         }
         let (source, generation, cluster) = (self.source, self.generation, self.cluster);
         letters.extend(by_shard.into_iter().map(|(shard, partitions)| {
-            (shard, Mail::Source(SourceLetter::Read { source, generation, cluster, partitions }))
+            (shard, Mail::Sources(ToSources::Read { source, generation, cluster, partitions }))
         }));
     }
 
@@ -420,7 +418,7 @@ impl Membership {
         let mut shards: Vec<usize> = self.held.values().map(|held| held.shard).collect();
         shards.sort_unstable();
         shards.dedup();
-        let stop = |shard| (shard, Mail::Source(SourceLetter::Stop { source, generation, is_lost }));
+        let stop = |shard| (shard, Mail::Sources(ToSources::Stop { source, generation, is_lost }));
         letters.extend(shards.into_iter().map(stop));
     }
 

@@ -26,7 +26,6 @@
 mod dead_letters;
 mod ends;
 mod inspect;
-mod letters;
 mod membership;
 mod offer;
 mod past;
@@ -56,24 +55,22 @@ use forebay_runtime::seam::{Monotonic, TimerId, WallMs};
 use forebay_session::Settled;
 use forebay_source::{Mapping, Scratch};
 
-pub(crate) use self::letters::SourceLetter;
 pub use self::past::PastMessages;
 pub use self::positions::partition_key;
-pub(crate) use self::retained::Copied;
-pub use self::retained::{FirstRead, RetainedMessages, RetainedOfShard, first_read};
+pub use self::retained::{FirstRead, RetainedMessages, first_read};
 pub use self::trial::{MessageTrial, RecordTrial, try_records};
 
 use self::ends::Ends;
-use self::letters::Given;
 use self::membership::Membership;
 use self::positions::Needs;
 use self::reader::{Memory, Reader};
 use self::replay::Replays;
 use self::requests::Asker;
 use self::shares::GroupShares;
-use super::connection::Timer;
-use super::mail::{Mail, Notice};
-use super::{Core, Ring, router, settings};
+use super::mail::{Copied, Given, Mail, Notice, RetainedOfShard, ToSources};
+use super::ring::Ring;
+use super::words::Timer;
+use super::{Core, router, settings};
 
 /// The time for which revoked partitions wait for their open records.
 const STOPPING: Duration = Duration::from_secs(5);
@@ -294,7 +291,7 @@ impl Core {
 
     /// Takes another configuration.
     pub(super) fn change_sources(&mut self, io: &mut Ring<'_>) {
-        let config = Arc::clone(&self.broker.around.config);
+        let config = Arc::clone(&self.here.config);
         let sources = &mut self.sources;
         let settings = settings::consumer(&config);
         for cluster in 0..config.clusters.len() {
@@ -311,8 +308,8 @@ impl Core {
 
     /// Begins the memberships that this shard should have, and ends those that it should not have, or not with these terms.
     fn set_memberships(&mut self, now: Monotonic) {
-        let config = Arc::clone(&self.broker.around.config);
-        let (here, shards) = (self.broker.index, config.service.shards);
+        let config = Arc::clone(&self.here.config);
+        let (here, shards) = (self.here.index, config.service.shards);
         let is_open = self.sources.opened_at.is_some() && !self.sources.is_ending;
         for (index, source) in config.sources.iter().enumerate().filter(|(_, source)| home(source, shards) == here) {
             let is_wanted = is_open && !source.is_removed && !source.paused && config.has_use_for(source);
@@ -353,7 +350,7 @@ impl Core {
             }
             if self.sources.board_at.is_some_and(|at| at <= io.now()) {
                 self.sources.board_at = None;
-                self.sources.set_numbers(&mut self.broker);
+                self.sources.set_numbers(&mut self.here);
             }
             self.set_sources_timer(io);
         }
@@ -366,13 +363,13 @@ impl Core {
         if self.sources.is_ending && self.sources.are_over() {
             (self.sources.is_ending, self.sources.opened_at) = (false, None);
             // The receiver is gone only when the process ends.
-            let _ = self.broker.around.notices.send(Notice::SourcesOver(self.broker.index));
+            let _ = self.around.notices.send(Notice::SourcesOver(self.here.index));
         }
     }
 
     /// Steps the memberships that are due. True: they may have requests.
     fn step_memberships(&mut self, now: Monotonic) -> bool {
-        let config = Arc::clone(&self.broker.around.config);
+        let config = Arc::clone(&self.here.config);
         let mut any = false;
         for (source, membership) in &mut self.sources.memberships {
             if membership.step(now, &mut self.broker.letters) {
@@ -382,7 +379,7 @@ impl Core {
             for told in membership.news.drain(..) {
                 any = true;
                 membership.troubles.hear(&told);
-                Sources::tell_membership(&mut self.broker, &config, *source, told, now);
+                Sources::tell_membership(&mut self.here, &config, *source, told, now);
             }
         }
         let over = self.sources.memberships.extract_if(.., |_, membership| membership.is_over());
@@ -412,51 +409,51 @@ impl Core {
 
     /// Passes the answers for records to the shards that read them. True: there were some.
     fn settle_records(&mut self) -> bool {
-        let (settled, rules) = (self.broker.delivery.remembered().take_settled(), self.broker.around.rules);
+        let (settled, rules) = (self.broker.delivery.remembered().take_settled(), self.here.rules);
         let mut others: BTreeMap<usize, Vec<Settled>> = BTreeMap::new();
         let any = !settled.is_empty();
         for one in settled {
-            if one.record.shard == self.broker.index {
+            if one.record.shard == self.here.index {
                 self.sources.settle(one, rules);
             } else {
                 others.entry(one.record.shard).or_default().push(one);
             }
         }
-        let letters = others.into_iter().map(|(shard, settled)| (shard, Mail::Source(SourceLetter::Settled(settled))));
+        let letters = others.into_iter().map(|(shard, settled)| (shard, Mail::Sources(ToSources::Settled(settled))));
         self.broker.letters.extend(letters);
-        self.sources.count_unmet(&mut self.broker.numbers);
+        self.sources.count_unmet(&mut self.here.numbers);
         any
     }
 
     /// Takes a letter of another shard of a source, or of this one.
-    pub(super) fn source_letter(&mut self, io: &mut Ring<'_>, letter: SourceLetter) {
+    pub(super) fn source_letter(&mut self, io: &mut Ring<'_>, letter: ToSources) {
         let (now, wall) = (io.now(), io.wall());
         self.sources.show_soon(now);
         match letter {
-            SourceLetter::Settled(settled) => {
-                let rules = self.broker.around.rules;
+            ToSources::Settled(settled) => {
+                let rules = self.here.rules;
                 settled.into_iter().for_each(|one| self.sources.settle(one, rules));
-                self.sources.count_unmet(&mut self.broker.numbers);
+                self.sources.count_unmet(&mut self.here.numbers);
             }
-            SourceLetter::Read { source, generation, cluster, partitions } => {
+            ToSources::Read { source, generation, cluster, partitions } => {
                 // The membership of a source that has moved to another cluster was notified, too: it ends.
-                let is_there = self.broker.around.config.sources.get(source).is_some_and(|of| of.cluster == cluster);
+                let is_there = self.here.config.sources.get(source).is_some_and(|of| of.cluster == cluster);
                 for given in partitions.into_iter().filter(|_| is_there) {
                     self.begin_reading(source, generation, given, (now, wall));
                 }
             }
-            SourceLetter::Seek { source, generation, partitions, to } => {
+            ToSources::Seek { source, generation, partitions, to } => {
                 self.sources.seek((source, generation), &partitions, to, now);
             }
-            SourceLetter::Stop { source, generation, is_lost } => {
+            ToSources::Stop { source, generation, is_lost } => {
                 self.stop_reading((source, generation), is_lost, (now, wall));
             }
-            SourceLetter::Needs { by, number, needs } => self.slots_need((by, number), &needs, now),
-            SourceLetter::Share { share, asks } => self.share_heard(share, asks, now),
-            SourceLetter::ShareStopped { share, home, readers } => self.share_stopped(share, home, &readers),
+            ToSources::Needs { by, number, needs } => self.slots_need((by, number), &needs, now),
+            ToSources::Share { share, asks } => self.share_heard(share, asks, now),
+            ToSources::ShareStopped { share, home, readers } => self.share_stopped(share, home, &readers),
             // The turn handles the waiting packets.
-            SourceLetter::SharePlaced => {}
-            SourceLetter::Progress(progress) => {
+            ToSources::SharePlaced => {}
+            ToSources::Progress(progress) => {
                 if let Some(membership) = self.sources.memberships.get_mut(&progress.source) {
                     membership.progress(progress, now);
                 }
@@ -466,7 +463,7 @@ impl Core {
     }
 
     fn begin_reading(&mut self, source: usize, generation: u64, given: Given, (now, wall): (Monotonic, WallMs)) {
-        let config = Arc::clone(&self.broker.around.config);
+        let config = Arc::clone(&self.here.config);
         let Some(of) = config.sources.get(source) else { return };
         let id = self.sources.begun;
         self.sources.begun = id.wrapping_add(1);
@@ -477,12 +474,12 @@ impl Core {
     /// Sets the timer for work left at the end of the turn.
     fn set_sources_timer(&mut self, io: &mut Ring<'_>) {
         let memberships = self.sources.memberships.values().map(Membership::next_step).min();
-        let readers = self.sources.next_look(&self.broker.around.config);
+        let readers = self.sources.next_look(&self.here.config);
         let board = self.sources.board_at.unwrap_or(Monotonic::NEVER);
         let at = memberships.unwrap_or(Monotonic::NEVER).min(self.sources.report_at).min(readers).min(board);
         let at = at.min(self.sources.replays.next_look()).min(self.sources.next_tell(io.now()));
-        let at = at.min(self.sources.shares.next_look(self.broker.around.rules, io.now())).min(self.sources.ends.due());
-        Timer::Sources.fires_by(at, &mut self.sources.timer, io);
+        let at = at.min(self.sources.shares.next_look(self.here.rules, io.now())).min(self.sources.ends.due());
+        io.set_timer_by(Timer::Sources, at, &mut self.sources.timer);
     }
 
     /// Notes that the timer has expired.

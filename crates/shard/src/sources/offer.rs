@@ -1,16 +1,16 @@
 //! The offer of a record's message to its receivers, and what becomes of it and of the messages that rules make of it. Rules and sinks have their turn when
 //! the record is read; a message that has waited is offered to subscribers alone.
 
+use super::super::here::Here;
 use super::window::{Parked, Window};
-use crate::Ring;
 use crate::broker::Broker;
-use crate::broker::admit::{Admitted, Feeds, Publication, Publisher};
+use crate::broker::admit::{Admitted, Publication, Publisher};
+use crate::broker::delivery::put_packet;
 use crate::broker::given::Retains;
-use crate::delivery::put_packet;
 use crate::numbers::Numbers;
-use crate::owner::ticket_of;
 use crate::reservation::Beside;
-use crate::stalls::Stall;
+use crate::ring::Ring;
+use crate::words::{Feeds, Stall, ticket_of};
 use forebay_config::{Feed, Source};
 use forebay_metrics::spec::SourceMetric as M;
 use forebay_mqtt::packet::Publish;
@@ -131,6 +131,7 @@ impl Offer<'_> {
         self,
         io: &mut Ring<'_>,
         broker: &mut Broker,
+        here: &mut Here,
         beside: Option<&Beside<'_>>,
         (claimed, publisher): (Claimed, Option<&str>),
     ) -> Result<(Offered, Vec<Made>), Stall> {
@@ -152,8 +153,8 @@ impl Offer<'_> {
         let client = ClientKey { auth: None, client_id: publisher.unwrap_or(&source.name) };
         let publication = Publication { publish, client, username: None, time, feeds, hops: hops + 1, beside };
         let grown = broker.delivery.grown();
-        let admitted = broker.admit(io, &publication, Some(ticket_of(claimed)))?;
-        let made = if admitted.has_republished() { self.made(broker, grown) } else { Vec::new() };
+        let admitted = broker.admit(io, here, &publication, Some(ticket_of(claimed)))?;
+        let made = if admitted.has_republished() { self.made(broker, here, grown) } else { Vec::new() };
         if !admitted.is_any() {
             let offered = match is_message {
                 true => Offered::Nobody,
@@ -163,13 +164,13 @@ impl Offer<'_> {
             };
             return Ok((offered, made));
         }
-        Ok((hand_on(io, broker, publish, admitted, (claimed, publisher)), made))
+        Ok((hand_on(io, broker, here, publish, admitted, (claimed, publisher)), made))
     }
 
     /// The messages that rules have made of the record.
     #[cold]
-    fn made(&self, broker: &mut Broker, grown: u64) -> Vec<Made> {
-        let fates = broker.republished_fates();
+    fn made(&self, broker: &mut Broker, here: &Here, grown: u64) -> Vec<Made> {
+        let fates = broker.republished_fates(here);
         let mut are_had: Vec<bool> = fates.iter().map(|fate| fate.is_routed || fate.is_in_sinks).collect();
         // A message comes after the one that it was made of.
         for at in (0..fates.len()).rev() {
@@ -187,7 +188,7 @@ impl Offer<'_> {
             let Parks { if_nobody, if_unmet } = self.parks;
             // Later subscribers get a retained message anyway.
             let may_park = is_nobodys && if_nobody || is_apart && if_unmet && !publish.retain;
-            let parks = may_park && broker.around.rules.parks_made(may_park);
+            let parks = may_park && here.rules.parks_made(may_park);
             let parked = parks.then(|| Parked::of(&publish, (self.time, self.hops), grown));
             Made { of, answers: if is_apart { fate.awaited } else { 0 }, is_nobodys, parked }
         })
@@ -198,11 +199,12 @@ impl Offer<'_> {
 fn hand_on(
     io: &mut Ring<'_>,
     broker: &mut Broker,
+    here: &mut Here,
     publish: &Publish<'_>,
     admitted: Admitted,
     (claimed, publisher): (Claimed, Option<&str>),
 ) -> Offered {
-    let answers = broker.hand_on(io, publish, admitted, Publisher::Source(claimed, publisher));
+    let answers = broker.hand_on(io, here, publish, admitted, Publisher::Source(claimed, publisher));
     match admitted.is_refused {
         true => Offered::Refused(answers),
         false => Offered::Taken { answers, is_routed: admitted.is_routed() },
@@ -216,6 +218,7 @@ fn hand_on(
 pub(super) fn offer_again(
     io: &mut Ring<'_>,
     broker: &mut Broker,
+    here: &mut Here,
     source: &Source,
     publish: &Publish<'_>,
     parked: &Parked,
@@ -227,6 +230,10 @@ pub(super) fn offer_again(
     let client = ClientKey { auth: None, client_id: &source.name };
     let (time, hops) = (WallMs(parked.time_ms), parked.hops + 1);
     let publication = Publication { publish, client, username: None, time, feeds, hops, beside: None };
-    let admitted = broker.admit(io, &publication, Some(ticket_of(claimed)))?;
-    if admitted.is_any() { Ok(hand_on(io, broker, publish, admitted, (claimed, None))) } else { Ok(Offered::Nobody) }
+    let admitted = broker.admit(io, here, &publication, Some(ticket_of(claimed)))?;
+    if admitted.is_any() {
+        Ok(hand_on(io, broker, here, publish, admitted, (claimed, None)))
+    } else {
+        Ok(Offered::Nobody)
+    }
 }

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::Xxh3Default;
 
+use super::super::here::Here;
+use super::super::mail::Place;
 use super::reader::{Pause, Reader};
-use super::window::{Place, Window};
+use super::window::Window;
 use super::{BOARD_EVERY, Sources};
 use crate::Core;
 use crate::broker::Broker;
@@ -126,8 +128,8 @@ impl Sources {
     }
 
     /// Begins partitions of routes, has those read again that slots need, and reports the progress of the others to shards.
-    pub(super) fn step_routes(&mut self, broker: &mut Broker, config: &Config, now: Monotonic) {
-        let rules = broker.around.rules;
+    pub(super) fn step_routes(&mut self, broker: &mut Broker, here: &Here, config: &Config, now: Monotonic) {
+        let rules = here.rules;
         let Self { readers, consumers, needs, copied, report_at, .. } = self;
         let has_news = std::mem::take(&mut needs.are_new);
         let may_begin = needs.are_known(config.service.shards);
@@ -154,7 +156,7 @@ impl Sources {
             if let (Some(of), Some(next)) = (known, next) {
                 if std::mem::take(&mut of.is_anew) {
                     (of.again_below, of.kept_below, of.copied_below, of.told) = (i64::MIN, i64::MIN, i64::MIN, next);
-                    broker.read_partition(of.place(next), Reads::Anew);
+                    broker.read_partition(here, of.place(next), Reads::Anew);
                     copied.remove(&key);
                 }
                 if consumer.has_read_all(*id) {
@@ -167,7 +169,7 @@ impl Sources {
                     of.tell_at = now.after(TELLS_EVERY);
                     if next > of.told || has_news || needed.is_some() {
                         of.told = next;
-                        broker.read_partition(of.place(next), Reads::On);
+                        broker.read_partition(here, of.place(next), Reads::On);
                     }
                     continue;
                 }
@@ -208,7 +210,7 @@ impl Sources {
                 tell_at: now.after(TELLS_EVERY),
                 is_anew: false,
             };
-            broker.read_partition(of.place(from), Reads::Again(of.again_below));
+            broker.read_partition(here, of.place(from), Reads::Again(of.again_below));
             reader.of_route = Some(of);
         }
     }
@@ -224,7 +226,7 @@ impl Core {
 
     /// Takes the places that a shard's new slots need: partitions that are further on go back.
     pub(super) fn slots_need(&mut self, (by, number): (usize, u64), needed: &[RecordPlace], now: Monotonic) {
-        let config = Arc::clone(&self.broker.around.config);
+        let config = Arc::clone(&self.here.config);
         for RecordPlace { of, offset } in needed {
             let lowest = self.sources.needs.all.entry(*of).or_insert(*offset);
             *lowest = (*lowest).min(*offset);
@@ -232,6 +234,6 @@ impl Core {
         self.sources.needs.are_new = true;
         self.sources.needs.shards |= 1 << by;
         self.broker.has_asked(by, number);
-        self.sources.step_routes(&mut self.broker, &config, now);
+        self.sources.step_routes(&mut self.broker, &self.here, &config, now);
     }
 }

@@ -3,12 +3,12 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::letters::{Given, Progress, Reached, SourceLetter};
 use super::positions::OfRoute;
-use super::window::{Answered, Place, Window};
+use super::window::{Answered, Window};
 use super::{STOPPING, Sources, home};
-use crate::mail::Mail;
-use crate::{Core, Ring};
+use crate::Core;
+use crate::mail::{Given, Mail, Place, Progress, Reached, ToSources};
+use crate::ring::Ring;
 use forebay_base::rules::Rules;
 use forebay_config::{Config, Isolation, NoSubscriber, OffsetReset, OnBadBatch, Source};
 use forebay_kafka::consumer::{self, Assignment, Consumer, Start};
@@ -287,7 +287,7 @@ impl Core {
         is_lost: bool,
         (now, wall): (Monotonic, WallMs),
     ) {
-        let config = Arc::clone(&self.broker.around.config);
+        let config = Arc::clone(&self.here.config);
         let sources = &mut self.sources;
         let of_it = |reader: &Reader| reader.source == source && reader.generation <= generation;
         for (id, reader) in sources.readers.iter_mut().filter(|(_, reader)| of_it(reader)) {
@@ -315,9 +315,9 @@ impl Core {
     /// Reports the progress of partitions to their memberships.
     pub(super) fn report_progress(&mut self, io: &mut Ring<'_>) {
         let now = io.now();
-        let config = Arc::clone(&self.broker.around.config);
+        let config = Arc::clone(&self.here.config);
         let (sources, letters) = (&mut self.sources, &mut self.broker.letters);
-        let rules = self.broker.around.rules;
+        let rules = self.here.rules;
         let is_any_done = sources.readers.values().any(|reader| reader.is_done(now));
         if sources.report_at > now && !is_any_done {
             return;
@@ -355,7 +355,7 @@ impl Core {
             let (source, generation, _) = some[0];
             let places = some.iter().map(|(.., reached)| reached.clone()).collect();
             let to = home(&config.sources[source], config.service.shards);
-            letters.push_back((to, Mail::Source(SourceLetter::Progress(Progress { source, generation, places }))));
+            letters.push_back((to, Mail::Sources(ToSources::Progress(Progress { source, generation, places }))));
         }
     }
 }

@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
+use super::super::here::Here;
+use super::super::mail::Place;
 use super::dead_letters::{self, Unwritten};
 use super::ends;
 use super::offer::{Made, Offer, Offered, Parks, enter_made, offer_again};
 use super::reader::{Pause, Reader};
 use super::ruled::with_rules;
-use super::window::{Parked, Place, Window};
+use super::window::{Parked, Window};
 use super::{Sources, Tried};
+use crate::Core;
 use crate::broker::Broker;
+use crate::broker::delivery::{packet_bytes, publish_of};
 use crate::broker::given::{AtHand, Retains};
-use crate::delivery::{packet_bytes, publish_of};
-use crate::{Core, Ring};
+use crate::ring::Ring;
 use forebay_config::{Config, NoSubscriber, OnBadRecord};
 use forebay_kafka::consumer;
 use forebay_metrics::spec::SourceMetric as M;
@@ -28,22 +31,22 @@ impl Core {
         if self.sources.readers.is_empty() {
             return false;
         }
-        let config = Arc::clone(&self.broker.around.config);
+        let config = Arc::clone(&self.here.config);
         io.next_quantum();
         self.try_again(&config);
         let mut count = self.try_parked(io, &config);
-        let Self { broker, sources, .. } = self;
-        count += usize::from(sources.end_expired(io, broker, &config));
+        let Self { here, broker, sources, .. } = self;
+        count += usize::from(sources.end_expired(io, broker, here, &config));
         let clusters = sources.consumers.len();
         // Each cluster is the first in its turn. A few records are read however little time there is.
         sources.turn = sources.turn.wrapping_add(1);
         for place in 0..clusters {
             let cluster = (sources.turn + place) % clusters;
-            sources.take_consumer_news(broker, &config, cluster, io.now());
+            sources.take_consumer_news(here, &config, cluster, io.now());
             if config.is_of_broker(cluster) {
-                sources.step_routes(broker, &config, io.now());
+                sources.step_routes(broker, here, &config, io.now());
             }
-            while sources.read_record(io, broker, &config, cluster) {
+            while sources.read_record(io, broker, here, &config, cluster) {
                 count += 1;
                 if io.is_over_after(count) {
                     io.go_on();
@@ -77,7 +80,7 @@ impl Core {
 
     /// Tries parked messages again as far as the turn has time, and drops them when `start_grace` is over. Returns how many were handled.
     fn try_parked(&mut self, io: &mut Ring<'_>, config: &Config) -> usize {
-        let Self { broker, sources, .. } = self;
+        let Self { here, broker, sources, .. } = self;
         let now = io.now();
         // Most readers have no parked messages: a turn costs only those that have.
         let may_have_work = |reader: &Reader| {
@@ -98,8 +101,8 @@ impl Core {
             let Some(window) = &mut reader.window else { continue };
             if let Some(after) = of.release_after {
                 let before = Monotonic(now.0.saturating_sub(after.as_nanos() as u64));
-                let released = window.release(before, broker.around.rules);
-                broker.numbers.count_source(reader.source, M::Released, released);
+                let released = window.release(before, here.rules);
+                here.numbers.count_source(reader.source, M::Released, released);
                 if released > 0 {
                     sources.report_at = sources.report_at.min(reader.report_at);
                     io.go_on();
@@ -117,23 +120,23 @@ impl Core {
                 reader.trying = Some(Claimed::after(number));
                 let Some((mut parked, since)) = window.unpark(number) else { continue };
                 parked.grown = broker.delivery.grown();
-                let claimed = Claimed { shard: broker.index, reader: id, number };
+                let claimed = Claimed { shard: here.index, reader: id, number };
                 let waited_s = u32::try_from(now.since(since).as_secs()).unwrap_or(u32::MAX);
                 let Some(publish) = publish_of(&parked.packet).filter(|publish| !is_expired(publish, waited_s)) else {
-                    broker.numbers.count_source(reader.source, M::Expired, 1);
+                    here.numbers.count_source(reader.source, M::Expired, 1);
                     window.owes(number, 0, None);
                     sources.report_at = sources.report_at.min(reader.report_at);
                     continue;
                 };
                 // Later subscribers get a retained message anyway.
-                let if_unmet = broker.around.rules.parks(of.no_subscriber == NoSubscriber::Wait) && !publish.retain;
+                let if_unmet = here.rules.parks(of.no_subscriber == NoSubscriber::Wait) && !publish.retain;
                 let parks = Parks { if_nobody: !is_over, if_unmet };
-                match offer_again(io, broker, of, &publish, &parked, claimed) {
+                match offer_again(io, broker, here, of, &publish, &parked, claimed) {
                     Ok(offered) => {
                         if offered != Offered::Nobody {
                             window.is_had(number);
                         }
-                        let counted = (&mut broker.numbers, reader.source);
+                        let counted = (&mut here.numbers, reader.source);
                         offered.enter(counted, (window, number), parks, || parked);
                         sources.report_at = sources.report_at.min(reader.report_at);
                     }
@@ -160,7 +163,14 @@ impl Core {
 
 impl Sources {
     /// Takes up the next record of a cluster. False: there is none, or no room for it.
-    fn read_record(&mut self, io: &mut Ring<'_>, broker: &mut Broker, config: &Config, cluster: usize) -> bool {
+    fn read_record(
+        &mut self,
+        io: &mut Ring<'_>,
+        broker: &mut Broker,
+        here: &mut Here,
+        config: &Config,
+        cluster: usize,
+    ) -> bool {
         let (now, wall) = (io.now(), io.wall());
         let Self {
             consumers,
@@ -193,7 +203,7 @@ impl Sources {
             return true;
         }
         let source = &config.sources[reader.source];
-        let rules = broker.around.rules;
+        let rules = here.rules;
         let waits = rules.parks(source.no_subscriber == NoSubscriber::Wait);
         let is_in_grace = opened_at.is_none_or(|at| now < at.after(source.start_grace));
         let parks = Parks { if_nobody: waits || is_in_grace, if_unmet: waits };
@@ -201,7 +211,7 @@ impl Sources {
         let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
         let window = reader.window.get_or_insert_with(|| Window::new(at));
         let number = window.next_number();
-        let claimed = Claimed { shard: broker.index, reader: id, number };
+        let claimed = Claimed { shard: here.index, reader: id, number };
         let about = (reader.source, &*reader.topic, reader.partition);
         let mapping = &mappings[reader.source];
         let of = mapped_record(&reader.topic, reader.partition, &record);
@@ -219,12 +229,18 @@ impl Sources {
                 });
                 broker.delivery.at_hand = at_hand;
                 let (time, grown) = (WallMs(record.timestamp), broker.delivery.grown());
-                let offered =
-                    with_rules(broker, reader.source, &mapping.encoded(&of), (wall, facts), |broker, beside| {
+                let offered = with_rules(
+                    broker,
+                    here,
+                    reader.source,
+                    &mapping.encoded(&of),
+                    (wall, facts),
+                    |broker, here, beside| {
                         let beside = beside.filter(|_| !is_again);
                         let offer = Offer { source, publish: &publish, time, hops: message.hops, parks };
-                        offer.make(io, broker, beside, (claimed, client))
-                    });
+                        offer.make(io, broker, here, beside, (claimed, client))
+                    },
+                );
                 broker.delivery.at_hand = None;
                 match offered {
                     Err(_) => {
@@ -241,13 +257,13 @@ impl Sources {
                         let held = bytes.max(packet_bytes(publish.topic, &publish)) + of_rules;
                         window.take_up(at, held, now);
                         memory.used += held;
-                        enter_made(made, (&mut broker.numbers, reader.source), (window, number));
+                        enter_made(made, (&mut here.numbers, reader.source), (window, number));
                         let parked = || Parked::of(&publish, (time, message.hops), grown);
                         let parks = Parks { if_unmet: parks.if_unmet && !message.retain, ..parks };
                         // All receivers except new slots have had the record.
                         let offered = if is_again && offered == Offered::Nobody { Offered::NOTHING } else { offered };
-                        offered.enter((&mut broker.numbers, reader.source), (window, number), parks, parked);
-                        broker.numbers.count_source(reader.source, M::HeadersLeftOut, message.left_out.into());
+                        offered.enter((&mut here.numbers, reader.source), (window, number), parks, parked);
+                        here.numbers.count_source(reader.source, M::HeadersLeftOut, message.left_out.into());
                     }
                 }
             }
@@ -273,14 +289,14 @@ impl Sources {
                     reader.pauses(consumer, id, Pause::Room);
                     return true;
                 }
-                let is_bad = Self::count_bad(&mut broker.numbers, reader.source, reason);
+                let is_bad = Self::count_bad(&mut here.numbers, reader.source, reason);
                 if let Err(Unwritten::Stops(why)) = written {
-                    Self::tell_stopped(broker, config, (about, at.offset), &why, now);
+                    Self::tell_stopped(here, config, (about, at.offset), &why, now);
                     reader.stops_at_bad(consumer, id, (at.offset, &why));
                     return true;
                 }
                 if is_bad {
-                    Self::tell_bad(broker, config, (about, at.offset), reason, now);
+                    Self::tell_bad(here, config, (about, at.offset), reason, now);
                 }
                 window.take_up(at, bytes, now);
                 match decides {
@@ -289,14 +305,14 @@ impl Sources {
                 }
             }
         }
-        broker.numbers.count_source(reader.source, M::Records, 1);
-        broker.numbers.count_source(reader.source, M::Bytes, bytes as u64);
+        here.numbers.count_source(reader.source, M::Records, 1);
+        here.numbers.count_source(reader.source, M::Bytes, bytes as u64);
         *report_at = (*report_at).min(reader.report_at);
         let is_full = memory.is_full(window, source, rules);
         consumer.advance();
         if is_full {
             if window.waits_for_nothing() {
-                Self::tell_waiting(broker, config, (about, window.low(rules).offset), now);
+                Self::tell_waiting(here, config, (about, window.low(rules).offset), now);
             }
             reader.pauses(consumer, id, Pause::Window);
         }

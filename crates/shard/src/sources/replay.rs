@@ -10,15 +10,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::super::here::Here;
 use super::reader::assigned;
 use super::records::{mapped_record, publish};
 use super::requests::{Asker, first_request, next_number};
 use super::{Sources, settings};
+use crate::Core;
 use crate::broker::Broker;
 use crate::broker::delivery::By;
 use crate::broker::delivery::gates::Asked;
-use crate::events::{clipped, of_client, second};
-use crate::{Core, Ring};
+use crate::ring::Ring;
+use crate::words::{clipped, of_client, second};
 use forebay_base::limits::{RECORD_REPLAY_FETCH_BYTES, RECORD_REPLAYS_AT_ONCE_MAX};
 use forebay_config::Source;
 use forebay_kafka::client::Client;
@@ -252,7 +254,7 @@ impl Replays {
         self.all.remove(&gate)
     }
 
-    fn set_numbers(&mut self, broker: &mut Broker) {
+    fn set_numbers(&mut self, here: &mut Here) {
         let bytes = self.readings().map(|reading| reading.consumer.memory() as u64).sum();
         let values = [self.running.len() as u64, self.line.len() as u64, bytes];
         if values != self.shown {
@@ -260,7 +262,7 @@ impl Replays {
             [M::ReplaysRunning, M::ReplaysWaiting, M::ReplayFetchBytes]
                 .into_iter()
                 .zip(values)
-                .for_each(|(metric, value)| broker.numbers.set(metric, value));
+                .for_each(|(metric, value)| here.numbers.set(metric, value));
         }
     }
 }
@@ -314,7 +316,13 @@ impl Replay {
     ///
     /// # Errors
     /// The partition with which the replay cannot continue, and the reason.
-    fn take_news(&mut self, broker: &mut Broker, source: &Source, now: Monotonic) -> Result<(), (usize, &'static str)> {
+    fn take_news(
+        &mut self,
+        broker: &mut Broker,
+        here: &mut Here,
+        source: &Source,
+        now: Monotonic,
+    ) -> Result<(), (usize, &'static str)> {
         while let Some(news) = self.reading.as_mut().and_then(|reading| reading.consumer.take_news()) {
             match news {
                 News::Partitions { topic, count } => {
@@ -339,7 +347,7 @@ impl Replay {
                         Stage::Begins => self.begins_at_end(id as usize, broker, now),
                         Stage::Read(_) if to >= from => {
                             self.parts[id as usize].stage = Stage::Read(at);
-                            self.tell_gap(broker, id as usize, (from, to), now);
+                            self.tell_gap(broker, here, id as usize, (from, to), now);
                         }
                         Stage::Read(_) => return Err((id as usize, OTHER_LOG)),
                         Stage::Live => {}
@@ -378,11 +386,12 @@ impl Replay {
         &mut self,
         io: &mut Ring<'_>,
         broker: &mut Broker,
+        here: &mut Here,
         (source, of): (&Source, Making<'_>),
         count: &mut usize,
     ) -> Step {
         let now = io.now();
-        if let Err((part, why)) = self.take_news(broker, source, now) {
+        if let Err((part, why)) = self.take_news(broker, here, source, now) {
             return Step::Aborted(part, why);
         }
         let Self { asked, topics, parts, reading, moved_at, .. } = self;
@@ -411,13 +420,13 @@ impl Replay {
                 if !broker.takes_one_more(io, asked.session) {
                     break;
                 }
-                broker.copy_past(io, &publish(&message), now, (to, By::Past));
-                broker.numbers.count(M::ReplayMessages);
+                broker.copy_past(io, here, &publish(&message), now, (to, By::Past));
+                here.numbers.count(M::ReplayMessages);
             }
             let (next, leader_epoch) = (record.offset + 1, record.leader_epoch);
             part.stage = Stage::Read(Position { offset: next, leader_epoch });
             consumer.advance();
-            broker.numbers.count(M::ReplayRecords);
+            here.numbers.count(M::ReplayRecords);
             (has_moved, *moved_at) = (true, now);
             *count += 1;
             if io.is_over_after(*count) {
@@ -448,11 +457,11 @@ impl Replay {
     }
 
     /// Reports that Kafka has deleted records before they were replayed.
-    fn tell_gap(&self, broker: &mut Broker, part: usize, (from, to): (i64, i64), now: Monotonic) {
+    fn tell_gap(&self, broker: &mut Broker, here: &mut Here, part: usize, (from, to): (i64, i64), now: Monotonic) {
         let (topic, partition) = self.names(part);
         let number = |offset| u64::try_from(offset).unwrap_or(0);
         let client = broker.sessions.get(self.asked.session).map(Session::client);
-        broker.teller.tell_of(Kind::ReplayGap, second(now), client, |event| {
+        here.teller.tell_of(Kind::ReplayGap, second(now), client, |event| {
             let event = of_client(event, client).with(Field::MqttTopic, clipped(&self.asked.subscription.filter));
             let event = event.with(Field::Topic, topic).with(Field::Partition, partition);
             event.with(Field::Offset, number(from)).with(Field::NextOffset, number(to))
@@ -460,10 +469,10 @@ impl Replay {
     }
 
     /// Reports that the replay cannot continue.
-    fn tell_aborted(&self, broker: &mut Broker, part: usize, why: &'static str, now: Monotonic) {
+    fn tell_aborted(&self, broker: &mut Broker, here: &mut Here, part: usize, why: &'static str, now: Monotonic) {
         let (topic, partition) = self.names(part);
         let client = broker.sessions.get(self.asked.session).map(Session::client);
-        broker.teller.tell_of(Kind::ReplayAborted, second(now), client, |event| {
+        here.teller.tell_of(Kind::ReplayAborted, second(now), client, |event| {
             let event = of_client(event, client).with(Field::MqttTopic, clipped(&self.asked.subscription.filter));
             event.with(Field::Topic, topic).with(Field::Partition, partition).with(Field::Reason, why)
         });
@@ -492,12 +501,12 @@ impl Core {
         if asked.is_empty() && self.sources.replays.are_none() {
             return false;
         }
-        let config = Arc::clone(&self.broker.around.config);
+        let config = Arc::clone(&self.here.config);
         let Some(index) = config.sources.iter().position(|source| source.is_of_broker) else { return false };
         let (source, now) = (&config.sources[index], io.now());
-        let Self { broker, sources, random, .. } = self;
+        let Self { here, broker, sources, random, .. } = self;
         asked.into_iter().for_each(|asked| sources.replays.add(asked, source, now));
-        sources.end_replays(broker);
+        sources.end_replays(broker, here);
         let settings = settings::consumer(&config);
         sources.replays.give_places(source, settings, (random.u64(..), now));
         io.next_quantum();
@@ -510,20 +519,20 @@ impl Core {
             let Sources { replays, mappings, scratch, .. } = sources;
             let Some(replay) = replays.all.get_mut(&gate) else { continue };
             let made = Making { mapping: &mappings[index], scratch };
-            match replay.run(io, broker, (source, made), &mut count) {
+            match replay.run(io, broker, here, (source, made), &mut count) {
                 Step::Waits => {}
                 Step::Spent => {
                     io.go_on();
                     break;
                 }
                 Step::Over => {
-                    broker.numbers.count(M::ReplaysLive);
+                    here.numbers.count(M::ReplaysLive);
                     broker.delivery.gates.end(gate);
                     sources.replays.remove(gate);
                 }
                 Step::Aborted(part, why) => {
-                    replay.tell_aborted(broker, part, why, now);
-                    broker.numbers.count(M::ReplaysAborted);
+                    replay.tell_aborted(broker, here, part, why, now);
+                    here.numbers.count(M::ReplaysAborted);
                     broker.delivery.gates.end(gate);
                     sources.replays.remove(gate);
                 }
@@ -531,7 +540,7 @@ impl Core {
         }
         sources.replays.give_way(now);
         sources.replays.give_places(source, settings, (random.u64(..), now));
-        sources.replays.set_numbers(broker);
+        sources.replays.set_numbers(here);
         broker.outlets.upstreams[source.cluster].busy |= sources.replays.next_deadline() <= now;
         true
     }
@@ -544,7 +553,7 @@ impl Sources {
     }
 
     /// Ends replays without a subscription, a connection or a session.
-    fn end_replays(&mut self, broker: &mut Broker) {
+    fn end_replays(&mut self, broker: &mut Broker, here: &mut Here) {
         let goes_on = |(gate, replay): &(&u32, &Replay)| {
             let session = broker.sessions.get(replay.asked.session);
             let is_there = session.is_some_and(|session| session.conn() == Some(replay.asked.conn));
@@ -552,7 +561,7 @@ impl Sources {
         };
         let ended: Vec<u32> = self.replays.all.iter().filter(|of| !goes_on(of)).map(|(gate, _)| *gate).collect();
         for gate in ended {
-            broker.numbers.count(M::ReplaysEnded);
+            here.numbers.count(M::ReplaysEnded);
             broker.delivery.gates.end(gate);
             self.replays.remove(gate);
         }

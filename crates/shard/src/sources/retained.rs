@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::records::{mapped_record, publish};
 use super::{home, reads};
 use crate::broker::delivery::put_packet;
-use crate::outlets::Copies;
+use crate::mail::{Copies, Expiring, RetainedOfShard};
 use crate::router;
 use forebay_config::{Broker, Config};
 use forebay_kafka::consumer;
@@ -35,69 +35,6 @@ pub fn first_read(all: Range<i64>, copied_to: Option<&i64>) -> Range<i64> {
 
 /// The most records before the end of a partition of [`FirstRead`] that are read for retained messages.
 const UNCOPIED_MAX: i64 = 10_000;
-
-/// `RetainedOfShard` is a shard's part of the topic, read when the process begins.
-#[derive(Debug, Default)]
-pub struct RetainedOfShard {
-    /// Where the copies are.
-    pub(crate) copies: Copies,
-    /// The messages that the shard retains, as packets.
-    pub(crate) packets: Vec<u8>,
-    /// The age of each. Seconds.
-    pub(crate) ages_s: Vec<u32>,
-    /// Copies that expire, of records of partitions that the shard reads.
-    pub(crate) expiring: Vec<Expiring>,
-    pub(crate) copied: Copied,
-    /// [`RetainedMessages::copied_to`]: the messages of all shards are of records below these offsets.
-    pub(crate) copied_to: Arc<BTreeMap<PartitionKey, i64>>,
-}
-
-/// A copy that expires.
-#[derive(Debug)]
-pub(crate) struct Expiring {
-    pub(crate) topic: String,
-    pub(crate) place: RecordPlace,
-    /// The time until then.
-    pub(crate) left: Duration,
-}
-
-/// `Copied` names the records that have a copy in the topic, for the shard that reads their partitions.
-#[derive(Debug, Default)]
-pub(crate) struct Copied {
-    /// The newest record of each MQTT topic that has a copy, by partition: a record that is not newer is not retained again. Records before the place from
-    /// which the partition is read are left out; the rest are removed as reading passes them.
-    newest: BTreeMap<PartitionKey, HashMap<String, i64>>,
-    /// The beginning of each partition of [`FirstRead`], until its reading begins.
-    to: BTreeMap<PartitionKey, i64>,
-}
-
-impl Copied {
-    /// Whether Kafka has a copy of this record, or of a newer one of its partition and MQTT topic.
-    pub(super) fn has(&self, place: RecordPlace, topic: &str) -> bool {
-        let newest = self.newest.get(&place.of).and_then(|of| of.get(topic));
-        newest.is_some_and(|newest| place.offset <= *newest)
-    }
-
-    /// Forgets records below this offset: the partition is read from there on.
-    pub(super) fn forget(&mut self, of: &PartitionKey, below: i64) {
-        let Some(topics) = self.newest.get_mut(of) else { return };
-        topics.retain(|_, newest| *newest >= below);
-        topics.shrink_to_fit();
-        if topics.is_empty() {
-            self.newest.remove(of);
-        }
-    }
-
-    /// Forgets a partition: its log has other records, or an operator wants all of them sent again.
-    pub(super) fn remove(&mut self, of: &PartitionKey) {
-        self.newest.remove(of);
-    }
-
-    /// Takes the offset below which all records of a partition have copies, if the group was new there.
-    pub(super) fn take_to(&mut self, of: &PartitionKey) -> Option<i64> {
-        self.to.remove(of)
-    }
-}
 
 /// The newest copy of an MQTT topic so far.
 #[derive(Debug)]
@@ -250,7 +187,7 @@ impl RetainedMessages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::{packets, publish_of};
+    use crate::broker::delivery::{packets, publish_of};
     use forebay_config as config;
     use forebay_record::{Builder, Row, Stamp, stamp};
     use forebay_session::PartitionKey;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::here::Here;
 use crate::broker::Broker;
 use crate::reservation::Beside;
 use forebay_rule::column::Defaults;
@@ -12,16 +13,17 @@ use forebay_runtime::seam::WallMs;
 /// Passes the rules that name a source to `each`, with a record of it; nothing, if there are none.
 pub(super) fn with_rules<R>(
     broker: &mut Broker,
+    here: &mut Here,
     source: usize,
     of: &Encoded<'_>,
     (wall, scratch): (WallMs, &mut Scratch),
-    each: impl FnOnce(&mut Broker, Option<&Beside<'_>>) -> R,
+    each: impl FnOnce(&mut Broker, &mut Here, Option<&Beside<'_>>) -> R,
 ) -> R {
     let known = broker.outlets.rules.as_ref().and_then(|rules| rules.sources.get(source)?.clone());
-    let Some(known) = known else { return each(broker, None) };
-    let machine = Arc::clone(&broker.around.machine);
+    let Some(known) = known else { return each(broker, here, None) };
+    let machine = Arc::clone(&here.machine);
     let around = Around { event: &known.event, node: &machine.node, now_ms: wall.0 };
     let record = of.record;
     let defaults = Defaults { key: record.key, time_ms: Some(record.timestamp).filter(|timestamp| *timestamp >= 0) };
-    with_fields(of, around, scratch, |facts| each(broker, Some(&Beside { rules: &known.rules, facts, defaults })))
+    with_fields(of, around, scratch, |facts| each(broker, here, Some(&Beside { rules: &known.rules, facts, defaults })))
 }

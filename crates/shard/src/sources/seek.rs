@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Sources;
-use super::letters::SourceLetter;
 use super::positions::OfRoute;
 use super::reader::{Pause, Reader};
-use super::window::{Place, Window};
+use super::window::Window;
 use crate::Core;
-use crate::mail::Mail;
+use crate::mail::{Mail, Place, ToSources};
 use forebay_kafka::consumer::{self, Start};
 use forebay_metrics::inspect::{Seek, SeekTo};
 use forebay_runtime::seam::Monotonic;
@@ -92,9 +91,11 @@ impl Core {
         }
         let (source, generation, to) = (*source, membership.generation, *to);
         let count = by_shard.values().map(Vec::len).sum();
-        self.broker.letters.extend(by_shard.into_iter().map(|(shard, partitions)| {
-            (shard, Mail::Source(SourceLetter::Seek { source, generation, partitions, to }))
-        }));
+        self.broker.letters.extend(
+            by_shard.into_iter().map(|(shard, partitions)| {
+                (shard, Mail::Sources(ToSources::Seek { source, generation, partitions, to }))
+            }),
+        );
         Some(count)
     }
 }

@@ -1,13 +1,14 @@
 //! Metrics and events of sources.
 
+use super::super::here::Here;
+use super::super::mail::Place;
 use super::Sources;
 use super::membership::Told;
 use super::positions::OfRoute;
 use super::reader::Pause;
-use super::window::{Place, Window};
-use crate::broker::Broker;
-use crate::events::second;
+use super::window::Window;
 use crate::numbers::Numbers;
+use crate::words::second;
 use forebay_config::Config;
 use forebay_kafka::consumer::{News, State, WhyReset, WhyStopped};
 use forebay_kafka::group::Lost;
@@ -37,7 +38,7 @@ fn number(offset: i64) -> u64 {
 
 impl Sources {
     /// Takes the news of a cluster's consumer.
-    pub(super) fn take_consumer_news(&mut self, broker: &mut Broker, config: &Config, cluster: usize, now: Monotonic) {
+    pub(super) fn take_consumer_news(&mut self, here: &mut Here, config: &Config, cluster: usize, now: Monotonic) {
         let Self { consumers, readers, .. } = self;
         let consumer = &mut consumers[cluster];
         while let Some(news) = consumer.take_news() {
@@ -51,7 +52,7 @@ impl Sources {
                 News::Partitions { .. } => continue,
             };
             let Some(reader) = readers.get_mut(&id) else { continue };
-            let (teller, numbers, second) = (&mut broker.teller, &mut broker.numbers, second(now));
+            let (teller, numbers, second) = (&mut here.teller, &mut here.numbers, second(now));
             let about: About<'_> = (reader.source, &reader.topic, reader.partition);
             match news {
                 News::Started { offset, .. } => {
@@ -134,14 +135,14 @@ impl Sources {
 
     /// Reports a record that is no message and does not stop its partition.
     pub(super) fn tell_bad(
-        broker: &mut Broker,
+        here: &mut Here,
         config: &Config,
         (about, offset): (About<'_>, i64),
         reason: Reason,
         now: Monotonic,
     ) {
         let letters = config.sources[about.0].dead_letters_topic.as_deref();
-        broker.teller.tell_of(Kind::SourceBadRecord, second(now), about.0, |event| {
+        here.teller.tell_of(Kind::SourceBadRecord, second(now), about.0, |event| {
             let event = of_partition(event, config, about).with(Field::Offset, number(offset));
             event.with(Field::Reason, reason.to_string()).maybe(Field::LettersTopic, letters)
         });
@@ -149,32 +150,27 @@ impl Sources {
 
     /// Reports a partition that stops at a record.
     pub(super) fn tell_stopped(
-        broker: &mut Broker,
+        here: &mut Here,
         config: &Config,
         (about, offset): (About<'_>, i64),
         reason: &str,
         now: Monotonic,
     ) {
-        broker.teller.tell_of(Kind::SourceStopped, second(now), about, |event| {
+        here.teller.tell_of(Kind::SourceStopped, second(now), about, |event| {
             of_partition(event, config, about).with(Field::Offset, number(offset)).with(Field::Reason, reason)
         });
     }
 
     /// Reports a partition with a window full of messages without subscribers.
-    pub(super) fn tell_waiting(
-        broker: &mut Broker,
-        config: &Config,
-        (about, offset): (About<'_>, i64),
-        now: Monotonic,
-    ) {
-        broker.teller.tell_of(Kind::SourceWaiting, second(now), about, |event| {
+    pub(super) fn tell_waiting(here: &mut Here, config: &Config, (about, offset): (About<'_>, i64), now: Monotonic) {
+        here.teller.tell_of(Kind::SourceWaiting, second(now), about, |event| {
             of_partition(event, config, about).with(Field::Offset, number(offset))
         });
     }
 
     /// Reports an event of a membership.
-    pub(super) fn tell_membership(broker: &mut Broker, config: &Config, source: usize, told: Told, now: Monotonic) {
-        let (numbers, teller, second) = (&mut broker.numbers, &mut broker.teller, second(now));
+    pub(super) fn tell_membership(here: &mut Here, config: &Config, source: usize, told: Told, now: Monotonic) {
+        let (numbers, teller, second) = (&mut here.numbers, &mut here.teller, second(now));
         let of = &config.sources[source];
         let with = |event: Event| {
             let group = Some(of.group.as_str()).filter(|group| !group.is_empty());
@@ -215,8 +211,8 @@ impl Sources {
     }
 
     /// Sets the gauges of all sources on the board.
-    pub(super) fn set_numbers(&self, broker: &mut Broker) {
-        let mut values = vec![[0u64; 8]; broker.around.config.sources.len()];
+    pub(super) fn set_numbers(&self, here: &mut Here) {
+        let mut values = vec![[0u64; 8]; here.config.sources.len()];
         for (id, reader) in &self.readers {
             let of = &mut values[reader.source];
             let consumer = &self.consumers[reader.cluster];
@@ -246,7 +242,7 @@ impl Sources {
         ];
         for (source, values) in values.into_iter().enumerate() {
             for (metric, value) in METRICS.into_iter().zip(values) {
-                broker.numbers.set_source(source, metric, value);
+                here.numbers.set_source(source, metric, value);
             }
         }
     }

@@ -7,6 +7,8 @@ use forebay_base::rules::Rules;
 use forebay_runtime::seam::Monotonic;
 use forebay_session::Claimed;
 
+use super::super::mail::Place;
+
 /// `Record` is one record of a window.
 #[derive(Debug)]
 struct Record {
@@ -93,13 +95,6 @@ pub(super) struct Parked {
     pub(super) hops: u8,
     /// The count of subscriptions when the message was last offered.
     pub(super) grown: u64,
-}
-
-/// A place in a partition: an offset, and the leader epoch of the record before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) offset: i64,
-    pub(super) leader_epoch: i32,
 }
 
 /// `Window` holds the records of one partition that are open, and those after them.

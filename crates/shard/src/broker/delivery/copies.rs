@@ -19,10 +19,13 @@ use forebay_session::{
     is_expired, properties,
 };
 
+use super::super::Broker;
 use super::super::queues::Holder;
-use super::super::{Broker, Ring};
 use super::run::Run;
-use super::{By, Message, Whose, put_packet};
+use super::{By, Message, put_packet};
+use crate::here::Here;
+use crate::ring::Ring;
+use crate::words::Whose;
 
 /// Subscription Identifiers of a copy.
 type Identifiers = SmallVec<[u32; 2]>;
@@ -227,12 +230,13 @@ impl Broker {
     pub(super) fn copy(
         &mut self,
         io: &mut Ring<'_>,
+        here: &mut Here,
         message: Message<'_>,
         of: &[Subscriber<SessionKey>],
         is_stale: bool,
     ) {
-        self.numbers.count(M::CopiesRouted);
-        if let Err(why) = self.try_copy(io, message, of, is_stale) {
+        here.numbers.count(M::CopiesRouted);
+        if let Err(why) = self.try_copy(io, here, message, of, is_stale) {
             if !matches!(why, M::CopiesSessionEnded | M::CopiesEnded) {
                 message.claim.into_iter().for_each(|claim| claim.meet());
             }
@@ -241,9 +245,9 @@ impl Broker {
                 self.retained.note_missed(of[0].session, message.pass);
             }
             if why == M::CopiesQueueFull && message.by == By::Subscription {
-                self.note_dropped_copy(of[0].session);
+                self.note_dropped_copy(here, of[0].session);
             }
-            self.dropped(io.now(), why, Whose::Session(of[0].session), message.publish);
+            self.dropped(here, io.now(), why, Whose::Session(of[0].session), message.publish);
         }
     }
 
@@ -252,6 +256,7 @@ impl Broker {
     pub(crate) fn try_copy(
         &mut self,
         io: &mut Ring<'_>,
+        here: &mut Here,
         message: Message<'_>,
         of: &[Subscriber<SessionKey>],
         is_stale: bool,
@@ -278,10 +283,10 @@ impl Broker {
         let unsent = conn.map_or(0, |conn| self.keeping.holds.unsent(io, conn));
         if peer.is_remote {
             let copy = Copy { qos, retain, identifiers: identifiers.as_slice().into(), share: None };
-            return self.copy_to_remote(io, message, key, copy);
+            return self.copy_to_remote(io, here, message, key, copy);
         }
         let share = by.share().map(|to| to.share);
-        if share.is_some() && qos > QoS::AtMostOnce && !self.around.rules.may_bind(session.sends_at_once(unsent)) {
+        if share.is_some() && qos > QoS::AtMostOnce && !here.rules.may_bind(session.sends_at_once(unsent)) {
             self.await_room(io, key, unsent);
             return Err(M::CopiesQueueFull);
         }
@@ -299,7 +304,7 @@ impl Broker {
         if conn.is_some() && is_too_large(&range) {
             return Err(M::CopiesTooLarge); // [MQTT-3.1.2-25]
         }
-        let takes = |conn| self.may_leave_unread(io, conn, unsent, range.len());
+        let takes = |conn| self.may_leave_unread(io, here, conn, unsent, range.len());
         if qos == QoS::AtMostOnce && !conn.is_none_or(takes) {
             if share.is_some() {
                 self.await_room(io, key, unsent);
@@ -309,7 +314,7 @@ impl Broker {
         let mut id = None;
         if qos > QoS::AtMostOnce {
             let identifiers = form.identifiers.as_slice().into();
-            let handed = self.hand(key, Copy { qos, retain, identifiers, share }, message, (unsent, io.now()))?;
+            let handed = self.hand(here, key, Copy { qos, retain, identifiers, share }, message, (unsent, io.now()))?;
             if handed != Handed::Dropped {
                 self.skip_in_replay(key, message);
             }
@@ -321,7 +326,7 @@ impl Broker {
                 }
                 Handed::DroppedOldest(_) => {
                     self.await_room(io, key, unsent);
-                    self.take_dropped(io.now(), key, M::CopiesQueueFull);
+                    self.take_dropped(here, io.now(), key, M::CopiesQueueFull);
                     self.retained.note_dropped(key);
                     // Other sessions may still get the copies: their end for this session is written down.
                     self.note_queue_later(io.now(), key);
@@ -331,7 +336,7 @@ impl Broker {
             };
         } else {
             message.claim.into_iter().for_each(|claim| claim.meet());
-            self.numbers.count(M::CopiesSentQos0);
+            here.numbers.count(M::CopiesSentQos0);
             self.skip_in_replay(key, message);
         }
         // A message of a share that was sent to a member that does not get it through a crash must not go to another member after the crash.
@@ -343,10 +348,10 @@ impl Broker {
         }
         if let Some(conn) = conn {
             self.delivery.pace(io, conn, unsent, range.len());
-            self.write_copy(io, conn, range, id, group);
+            self.write_copy(io, here, conn, range, id, group);
         }
-        self.numbers.count(M::CopiesSent);
-        self.numbers.raise(M::CopiesSentBytes, publish.payload.len() as u64);
+        here.numbers.count(M::CopiesSent);
+        here.numbers.raise(M::CopiesSentBytes, publish.payload.len() as u64);
         Ok(())
     }
 
@@ -364,6 +369,7 @@ impl Broker {
     /// The session has no room for what it would have to remember.
     pub(crate) fn hand(
         &mut self,
+        here: &mut Here,
         key: SessionKey,
         copy: Copy,
         message: Message<'_>,
@@ -403,7 +409,7 @@ impl Broker {
         // A record does not stay open for a copy that the log has, nor for a client that is offline and may never return, but for a copy that a slot's log
         // has yet to get.
         let is_stored = is_in_log || matches!(stored, Ok(Some(_)));
-        let keeps_open = is_windowed && is_stored || self.around.rules.keeps_open(is_stored);
+        let keeps_open = is_windowed && is_stored || here.rules.keeps_open(is_stored);
         let claim = message.claim.filter(|_| keeps_open && (is_there || waits));
         // With a full log, a connected client gets at QoS 1 what it would get without a log, and everything that it has asked for again.
         let is_past = matches!(message.by, By::Replay | By::Past);
@@ -414,7 +420,7 @@ impl Broker {
             return Err(M::CopiesQueueFull);
         }
         if stored.is_err() && copy.share.is_none() {
-            self.numbers.count(M::CopiesUnstored);
+            here.numbers.count(M::CopiesUnstored);
         }
         let stored = stored.unwrap_or(None);
         let share_key = message.by.share().map_or(0, |to| to.key);
@@ -453,7 +459,7 @@ impl Broker {
         } else if let Some(number) = stored.filter(|_| handed != Handed::Dropped) {
             self.store_copy(key, number, &copy, (own, until_logged.cloned()));
         } else if let Some(to) = message.by.share().filter(|_| copy.qos == QoS::AtLeastOnce) {
-            self.store_for_share(message.publish, to);
+            self.store_for_share(here, message.publish, to);
         }
         Ok(handed)
     }
@@ -462,12 +468,13 @@ impl Broker {
     fn write_copy(
         &mut self,
         io: &mut Ring<'_>,
+        here: &Here,
         conn: ConnId,
         range: Range<usize>,
         id: Option<(usize, u16)>,
         group: u64,
     ) {
-        let group = self.around.rules.publish_waits_for(group);
+        let group = here.rules.publish_waits_for(group);
         let waits = group > self.outlets.logs.kept.durable(group);
         let holds = &mut self.keeping.holds;
         let out = holds.out(io, conn);
@@ -485,16 +492,16 @@ impl Broker {
 
     /// Sends a session its waiting messages, as far as its client may be sent them. Messages that wait for the log are written there first, while it has
     /// room.
-    pub(crate) fn pump_session(&mut self, io: &mut Ring<'_>, key: SessionKey) {
-        if self.pump_logged(io, key) {
+    pub(crate) fn pump_session(&mut self, io: &mut Ring<'_>, here: &mut Here, key: SessionKey) {
+        if self.pump_logged(io, here, key) {
             self.note_unlogged(key);
         }
     }
 
     /// Sends a session its waiting messages. True: the next one waits for room in the log.
-    pub(crate) fn pump_logged(&mut self, io: &mut Ring<'_>, key: SessionKey) -> bool {
-        while self.pump(io, key) {
-            if !self.log_next(io.now(), key) {
+    pub(crate) fn pump_logged(&mut self, io: &mut Ring<'_>, here: &mut Here, key: SessionKey) -> bool {
+        while self.pump(io, here, key) {
+            if !self.log_next(here, io.now(), key) {
                 return true;
             }
         }
@@ -502,7 +509,7 @@ impl Broker {
     }
 
     /// Sends a session its waiting messages up to one that the log gets first. True: there is one.
-    pub(crate) fn pump(&mut self, io: &mut Ring<'_>, key: SessionKey) -> bool {
+    pub(crate) fn pump(&mut self, io: &mut Ring<'_>, here: &mut Here, key: SessionKey) -> bool {
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let Some(conn) = session.conn().filter(|_| session.has_queued()) else { return false };
         let holds = &mut self.keeping.holds;
@@ -523,7 +530,7 @@ impl Broker {
             let over = self.delivery.remembered().acknowledged() - before;
             self.delivery.remotes.delivers(key, over);
         }
-        self.hold(io, conn, key, from);
+        self.hold(io, here, conn, key, from);
         if pumped.is_cut {
             self.delivery.look_again(io, key);
         } else if has_more {
@@ -531,23 +538,23 @@ impl Broker {
             self.await_room(io, key, unsent);
         }
         self.note_queue(now, key);
-        self.count_pumped(now, key, &pumped);
+        self.count_pumped(here, now, key, &pumped);
         pumped.waits_for_log
     }
 
     /// Counts copies that a session was sent, or that were dropped in their turn.
-    pub(crate) fn count_pumped(&mut self, now: Monotonic, key: SessionKey, pumped: &Pumped) {
-        self.numbers.raise(M::CopiesSent, pumped.sent as u64);
-        self.numbers.raise(M::CopiesSentBytes, pumped.sent_bytes);
-        self.dropped_later(now, M::CopiesExpired, Whose::Session(key), &pumped.expired);
-        self.dropped_later(now, M::CopiesTooLarge, Whose::Session(key), &pumped.too_large);
-        self.dropped_later(now, M::CopiesDenied, Whose::Session(key), &pumped.denied);
-        self.dropped_later(now, M::CopiesUnfit, Whose::Session(key), &pumped.unfit);
+    pub(crate) fn count_pumped(&mut self, here: &mut Here, now: Monotonic, key: SessionKey, pumped: &Pumped) {
+        here.numbers.raise(M::CopiesSent, pumped.sent as u64);
+        here.numbers.raise(M::CopiesSentBytes, pumped.sent_bytes);
+        self.dropped_later(here, now, M::CopiesExpired, Whose::Session(key), &pumped.expired);
+        self.dropped_later(here, now, M::CopiesTooLarge, Whose::Session(key), &pumped.too_large);
+        self.dropped_later(here, now, M::CopiesDenied, Whose::Session(key), &pumped.denied);
+        self.dropped_later(here, now, M::CopiesUnfit, Whose::Session(key), &pumped.unfit);
     }
 
     /// Takes the copies that a session has dropped for newer ones, or that its client has refused.
-    pub(crate) fn take_dropped(&mut self, now: Monotonic, key: SessionKey, why: M) {
+    pub(crate) fn take_dropped(&mut self, here: &mut Here, now: Monotonic, key: SessionKey, why: M) {
         let gone = self.sessions.get_mut(key).map(|session| session.take_dropped()).unwrap_or_default();
-        self.dropped_later(now, why, Whose::Session(key), &gone);
+        self.dropped_later(here, now, why, Whose::Session(key), &gone);
     }
 }

@@ -11,22 +11,13 @@ use forebay_mqtt::packet::{Publish, QoS};
 use forebay_mqtt::route::shares::ShareNumber;
 use forebay_rule::event::Event;
 use forebay_runtime::seam::Monotonic;
-use forebay_session::{Body, ClientKey, Gone, Place, Session, SessionKey};
+use forebay_session::{Body, Gone, Place, Session};
 
-use super::super::events::{clipped, of_client, second};
-use super::super::rule_hooks::delivery_dropped;
-use super::super::{Broker, Ring};
-
-/// The holder of a dropped copy.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Whose<'a> {
-    /// A session held it.
-    Session(SessionKey),
-    /// A client held it, and its session has ended.
-    Client(ClientKey<'a>),
-    /// A share held it for any member: `$share/NAME/FILTER`.
-    Share(&'a str),
-}
+use super::super::Broker;
+use crate::here::Here;
+use crate::ring::Ring;
+use crate::rule_hooks::delivery_dropped;
+use crate::words::{Whose, clipped, of_client, second};
 
 /// The reason in words.
 const fn words(why: M, is_share: bool) -> &'static str {
@@ -86,27 +77,33 @@ impl ToldAtMostOnce {
 
 impl Broker {
     /// Counts a copy that is dropped as it is made.
-    pub(crate) fn dropped(&mut self, now: Monotonic, why: M, whose: Whose<'_>, publish: &Publish<'_>) {
-        self.numbers.count(why);
-        self.raise_dropped(why, whose, (1, Some(publish)));
+    pub(crate) fn dropped(&mut self, here: &mut Here, now: Monotonic, why: M, whose: Whose<'_>, publish: &Publish<'_>) {
+        here.numbers.count(why);
+        self.raise_dropped(here, why, whose, (1, Some(publish)));
         if let Whose::Session(key) = whose {
             self.delivery.remotes.begins(key, 1);
         }
         self.drops_of(whose, 1);
         // A session that is gone has no client to miss the copy: it has ended, or another instance has it and delivers the message.
         if !matches!(why, M::CopiesAway | M::CopiesDenied | M::CopiesSessionEnded) {
-            self.tell_dropped(now, words(why, matches!(whose, Whose::Share(_))), whose, Some(publish));
+            self.tell_dropped(here, now, words(why, matches!(whose, Whose::Share(_))), whose, Some(publish));
         }
     }
 
     /// Counts copies that were with a session, or waited for a share, and are dropped.
-    pub(crate) fn dropped_later(&mut self, now: Monotonic, why: M, whose: Whose<'_>, gone: &Gone) {
-        self.dropped_as(now, (why, words(why, matches!(whose, Whose::Share(_)))), whose, gone);
+    pub(crate) fn dropped_later(&mut self, here: &mut Here, now: Monotonic, why: M, whose: Whose<'_>, gone: &Gone) {
+        self.dropped_as(here, now, (why, words(why, matches!(whose, Whose::Share(_)))), whose, gone);
     }
 
     /// Counts copies of a long queue that are dropped because there is no room for more: `what` names the place.
-    pub(crate) fn dropped_for_room(&mut self, now: Monotonic, whose: Whose<'_>, (gone, what): (&Gone, &str)) {
-        self.dropped_as(now, (M::CopiesQueueFull, what), whose, gone);
+    pub(crate) fn dropped_for_room(
+        &mut self,
+        here: &mut Here,
+        now: Monotonic,
+        whose: Whose<'_>,
+        (gone, what): (&Gone, &str),
+    ) {
+        self.dropped_as(here, now, (M::CopiesQueueFull, what), whose, gone);
     }
 
     fn drops_of(&mut self, whose: Whose<'_>, count: u64) {
@@ -115,33 +112,39 @@ impl Broker {
         }
     }
 
-    fn dropped_as(&mut self, now: Monotonic, (why, what): (M, &str), whose: Whose<'_>, gone: &Gone) {
+    fn dropped_as(&mut self, here: &mut Here, now: Monotonic, (why, what): (M, &str), whose: Whose<'_>, gone: &Gone) {
         if gone.count > 0 {
-            self.numbers.raise(why, gone.count);
+            here.numbers.raise(why, gone.count);
             self.drops_of(whose, gone.count);
             let publish = gone.first.as_ref().and_then(|body| body.publish());
-            self.raise_dropped(why, whose, (gone.count, publish.as_ref()));
-            self.tell_dropped(now, what, whose, publish.as_ref());
+            self.raise_dropped(here, why, whose, (gone.count, publish.as_ref()));
+            self.tell_dropped(here, now, what, whose, publish.as_ref());
         }
     }
 
     /// Counts a message that waited for members of a share and is dropped.
-    pub(crate) fn dropped_of_share(&mut self, now: Monotonic, why: M, share: &str, body: Rc<Body>) {
-        self.dropped_later(now, why, Whose::Share(share), &Gone { count: 1, first: Some(body) });
+    pub(crate) fn dropped_of_share(&mut self, here: &mut Here, now: Monotonic, why: M, share: &str, body: Rc<Body>) {
+        self.dropped_later(here, now, why, Whose::Share(share), &Gone { count: 1, first: Some(body) });
     }
 
     /// Counts a dropped message of a share by number, if the share is known here.
-    pub(crate) fn dropped_of(&mut self, now: Monotonic, why: M, share: ShareNumber, body: Rc<Body>) {
+    pub(crate) fn dropped_of(&mut self, here: &mut Here, now: Monotonic, why: M, share: ShareNumber, body: Rc<Body>) {
         let text = self.delivery.shares.text(share);
-        self.dropped_of_share(now, why, text.as_deref().unwrap_or(""), body);
+        self.dropped_of_share(here, now, why, text.as_deref().unwrap_or(""), body);
     }
 
     /// Notes dropped copies for rules, if one names them. Only the first dropped message is still known: the others raise no event.
-    fn raise_dropped(&mut self, why: M, whose: Whose<'_>, (count, first): (u64, Option<&Publish<'_>>)) {
+    fn raise_dropped(
+        &mut self,
+        here: &mut Here,
+        why: M,
+        whose: Whose<'_>,
+        (count, first): (u64, Option<&Publish<'_>>),
+    ) {
         if !self.outlets.events.wants(Event::DeliveryDropped) {
             return;
         }
-        self.numbers.raise(M::RuleEventsDeliveryDropped, count - u64::from(first.is_some()));
+        here.numbers.raise(M::RuleEventsDeliveryDropped, count - u64::from(first.is_some()));
         let Some(publish) = first else { return };
         let session = if let Whose::Session(key) = whose { self.sessions.get(key) } else { None };
         let (client, username) = match whose {
@@ -152,10 +155,17 @@ impl Broker {
             Whose::Share(_) => (None, None),
         };
         let raised = delivery_dropped((client, username), publish, reason(why));
-        self.raise(raised);
+        self.raise(here, raised);
     }
 
-    fn tell_dropped(&mut self, now: Monotonic, what: &str, whose: Whose<'_>, publish: Option<&Publish<'_>>) {
+    fn tell_dropped(
+        &mut self,
+        here: &mut Here,
+        now: Monotonic,
+        what: &str,
+        whose: Whose<'_>,
+        publish: Option<&Publish<'_>>,
+    ) {
         let is_at_most_once = publish.is_some_and(|publish| publish.qos == QoS::AtMostOnce);
         if is_at_most_once && !self.delivery.told_at_most_once.admits(second(now)) {
             return;
@@ -167,7 +177,7 @@ impl Broker {
             Whose::Client(client) => (Some(client), None),
             Whose::Share(text) => (None, Some(text).filter(|text| !text.is_empty())),
         };
-        self.teller.tell_of(EventKind::MessageDropped, second(now), (client, share), |event| {
+        here.teller.tell_of(EventKind::MessageDropped, second(now), (client, share), |event| {
             let event = of_client(event, client).maybe(Field::Share, share.map(clipped));
             let event = event.maybe(Field::MqttTopic, topic.map(clipped));
             event.with(Field::Reason, what)
@@ -176,16 +186,16 @@ impl Broker {
 
     /// Counts copies at the end of a turn, before its numbers are published: as dropped those that ended with their sessions, and by place those that are
     /// pending.
-    pub(crate) fn count_copies(&mut self, io: &Ring<'_>) {
+    pub(crate) fn count_copies(&mut self, io: &Ring<'_>, here: &mut Here) {
         for (client, gone) in self.sessions.take_discarded() {
-            self.dropped_later(io.now(), M::CopiesSessionEnded, Whose::Client(client.key()), &gone);
+            self.dropped_later(here, io.now(), M::CopiesSessionEnded, Whose::Client(client.key()), &gone);
         }
         let (shares, remembered) = (&self.delivery.shares, self.delivery.remembered());
         let since = |oldest| io.wall().0 - i64::try_from(io.now().since(oldest).as_millis()).unwrap_or(i64::MAX);
         let oldest = remembered.oldest().map_or(0, |oldest| u64::try_from(since(oldest)).unwrap_or(1).max(1));
         let (messages, bytes) = shares.queued();
         let of_shares = messages + shares.on_their_way() + self.sessions.returned();
-        let numbers = &mut self.numbers;
+        let numbers = &mut here.numbers;
         numbers.set(M::RememberedBytes, remembered.bytes() as u64);
         numbers.set(M::CopiesUnreadBytes, remembered.unread() as u64);
         numbers.set(M::RememberedBytesMax, self.queues.bytes_max() as u64);

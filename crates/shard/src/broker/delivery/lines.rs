@@ -22,9 +22,11 @@ use forebay_mqtt::route::subscriptions::Subscriber;
 use forebay_runtime::seam::{ConnId, Monotonic};
 use forebay_session::{Claim, SessionKey};
 
-use super::super::stalls::Stall;
-use super::super::{Broker, Ring};
+use super::super::Broker;
 use super::{By, Delivery, Message, Stored, packet_bytes, publish_of, put_packet, run};
+use crate::here::Here;
+use crate::ring::Ring;
+use crate::words::Stall;
 
 /// Counters of waiting wide messages, chosen by a hash of the topic. A message with another topic that shares a counter joins them
 /// needlessly.
@@ -287,7 +289,13 @@ fn job(message: Message<'_>, shares: &[ToShare], (left, stored): (Option<Left>, 
 
 impl Broker {
     /// Sends a message to the subscribers of this shard, or queues it: for subscribers of the filters in `matched`, and for a member of each of these shares.
-    pub(super) fn deliver_here(&mut self, io: &mut Ring<'_>, message: Message<'_>, shares: &[ToShare]) {
+    pub(super) fn deliver_here(
+        &mut self,
+        io: &mut Ring<'_>,
+        here: &mut Here,
+        message: Message<'_>,
+        shares: &[ToShare],
+    ) {
         let topic = message.publish.topic;
         let delivery = &mut self.delivery;
         let whole = |shares| job(message, shares, (None, Stored::default()));
@@ -300,15 +308,15 @@ impl Broker {
                 return;
             }
             let counter = delivery.lines.counter(topic);
-            return self.join_wide(counter, message.publish.qos, whole(shares));
+            return self.join_wide(here, counter, message.publish.qos, whole(shares));
         }
         if let Some(had) = self.is_repeated(message) {
-            return self.pass_over_repeat(io, message, shares, &had, false);
+            return self.pass_over_repeat(io, here, message, shares, &had, false);
         }
         let recipients = self.delivery.recipients();
         self.keep_with_exchange(message, shares, recipients);
         let beside = self.delivery.let_finish(message, recipients + shares.len());
-        let (done, mut stored) = self.give_to_shares(io, message, shares);
+        let (done, mut stored) = self.give_to_shares(io, here, message, shares);
         let delivery = &mut self.delivery;
         if done < shares.len() {
             delivery.spent_beside(beside);
@@ -316,7 +324,7 @@ impl Broker {
         }
         delivery.gather();
         let mut to = std::mem::take(&mut delivery.to);
-        let (done, groups) = self.copy_to(io, message, &[], (&to, false));
+        let (done, groups) = self.copy_to(io, here, message, &[], (&to, false));
         stored.groups.add_all(&groups);
         let delivery = &mut self.delivery;
         delivery.spent_beside(beside);
@@ -326,13 +334,13 @@ impl Broker {
             delivery.lines.narrow.push(job(message, &[], (Some(left), stored)));
         } else {
             delivery.to = to;
-            self.delivered(message, stored, false);
+            self.delivered(here, message, stored, false);
         }
     }
 
     /// Puts a message in the wide line. `counter`: that of its topic.
-    fn join_wide(&mut self, counter: usize, qos: QoS, mut job: Box<Job>) {
-        job.has_place = self.awaits_copies(qos);
+    fn join_wide(&mut self, here: &Here, counter: usize, qos: QoS, mut job: Box<Job>) {
+        job.has_place = self.awaits_copies(here, qos);
         if job.has_place {
             self.queues.keep_place(job.from);
         }
@@ -342,33 +350,33 @@ impl Broker {
     }
 
     /// Delivers waiting messages at the end of a turn, as far as this turn may go; the next turn has its own share.
-    pub(crate) fn deliver_waiting(&mut self, io: &mut Ring<'_>) {
-        self.work_off_narrow(io);
+    pub(crate) fn deliver_waiting(&mut self, io: &mut Ring<'_>, here: &mut Here) {
+        self.work_off_narrow(io, here);
         while self.delivery.lines.narrow.is_empty() && self.delivery.budget > 0 {
-            if !self.next_received(io) {
+            if !self.next_received(io, here) {
                 break;
             }
         }
-        self.work_off_wide(io);
+        self.work_off_wide(io, here);
         let delivery = &mut self.delivery;
         delivery.budget = COPIES_PER_TURN;
         if !delivery.is_idle() {
             delivery.want_turn(io);
         }
-        self.numbers.set(M::DeliveryLineBytes, self.delivery.lines.bytes() as u64);
-        self.numbers.set(M::DeliveryLineBytesMax, 2 * DELIVERY_LINE_BYTES_MAX as u64);
+        here.numbers.set(M::DeliveryLineBytes, self.delivery.lines.bytes() as u64);
+        here.numbers.set(M::DeliveryLineBytesMax, 2 * DELIVERY_LINE_BYTES_MAX as u64);
     }
 
     /// Counts subscriptions once a turn, after those of sessions that have ended in it are gone.
-    pub(crate) fn count_subscriptions(&mut self) {
+    pub(crate) fn count_subscriptions(&mut self, here: &mut Here) {
         let of_bridges = self.delivery.remotes.sessions().filter_map(|key| self.sessions.get(key));
         let of_bridges: usize = of_bridges.map(|session| session.subscriptions().len()).sum();
         let all = self.delivery.index.len() + self.delivery.shares.members();
-        self.numbers.set(M::Subscriptions, all.saturating_sub(of_bridges) as u64);
-        self.numbers.set(M::SubscriptionFilters, self.delivery.index.filters() as u64);
-        self.numbers.set(M::FiltersCompared, self.delivery.index.compared() as u64);
-        self.numbers.set(M::ReplaysSettling, self.delivery.gates.settling() as u64);
-        self.numbers.set(M::FiltersWithoutRoom, self.delivery.index.without_room() as u64);
+        here.numbers.set(M::Subscriptions, all.saturating_sub(of_bridges) as u64);
+        here.numbers.set(M::SubscriptionFilters, self.delivery.index.filters() as u64);
+        here.numbers.set(M::FiltersCompared, self.delivery.index.compared() as u64);
+        here.numbers.set(M::ReplaysSettling, self.delivery.gates.settling() as u64);
+        here.numbers.set(M::FiltersWithoutRoom, self.delivery.index.without_room() as u64);
     }
 
     /// Takes the turn that [`Broker::deliver_waiting`] has asked for.
@@ -376,7 +384,7 @@ impl Broker {
         self.delivery.wanted_at = None;
     }
 
-    fn work_off_narrow(&mut self, io: &mut Ring<'_>) {
+    fn work_off_narrow(&mut self, io: &mut Ring<'_>, here: &mut Here) {
         while self.delivery.budget > 0 {
             let Some(Waiting::Message(mut job)) = self.delivery.lines.narrow.pop() else { return };
             let packets = std::mem::take(&mut job.packets);
@@ -385,8 +393,8 @@ impl Broker {
             if job.is_whole() && self.delivery.is_wide(publish.topic) {
                 let (counter, qos) = (self.delivery.lines.counter(publish.topic), publish.qos);
                 job.packets = packets;
-                self.join_wide(counter, qos, job);
-            } else if !self.run_job(io, (&publish, &packets), &mut job) {
+                self.join_wide(here, counter, qos, job);
+            } else if !self.run_job(io, here, (&publish, &packets), &mut job) {
                 job.packets = packets;
                 return self.delivery.lines.narrow.put_back(job);
             }
@@ -394,12 +402,12 @@ impl Broker {
         }
     }
 
-    fn work_off_wide(&mut self, io: &mut Ring<'_>) {
+    fn work_off_wide(&mut self, io: &mut Ring<'_>, here: &mut Here) {
         if self.delivery.lines.wide.is_empty() {
             return;
         }
         let published =
-            [M::PublishesQos0, M::PublishesQos1, M::PublishesQos2].map(|of| self.numbers.get(of)).iter().sum();
+            [M::PublishesQos0, M::PublishesQos1, M::PublishesQos2].map(|of| here.numbers.get(of)).iter().sum();
         self.delivery.budget = self.delivery.lines.wide_copies(published, io.now());
         while self.delivery.budget > 0 {
             let mut job = match self.delivery.lines.wide.pop() {
@@ -413,7 +421,7 @@ impl Broker {
             let packets = std::mem::take(&mut job.packets);
             let Some(publish) = publish_of(&packets) else { continue };
             self.find(&publish, &job);
-            if !self.run_job(io, (&publish, &packets), &mut job) {
+            if !self.run_job(io, here, (&publish, &packets), &mut job) {
                 job.packets = packets;
                 return self.delivery.lines.wide.put_back(job);
             }
@@ -432,9 +440,9 @@ impl Broker {
 
     /// Makes copies of a message that has waited and was [found](Self::find). Returns whether all copies are made. `packets`: the message, and the others of
     /// its run.
-    fn run_job(&mut self, io: &mut Ring<'_>, of: (&Publish<'_>, &[u8]), job: &mut Job) -> bool {
+    fn run_job(&mut self, io: &mut Ring<'_>, here: &mut Here, of: (&Publish<'_>, &[u8]), job: &mut Job) -> bool {
         let mut beside = Beside::default();
-        let is_done = self.run_as_whole(io, of, job, &mut beside);
+        let is_done = self.run_as_whole(io, here, of, job, &mut beside);
         self.delivery.spent_beside(beside);
         is_done
     }
@@ -443,6 +451,7 @@ impl Broker {
     fn run_as_whole(
         &mut self,
         io: &mut Ring<'_>,
+        here: &mut Here,
         (publish, packets): (&Publish<'_>, &[u8]),
         job: &mut Job,
         beside: &mut Beside,
@@ -455,14 +464,14 @@ impl Broker {
         let message = Message { publish, from, publisher, origin, since, waited_s, pass, claim, by };
         if job.is_whole() {
             if let Some(had) = self.is_repeated(message) {
-                self.pass_over_repeat(io, message, &job.shares, &had, has_place);
+                self.pass_over_repeat(io, here, message, &job.shares, &had, has_place);
                 return true;
             }
             let recipients = self.delivery.recipients();
             self.keep_with_exchange(message, &job.shares, recipients);
             *beside = self.delivery.let_finish(message, recipients + job.shares.len());
         }
-        let (done, shared) = self.give_to_shares(io, message, &job.shares);
+        let (done, shared) = self.give_to_shares(io, here, message, &job.shares);
         job.stored.also(shared);
         job.shares.drain(..done);
         if !job.shares.is_empty() {
@@ -474,7 +483,7 @@ impl Broker {
             Left { to, found_at: self.delivery.index.changes() }
         });
         let is_stale = found_at != self.delivery.index.changes();
-        let (done, groups) = self.copy_to(io, message, packets, (&to, is_stale));
+        let (done, groups) = self.copy_to(io, here, message, packets, (&to, is_stale));
         job.stored.groups.add_all(&groups);
         if done < to.len() {
             to.drain(..done);
@@ -482,7 +491,7 @@ impl Broker {
             return false;
         }
         self.delivery.to = to;
-        self.delivered(message, std::mem::take(&mut job.stored), has_place);
+        self.delivered(here, message, std::mem::take(&mut job.stored), has_place);
         true
     }
 }

@@ -37,7 +37,6 @@ use forebay_session::{Body, Claim, Claimed, Placed, RecordPlace, Remembered, Ses
 
 use self::copies::Copies;
 use self::dropped::ToldAtMostOnce;
-pub(crate) use self::dropped::Whose;
 use self::gates::Gates;
 use self::lines::Lines;
 use self::parcel::About;
@@ -47,16 +46,18 @@ pub(crate) use self::parcels::{Gathered, packets};
 use self::parcels::{Peers, Received};
 use self::unread::Unread;
 use self::writable::Writable;
-use super::connection::Timer;
+use super::Broker;
 use super::given::{AtHand, Reads, Retains};
-use super::logs::{Groups, slot_of};
-use super::queues::{Marks, Queues};
+use super::queues::Queues;
 use super::remotes::Remotes;
-use super::reservation::Republished;
 use super::retained::{Publisher, Retained};
 use super::shares::{Chosen, Shares};
-use super::stalls::Stall;
-use super::{Broker, Ring};
+use crate::here::Here;
+use crate::logs::{Groups, slot_of};
+use crate::mail::Marks;
+use crate::reservation::Republished;
+use crate::ring::Ring;
+use crate::words::{Stall, Timer};
 
 /// The number of filters and shares, compared with a topic or matching it, that cost as much as one packet.
 const LOOKS_A_PACKET: usize = 16;
@@ -556,13 +557,14 @@ impl Broker {
     pub(crate) fn deliver(
         &mut self,
         io: &mut Ring<'_>,
+        here: &mut Here,
         route: Route,
         publish: &Publish<'_>,
         from: PublishedBy<'_>,
         answer: Option<Ticket>,
     ) {
         let PublishedBy { session, client, origin, publisher, claimed } = from;
-        let retained = route.home.map(|home| (home, self.retained.taken(self.index, publish)));
+        let retained = route.home.map(|home| (home, self.retained.taken(here.index, publish)));
         let delivery = &mut self.delivery;
         if route.peers != 0 {
             delivery.packet.clear();
@@ -574,16 +576,16 @@ impl Broker {
             delivery.peers.append(route.peers, (&delivery.packet, about), home, shares);
         }
         if let Some((home, taken)) = retained {
-            self.retain_from(io, home, (publish, publisher, taken), answer);
+            self.retain_from(io, here, home, (publish, publisher, taken), answer);
         }
-        if self.awaits_copies(publish.qos) {
+        if self.awaits_copies(here, publish.qos) {
             self.delivery.served_by(route).for_each(|shard| self.queues.expect(shard, answer));
         }
         if self.delivery.is_here(route) {
-            let (from, pass) = (self.index, self.retained.passes_heard(self.index));
+            let (from, pass) = (here.index, self.retained.passes_heard(here.index));
             let chosen = if route.has_shares { self.delivery.shares.chosen() } else { &[] };
-            let here = chosen.iter().filter(|(_, shard)| *shard == self.index).map(|(to, _)| *to);
-            let shares: SmallVec<[ToShare; 4]> = here.collect();
+            let own = chosen.iter().filter(|(_, shard)| *shard == here.index).map(|(to, _)| *to);
+            let shares: SmallVec<[ToShare; 4]> = own.collect();
             let by = By::Subscription;
             let since = io.now();
             let claim = claimed.map(|of| {
@@ -593,19 +595,19 @@ impl Broker {
             });
             let claim = claim.as_ref();
             let message = Message { publish, from, publisher: session, origin, since, waited_s: 0, pass, claim, by };
-            self.deliver_here(io, message, &shares);
+            self.deliver_here(io, here, message, &shares);
         }
     }
 
     /// The number of answers pending for a message without those of sinks: one from the shard that retains it, and one from each shard that may have kept
     /// sessions that get it.
-    pub(crate) fn answers_awaited(&self, route: Route, qos: QoS) -> u16 {
-        self.answers_of(route, self.delivery.shards_of(route), qos)
+    pub(crate) fn answers_awaited(&self, here: &Here, route: Route, qos: QoS) -> u16 {
+        self.answers_of(here, route, self.delivery.shards_of(route), qos)
     }
 
     /// Like [`Broker::answers_awaited`], for a message that is sent to these shards.
-    pub(crate) fn answers_of(&self, route: Route, shards: u64, qos: QoS) -> u16 {
-        if !self.waits_for_disk() {
+    pub(crate) fn answers_of(&self, here: &Here, route: Route, shards: u64, qos: QoS) -> u16 {
+        if !self.waits_for_disk(here) {
             return 0;
         }
         let subscribed = if qos > QoS::AtMostOnce { shards.count_ones() as u16 } else { 0 };
@@ -616,17 +618,18 @@ impl Broker {
     pub(crate) fn copy_past(
         &mut self,
         io: &mut Ring<'_>,
+        here: &mut Here,
         publish: &Publish<'_>,
         since: Monotonic,
         (to, by): (Subscriber<SessionKey>, By),
     ) {
         self.delivery.copies.begin(since);
-        let from = self.index;
+        let from = here.index;
         let waited_s = u32::try_from(io.now().since(since).as_secs()).unwrap_or(u32::MAX);
         let (publisher, origin, claim) = (None, None, None);
         let message = Message { publish, from, publisher, origin, since, waited_s, pass: 0, claim, by };
-        self.copy(io, message, &[to], false);
-        self.store_copies(io, publish);
+        self.copy(io, here, message, &[to], false);
+        self.store_copies(io, here, publish);
         self.delivery.copies.end();
     }
 
@@ -634,6 +637,7 @@ impl Broker {
     fn pass_over_repeat(
         &mut self,
         io: &mut Ring<'_>,
+        here: &mut Here,
         message: Message<'_>,
         shares: &[ToShare],
         had: &[u64],
@@ -643,14 +647,14 @@ impl Broker {
         let shares: SmallVec<[ToShare; 4]> = shares.iter().filter(has_not).copied().collect();
         self.keep_with_exchange(message, &shares, 0);
         let beside = self.delivery.beside(usize::MAX);
-        let (_, stored) = self.give_to_shares(io, message, &shares);
+        let (_, stored) = self.give_to_shares(io, here, message, &shares);
         self.delivery.spent_beside(beside);
-        self.delivered(message, stored, has_place);
+        self.delivered(here, message, stored, has_place);
     }
 
     /// Reports to all shards how a partition of `[broker]` is read from this record.
-    pub(crate) fn read_partition(&mut self, at: RecordPlace, how: Reads) {
-        let heard = self.delivery.peers.read(self.index, at, how);
+    pub(crate) fn read_partition(&mut self, here: &Here, at: RecordPlace, how: Reads) {
+        let heard = self.delivery.peers.read(here.index, at, how);
         self.keeping.given.reads(at, how, heard);
     }
 
@@ -660,22 +664,22 @@ impl Broker {
     }
 
     /// Whether a session has had the record of a message, or gets it when its partition is read again. `of`: its subscriptions.
-    fn has_had(&self, placed: Placed, qos: QoS, of: &[Subscriber<SessionKey>]) -> bool {
+    fn has_had(&self, here: &Here, placed: Placed, qos: QoS, of: &[Subscriber<SessionKey>]) -> bool {
         let Some(session) = self.sessions.get(of[0].session) else { return false };
         let is_stored = || of.iter().any(|of| qos.min(of.options.qos) > QoS::AtMostOnce);
         let kept = session.number().filter(|_| is_stored());
         if placed.is_again && kept.is_none() {
             return true;
         }
-        let slot = session.number().map(slot_of).or_else(|| self.around.slots.slot(session.client_id()));
+        let slot = session.number().map(slot_of).or_else(|| here.slots.slot(session.client_id()));
         let has_it = slot.is_some_and(|slot| self.keeping.given.passes_over(placed, slot, kept));
-        self.around.rules.passes_over(has_it)
+        here.rules.passes_over(has_it)
     }
 
     /// Ends a message when all copies are made. `has_place`: others of its shard may have been reported before it ([`Queues::keep_place`]).
-    fn delivered(&mut self, message: Message<'_>, stored: Stored, has_place: bool) {
+    fn delivered(&mut self, here: &Here, message: Message<'_>, stored: Stored, has_place: bool) {
         let Message { publish, from, origin, .. } = message;
-        if has_place || self.awaits_copies(publish.qos) {
+        if has_place || self.awaits_copies(here, publish.qos) {
             let Stored { mut groups, shares } = stored;
             let origin = origin.filter(|_| !groups.is_empty());
             groups.add(origin.map_or(0, |origin| self.know_exchange(from, origin, shares)));
@@ -688,15 +692,16 @@ impl Broker {
     fn copy_to(
         &mut self,
         io: &mut Ring<'_>,
+        here: &mut Here,
         message: Message<'_>,
         packets: &[u8],
         to: (&[Subscriber<SessionKey>], bool),
     ) -> (usize, Groups) {
         let Some(placed) = message.claim.and_then(|claim| claim.place()) else {
-            return self.copy_each::<false>(io, message, packets, to);
+            return self.copy_each::<false>(io, here, message, packets, to);
         };
         self.delivery.copies.place = Some(placed.place);
-        let (done, groups) = self.copy_each::<true>(io, message, packets, to);
+        let (done, groups) = self.copy_each::<true>(io, here, message, packets, to);
         self.delivery.copies.place = None;
         if done == to.0.len() {
             message.claim.into_iter().for_each(|claim| claim.is_delivered());
@@ -708,6 +713,7 @@ impl Broker {
     fn copy_each<const IS_PLACED: bool>(
         &mut self,
         io: &mut Ring<'_>,
+        here: &mut Here,
         message: Message<'_>,
         packets: &[u8],
         (to, is_stale): (&[Subscriber<SessionKey>], bool),
@@ -749,15 +755,15 @@ impl Broker {
             if of.is_empty() {
                 continue;
             }
-            if IS_PLACED && placed.is_some_and(|placed| self.has_had(placed, message.publish.qos, of)) {
+            if IS_PLACED && placed.is_some_and(|placed| self.has_had(here, placed, message.publish.qos, of)) {
                 message.claim.into_iter().for_each(|claim| claim.meet());
             } else if is_run {
-                self.copy_run(io, message, packets, (of, is_stale));
+                self.copy_run(io, here, message, packets, (of, is_stale));
             } else {
-                self.copy(io, message, of, is_stale);
+                self.copy(io, here, message, of, is_stale);
             }
         }
-        let groups = self.store_copies(io, message.publish);
+        let groups = self.store_copies(io, here, message.publish);
         self.delivery.copies.end();
         self.delivery.is_late = false;
         (done, groups)

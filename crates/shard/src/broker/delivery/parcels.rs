@@ -12,12 +12,14 @@ use forebay_mqtt::route::shares::ToShare;
 use forebay_runtime::seam::Monotonic;
 use forebay_session::{Claim, RecordPlace};
 
+use super::super::Broker;
 use super::super::given::{AtHand, Reads};
-use super::super::mail::Mail;
 use super::super::retained::Publisher;
-use super::super::{Broker, Ring};
 use super::parcel::{About, Entry, Parcelled, entries, put_mark, put_read};
 use super::{By, Message};
+use crate::here::Here;
+use crate::mail::{Mail, ToBroker};
+use crate::ring::Ring;
 
 /// The largest buffer that is kept; larger ones go back to the allocator.
 const BUFFER_KEPT_MAX: usize = 256 << 10;
@@ -132,13 +134,14 @@ impl Peers {
 
 impl Broker {
     /// Sends the gathered messages at the end of a turn.
-    pub(crate) fn send_parcels(&mut self, io: &mut Ring<'_>) {
-        let from = self.index;
+    pub(crate) fn send_parcels(&mut self, io: &mut Ring<'_>, here: &mut Here) {
+        let from = here.index;
         let (mut gathered, mut is_full) = (0, false);
         for (shard, peer) in self.delivery.peers.0.iter_mut().enumerate() {
             if !peer.packets.is_empty() && peer.under_way < PARCELS_UNDER_WAY_MAX {
                 let packets = std::mem::replace(&mut peer.packets, peer.spare.pop().unwrap_or_default());
-                match io.mail(shard, Mail::Parcel { from, packets, has_retained: peer.has_retained }) {
+                match io.mail(shard, Mail::Broker(ToBroker::Parcel { from, packets, has_retained: peer.has_retained }))
+                {
                     Ok(()) => {
                         peer.under_way += 1;
                         peer.sent += 1;
@@ -146,13 +149,13 @@ impl Broker {
                         self.delivery.freed += 1;
                     }
                     // The mailbox is full: the parcel goes with the next turn.
-                    Err(Mail::Parcel { packets, .. }) => (peer.packets, is_full) = (packets, true),
+                    Err(Mail::Broker(ToBroker::Parcel { packets, .. })) => (peer.packets, is_full) = (packets, true),
                     Err(_) => {}
                 }
             }
             gathered += peer.packets.len();
         }
-        self.numbers.set(M::PeerBytes, gathered as u64);
+        here.numbers.set(M::PeerBytes, gathered as u64);
         if is_full {
             self.delivery.want_mailbox(io);
         }
@@ -174,19 +177,19 @@ impl Broker {
     }
 
     /// Delivers the first received entry, as far as there is room. False: there is nothing to do now.
-    pub(super) fn next_received(&mut self, io: &mut Ring<'_>) -> bool {
+    pub(super) fn next_received(&mut self, io: &mut Ring<'_>, here: &mut Here) -> bool {
         match self.delivery.received.pop_front() {
             None => return false,
             Some(Received::Passed) if self.delivery.lines.pass_waits() => {}
             Some(Received::Passed) => self.pass_over(),
             Some(Received::Parcel { from, packets, since, done }) => {
-                let done = self.deliver_parcel(io, from, (&packets, since), done);
+                let done = self.deliver_parcel(io, here, from, (&packets, since), done);
                 if done < packets.len() {
                     self.delivery.received.push_front(Received::Parcel { from, packets, since, done });
                     return false;
                 }
-                let letter = io.mail(from, Mail::ParcelReturned { by: self.index, buffer: packets });
-                if let Err(Mail::ParcelReturned { buffer: packets, .. }) = letter {
+                let letter = io.mail(from, Mail::Broker(ToBroker::ParcelReturned { by: here.index, buffer: packets }));
+                if let Err(Mail::Broker(ToBroker::ParcelReturned { buffer: packets, .. })) = letter {
                     // The mailbox is full: the buffer goes back with the next turn.
                     self.delivery.received.push_front(Received::Parcel { from, packets, since, done });
                     self.delivery.want_mailbox(io);
@@ -201,6 +204,7 @@ impl Broker {
     fn deliver_parcel(
         &mut self,
         io: &mut Ring<'_>,
+        here: &mut Here,
         from: usize,
         (parcel, since): (&[u8], Monotonic),
         mut done: usize,
@@ -226,13 +230,13 @@ impl Broker {
                     if let Some(publish) = message.publish()
                         && (self.delivery.look_up_beside(publish.topic, &message.shares).has_own
                             || !message.shares.is_empty()
-                            || self.awaits_copies(publish.qos))
+                            || self.awaits_copies(here, publish.qos))
                     {
                         let publisher = client.and_then(|client| self.sessions.find_all(client).next());
                         let (publish, claim) = (&publish, claim.as_ref());
                         let (by, shares) = (By::Subscription, message.shares);
                         let message = Message { publish, from, publisher, origin, since, waited_s, pass, claim, by };
-                        self.deliver_here(io, message, &shares);
+                        self.deliver_here(io, here, message, &shares);
                     }
                 }
             }

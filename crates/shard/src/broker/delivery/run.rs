@@ -13,7 +13,10 @@ use forebay_mqtt::packet::QoS;
 use forebay_mqtt::route::subscriptions::Subscriber;
 use forebay_session::{Alias, SessionKey};
 
-use super::super::{Broker, Ring};
+use crate::here::Here;
+use crate::ring::Ring;
+
+use super::super::Broker;
 use super::copies::{Form, check, identifiers};
 use super::parcels::packets as packets_of;
 use super::{Message, publish_of};
@@ -98,18 +101,19 @@ impl Broker {
     pub(super) fn copy_run(
         &mut self,
         io: &mut Ring<'_>,
+        here: &mut Here,
         message: Message<'_>,
         packets: &[u8],
         (of, is_stale): (&[Subscriber<SessionKey>], bool),
     ) {
         let mut left = packets;
         while let Some(bytes) = frame::needed(left).filter(|bytes| *bytes <= left.len())
-            && !self.copy_at_once(io, message, left, (of, is_stale))
+            && !self.copy_at_once(io, here, message, left, (of, is_stale))
         {
             if let Some(publish) = publish_of(left) {
                 self.delivery.budget = self.delivery.budget.saturating_sub(usize::from(left.len() < packets.len()));
                 self.delivery.copies.begin(message.since);
-                self.copy(io, Message { publish: &publish, ..message }, of, is_stale);
+                self.copy(io, here, Message { publish: &publish, ..message }, of, is_stale);
             }
             left = &left[bytes..];
         }
@@ -119,6 +123,7 @@ impl Broker {
     fn copy_at_once(
         &mut self,
         io: &mut Ring<'_>,
+        here: &mut Here,
         message: Message<'_>,
         packets: &[u8],
         (of, is_stale): (&[Subscriber<SessionKey>], bool),
@@ -146,7 +151,7 @@ impl Broker {
             return false;
         }
         // The client has read enough to be sent all of them.
-        let takes = self.may_leave_unread(io, conn, unsent, range.len());
+        let takes = self.may_leave_unread(io, here, conn, unsent, range.len());
         debug_assert!(takes, "so little is left unread by any client");
         self.delivery.pace(io, conn, unsent, range.len());
         let holds = &mut self.keeping.holds;
@@ -154,10 +159,10 @@ impl Broker {
         let from = out.len();
         out.extend_from_slice(&self.delivery.copies.run.bytes[range]);
         holds.wrote(conn, from);
-        self.numbers.raise(M::CopiesRouted, messages);
-        self.numbers.raise(M::CopiesSentQos0, messages);
-        self.numbers.raise(M::CopiesSent, messages);
-        self.numbers.raise(M::CopiesSentBytes, payload_bytes);
+        here.numbers.raise(M::CopiesRouted, messages);
+        here.numbers.raise(M::CopiesSentQos0, messages);
+        here.numbers.raise(M::CopiesSent, messages);
+        here.numbers.raise(M::CopiesSentBytes, payload_bytes);
         true
     }
 }

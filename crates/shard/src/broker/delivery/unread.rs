@@ -11,7 +11,10 @@ use std::collections::HashMap;
 use forebay_base::limits::SENT_AHEAD_BYTES_MAX;
 use forebay_runtime::seam::ConnId;
 
-use super::super::{Broker, Ring};
+use crate::here::Here;
+use crate::ring::Ring;
+
+use super::super::Broker;
 
 /// The part of the room for messages that sessions have to remember which may be left unread at QoS 0.
 const PART: usize = 4;
@@ -22,7 +25,14 @@ pub(super) struct Unread(HashMap<ConnId, usize>);
 
 impl Broker {
     /// Whether a client with `unsent` bytes is sent a message of QoS 0 of `bytes` bytes.
-    pub(crate) fn may_leave_unread(&mut self, io: &mut Ring<'_>, conn: ConnId, unsent: usize, bytes: usize) -> bool {
+    pub(crate) fn may_leave_unread(
+        &mut self,
+        io: &mut Ring<'_>,
+        here: &Here,
+        conn: ConnId,
+        unsent: usize,
+        bytes: usize,
+    ) -> bool {
         let behind = (unsent + bytes).saturating_sub(SENT_AHEAD_BYTES_MAX);
         if behind == 0 {
             if !self.delivery.unread.0.is_empty() {
@@ -35,7 +45,7 @@ impl Broker {
         let others = remembered.unread() - of.get(&conn).copied().unwrap_or(0);
         let all = others + behind;
         let has_room = all <= room / PART && remembered.bytes() + all <= room / 16 * 15;
-        let is_within = unsent <= self.around.config.delivery.unread_bytes_max;
+        let is_within = unsent <= here.config.delivery.unread_bytes_max;
         // A client that reads takes a message of any size.
         let is_granted = unsent <= SENT_AHEAD_BYTES_MAX || is_within && has_room;
         let counts = if is_granted { behind } else { unsent.saturating_sub(SENT_AHEAD_BYTES_MAX) };

@@ -9,7 +9,10 @@ use std::collections::{BTreeSet, VecDeque};
 use forebay_base::limits::{SENT_AHEAD_BYTES_MAX, WRITES_PER_TURN};
 use forebay_session::SessionKey;
 
-use super::super::{Broker, Ring};
+use crate::here::Here;
+use crate::ring::Ring;
+
+use super::super::Broker;
 use super::Delivery;
 
 /// Sessions that are sent waiting messages when their clients' sockets have room.
@@ -56,7 +59,7 @@ impl Broker {
     }
 
     /// Sends waiting messages at the end of a turn to clients with room again in their sockets.
-    pub(crate) fn serve_writable(&mut self, io: &mut Ring<'_>) {
+    pub(crate) fn serve_writable(&mut self, io: &mut Ring<'_>, here: &mut Here) {
         let is_tight = self.delivery.remembered().is_tight();
         let Writable { line, held_back } = &mut self.delivery.writable;
         if !is_tight && !held_back.is_empty() {
@@ -65,7 +68,7 @@ impl Broker {
         // `line` may grow meanwhile: sessions that join it are looked at in the next turn.
         for _ in 0..line.len().min(WRITES_PER_TURN) {
             let Some(key) = self.delivery.writable.line.pop_front() else { return };
-            self.pump_session(io, key);
+            self.pump_session(io, here, key);
             self.delivery.shares.has_room_again(key);
             if io.is_over() {
                 break;

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::logs::slot_of;
+use crate::logs::slot_of;
 use forebay_base::rules::Rules;
 use forebay_runtime::seam::Monotonic;
 use forebay_session::{PartitionKey, Placed, RecordPlace};

@@ -10,12 +10,13 @@ use forebay_buffer::RestoredSession;
 use forebay_runtime::seam::Monotonic;
 use forebay_session::{PartitionKey, RecordPlace, SessionKey};
 
-use super::super::logs::{first_of, slot_of};
-use super::super::mail::Mail;
+use super::super::Broker;
 use super::super::queues::{self, Kept};
-use super::super::sources::SourceLetter;
-use super::super::{Broker, Ring};
 use super::{CATCHES_UP_WITHIN, Given, Had, OfSlot, Position, Stored, TRY_AGAIN, WAITS};
+use crate::here::Here;
+use crate::logs::{first_of, slot_of};
+use crate::mail::{Mail, ToSources};
+use crate::ring::Ring;
 
 /// The interval at which moved positions are written, unless a copy that is over needs them earlier.
 const WRITE_EVERY: Duration = Duration::from_secs(2);
@@ -103,28 +104,28 @@ impl Broker {
     }
 
     /// Has all partitions read from the positions of new slots.
-    pub(crate) fn ask_to_go_back(&mut self) {
+    pub(crate) fn ask_to_go_back(&mut self, here: &Here) {
         let (needs, number) = self.keeping.given.ask();
         let needs: Arc<[RecordPlace]> = needs.into();
-        for shard in 0..self.around.config.service.shards {
-            let letter = SourceLetter::Needs { by: self.index, number, needs: Arc::clone(&needs) };
-            self.letters.push_back((shard, Mail::Source(letter)));
+        for shard in 0..here.config.service.shards {
+            let letter = ToSources::Needs { by: here.index, number, needs: Arc::clone(&needs) };
+            self.letters.push_back((shard, Mail::Sources(letter)));
         }
     }
 
     /// Ends a record in its log, now or when the log has the position of its message.
-    pub(crate) fn end_kept(&mut self, number: u64, now: Monotonic) {
+    pub(crate) fn end_kept(&mut self, here: &Here, number: u64, now: Monotonic) {
         let may_end = self.keeping.given.ends(number, now);
-        if self.around.rules.may_end_copy(may_end) {
+        if here.rules.may_end_copy(may_end) {
             self.outlets.logs.kept.end(number);
         }
     }
 
     /// Writes moved positions, and those that copies wait for that are over; these end then.
-    pub(crate) fn write_positions(&mut self, io: &mut Ring<'_>, is_draining: bool) {
+    pub(crate) fn write_positions(&mut self, io: &mut Ring<'_>, here: &Here, is_draining: bool) {
         let now = io.now();
         if self.keeping.given.has_news() {
-            self.ask_to_go_back();
+            self.ask_to_go_back(here);
         }
         let given = &mut self.keeping.given;
         if given.slots.is_empty() {
@@ -167,17 +168,17 @@ impl Broker {
     }
 
     /// Notes a copy of the record at hand that the queue of a session has no room for.
-    pub(crate) fn note_dropped_copy(&mut self, key: SessionKey) {
+    pub(crate) fn note_dropped_copy(&mut self, here: &Here, key: SessionKey) {
         let session = self.sessions.get(key).and_then(|session| session.number());
         let Some((session, place)) = session.zip(self.delivery.copies.place) else { return };
         if self.keeping.given.drops(session, place) {
-            self.write_dropped(key);
+            self.write_dropped(here, key);
         }
     }
 
     /// Names the records of dropped copies of a session in the log, before that gets a later copy for it. The client of the session is sent nothing before
     /// that is durable.
-    pub(crate) fn write_dropped(&mut self, key: SessionKey) {
+    pub(crate) fn write_dropped(&mut self, here: &Here, key: SessionKey) {
         let Some(session) = self.sessions.get(key).and_then(|session| session.number()) else { return };
         if !self.keeping.given.has_dropped(session) {
             return;
@@ -185,7 +186,7 @@ impl Broker {
         self.take_given();
         let group = self.write_positions_of(slot_of(session), false);
         self.keeping.given.forgets_dropped(session);
-        self.sessions.waits_for(key, group.map_or(0, |group| self.around.rules.publish_waits_for(group)));
+        self.sessions.waits_for(key, group.map_or(0, |group| here.rules.publish_waits_for(group)));
     }
 
     /// Writes the positions of a slot that leaves. True: some had changed.

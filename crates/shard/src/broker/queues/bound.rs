@@ -6,8 +6,8 @@ use forebay_buffer::StoredSession;
 use forebay_session::{Body, Session, SessionKey, Sessions};
 
 use super::super::Broker;
-use super::super::logs::slot_of;
 use super::Queues;
+use crate::logs::slot_of;
 
 impl Queues {
     /// Whether a session of this slot has changes to write down.

@@ -21,12 +21,12 @@ use super::super::Broker;
 use super::super::confirm::Confirmations;
 use super::super::delivery::Message;
 use super::super::delivery::packet_bytes;
-use super::super::device::Flow;
-use super::super::mail::Mail;
-use super::super::stalls::Stall;
 use super::MESSAGE_BYTES;
 use super::saved;
-use super::saved::{Marks, Recipient};
+use super::saved::Recipient;
+use crate::here::Here;
+use crate::mail::{Known, Mail, Marks, ToBroker};
+use crate::words::{Flow, Stall};
 
 /// A session of some shard, by its number in that shard's log.
 type Publisher = (usize, u64);
@@ -42,9 +42,6 @@ enum Waits {
 
 /// A report of a shard: its index, the exchanges that it knows, and the messages that it holds.
 type Early = (usize, Vec<Known>, Vec<u64>);
-
-/// An exchange that a shard knows, and the marks of the shares that have had its message.
-pub(crate) type Known = (Origin, Marks);
 
 /// An exchange in the log of this shard.
 #[derive(Debug)]
@@ -167,12 +164,12 @@ impl Broker {
     }
 
     /// Has other logs forget an exchange at PUBREL, if some know it: PUBCOMP follows.
-    pub(crate) fn release_elsewhere(&mut self, key: SessionKey, packet_id: u16) -> Option<Flow> {
+    pub(crate) fn release_elsewhere(&mut self, here: &Here, key: SessionKey, packet_id: u16) -> Option<Flow> {
         let session = self.sessions.get_mut(key)?;
         let number = session.number()?;
         let exchanges = &self.queues.exchanges;
         if !exchanges.have_all_told() {
-            return Some(Flow::Stall(Stall::Subscribers(self.index)));
+            return Some(Flow::Stall(Stall::Subscribers(here.index)));
         }
         let shards = match session.release_first(packet_id) {
             ReleaseFirst::Nowhere => return None,
@@ -186,24 +183,24 @@ impl Broker {
             return Some(Flow::Stall(Stall::Subscribers(full)));
         }
         session.releases(packet_id, u16::try_from(shards.count_ones()).unwrap_or(u16::MAX));
-        self.release_on(shards, Origin { session: number, packet_id }, Waits::PubComp(key, packet_id));
+        self.release_on(here, shards, Origin { session: number, packet_id }, Waits::PubComp(key, packet_id));
         Some(Flow::On)
     }
 
     /// Has other logs forget the exchange of a refusal, which frees the packet identifier, too.
-    pub(crate) fn release_refused(&mut self, key: SessionKey, unanswered: Unanswered) {
+    pub(crate) fn release_refused(&mut self, here: &Here, key: SessionKey, unanswered: Unanswered) {
         let Unanswered { number, packet_id, shards } = unanswered;
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(of) = session.number() else { return };
         session.refuses_later(number, u16::try_from(shards.count_ones()).unwrap_or(u16::MAX));
-        self.release_on(shards, Origin { session: of, packet_id }, Waits::Refusal(key, number));
+        self.release_on(here, shards, Origin { session: of, packet_id }, Waits::Refusal(key, number));
     }
 
-    fn release_on(&mut self, shards: u64, origin: Origin, waits: Waits) {
+    fn release_on(&mut self, here: &Here, shards: u64, origin: Origin, waits: Waits) {
         self.delivery.shares.forget_repeat(origin);
         for shard in bits(shards) {
             self.queues.exchanges.releases.expect(shard, Some(waits));
-            if shard == self.index {
+            if shard == here.index {
                 self.release_for(shard, &[origin]);
             } else {
                 self.queues.exchanges.gathered[shard].push(origin);
@@ -212,11 +209,12 @@ impl Broker {
     }
 
     /// Reports the exchanges that this shard's publishers have released to the other shards, at the end of a turn.
-    pub(crate) fn send_releases(&mut self) {
-        let from = self.index;
+    pub(crate) fn send_releases(&mut self, here: &Here) {
+        let from = here.index;
         for (shard, gathered) in self.queues.exchanges.gathered.iter_mut().enumerate() {
             if !gathered.is_empty() {
-                self.letters.push_back((shard, Mail::Release { from, ids: std::mem::take(gathered) }));
+                self.letters
+                    .push_back((shard, Mail::Broker(ToBroker::Release { from, ids: std::mem::take(gathered) })));
             }
         }
     }
@@ -236,9 +234,14 @@ impl Broker {
     }
 
     /// Reports durable releases to the shards that asked for them. True: some are of this shard.
-    pub(super) fn confirm_releases(&mut self) -> bool {
-        let letter = |by, count| Mail::Released { by, count };
-        self.tell_durable(|core| &mut core.queues.exchanges.releases, Self::released_by, letter)
+    pub(super) fn confirm_releases(&mut self, here: &Here) -> bool {
+        let letter = |by, count| Mail::Broker(ToBroker::Released { by, count });
+        self.tell_durable(
+            here,
+            |core| &mut core.queues.exchanges.releases,
+            |broker, _, by, count| broker.released_by(by, count),
+            letter,
+        )
     }
 
     /// Sends the answers that waited for a shard to forget `count` exchanges of this one's publishers.
@@ -259,32 +262,32 @@ impl Broker {
     }
 
     /// Has the exchanges of an ended session forgotten by the shards in `known_to`, as bits, once they have all its messages.
-    pub(crate) fn forget_exchanges_of(&mut self, number: u64, known_to: u64) {
+    pub(crate) fn forget_exchanges_of(&mut self, here: &Here, number: u64, known_to: u64) {
         self.delivery.shares.forget_repeats_of(number);
         for shard in bits(known_to | self.queues.exchanges.silent) {
-            self.forget_exchanges_on(shard, &[number]);
+            self.forget_exchanges_on(here, shard, &[number]);
         }
     }
 
     /// Has one shard forget the exchanges of ended sessions, after their messages in flight to it, which may be repeats.
-    fn forget_exchanges_on(&mut self, shard: usize, sessions: &[u64]) {
+    fn forget_exchanges_on(&mut self, here: &Here, shard: usize, sessions: &[u64]) {
         let (_, all) = self.queues.confirmations.told_by(shard);
         self.queues.exchanges.over[shard].extend(sessions.iter().map(|number| (all, *number)));
-        self.tell_sessions_over(shard);
+        self.tell_sessions_over(here, shard);
     }
 
     /// Reports ended sessions to a shard once it has all their messages.
-    pub(super) fn tell_sessions_over(&mut self, shard: usize) {
+    pub(super) fn tell_sessions_over(&mut self, here: &Here, shard: usize) {
         let (told, _) = self.queues.confirmations.told_by(shard);
         let over = &mut self.queues.exchanges.over[shard];
         let sessions: Vec<u64> = over.extract_if(.., |(all, _)| *all <= told).map(|(_, number)| number).collect();
         if sessions.is_empty() {
             return;
         }
-        if shard == self.index {
+        if shard == here.index {
             self.exchanges_over(shard, &sessions);
         } else {
-            self.letters.push_back((shard, Mail::ExchangesOver { from: self.index, sessions }));
+            self.letters.push_back((shard, Mail::Broker(ToBroker::ExchangesOver { from: here.index, sessions })));
         }
     }
 
@@ -302,12 +305,13 @@ impl Broker {
     /// Takes up an exchange of the previous process. `sessions`: this shard's sessions, by their numbers in the log.
     pub(super) fn restore_exchange(
         &mut self,
+        here: &Here,
         number: u64,
         from: usize,
         (origin, shares): Known,
         sessions: &HashMap<u64, SessionKey>,
     ) {
-        if from == self.index {
+        if from == here.index {
             let session = sessions.get(&origin.session).and_then(|key| self.sessions.get_mut(*key));
             let Some(session) = session else {
                 self.end_exchange(number);
@@ -321,7 +325,7 @@ impl Broker {
     }
 
     /// Reports to the other shards which of their exchanges this one knows. `sessions`: those that the previous process has left here.
-    pub(crate) fn tell_exchanges(&mut self, now: Monotonic, sessions: &HashMap<u64, SessionKey>) {
+    pub(crate) fn tell_exchanges(&mut self, here: &mut Here, now: Monotonic, sessions: &HashMap<u64, SessionKey>) {
         let shards = self.queues.confirmations.shards();
         let mut of: Vec<Vec<Known>> = (0..shards).map(|_| Vec::new()).collect();
         for ((from, session), ids) in &self.queues.exchanges.open {
@@ -330,12 +334,12 @@ impl Broker {
             let origin = |open: &Open| Origin { session: *session, packet_id: open.packet_id };
             of.extend(ids.iter().map(|open| (origin(open), open.shares.clone())));
         }
-        let by = self.index;
-        self.held_here();
+        let by = here.index;
+        self.held_here(here);
         let others = of.into_iter().enumerate().filter(|(shard, _)| *shard != by);
         for (shard, open) in others {
             let held = self.held_of(shard);
-            self.letters.push_back((shard, Mail::Exchanges { by, open, held }));
+            self.letters.push_back((shard, Mail::Broker(ToBroker::Exchanges { by, open, held })));
         }
         let exchanges = &mut self.queues.exchanges;
         exchanges.silent = (0..shards).filter(|shard| *shard != by).fold(0, |all, shard| all | 1 << shard);
@@ -344,20 +348,27 @@ impl Broker {
         }
         let early = exchanges.early.take().unwrap_or_default();
         if exchanges.silent == 0 {
-            self.release_restored(now);
+            self.release_restored(here, now);
         }
         for (by, open, held) in early {
-            self.exchanges_known(now, by, open, held);
+            self.exchanges_known(here, now, by, open, held);
         }
     }
 
     /// Takes a report of a shard: the exchanges of this one's publishers that it knows, and the messages for shares that it holds and this one has handed
     /// over. The report is kept until the sessions concerned are taken up.
-    pub(crate) fn exchanges_known(&mut self, now: Monotonic, by: usize, open: Vec<Known>, held: Vec<u64>) {
+    pub(crate) fn exchanges_known(
+        &mut self,
+        here: &mut Here,
+        now: Monotonic,
+        by: usize,
+        open: Vec<Known>,
+        held: Vec<u64>,
+    ) {
         if let Some(early) = &mut self.queues.exchanges.early {
             return early.push((by, open, held));
         }
-        self.held_elsewhere(by, &held);
+        self.held_elsewhere(here, by, &held);
         let mut over = Vec::new();
         for (origin, shares) in &open {
             let key = self.queues.exchanges.sessions.get(&origin.session);
@@ -371,12 +382,12 @@ impl Broker {
             }
         }
         over.dedup();
-        self.forget_exchanges_on(by, &over);
+        self.forget_exchanges_on(here, by, &over);
         let exchanges = &mut self.queues.exchanges;
         exchanges.silent &= !(1 << by);
         if exchanges.silent == 0 {
             exchanges.sessions = HashMap::new();
-            self.release_restored(now);
+            self.release_restored(here, now);
             // Publishers have waited for the last report.
             self.delivery.has_freed();
         }

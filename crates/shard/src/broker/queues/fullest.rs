@@ -12,7 +12,8 @@ use forebay_runtime::seam::Monotonic;
 use forebay_session::{Fill, Gone, Session, SessionKey};
 
 use super::super::Broker;
-use super::super::delivery::Whose;
+use crate::here::Here;
+use crate::words::Whose;
 
 /// The holder of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -135,7 +136,7 @@ impl Broker {
     }
 
     /// Drops the oldest messages of the longest queues at the end of a turn, if waiting messages are near a bound.
-    pub(crate) fn make_room(&mut self, now: Monotonic) {
+    pub(crate) fn make_room(&mut self, here: &mut Here, now: Monotonic) {
         self.queues.fullest.is_half |= self.delivery.remembered().is_tight();
         self.limit_what_is_sent();
         let (fullest, sessions, shares) = (&mut self.queues.fullest, &self.sessions, &self.delivery.shares);
@@ -160,12 +161,12 @@ impl Broker {
                 return;
             }
             let Some((level, holder)) = self.queues.fullest.pop() else { return };
-            looks -= self.shorten(now, level, holder).clamp(1, looks);
+            looks -= self.shorten(here, now, level, holder).clamp(1, looks);
         }
     }
 
     /// Drops the oldest messages of a queue listed at this level, if it is that long. Returns how many.
-    fn shorten(&mut self, now: Monotonic, level: u8, holder: Holder) -> usize {
+    fn shorten(&mut self, here: &mut Here, now: Monotonic, level: u8, holder: Holder) -> usize {
         let bounds = match holder {
             Holder::Session(key) => self.queue_bounds(key),
             Holder::Share(_) => self.keeping.settings.queue,
@@ -189,22 +190,22 @@ impl Broker {
         };
         self.queues.fullest.note(listed, holder);
         if gone.count > 0 {
-            self.tell_shortened(now, holder, &gone);
+            self.tell_shortened(here, now, holder, &gone);
         }
         usize::try_from(gone.count).unwrap_or(usize::MAX)
     }
 
-    fn tell_shortened(&mut self, now: Monotonic, holder: Holder, gone: &Gone) {
+    fn tell_shortened(&mut self, here: &mut Here, now: Monotonic, holder: Holder, gone: &Gone) {
         match holder {
             Holder::Session(key) => {
                 self.note_queue_later(now, key);
                 self.retained.note_dropped(key);
-                self.dropped_for_room(now, Whose::Session(key), (gone, NO_ROOM));
+                self.dropped_for_room(here, now, Whose::Session(key), (gone, NO_ROOM));
             }
             Holder::Share(number) => {
                 let text = self.delivery.shares.text(number);
                 self.delivery.shares.settle(number);
-                self.dropped_for_room(now, Whose::Share(text.as_deref().unwrap_or("")), (gone, NO_ROOM));
+                self.dropped_for_room(here, now, Whose::Share(text.as_deref().unwrap_or("")), (gone, NO_ROOM));
             }
         }
     }

@@ -17,9 +17,11 @@ use forebay_mqtt::route::shares::ShareNumber;
 use forebay_runtime::seam::Monotonic;
 use forebay_session::{Body, Claim, Copy, Session, SessionKey};
 
-use super::super::logs::{Lines, slot_of};
-use super::super::{Broker, Ring};
+use super::super::Broker;
 use super::{ForShare, Holder, MESSAGE_BYTES, Recipient, deadline_of, saved};
+use crate::here::Here;
+use crate::logs::{Lines, slot_of};
+use crate::ring::Ring;
 
 /// The time for which a log has no room before queues are shortened for it.
 const SHORTEN_AFTER: Duration = Duration::from_secs(1);
@@ -168,8 +170,8 @@ impl Broker {
     }
 
     /// Ends the claims of durable copies.
-    pub(super) fn meet_written(&mut self) {
-        let (rules, kept) = (self.around.rules, &self.outlets.logs.kept);
+    pub(super) fn meet_written(&mut self, here: &Here) {
+        let (rules, kept) = (here.rules, &self.outlets.logs.kept);
         let written = &mut self.queues.left.written;
         while let Some(claim) = written.pop(|group| rules.may_confirm(group, kept.durable(group))) {
             claim.meet();
@@ -178,15 +180,15 @@ impl Broker {
 
     /// Forgets the written copies of a slot that leaves. Copies that its log has not acknowledged are in no log, or with its next owner: that instance reads
     /// records of routes again from the slot's positions, and shares' records are offered to other members.
-    pub(crate) fn forget_written(&mut self, slot: u16) {
-        self.meet_written();
+    pub(crate) fn forget_written(&mut self, here: &Here, slot: u16) {
+        self.meet_written(here);
         for claim in self.queues.left.written.take_of(slot).filter(|claim| claim.place().is_some()) {
             claim.meet();
         }
     }
 
     /// Writes copies that clients have left to the log, as many as a turn may.
-    pub(super) fn write_left(&mut self, io: &mut Ring<'_>) {
+    pub(super) fn write_left(&mut self, io: &mut Ring<'_>, here: &mut Here) {
         let mut looks = LEFT_WRITES_PER_TURN;
         let logs: SmallVec<[u16; 4]> = self.queues.left.logs.keys().copied().collect();
         for log in logs {
@@ -204,14 +206,14 @@ impl Broker {
                     return self.delivery.want_turn(io);
                 }
                 looks -= 1;
-                match self.write_one_left(io, key, from) {
+                match self.write_one_left(io, here, key, from) {
                     Written::Next(from) => self.queues.left.goes_on(log, key, from),
                     Written::Held => {
                         passed = Some(key);
                         (held, looks) = (held + 1, looks + 1);
                     }
                     Written::NoRoom => {
-                        self.shorten_for(log, io.now());
+                        self.shorten_for(here, log, io.now());
                         break;
                     }
                     Written::All => self.queues.left.is_done(log, key),
@@ -261,7 +263,7 @@ impl Broker {
     }
 
     /// Writes the next copy of a connected client to the log, if the client is sent the copy after that. False: the log has no room.
-    pub(crate) fn log_next(&mut self, now: Monotonic, key: SessionKey) -> bool {
+    pub(crate) fn log_next(&mut self, here: &Here, now: Monotonic, key: SessionKey) -> bool {
         let next = self.sessions.get(key).and_then(Session::next_for_log);
         let Some((number, copy, body)) = next.map(|(number, copy, body)| (number, copy.clone(), Rc::clone(body)))
         else {
@@ -271,9 +273,9 @@ impl Broker {
             self.sends_from_memory(now, key);
             return true;
         }
-        let Some((own, group)) = self.log_copy(key, number, &copy, &body) else { return false };
+        let Some((own, group)) = self.log_copy(here, key, number, &copy, &body) else { return false };
         self.sessions.get_mut(key).into_iter().for_each(|session| session.waits_as(number, Rc::clone(&own)));
-        self.sessions.waits_for(key, self.around.rules.publish_waits_for(group));
+        self.sessions.waits_for(key, here.rules.publish_waits_for(group));
         true
     }
 
@@ -288,11 +290,11 @@ impl Broker {
     }
 
     /// Writes the next copy of a connected client. Copies of QoS 2 that it was sent from memory are noted in the record of its queue.
-    fn write_one_there(&mut self, io: &mut Ring<'_>, key: SessionKey, from: u64) -> Written {
+    fn write_one_there(&mut self, io: &mut Ring<'_>, here: &mut Here, key: SessionKey, from: u64) -> Written {
         let bounds = self.queue_bounds(key);
         let Some(session) = self.sessions.get(key) else { return Written::All };
         let Some((number, copy, body)) = session.next_unlogged(from) else {
-            return if self.pump_logged(io, key) { Written::NoRoom } else { Written::All };
+            return if self.pump_logged(io, here, key) { Written::NoRoom } else { Written::All };
         };
         let is_exact = copy.qos == QoS::ExactlyOnce;
         // A share's copy at QoS 1 stays with the share: another member may get the message.
@@ -303,29 +305,29 @@ impl Broker {
         // The copy that the client is sent next needs no room in its queue.
         let is_next = session.next_for_log().is_some_and(|(next, ..)| next == number);
         if !is_next && session.is_queue_full(body.packet().len(), bounds) {
-            self.pump(io, key);
+            self.pump(io, here, key);
             return Written::Held;
         }
         let (copy, body) = (copy.clone(), Rc::clone(body));
-        let Some((own, group)) = self.log_copy(key, number, &copy, &body) else {
+        let Some((own, group)) = self.log_copy(here, key, number, &copy, &body) else {
             // Its client makes room when it has acknowledged what the log has got.
-            self.pump(io, key);
+            self.pump(io, here, key);
             return Written::NoRoom;
         };
         self.sessions.get_mut(key).into_iter().for_each(|session| session.is_logged_as(number, Rc::clone(&own)));
         if is_exact {
-            self.sessions.waits_for(key, self.around.rules.publish_waits_for(group));
+            self.sessions.waits_for(key, here.rules.publish_waits_for(group));
         }
         self.note_grown(key);
         Written::Next(number + 1)
     }
 
-    fn write_one_left(&mut self, io: &mut Ring<'_>, key: SessionKey, from: u64) -> Written {
+    fn write_one_left(&mut self, io: &mut Ring<'_>, here: &mut Here, key: SessionKey, from: u64) -> Written {
         if let Some(session) = self.sessions.get(key).filter(|session| session.conn().is_some()) {
             let is_of_slot = session.number().is_some_and(|number| self.outlets.logs.kept.part_of(number).is_some());
             return match is_of_slot {
-                true => self.write_one_there(io, key, from),
-                false if self.pump_logged(io, key) => Written::NoRoom,
+                true => self.write_one_there(io, here, key, from),
+                false if self.pump_logged(io, here, key) => Written::NoRoom,
                 false => Written::All,
             };
         }
@@ -344,7 +346,7 @@ impl Broker {
         }
         let can_be_logged = self.can_be_logged(&body);
         let own = if can_be_logged {
-            self.log_copy(key, number, &copy, &body).map(|(own, _)| own)
+            self.log_copy(here, key, number, &copy, &body).map(|(own, _)| own)
         } else {
             Some(body.released())
         };
@@ -360,13 +362,14 @@ impl Broker {
     /// has it from now on, and the group. `None`: there is no room.
     pub(crate) fn log_copy(
         &mut self,
+        here: &Here,
         key: SessionKey,
         number: u64,
         copy: &Copy,
         body: &Body,
     ) -> Option<(Rc<Body>, u64)> {
         let of = self.stores_copy(key, body.packet().len()).ok()??;
-        self.write_dropped(key);
+        self.write_dropped(here, key);
         let (publish, buffer) = (body.publish()?, self.outlets.logs.kept.of_mut(of)?);
         let payload = &mut self.queues.payload;
         payload.clear();

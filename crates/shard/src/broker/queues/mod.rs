@@ -34,19 +34,18 @@ use self::exchanges::Exchanges;
 use self::fullest::{Bounds, Fullest};
 use self::left::Left;
 use self::saved::Recipient;
+use super::Broker;
 use super::confirm::Confirmations;
-use super::connection::Timer;
-use super::delivery::Whose;
-use super::logs::{Groups, Lines, slot_of};
-use super::mail::Mail;
-use super::stalls::Stall;
 use super::stored::Deadline;
-use super::{Broker, Ring};
+use crate::here::Here;
+use crate::logs::{Groups, Lines, slot_of};
+use crate::mail::{Mail, ToBroker};
+use crate::ring::Ring;
+use crate::words::{Stall, Timer, Whose};
 
-pub(crate) use self::exchanges::Known;
 pub(crate) use self::fullest::Holder;
 pub use self::saved::{ForShare, Kept, move_queue};
-pub(crate) use self::saved::{Marks, encode_positions, is_queue, kind_of};
+pub(crate) use self::saved::{encode_positions, is_queue, kind_of};
 
 /// The longest time for which an acknowledged message waits to be written down together with something else.
 const WRITE_WITHIN: Duration = Duration::from_millis(50);
@@ -209,13 +208,13 @@ impl Queues {
 
 impl Broker {
     /// Whether publishers wait for the disk of shards that keep their messages.
-    pub(crate) fn waits_for_disk(&self) -> bool {
-        self.around.config.delivery.waits_for_disk && self.outlets.logs.kept.is_there()
+    pub(crate) fn waits_for_disk(&self, here: &Here) -> bool {
+        here.config.delivery.waits_for_disk && self.outlets.logs.kept.is_there()
     }
 
     /// Whether messages of this QoS are answered when they are durable for the kept sessions that get them.
-    pub(crate) fn awaits_copies(&self, qos: QoS) -> bool {
-        qos > QoS::AtMostOnce && self.waits_for_disk()
+    pub(crate) fn awaits_copies(&self, here: &Here, qos: QoS) -> bool {
+        qos > QoS::AtMostOnce && self.waits_for_disk(here)
     }
 
     /// The number in the log of a session that gets a copy through a crash, if there is room for one more message.
@@ -237,7 +236,7 @@ impl Broker {
 
     /// Writes the message at hand down for whichever member of this share gets it, if a member's session survives a crash. If the log has no room, the
     /// message is in memory alone, and binding it to a member has to find room later.
-    pub(crate) fn store_for_share(&mut self, publish: &Publish<'_>, to: ToShare) {
+    pub(crate) fn store_for_share(&mut self, here: &mut Here, publish: &Publish<'_>, to: ToShare) {
         let Some(text) = self.delivery.shares.kept(to.share) else { return };
         let body = self.delivery.body_at_hand();
         if body.as_ref().is_some_and(|body| body.for_share().is_some()) {
@@ -245,12 +244,12 @@ impl Broker {
         }
         // A message with a record that stays open for want of room in the log is not at hand.
         let Some(body) = body.filter(|body| self.has_room_for_share(text.len(), body.packet().len())) else {
-            return self.numbers.count(M::CopiesUnstored);
+            return here.numbers.count(M::CopiesUnstored);
         };
         let of = ForShare { deadline: None, from: None, key: to.key, text: &text, packet: body.packet() };
         let group = self.write_for_share(&body, publish, of);
         if group.is_none() {
-            self.numbers.count(M::CopiesUnstored);
+            here.numbers.count(M::CopiesUnstored);
         }
         self.queues.groups.add(group.unwrap_or(0));
     }
@@ -324,7 +323,7 @@ impl Broker {
 
     /// Writes the message at hand down with the sessions that get it, once in each log, when all its copies, or as many as a turn may make, are made. Returns
     /// the groups in which it is durable, none if no session has to remember it.
-    pub(crate) fn store_copies(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>) -> Groups {
+    pub(crate) fn store_copies(&mut self, io: &mut Ring<'_>, here: &mut Here, publish: &Publish<'_>) -> Groups {
         let mut groups = std::mem::take(&mut self.queues.groups);
         if self.queues.pending.is_empty() {
             return groups;
@@ -339,7 +338,7 @@ impl Broker {
         let at_once = self.queues.entry_max.saturating_sub(packet_bytes) / Recipient::BYTES_MAX;
         for of_log in pending.chunk_by(|one, other| log(one) == log(other) && one.own.is_none()) {
             for some in of_log.chunks(at_once.max(1)) {
-                groups.add(self.store_for(io, publish, some));
+                groups.add(self.store_for(io, here, publish, some));
             }
         }
         self.queues.pending = pending;
@@ -348,8 +347,8 @@ impl Broker {
     }
 
     /// Writes the message at hand to one log, for the sessions in `to`.
-    fn store_for(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, to: &[Pending]) -> u64 {
-        to.iter().for_each(|pending| self.write_dropped(pending.session));
+    fn store_for(&mut self, io: &mut Ring<'_>, here: &mut Here, publish: &Publish<'_>, to: &[Pending]) -> u64 {
+        to.iter().for_each(|pending| self.write_dropped(here, pending.session));
         let kept = &mut self.outlets.logs.kept;
         let (Some(body), Some(of)) = (self.delivery.body_at_hand(), to.first().map(|first| first.recipient.session))
         else {
@@ -366,7 +365,7 @@ impl Broker {
         // The record that waited for a member of a share becomes this session's copy, at the same moment if it is in the same log.
         let was = body.for_share().filter(|number| slot_of(*number) == slot_of(of));
         let Ok(kept) = buffer.keep_session(was, payload) else {
-            self.take_back(io.now(), publish, to);
+            self.take_back(here, io.now(), publish, to);
             return 0;
         };
         self.queues.bound(&body, kept);
@@ -375,23 +374,23 @@ impl Broker {
         }
         self.queues.wrote = true;
         to.iter().filter_map(|pending| pending.claim.clone()).for_each(|of| self.queues.left.hold(kept.group, of));
-        let group = self.around.rules.publish_waits_for(kept.group);
+        let group = here.rules.publish_waits_for(kept.group);
         for pending in to.iter().filter(|pending| pending.waits || pending.is_remote) {
             if pending.waits {
                 self.sessions.waits_for(pending.session, group);
             }
-            self.pump_session(io, pending.session);
+            self.pump_session(io, here, pending.session);
         }
         kept.group
     }
 
     /// Takes a message back from sessions that have not been sent it, as the log no longer has room. A copy with a record that stays open remains in memory
     /// alone.
-    fn take_back(&mut self, now: Monotonic, publish: &Publish<'_>, from: &[Pending]) {
+    fn take_back(&mut self, here: &mut Here, now: Monotonic, publish: &Publish<'_>, from: &[Pending]) {
         for pending in from {
             if let Some(own) = &pending.own {
                 own.hold_position();
-                self.numbers.count(M::CopiesUnstored);
+                here.numbers.count(M::CopiesUnstored);
                 if self.outlets.logs.kept.part_of(pending.recipient.session).is_some() {
                     self.note_unlogged_at(pending.session, pending.recipient.number);
                 }
@@ -399,10 +398,10 @@ impl Broker {
             }
             let Some(session) = self.sessions.get_mut(pending.session) else { continue };
             if session.take_back(pending.recipient.number) {
-                self.note_dropped_copy(pending.session);
-                self.dropped(now, M::CopiesQueueFull, Whose::Session(pending.session), publish);
+                self.note_dropped_copy(here, pending.session);
+                self.dropped(here, now, M::CopiesQueueFull, Whose::Session(pending.session), publish);
             } else {
-                self.numbers.count(M::CopiesUnstored);
+                here.numbers.count(M::CopiesUnstored);
             }
         }
     }
@@ -434,7 +433,7 @@ impl Broker {
     }
 
     /// Writes a queue down, and sends the bytes held for that. If the log has no room, the write is tried again every 50 ms.
-    fn write_queue(&mut self, io: &mut Ring<'_>, key: SessionKey) {
+    fn write_queue(&mut self, io: &mut Ring<'_>, here: &mut Here, key: SessionKey) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let mut saved = None;
         if let Some((queue, record)) = session.save_queue() {
@@ -455,69 +454,69 @@ impl Broker {
         let has_pubrel = session.queue_saved(number, out);
         // Other bytes to the client need not wait for that.
         if let Some(kept) = saved.filter(|_| has_pubrel || sends_after) {
-            self.sessions.waits_for(key, self.around.rules.pubrel_waits_for(kept.group));
+            self.sessions.waits_for(key, here.rules.pubrel_waits_for(kept.group));
         }
         if let Some(conn) = conn {
-            self.hold(io, conn, key, from);
+            self.hold(io, here, conn, key, from);
         }
         if sends_after {
-            self.pump_session(io, key);
+            self.pump_session(io, here, key);
         }
     }
 
     /// Reports durable messages and free packet identifiers to their publishers' shards. True: some are of this shard.
-    pub(crate) fn confirm_copies(&mut self) -> bool {
-        let letter = |by, count| Mail::CopiesDurable { by, count };
-        let has_own = self.tell_durable(Queues::confirmations, Self::copies_durable, letter);
-        self.meet_written();
-        self.confirm_releases() || has_own
+    pub(crate) fn confirm_copies(&mut self, here: &Here) -> bool {
+        let letter = |by, count| Mail::Broker(ToBroker::CopiesDurable { by, count });
+        let has_own = self.tell_durable(here, Queues::confirmations, Self::copies_durable, letter);
+        self.meet_written(here);
+        self.confirm_releases(here) || has_own
     }
 
     /// Notes that `count` messages are durable for a shard's kept sessions.
-    pub(crate) fn copies_durable(&mut self, by: usize, count: u64) {
-        self.confirm(by, count, Queues::confirmations);
-        self.tell_sessions_over(by);
+    pub(crate) fn copies_durable(&mut self, here: &Here, by: usize, count: u64) {
+        self.confirm(here, by, count, Queues::confirmations);
+        self.tell_sessions_over(here, by);
     }
 
     /// Writes down ended messages at the end of a turn, with other records or after they have waited [`WRITE_WITHIN`].
-    pub(crate) fn write_queues(&mut self, io: &mut Ring<'_>, is_draining: bool) {
+    pub(crate) fn write_queues(&mut self, io: &mut Ring<'_>, here: &mut Here, is_draining: bool) {
         let now = io.now();
-        self.numbers.set(M::StoredMessages, self.delivery.remembered().stored() as u64);
-        self.numbers.set(M::StoredMessagesMax, self.queues.bounds.messages as u64);
-        self.numbers.set(M::ShareStoredMessages, self.delivery.remembered().stored_for_shares() as u64);
-        self.numbers.set(M::CopiesUnconfirmed, self.queues.confirmations.unconfirmed() as u64);
-        self.numbers.set(M::Exchanges, self.queues.exchanges.open() as u64);
-        self.numbers.set(M::SlotsFull, self.queues.left.full() as u64);
+        here.numbers.set(M::StoredMessages, self.delivery.remembered().stored() as u64);
+        here.numbers.set(M::StoredMessagesMax, self.queues.bounds.messages as u64);
+        here.numbers.set(M::ShareStoredMessages, self.delivery.remembered().stored_for_shares() as u64);
+        here.numbers.set(M::CopiesUnconfirmed, self.queues.confirmations.unconfirmed() as u64);
+        here.numbers.set(M::Exchanges, self.queues.exchanges.open() as u64);
+        here.numbers.set(M::SlotsFull, self.queues.left.full() as u64);
         if !self.outlets.logs.kept.is_there() {
             return;
         }
         self.end_bound();
         let received = std::mem::take(&mut self.queues.received);
-        self.write_each(io, received);
-        self.write_left(io);
+        self.write_each(io, here, received);
+        self.write_left(io, here);
         let wrote = std::mem::take(&mut self.queues.wrote);
         let has_ended = self.delivery.remembered().has_ended() || self.sessions.has_ended_queues();
         if self.queues.changed.is_empty() && !has_ended {
             if self.queues.left.is_waiting() {
                 self.want_queues_turn(io, now);
             }
-            return self.write_positions(io, is_draining);
+            return self.write_positions(io, here, is_draining);
         }
         let since = *self.queues.since.get_or_insert(now);
         let is_due = now.since(since) >= WRITE_WITHIN || is_draining;
         if is_due || wrote {
-            self.write_ends(now);
+            self.write_ends(here, now);
         }
         if is_due || wrote && self.queues.changed.len() <= QUEUES_WITH_OTHERS {
             self.queues.since = None;
             let changed = std::mem::take(&mut self.queues.changed);
-            self.write_each(io, changed);
+            self.write_each(io, here, changed);
             self.queues.wrote = false;
         }
         if !self.queues.changed.is_empty() || !(is_due || wrote) || self.queues.left.is_waiting() {
             self.want_queues_turn(io, self.queues.since.unwrap_or(now));
         }
-        self.write_positions(io, is_draining);
+        self.write_positions(io, here, is_draining);
     }
 
     /// Requests a turn to write down queues that have waited since then.
@@ -532,20 +531,20 @@ impl Broker {
         }
     }
 
-    fn write_each(&mut self, io: &mut Ring<'_>, mut queues: Vec<SessionKey>) {
+    fn write_each(&mut self, io: &mut Ring<'_>, here: &mut Here, mut queues: Vec<SessionKey>) {
         queues.sort_unstable();
         queues.dedup();
         for key in queues {
-            self.write_queue(io, key);
+            self.write_queue(io, here, key);
         }
     }
 
     /// Ends messages and queues that are over in the log.
-    pub(crate) fn write_ends(&mut self, now: Monotonic) {
-        let (ended, rules) = (self.delivery.remembered().take_ended(), self.around.rules);
+    pub(crate) fn write_ends(&mut self, here: &Here, now: Monotonic) {
+        let (ended, rules) = (self.delivery.remembered().take_ended(), here.rules);
         let ended = ended.into_iter().filter(|number| rules.writes_end(*number));
         for number in ended.chain(self.sessions.take_ended_queues()) {
-            self.end_kept(number, now);
+            self.end_kept(here, number, now);
         }
     }
 

@@ -10,10 +10,12 @@ use forebay_runtime::seam::Monotonic;
 use forebay_session::{Body, Copy, SavedQueue, SessionKey};
 
 use super::super::Broker;
-use super::super::delivery::{Whose, put_packet};
-use super::super::router::Place;
+use super::super::delivery::put_packet;
 use super::super::stored::{Deadline, with_time_left};
 use super::{ForShare, Holder, Kept};
+use crate::here::Here;
+use crate::router::Place;
+use crate::words::Whose;
 
 /// The copies of one session, with the message of each.
 type Copies = Vec<(u64, Copy, Rc<Body>)>;
@@ -22,6 +24,7 @@ impl Broker {
     /// Takes up messages and queues of a log. `sessions`: the sessions taken up, by their numbers in the log.
     pub(crate) fn restore_queues(
         &mut self,
+        here: &mut Here,
         kept: &[&RestoredSession],
         sessions: &HashMap<u64, SessionKey>,
         now: Monotonic,
@@ -31,25 +34,25 @@ impl Broker {
         for RestoredSession { number, payload, .. } in kept {
             match Kept::decode(payload) {
                 Some(Ok(Kept::Queue(mut queue))) if sessions.contains_key(&queue.session) => {
-                    queue.next = self.around.rules.next_number(queue.next);
+                    queue.next = here.rules.next_number(queue.next);
                     queues.insert(queue.session, (*number, queue));
                 }
                 // The session of this queue has ended.
-                Some(Ok(Kept::Queue(_))) => self.end_kept(*number, now),
+                Some(Ok(Kept::Queue(_))) => self.end_kept(here, *number, now),
                 // Positions are taken up before sessions are.
                 Some(Ok(Kept::Positions(_))) => {}
                 Some(Ok(Kept::Exchange(from, origin, shares))) => {
-                    if self.around.rules.restores_exchanges() {
-                        self.restore_exchange(*number, from, (origin, shares), sessions);
+                    if here.rules.restores_exchanges() {
+                        self.restore_exchange(here, *number, from, (origin, shares), sessions);
                     }
                 }
                 Some(Ok(Kept::Message { deadline, to, packet, .. })) => {
-                    let is_restored = self.around.rules.restores_message(*number);
+                    let is_restored = here.rules.restores_message(*number);
                     messages.extend(is_restored.then_some((*number, deadline, to, packet)));
                 }
                 Some(Ok(Kept::ForShare(of))) => {
-                    if self.around.rules.restores_message(*number) {
-                        self.restore_share_message(*number, of, now);
+                    if here.rules.restores_message(*number) {
+                        self.restore_share_message(here, *number, of, now);
                     }
                 }
                 // `Sorted` has left out all other records.
@@ -65,7 +68,7 @@ impl Broker {
             let until = self.until(number, deadline);
             let publish = Kept::publish(packet).filter(|_| !to.is_empty());
             let Some(publish) = publish else {
-                self.end_kept(number, now);
+                self.end_kept(here, number, now);
                 continue;
             };
             let body = self.body_again(&publish, until, now, 0);
@@ -82,7 +85,7 @@ impl Broker {
                 copies.sort_by_key(|(number, ..)| *number);
                 copies.dedup_by_key(|(number, ..)| *number);
                 let restored = self.sessions.restore_queue(*key, copies, queue, self.delivery.remembered());
-                self.numbers.raise(M::CopiesRecovered, restored as u64);
+                here.numbers.raise(M::CopiesRecovered, restored as u64);
                 let bounds = self.queue_bounds(*key);
                 let level = self.sessions.get_mut(*key).and_then(|session| session.grown(bounds));
                 self.queues.fullest.note(level, Holder::Session(*key));
@@ -105,20 +108,20 @@ impl Broker {
         })
     }
 
-    fn restore_share_message(&mut self, number: u64, of: ForShare<'_>, now: Monotonic) {
+    fn restore_share_message(&mut self, here: &mut Here, number: u64, of: ForShare<'_>, now: Monotonic) {
         let until = self.until(number, of.deadline);
         let Some(publish) = Kept::publish(of.packet) else { return };
-        self.numbers.count(M::CopiesRecovered);
+        here.numbers.count(M::CopiesRecovered);
         if until.is_some_and(|until| until <= now) {
-            self.dropped(now, M::CopiesExpired, Whose::Share(of.text), &publish);
-            return self.end_kept(number, now);
+            self.dropped(here, now, M::CopiesExpired, Whose::Share(of.text), &publish);
+            return self.end_kept(here, number, now);
         }
         let body = self.body_again(&publish, until, now, of.key);
         body.stored_for_share(number, 0);
-        let is_there = |shard: usize| shard != self.index && shard < self.queues.confirmations.shards();
+        let is_there = |shard: usize| shard != here.index && shard < self.queues.confirmations.shards();
         let from = of.from.and_then(|(shard, was)| match self.outlets.logs.kept.part_of(was) {
             // The shard that owns the slot now.
-            Some(slot) => match self.around.slots.at(slot) {
+            Some(slot) => match here.slots.at(slot) {
                 Place::Here(shard) => Some((shard, was)),
                 Place::Elsewhere(_) | Place::Nobody => None,
             },

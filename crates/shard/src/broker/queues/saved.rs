@@ -19,6 +19,7 @@ use forebay_session::{COPY_NUMBER_MAX, Copy, RecordPlace, SavedQueue};
 
 use super::super::given::SavedPositions;
 use super::super::stored::{Deadline, put_deadline, stored_publish, take_deadline};
+use crate::mail::Marks;
 
 const MESSAGE: u8 = 0x81;
 const QUEUE: u8 = 0x82;
@@ -167,9 +168,6 @@ pub(super) fn encode_queue(queue: &SavedQueue, out: &mut Vec<u8>) {
     out.push(QUEUE);
     queue.encode(out);
 }
-
-/// The marks of shares.
-pub(crate) type Marks = SmallVec<[u64; 1]>;
 
 /// Appends an exchange of a publisher of that shard with a message that was written down for these shares, among others.
 pub(super) fn encode_exchange(from: usize, origin: Origin, shares: &[u64], out: &mut Vec<u8>) {

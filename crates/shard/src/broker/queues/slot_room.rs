@@ -11,10 +11,10 @@ use forebay_runtime::seam::Monotonic;
 use forebay_session::{QueueBounds, Session, SessionKey};
 
 use super::super::Broker;
-use super::super::delivery::Whose;
-use super::super::events::second;
-use super::super::logs::{first_of, slot_of};
 use super::{MESSAGE_BYTES, Recipient};
+use crate::here::Here;
+use crate::logs::{first_of, slot_of};
+use crate::words::{Whose, second};
 
 /// `NO_ROOM` is the reason in the event of a dropped message.
 const NO_ROOM: &str =
@@ -40,14 +40,14 @@ impl Broker {
     }
 
     /// Shortens the longest queues if the log of a slot has had no room for a while.
-    pub(super) fn shorten_for(&mut self, slot: u16, now: Monotonic) {
+    pub(super) fn shorten_for(&mut self, here: &mut Here, slot: u16, now: Monotonic) {
         let kept = &self.outlets.logs.kept;
         if kept.part_of(first_of(slot)).is_none() || !self.queues.left.is_to_shorten(slot, now) {
             return;
         }
         if self.queues.left.is_to_tell(slot) {
             let about = |event: Event| event.with(Field::Partition, u64::from(slot));
-            self.teller.tell_of(Kind::SlotFull, second(now), slot, about);
+            here.teller.tell_of(Kind::SlotFull, second(now), slot, about);
         }
         let kept = &self.outlets.logs.kept;
         let to_end = kept.of(first_of(slot)).map_or(0, Buffer::records_to_end);
@@ -76,7 +76,7 @@ impl Broker {
                 continue;
             }
             dropped += more;
-            self.tell_shortened_for_slot(now, key);
+            self.tell_shortened_for_slot(here, now, key);
             away.insert(key, self.queue_length(key));
         }
         if dropped == 0 && to_end > 0 {
@@ -91,16 +91,16 @@ impl Broker {
                     continue;
                 }
                 self.sessions.get_mut(key).into_iter().for_each(Session::drop_unlogged);
-                self.tell_shortened_for_slot(now, key);
+                self.tell_shortened_for_slot(here, now, key);
             }
         }
     }
 
-    fn tell_shortened_for_slot(&mut self, now: Monotonic, key: SessionKey) {
+    fn tell_shortened_for_slot(&mut self, here: &mut Here, now: Monotonic, key: SessionKey) {
         let gone = self.sessions.get_mut(key).map(Session::take_dropped).unwrap_or_default();
         self.note_queue_later(now, key);
         self.retained.note_dropped(key);
-        self.dropped_for_room(now, Whose::Session(key), (&gone, NO_ROOM));
+        self.dropped_for_room(here, now, Whose::Session(key), (&gone, NO_ROOM));
     }
 
     /// The number of copies that a client was sent and has not acknowledged.

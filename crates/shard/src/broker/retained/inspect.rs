@@ -5,9 +5,10 @@ use forebay_mqtt::route::topics::{TopicKey, Walk};
 use forebay_mqtt::topic::valid_filter;
 use forebay_runtime::seam::Monotonic;
 
+use super::super::Broker;
 use super::super::delivery::publish_of;
-use super::super::{Broker, Ring};
 use super::Value;
+use crate::ring::Ring;
 
 impl Value {
     fn row(&self, now: Monotonic, with_payload: bool) -> Option<Row> {

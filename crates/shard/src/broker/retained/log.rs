@@ -8,9 +8,10 @@ use forebay_runtime::seam::Monotonic;
 
 use super::super::Broker;
 use super::super::confirm::Confirmations;
-use super::super::mail::Mail;
 use super::super::stored::with_time_left;
 use super::{Retained, Value, saved};
+use crate::here::Here;
+use crate::mail::{Mail, ToBroker};
 
 /// The group of messages that have found no room yet.
 const LATER: u64 = u64::MAX;
@@ -88,7 +89,7 @@ impl Broker {
     }
 
     /// Reports durable messages and tries again to write messages that found no room, once a turn.
-    pub(crate) fn confirm_retained(&mut self) {
+    pub(crate) fn confirm_retained(&mut self, here: &Here) {
         let kept = &self.outlets.logs.kept;
         if !kept.is_there() {
             return;
@@ -104,8 +105,8 @@ impl Broker {
         if let Some(group) = self.retained.unwritten.all_over() {
             self.retained.confirmations.move_to(LATER, group);
         }
-        let letter = |by, count| Mail::RetainedWritten { by, count };
-        self.tell_durable(Retained::confirmations, Self::retained_written, letter);
+        let letter = |by, count| Mail::Broker(ToBroker::RetainedWritten { by, count });
+        self.tell_durable(here, Retained::confirmations, Self::retained_written, letter);
     }
 
     fn write_later(&mut self) {
@@ -116,12 +117,12 @@ impl Broker {
     }
 
     /// Notes that `count` messages of this shard's publishers are on the disk of their home.
-    pub(crate) fn retained_written(&mut self, home: usize, count: u64) {
-        self.confirm(home, count, Retained::confirmations);
+    pub(crate) fn retained_written(&mut self, here: &Here, home: usize, count: u64) {
+        self.confirm(here, home, count, Retained::confirmations);
     }
 
     /// Takes up a retained message of the previous process.
-    pub(crate) fn restore_retained(&mut self, number: u64, payload: &[u8], now: Monotonic) {
+    pub(crate) fn restore_retained(&mut self, here: &mut Here, number: u64, payload: &[u8], now: Monotonic) {
         let (Some(buffer), Some(found)) = (self.outlets.logs.kept.of_mut(number), saved::decode(payload)) else {
             return;
         };
@@ -145,6 +146,6 @@ impl Broker {
             buffer.end_session(earlier);
         }
         self.retained.insert(topic, value);
-        self.numbers.set(M::RetainedMessages, self.retained.topics.len() as u64);
+        here.numbers.set(M::RetainedMessages, self.retained.topics.len() as u64);
     }
 }

@@ -29,15 +29,15 @@ use self::held::{Held, Holders};
 use self::log::Unwritten;
 use self::replay::Replays;
 use super::confirm::Confirmations;
-use super::connection::Timer;
 use super::delivery::{Entry, entries, packets, publish_of, put_packet};
-use super::events::{clipped, second};
-use super::router::owner;
-use super::sources::RetainedOfShard;
-use super::{Broker, Ring, sys_topics};
+use super::{Broker, sys_topics};
+use crate::here::Here;
+use crate::mail::RetainedOfShard;
+use crate::ring::Ring;
+use crate::router::owner;
+use crate::words::{Timer, clipped, second};
 
 pub(crate) use self::publisher::Publisher;
-pub(crate) use self::replay::Answered;
 pub(crate) use self::saved::is_retained;
 pub use self::saved::topic;
 
@@ -253,43 +253,44 @@ impl Broker {
     pub(crate) fn retain_from(
         &mut self,
         io: &Ring<'_>,
+        here: &mut Here,
         home: usize,
         (publish, publisher, taken): (&Publish<'_>, Publisher, Taken),
         ticket: Option<Ticket>,
     ) {
-        if self.waits_for_disk() {
+        if self.waits_for_disk(here) {
             self.retained.confirmations.expect(home, ticket);
         }
-        if home == self.index {
-            let group = self.retain(io.now(), publish, publisher, taken);
-            self.confirm_retention(taken, group);
+        if home == here.index {
+            let group = self.retain(here, io.now(), publish, publisher, taken);
+            self.confirm_retention(here, taken, group);
         }
     }
 
     /// Retains those messages in another shard's parcel that have their home here, whatever else is queued.
-    pub(crate) fn retain_received(&mut self, now: Monotonic, from: usize, parcel: &[u8]) {
+    pub(crate) fn retain_received(&mut self, here: &mut Here, now: Monotonic, from: usize, parcel: &[u8]) {
         for (_, entry) in entries(parcel) {
             if let Entry::Message(message) = entry
                 && let (Some(publish), Some((publisher, passes))) = (message.publish(), message.home())
             {
                 let taken = Taken { shard: from, passes, age_s: 0 };
-                let group = self.retain(now, &publish, publisher, taken);
-                self.confirm_retention(taken, group);
+                let group = self.retain(here, now, &publish, publisher, taken);
+                self.confirm_retention(here, taken, group);
             }
         }
     }
 
     /// Takes the messages that Kafka retains when the process begins: each is the newest of its topic so far.
-    pub(crate) fn take_retained(&mut self, now: Monotonic, all: &RetainedOfShard) {
+    pub(crate) fn take_retained(&mut self, here: &mut Here, now: Monotonic, all: &RetainedOfShard) {
         for (packet, age_s) in packets(&all.packets).zip(&all.ages_s) {
             let Some(publish) = publish_of(packet) else { continue };
-            self.retain(now, &publish, Publisher::default(), Taken { age_s: *age_s, ..Taken::default() });
+            self.retain(here, now, &publish, Publisher::default(), Taken { age_s: *age_s, ..Taken::default() });
         }
     }
 
     /// Reports to the publisher's shard when a message is durable here: with that group.
-    fn confirm_retention(&mut self, taken: Taken, group: u64) {
-        if self.waits_for_disk() {
+    fn confirm_retention(&mut self, here: &Here, taken: Taken, group: u64) {
+        if self.waits_for_disk(here) {
             self.retained.confirmations.wait(taken.shard, group);
         }
     }
@@ -297,11 +298,18 @@ impl Broker {
     /// Retains a message of any shard's publisher [MQTT-3.3.1-5], for the configured time and whatever becomes of the publisher [3.1.1 MQTT-3.1.2-7], or ends
     /// the retained message [MQTT-3.3.1-6] [MQTT-3.3.1-7]. If it finds no room, the earlier retained message stays. Returns the group in which the change is
     /// durable.
-    fn retain(&mut self, now: Monotonic, publish: &Publish<'_>, publisher: Publisher, taken: Taken) -> u64 {
+    fn retain(
+        &mut self,
+        here: &mut Here,
+        now: Monotonic,
+        publish: &Publish<'_>,
+        publisher: Publisher,
+        taken: Taken,
+    ) -> u64 {
         let topic = TopicKey::new(publish.topic);
         let earlier = self.retained.take(&topic);
         let number = earlier.as_ref().and_then(|value| value.number);
-        let most_s = self.around.config.retained.expire_after_s.map(|most_s| most_s.saturating_sub(taken.age_s));
+        let most_s = here.config.retained.expire_after_s.map(|most_s| most_s.saturating_sub(taken.age_s));
         let value = (!publish.payload.is_empty())
             .then(|| Value { number, taken, ..Value::new(publish, publisher, now) }.at_most(most_s));
         let earlier_bytes = earlier.as_ref().map(|earlier| earlier.bytes(&topic));
@@ -318,8 +326,8 @@ impl Broker {
             _ => self.forget_retained(&topic, number),
         };
         if let Some(why) = refused {
-            self.numbers.count(M::RetainedRefused);
-            self.teller.tell_of(EventKind::RetainedRefused, second(now), publish.topic, |event| {
+            here.numbers.count(M::RetainedRefused);
+            here.teller.tell_of(EventKind::RetainedRefused, second(now), publish.topic, |event| {
                 event.with(Field::MqttTopic, clipped(publish.topic)).with(Field::Reason, why)
             });
         }
@@ -327,7 +335,7 @@ impl Broker {
     }
 
     /// Ends expired messages at the end of a turn, and answers new subscriptions.
-    pub(crate) fn serve_retained(&mut self, io: &mut Ring<'_>) {
+    pub(crate) fn serve_retained(&mut self, io: &mut Ring<'_>, here: &mut Here) {
         let now = io.now();
         for _ in 0..RETAINED_EXPIRED_AT_ONCE_MAX {
             let is_over = |(until, _): &&(Monotonic, TopicKey)| *until <= now;
@@ -336,19 +344,19 @@ impl Broker {
             let number = self.retained.take(&topic).and_then(|value| value.number);
             self.forget_retained(&topic, number);
         }
-        self.numbers.set(M::RetainedMessages, self.retained.holders.all().messages as u64);
-        self.numbers.set(M::RetainedMessagesMax, self.retained.bounds.messages as u64);
-        self.numbers.set(M::RetainedBytes, self.retained.holders.all().bytes as u64);
-        self.numbers.set(M::RetainedBytesMax, self.retained.bounds.bytes as u64);
-        self.numbers.set(M::RetainedUnconfirmed, self.retained.confirmations.unconfirmed() as u64);
-        self.run_replays(io);
+        here.numbers.set(M::RetainedMessages, self.retained.holders.all().messages as u64);
+        here.numbers.set(M::RetainedMessagesMax, self.retained.bounds.messages as u64);
+        here.numbers.set(M::RetainedBytes, self.retained.holders.all().bytes as u64);
+        here.numbers.set(M::RetainedBytesMax, self.retained.bounds.bytes as u64);
+        here.numbers.set(M::RetainedUnconfirmed, self.retained.confirmations.unconfirmed() as u64);
+        self.run_replays(io, here);
         self.set_retained_timer(io);
     }
 
     /// Sets the timer for the next message that expires, in case nothing else happens.
     fn set_retained_timer(&mut self, io: &mut Ring<'_>) {
         if let Some((until, _)) = self.retained.expiring.first() {
-            Timer::Retained.fires_by(*until, &mut self.retained.timer, io);
+            io.set_timer_by(Timer::Retained, *until, &mut self.retained.timer);
         }
     }
 

@@ -8,7 +8,7 @@ use forebay_guard::auth::acl::{Action, Client, Wanted};
 use forebay_mqtt::packet::Publish;
 use forebay_session::{DueWill, Session};
 
-use super::super::edge::Edge;
+use crate::edge::Edge;
 
 /// The flag of a publisher with an identity.
 const IDENTITY: u8 = 1;

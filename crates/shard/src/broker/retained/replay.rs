@@ -23,11 +23,13 @@ use forebay_mqtt::route::topics::{TopicKey, Walk};
 use forebay_runtime::seam::Monotonic;
 use forebay_session::{ClientKey, SessionKey, Subscription};
 
+use super::super::Broker;
 use super::super::delivery::{By, Gathered, packets, publish_of};
-use super::super::events::{denied, second};
-use super::super::mail::Mail;
-use super::super::{Broker, Ring};
 use super::{Publisher, Retained, Taken, Value, owner};
+use crate::here::Here;
+use crate::mail::{Answered, Mail, ToBroker};
+use crate::ring::Ring;
+use crate::words::{denied, second};
 
 /// The delay before the next replays that gave up their places are checked.
 const LOOK_ASIDE: Duration = Duration::from_millis(20);
@@ -38,15 +40,6 @@ const PASSES_MAX: u8 = 4;
 
 /// The most subscriptions of one session that wait for a pass. A further one replaces an earlier one to the same filter.
 const WANTED_MAX: usize = 2 * SUBSCRIPTIONS_OF_SESSION_MAX;
-
-/// The answer of a home.
-#[derive(Debug)]
-pub struct Answered {
-    /// The messages as PUBLISH packets of 5.0, with RETAIN.
-    packets: Vec<u8>,
-    /// The topic to continue from. `None`: there are no more messages.
-    next: Option<TopicKey>,
-}
 
 /// The retained messages that a session has yet to be sent.
 #[derive(Debug, Default)]
@@ -420,29 +413,30 @@ impl Broker {
     /// A batch of messages retained here, without those that are delivered live, those of this client, and those that their publishers may no longer publish.
     fn retained_batch(
         &mut self,
+        here: &mut Here,
         now: Monotonic,
         (filter, behind, except): (&str, &[u64], &Publisher),
         from: &TopicKey,
     ) -> Answered {
-        let (around, numbers, teller) = (&self.around, &mut self.numbers, &mut self.teller);
+        let Here { edge, rules, numbers, teller, .. } = here;
         let may_be_sent = |value: &Value| {
             let Taken { shard, passes, .. } = value.taken;
-            if around.rules.comes_live(passes, behind.get(shard).copied().unwrap_or(u64::MAX)) {
+            if rules.comes_live(passes, behind.get(shard).copied().unwrap_or(u64::MAX)) {
                 return false;
             }
             if value.publisher.is_client(except) {
                 return false;
             }
             let Some(publish) = publish_of(&value.packet) else { return false };
-            let granted = value.publisher.may_publish(&publish, &around.edge);
-            let may_be_sent = around.rules.may_send_retained(granted.is_ok());
+            let granted = value.publisher.may_publish(&publish, edge);
+            let may_be_sent = rules.may_send_retained(granted.is_ok());
             if let Err((auth, client)) = granted
                 && !may_be_sent
             {
                 numbers.count(M::RetainedDenied);
                 let of = ClientKey { auth: Some(auth), client_id: client.client_id };
                 let wanted = Wanted { action: Action::Publish, topic: publish.topic, qos: publish.qos, retain: true };
-                let rule = || around.edge.policy(auth).map(|policy| policy.decides(None, client, wanted));
+                let rule = || edge.policy(auth).map(|policy| policy.decides(None, client, wanted));
                 denied(teller, second(now), "retained", of, client.identity, publish.topic, rule);
             }
             may_be_sent
@@ -454,14 +448,15 @@ impl Broker {
     pub(crate) fn replay_asked(
         &mut self,
         io: &Ring<'_>,
+        here: &mut Here,
         to: usize,
         question: (SessionKey, u64),
         (filter, behind, except): (&str, &[u64], &[u8]),
         from: &TopicKey,
     ) {
         let except = Publisher::decode(except).unwrap_or_default();
-        let answered = self.retained_batch(io.now(), (filter, behind, &except), from);
-        self.letters.push_back((to, Mail::Replayed { question, answered }));
+        let answered = self.retained_batch(here, io.now(), (filter, behind, &except), from);
+        self.letters.push_back((to, Mail::Broker(ToBroker::Replayed { question, answered })));
     }
 
     /// Takes the answer of a home.
@@ -474,11 +469,11 @@ impl Broker {
     }
 
     /// Runs replays at the end of a turn, one after the other. Replays that are over, or have clients that take no more, make place for others.
-    pub(super) fn run_replays(&mut self, io: &mut Ring<'_>) {
+    pub(super) fn run_replays(&mut self, io: &mut Ring<'_>, here: &mut Here) {
         if self.retained.replays.all.is_empty() {
             return;
         }
-        self.begin_pass(io);
+        self.begin_pass(io, here);
         self.look_aside(io);
         let mut has_more = false;
         let mut budget = Budget { copies: REPLAY_COPIES_PER_TURN, looks: REPLAY_LOOKS_PER_TURN };
@@ -488,7 +483,7 @@ impl Broker {
             && let Some(key) = self.retained.replays.running.pop_front()
         {
             runs -= 1;
-            let pace = self.run_replay(io, key, &mut budget);
+            let pace = self.run_replay(io, here, key, &mut budget);
             has_more |= pace == Pace::More;
             let replays = &mut self.retained.replays;
             match pace {
@@ -528,7 +523,7 @@ impl Broker {
     }
 
     /// Runs one replay. [`Pace::More`]: the budget is spent.
-    fn run_replay(&mut self, io: &mut Ring<'_>, key: SessionKey, budget: &mut Budget) -> Pace {
+    fn run_replay(&mut self, io: &mut Ring<'_>, here: &mut Here, key: SessionKey, budget: &mut Budget) -> Pace {
         let is_here = self.sessions.get(key).is_some_and(|session| session.conn().is_some());
         loop {
             let takes_more = self.takes_one_more(io, key);
@@ -545,11 +540,11 @@ impl Broker {
             let pace = match &mut replay.step {
                 // An empty batch is not done either: the messages that it leaves out may have been dropped meanwhile.
                 Step::Ready | Step::Sending(..) if !takes_more => Pace::Blocked,
-                Step::Ready => self.ask_home(io, key, budget),
+                Step::Ready => self.ask_home(io, here, key, budget),
                 Step::Asked(_) => Pace::Waits,
                 Step::Sending(answered, since, done) => {
                     let (packets, since, done) = (std::mem::take(&mut answered.packets), *since, *done);
-                    self.send_batch(io, key, (packets, since), done, budget)
+                    self.send_batch(io, here, key, (packets, since), done, budget)
                 }
                 Step::Away | Step::Waiting | Step::Passing => Pace::Over,
             };
@@ -560,7 +555,7 @@ impl Broker {
     }
 
     /// Asks the next home.
-    fn ask_home(&mut self, io: &Ring<'_>, key: SessionKey, budget: &mut Budget) -> Pace {
+    fn ask_home(&mut self, io: &Ring<'_>, here: &mut Here, key: SessionKey, budget: &mut Budget) -> Pace {
         let subscriber = self.replay_subscriber(key);
         // [MQTT-3.8.3-3]
         let is_local = subscriber.is_some_and(|of| of.options.no_local);
@@ -589,14 +584,14 @@ impl Broker {
         let question = (key, replays.questions);
         let behind = Arc::clone(&replay.behind);
         (replay.step, replay.passes) = (Step::Asked(question.1), 0);
-        if home == self.index {
+        if home == here.index {
             budget.looks = budget.looks.saturating_sub(1);
-            let answered = self.retained_batch(io.now(), (&filter, &behind, &except), &from);
+            let answered = self.retained_batch(here, io.now(), (&filter, &behind, &except), &from);
             self.replayed(io.now(), question, answered);
             return Pace::More;
         }
         let except = except.bytes().into();
-        let letter = Mail::Replay { to: self.index, question, filter, behind, except, from };
+        let letter = Mail::Broker(ToBroker::Replay { to: here.index, question, filter, behind, except, from });
         self.letters.push_back((home, letter));
         Pace::Waits
     }
@@ -605,6 +600,7 @@ impl Broker {
     fn send_batch(
         &mut self,
         io: &mut Ring<'_>,
+        here: &mut Here,
         key: SessionKey,
         (batch, since): (Vec<u8>, Monotonic),
         mut done: usize,
@@ -623,8 +619,8 @@ impl Broker {
             }
             done += packet.len();
             budget.copies = budget.copies.saturating_sub(1 + packet.len() / COPY_BYTES);
-            if !self.around.rules.skips_retained(self.is_noted(key, publish.topic)) {
-                self.copy_past(io, &publish, since, (subscriber, By::Replay));
+            if !here.rules.skips_retained(self.is_noted(key, publish.topic)) {
+                self.copy_past(io, here, &publish, since, (subscriber, By::Replay));
             }
         }
         let Some(replay) = self.retained.replays.all.get_mut(&key) else { return Pace::Over };
@@ -637,7 +633,7 @@ impl Broker {
         replay.step = Step::Ready;
         if replay.from.is_none() {
             replay.home += 1;
-            if replay.home >= self.around.config.service.shards
+            if replay.home >= here.config.service.shards
                 || replay.wanted.front().is_some_and(|first| !is_wild(&first.filter))
             {
                 replay.first_over();

@@ -12,14 +12,15 @@ use forebay_mqtt::route::shares::{Choice, Share, ShareNumber, ToShare};
 use forebay_mqtt::topic::is_shared;
 use forebay_session::{Body, Claimed, SessionKey, SubscriptionRefused, Wish};
 
+use super::super::Broker;
 use super::super::delivery::PublishedBy;
-use super::super::mail::Mail;
-use super::super::owner::ticket_of;
-use super::super::router;
-use super::super::sources::SourceLetter;
-use super::super::{Broker, Ring};
 use super::Shares;
 use super::part::Part;
+use crate::here::Here;
+use crate::mail::{Mail, ToSources};
+use crate::ring::Ring;
+use crate::router;
+use crate::words::ticket_of;
 
 /// News for the homes of shares.
 #[derive(Debug, Default)]
@@ -115,6 +116,7 @@ impl Broker {
     /// shares that cannot have a place end, as refused.
     pub(crate) fn without_place(
         &mut self,
+        here: &Here,
         key: SessionKey,
         subscribe: &Subscribe<'_>,
         outcomes: &mut [Result<SubscriptionOptions, SubscriptionRefused>],
@@ -131,7 +133,7 @@ impl Broker {
             refused.push(filter);
         }
         for filter in refused {
-            self.unsubscribe_from(key, filter);
+            self.unsubscribe_from(here, key, filter);
         }
         if Wish::all(subscribe).any(|wish| is_shared(wish.filter)) && self.delivery.shares.are_by_groups() {
             // The session may have been written down without these subscriptions.
@@ -141,11 +143,11 @@ impl Broker {
     }
 
     /// Notifies the homes of shares of members that have come or gone.
-    pub(super) fn tell_homes(&mut self) {
-        let shards = self.around.config.service.shards;
+    pub(super) fn tell_homes(&mut self, here: &Here) {
+        let shards = here.config.service.shards;
         for (share, asks) in std::mem::take(&mut self.delivery.shares.by_groups.news) {
             let home = router::owner(share.text(), shards);
-            self.letters.push_back((home, Mail::Source(SourceLetter::Share { share, asks })));
+            self.letters.push_back((home, Mail::Sources(ToSources::Share { share, asks })));
         }
     }
 
@@ -153,6 +155,7 @@ impl Broker {
     pub(crate) fn give_record(
         &mut self,
         io: &mut Ring<'_>,
+        here: &mut Here,
         share: &Share,
         publish: &Publish<'_>,
         (claimed, publisher): (Claimed, &str),
@@ -160,21 +163,21 @@ impl Broker {
         let route = self.delivery.route_to_share(share, publish.topic, publisher)?;
         self.delivery.find_room_again((&self.retained, &self.queues), route, publish).ok()?;
         let shards = self.delivery.shards_of(route);
-        let owed = 1 + u32::from(self.answers_of(route, shards, publish.qos));
+        let owed = 1 + u32::from(self.answers_of(here, route, shards, publish.qos));
         let from = PublishedBy { claimed: Some(claimed), ..PublishedBy::default() };
-        self.deliver(io, route, publish, from, Some(ticket_of(claimed)));
+        self.deliver(io, here, route, publish, from, Some(ticket_of(claimed)));
         Some(owed)
     }
 
     /// Withdraws messages of a share that wait for members: the partitions, which that shard read under these numbers, are other instances' now.
-    pub(crate) fn withdraw_from_share(&mut self, share: ShareNumber, home: usize, readers: &[u32]) {
+    pub(crate) fn withdraw_from_share(&mut self, here: &mut Here, share: ShareNumber, home: usize, readers: &[u32]) {
         let Some(part) = self.delivery.shares.parts.get_mut(&share) else { return };
         let count = part.withdraw(|body| {
             let of = body.claim().map(|claim| claim.of());
             of.is_some_and(|of| of.shard == home && readers.contains(&of.reader))
         });
         part.is_served();
-        self.numbers.raise(M::CopiesMoved, count);
+        here.numbers.raise(M::CopiesMoved, count);
         self.delivery.shares.settle(share);
     }
 }

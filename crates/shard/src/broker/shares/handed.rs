@@ -15,50 +15,14 @@ use forebay_mqtt::route::shares::ShareNumber;
 use forebay_runtime::seam::Monotonic;
 use forebay_session::{Body, Claim, Claimed};
 
-use super::super::delivery::Whose;
-use super::super::logs::Groups;
-use super::super::mail::Mail;
+use super::super::Broker;
 use super::super::queues::ForShare;
 use super::super::queues::Holder;
-use super::super::{Broker, Ring};
-
-/// A message of a share in a letter to another shard.
-#[derive(Debug)]
-pub struct HandedOver {
-    /// The message, as a PUBLISH packet of 5.0.
-    packet: Vec<u8>,
-    /// The time at which the message was received.
-    since: Monotonic,
-    /// The key that names the member.
-    key: u32,
-    kept_by: KeptBy,
-}
-
-/// The place that preserves a message in a letter through a crash.
-#[derive(Clone, Copy, Debug)]
-enum KeptBy {
-    /// The log of the sending shard, under this number.
-    Log(u64),
-    /// The record that the message was made of, which stays open until the other shard has answered for it.
-    Record(Claimed),
-    /// No place: a crash loses the message.
-    Nobody,
-}
-
-impl HandedOver {
-    /// The place of a message. `keeps_open`: whether the record that it was made of stays open for another shard's copy.
-    pub(super) fn new(body: &Body, keeps_open: bool) -> Self {
-        let claim = if keeps_open { body.take_claim() } else { None };
-        claim.iter().for_each(|claim| claim.is_handed_over());
-        body.meets();
-        let kept_by = match (claim, body.for_share()) {
-            (Some(claim), _) => KeptBy::Record(claim.of()),
-            (None, Some(number)) => KeptBy::Log(number),
-            (None, None) => KeptBy::Nobody,
-        };
-        Self { packet: body.packet().to_vec(), since: body.since(), key: body.key(), kept_by }
-    }
-}
+use crate::here::Here;
+use crate::logs::Groups;
+use crate::mail::{HandedOver, KeptBy, Mail, ToBroker};
+use crate::ring::Ring;
+use crate::words::Whose;
 
 /// A message that is durable here, and still owned by another shard.
 #[derive(Debug)]
@@ -122,11 +86,12 @@ impl Broker {
     pub(crate) fn shared_messages(
         &mut self,
         io: &mut Ring<'_>,
+        here: &mut Here,
         from: usize,
         share: ShareNumber,
         messages: Vec<HandedOver>,
     ) {
-        let of = self.delivery.shares.part(self.index, share).map(|part| Arc::clone(&part.share));
+        let of = self.delivery.shares.part(here.index, share).map(|part| Arc::clone(&part.share));
         let text = of.as_ref().map(|share| Arc::clone(share.text()));
         let (mut count, mut groups) = (0, Groups::default());
         for HandedOver { packet, since, key, kept_by } in messages {
@@ -134,14 +99,14 @@ impl Broker {
             let claim = claimed.map(|of| Claim::new(of, None, self.delivery.remembered()));
             let has_stopped = |claimed: Claimed| of.as_ref().is_some_and(|share| share.has_stopped(claimed.reader));
             if claimed.is_some_and(has_stopped) {
-                self.numbers.count(M::CopiesMoved);
+                here.numbers.count(M::CopiesMoved);
                 count += 1;
                 continue;
             }
             let body = self.delivery.copies.adopt(packet, since, key, claim);
             match (&text, kept_by) {
-                (None, _) => self.dropped_of(io.now(), M::CopiesShareGone, share, body),
-                (Some(text), KeptBy::Record(_) | KeptBy::Nobody) => self.wait_for_share(io, text, body),
+                (None, _) => self.dropped_of(here, io.now(), M::CopiesShareGone, share, body),
+                (Some(text), KeptBy::Record(_) | KeptBy::Nobody) => self.wait_for_share(io, here, text, body),
                 (Some(text), KeptBy::Log(number)) => {
                     // The message stays in the other shard's log until there is room.
                     let Some(written) = self.write_held(from, number, text, &body) else { break };
@@ -150,7 +115,7 @@ impl Broker {
                     self.delivery.shares.handed.held.entry(from).or_default().push(held);
                 }
             }
-            self.numbers.count(M::CopiesTaken);
+            here.numbers.count(M::CopiesTaken);
             count += 1;
         }
         self.delivery.shares.handed.told.push((groups, from, Told::Taken(count)));
@@ -164,26 +129,26 @@ impl Broker {
     }
 
     /// Queues a message for the members of this share.
-    fn wait_for_share(&mut self, io: &Ring<'_>, text: &str, body: Rc<Body>) {
+    fn wait_for_share(&mut self, io: &Ring<'_>, here: &mut Here, text: &str, body: Rc<Body>) {
         let (bounds, shares) = (self.keeping.settings.queue, &mut self.delivery.shares);
-        match shares.part_of(self.index, text) {
+        match shares.part_of(here.index, text) {
             Ok(part) => {
                 let (number, member) = (part.share.number(), part.named(body.key()));
                 let dropped = part.push(body, io.now(), bounds, member);
                 self.queues.fullest.note(part.grown(bounds), Holder::Share(number));
                 shares.settle(number);
                 shares.to_serve.ripe.insert(number);
-                self.dropped_later(io.now(), M::CopiesQueueFull, Whose::Share(text), &dropped);
+                self.dropped_later(here, io.now(), M::CopiesQueueFull, Whose::Share(text), &dropped);
             }
-            Err(_) => self.dropped_of_share(io.now(), M::CopiesQueueFull, text, body),
+            Err(_) => self.dropped_of_share(here, io.now(), M::CopiesQueueFull, text, body),
         }
     }
 
     /// Ends the first messages that a shard was sent and has taken. The others wait here again.
-    pub(crate) fn shared_taken(&mut self, io: &Ring<'_>, by: usize, count: usize) {
+    pub(crate) fn shared_taken(&mut self, io: &Ring<'_>, here: &mut Here, by: usize, count: usize) {
         let Some((share, mut messages)) = self.delivery.shares.handed.sent.remove(&by) else { return };
         let back = messages.split_off(count.min(messages.len()));
-        self.numbers.raise(M::CopiesHandedOver, messages.len() as u64);
+        here.numbers.raise(M::CopiesHandedOver, messages.len() as u64);
         let ended = self.end_all_for_share(&messages);
         let shares = &mut self.delivery.shares;
         if ended.is_empty() {
@@ -192,40 +157,40 @@ impl Broker {
             shares.handed.told.push((ended, by, Told::Given));
         }
         for body in back.into_iter().rev() {
-            match self.delivery.shares.part(self.index, share) {
+            match self.delivery.shares.part(here.index, share) {
                 Some(part) => part.push_front(body, io.now()),
-                None => self.dropped_of(io.now(), M::CopiesShareGone, share, body),
+                None => self.dropped_of(here, io.now(), M::CopiesShareGone, share, body),
             }
         }
         self.delivery.shares.settle(share);
     }
 
     /// Takes ownership of messages that a shard has handed over.
-    pub(crate) fn shared_given(&mut self, io: &Ring<'_>, from: usize) {
+    pub(crate) fn shared_given(&mut self, io: &Ring<'_>, here: &mut Here, from: usize) {
         let are_all_known = self.queues.have_all_told();
         for Held { text, body, .. } in self.delivery.shares.handed.held.remove(&from).unwrap_or_default() {
             match body.for_share().filter(|_| !are_all_known) {
                 // A third shard may hold the message by now.
                 Some(number) => drop(self.delivery.shares.handed.restored.insert(number, (text, body))),
-                None => self.wait_for_share(io, &text, body),
+                None => self.wait_for_share(io, here, &text, body),
             }
         }
     }
 
     /// Reports durable messages to the other shards.
-    pub(crate) fn report_handed_over(&mut self) {
+    pub(crate) fn report_handed_over(&mut self, here: &Here) {
         let handed = &mut self.delivery.shares.handed;
         if handed.told.is_empty() {
             return;
         }
-        let (kept, rules) = (&self.outlets.logs.kept, self.around.rules);
+        let (kept, rules) = (&self.outlets.logs.kept, here.rules);
         let is_durable = |groups: &Groups| groups.iter().all(|group| rules.may_confirm(group, kept.durable(group)));
         for (_, to, what) in handed.told.extract_if(.., |(groups, ..)| is_durable(groups)) {
             let letter = match what {
-                Told::Taken(count) => Mail::SharedMessagesTaken { by: self.index, count },
+                Told::Taken(count) => Mail::Broker(ToBroker::SharedMessagesTaken { by: here.index, count }),
                 Told::Given => {
                     handed.busy &= !(1 << to);
-                    Mail::SharedMessagesGiven { from: self.index }
+                    Mail::Broker(ToBroker::SharedMessagesGiven { from: here.index })
                 }
             };
             self.letters.push_back((to, letter));
@@ -248,10 +213,10 @@ impl Broker {
     }
 
     /// Ends messages that this shard has in two logs, as it now has the slots of two shards of the previous process.
-    pub(crate) fn held_here(&mut self) {
+    pub(crate) fn held_here(&mut self, here: &Here) {
         let handed = &mut self.delivery.shares.handed;
         let mut ended = Vec::new();
-        for Held { number, text, body } in handed.held.remove(&self.index).unwrap_or_default() {
+        for Held { number, text, body } in handed.held.remove(&here.index).unwrap_or_default() {
             ended.extend(handed.restored.remove(&number).map(|(_, body)| body));
             body.for_share().into_iter().for_each(|own| {
                 handed.restored.insert(own, (Arc::clone(&text), Rc::clone(&body)));
@@ -261,7 +226,7 @@ impl Broker {
     }
 
     /// Ends messages of this shard that another shard has held since the previous process: that shard owns them.
-    pub(crate) fn held_elsewhere(&mut self, by: usize, numbers: &[u64]) {
+    pub(crate) fn held_elsewhere(&mut self, here: &mut Here, by: usize, numbers: &[u64]) {
         if numbers.is_empty() {
             return;
         }
@@ -272,7 +237,7 @@ impl Broker {
         let numbers: HashSet<u64> = numbers.iter().copied().collect();
         let is_it = |held: &mut Held| held.body.for_share().is_some_and(|number| numbers.contains(&number));
         ended.extend(held.values_mut().flat_map(|held| held.extract_if(.., is_it)).map(|held| held.body));
-        self.numbers.raise(M::CopiesHandedOver, ended.len() as u64);
+        here.numbers.raise(M::CopiesHandedOver, ended.len() as u64);
         let groups = self.end_all_for_share(&ended);
         let handed = &mut self.delivery.shares.handed;
         handed.busy |= 1 << by;
@@ -286,17 +251,17 @@ impl Broker {
     }
 
     /// Queues messages of the previous process for members, once all shards have reported the messages they hold.
-    pub(crate) fn release_restored(&mut self, now: Monotonic) {
+    pub(crate) fn release_restored(&mut self, here: &mut Here, now: Monotonic) {
         for (text, body) in std::mem::take(&mut self.delivery.shares.handed.restored).into_values().rev() {
             let shares = &mut self.delivery.shares;
-            match shares.part_of(self.index, &text) {
+            match shares.part_of(here.index, &text) {
                 Ok(part) => {
                     let number = part.share.number();
                     part.push_front(body, now);
                     shares.settle(number);
                     shares.to_serve.ripe.insert(number);
                 }
-                Err(_) => self.dropped_of_share(now, M::CopiesQueueFull, &text, body),
+                Err(_) => self.dropped_of_share(here, now, M::CopiesQueueFull, &text, body),
             }
         }
         // Messages received meanwhile have waited for the reports.

@@ -5,10 +5,11 @@ use forebay_mqtt::topic::split_shared;
 use forebay_runtime::seam::Monotonic;
 use forebay_session::SessionKey;
 
-use super::super::inspect::Search;
-use super::super::{Broker, Ring};
+use super::super::Broker;
 use super::part::Part;
 use super::{ShareNumber, Shares};
+use crate::ring::Ring;
+use crate::words::Search;
 
 impl Broker {
     /// Shares with members or messages here, from this number on. There are at most [`forebay_base::limits::SHARES_MAX`].

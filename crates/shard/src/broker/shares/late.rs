@@ -12,9 +12,10 @@ use forebay_metrics::spec::ShardMetric as M;
 use forebay_runtime::seam::Monotonic;
 use forebay_session::SessionKey;
 
-use super::super::connection::Timer;
-use super::super::events::{clipped, of_client, second};
-use super::super::{Broker, Ring};
+use super::super::Broker;
+use crate::here::Here;
+use crate::ring::Ring;
+use crate::words::{Timer, clipped, of_client, second};
 
 /// The order in which members are checked.
 #[derive(Debug, Default)]
@@ -28,12 +29,12 @@ pub(super) struct Late {
 
 impl Broker {
     /// Sets the timer for the next look, if there are members.
-    pub(super) fn set_late_timer(&mut self, io: &mut Ring<'_>) {
+    pub(super) fn set_late_timer(&mut self, io: &mut Ring<'_>, here: &Here) {
         let (late, has_members) = (&mut self.delivery.shares.late, !self.delivery.shares.of.is_empty());
         if (has_members || !late.leavers.is_empty()) && !late.has_timer {
             late.has_timer = true;
             // A timer covers one round; each takes at least a sixteenth of the time that members have.
-            let rest = self.around.config.delivery.share_ack_timeout / 16;
+            let rest = here.config.delivery.share_ack_timeout / 16;
             let wait =
                 if late.line.is_empty() { rest.clamp(SHARES_LOOK, Duration::from_secs(15)) } else { SHARES_LOOK / 50 };
             let _ = io.set_timer(io.now().after(wait), Timer::LateMembers.token());
@@ -41,7 +42,7 @@ impl Broker {
     }
 
     /// Checks the next members when the timer has expired.
-    pub(crate) fn late_members_time(&mut self, io: &mut Ring<'_>) {
+    pub(crate) fn late_members_time(&mut self, io: &mut Ring<'_>, here: &mut Here) {
         let shares = &mut self.delivery.shares;
         shares.late.has_timer = false;
         if shares.late.line.is_empty() {
@@ -52,15 +53,9 @@ impl Broker {
         }
         let from = shares.late.line.len().saturating_sub(SHARE_LATE_LOOKS);
         for key in self.delivery.shares.late.line.split_off(from) {
-            self.give_up_late(io.now(), key);
+            self.give_up_late(here, io.now(), key);
         }
-        self.set_late_timer(io);
-    }
-
-    /// The time such that unacknowledged messages sent before it are late now.
-    fn late_before(&self, now: Monotonic) -> Monotonic {
-        let timeout = u64::try_from(self.around.config.delivery.share_ack_timeout.as_nanos()).unwrap_or(u64::MAX);
-        Monotonic(now.0.saturating_sub(timeout))
+        self.set_late_timer(io, here);
     }
 
     /// Notes a session that has left a share, if it has messages that its client has not answered.
@@ -70,8 +65,8 @@ impl Broker {
         }
     }
 
-    fn give_up_late(&mut self, now: Monotonic, key: SessionKey) {
-        let (before, shares) = (self.late_before(now), &mut self.delivery.shares);
+    fn give_up_late(&mut self, here: &mut Here, now: Monotonic, key: SessionKey) {
+        let (before, shares) = (late_before(here, now), &mut self.delivery.shares);
         let session = self.sessions.get_mut(key).filter(|session| session.conn().is_some());
         let Some(session) = session.filter(|session| session.has_shared()) else {
             shares.late.leavers.remove(&key);
@@ -82,11 +77,11 @@ impl Broker {
         }
         let given = session.give_up_late(before, |number| shares.has_others(number, key));
         let mut released = if shares.are_by_groups() { session.release_late(before) } else { Vec::new() };
-        self.numbers.raise(M::ShareReleased, released.len() as u64);
+        here.numbers.raise(M::ShareReleased, released.len() as u64);
         released.dedup();
         for share in released.into_iter().filter_map(|number| shares.text(number)) {
             let client = session.client();
-            self.teller.tell_of(EventKind::ShareAckTimeout, second(now), client, |event| {
+            here.teller.tell_of(EventKind::ShareAckTimeout, second(now), client, |event| {
                 of_client(event, client).with(Field::Share, clipped(&share))
             });
         }
@@ -94,19 +89,19 @@ impl Broker {
             let Some(part) = shares.parts.get_mut(&number).filter(|part| part.has_others(key)) else { continue };
             if part.set_aside(key) {
                 let client = session.client();
-                self.teller.tell_of(EventKind::ShareAckTimeout, second(now), client, |event| {
+                here.teller.tell_of(EventKind::ShareAckTimeout, second(now), client, |event| {
                     of_client(event, client).with(Field::Share, clipped(part.share.text()))
                 });
             }
             shares.to_serve.ripe.insert(number);
         }
-        self.numbers.raise(M::ShareGivenUp, given.len() as u64);
-        self.give_back_to_shares(now, given);
+        here.numbers.raise(M::ShareGivenUp, given.len() as u64);
+        self.give_back_to_shares(here, now, given);
     }
 
     /// Notes that a client has acknowledged something. If the client is no longer late, it is a member like the others again.
-    pub(super) fn is_late_no_more(&mut self, now: Monotonic, key: SessionKey) {
-        let (before, shares) = (self.late_before(now), &mut self.delivery.shares);
+    pub(super) fn is_late_no_more(&mut self, here: &Here, now: Monotonic, key: SessionKey) {
+        let (before, shares) = (late_before(here, now), &mut self.delivery.shares);
         let of = shares.of.get(&key).into_iter().flatten();
         let mut aside = of.filter(|number| shares.parts.get(number).is_some_and(|part| part.is_aside(key))).peekable();
         if aside.peek().is_none() || self.sessions.get(key).is_none_or(|session| session.is_late(before)) {
@@ -120,4 +115,10 @@ impl Broker {
             shares.to_serve.ripe.insert(number);
         }
     }
+}
+
+/// The time such that unacknowledged messages sent before it are late now.
+fn late_before(here: &Here, now: Monotonic) -> Monotonic {
+    let timeout = u64::try_from(here.config.delivery.share_ack_timeout.as_nanos()).unwrap_or(u64::MAX);
+    Monotonic(now.0.saturating_sub(timeout))
 }

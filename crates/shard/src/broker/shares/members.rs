@@ -10,6 +10,7 @@ use forebay_runtime::seam::{ConnId, Monotonic};
 use forebay_session::{Body, End, SessionKey, SubscriptionRefused};
 
 use super::super::Broker;
+use crate::here::Here;
 
 impl Broker {
     /// Makes a session a member of `$share/NAME/FILTER`, or enters its subscription again. Publishes on any shard find the member from now on. Returns the
@@ -19,6 +20,7 @@ impl Broker {
     /// The reason why the subscription is refused.
     pub(crate) fn join_share(
         &mut self,
+        here: &Here,
         text: &str,
         subscriber: Subscriber<SessionKey>,
     ) -> Result<Arc<str>, SubscriptionRefused> {
@@ -27,7 +29,7 @@ impl Broker {
         let session = self.sessions.get(key);
         let mark = session.map_or(0, |session| mark_of(session.client_id()));
         let shares = &mut self.delivery.shares;
-        let part = shares.part_of(self.index, text).map_err(|TooManyShares| SubscriptionRefused::TOO_MANY_SHARES)?;
+        let part = shares.part_of(here.index, text).map_err(|TooManyShares| SubscriptionRefused::TOO_MANY_SHARES)?;
         let (number, text) = (part.share.number(), Arc::clone(part.share.text()));
         self.delivery.index.interest().grows();
         let is_new = part.enter(subscriber, mark, is_online);
@@ -52,7 +54,7 @@ impl Broker {
 
     /// Ends a session's membership of `$share/NAME/FILTER`. The client may still acknowledge copies that it was sent, also on its next connection
     /// [MQTT-3.10.4-3]: those of a kept session go to no other member.
-    pub(crate) fn leave_share(&mut self, key: SessionKey, text: &str) {
+    pub(crate) fn leave_share(&mut self, here: &Here, key: SessionKey, text: &str) {
         let shares = &mut self.delivery.shares;
         let Some(of) = shares.of.get_mut(&key) else { return };
         let is_it = |number: &_| shares.parts.get(number).is_some_and(|part| **part.share.text() == *text);
@@ -67,7 +69,7 @@ impl Broker {
         for (number, copy, body) in session.map(|of| of.shared_of(number)).unwrap_or_default() {
             let own = if is_by_groups {
                 // The message stays the share's if the log has no room.
-                let Some((own, _)) = self.log_copy(key, number, &copy, &body) else { continue };
+                let Some((own, _)) = self.log_copy(here, key, number, &copy, &body) else { continue };
                 Some(own)
             } else {
                 self.store_as_own(key, number, &copy, &body);
@@ -87,14 +89,14 @@ impl Broker {
     }
 
     /// Removes the connection of a session. Later messages go to other members of its shares.
-    pub(crate) fn disconnected(&mut self, now: Monotonic, key: SessionKey, conn: ConnId, end: End) {
+    pub(crate) fn disconnected(&mut self, here: &mut Here, now: Monotonic, key: SessionKey, conn: ConnId, end: End) {
         self.sessions.disconnected(key, conn, end, now);
-        self.members_gone(now);
+        self.members_gone(here, now);
     }
 
     /// Hands messages of sessions that have lost their connections to other members, including unacknowledged ones of QoS 1 (section 4.8.2). Called after
     /// each call that may take a session's connection from it.
-    pub(crate) fn members_gone(&mut self, now: Monotonic) {
+    pub(crate) fn members_gone(&mut self, here: &mut Here, now: Monotonic) {
         while let Some(key) = self.sessions.next_gone() {
             self.delivery.gates.disconnected(key);
             self.list_again(key);
@@ -110,21 +112,26 @@ impl Broker {
             }
         }
         let returned = self.sessions.take_returned();
-        self.give_back_to_shares(now, returned);
+        self.give_back_to_shares(here, now, returned);
     }
 
     /// Returns messages that members were sent and have not acknowledged to the shares: they wait for other members, ahead of all waiting messages.
-    pub(super) fn give_back_to_shares(&mut self, now: Monotonic, returned: Vec<(ShareNumber, Rc<Body>)>) {
+    pub(super) fn give_back_to_shares(
+        &mut self,
+        here: &mut Here,
+        now: Monotonic,
+        returned: Vec<(ShareNumber, Rc<Body>)>,
+    ) {
         for (number, body) in returned.into_iter().rev() {
             let body = self.logged_for_share(number, body);
             let shares = &mut self.delivery.shares;
-            match shares.part(self.index, number) {
+            match shares.part(here.index, number) {
                 Some(part) => {
                     part.push_front(body, now);
                     shares.settle(number);
                     shares.to_serve.ripe.insert(number);
                 }
-                None => self.dropped_of(now, M::CopiesShareGone, number, body),
+                None => self.dropped_of(here, now, M::CopiesShareGone, number, body),
             }
         }
     }

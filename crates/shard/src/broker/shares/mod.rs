@@ -31,10 +31,9 @@ use forebay_session::SessionKey;
 
 use self::groups::ByGroups;
 use self::handed::Handed;
-pub(crate) use self::handed::HandedOver;
 use self::late::Late;
 use self::part::Part;
-use super::queues::Marks;
+use crate::mail::Marks;
 
 /// Shares that match a message, each with the shard that serves it.
 pub(crate) type Chosen = SmallVec<[(ToShare, usize); 4]>;

@@ -8,11 +8,11 @@ use forebay_metrics::spec::ShardMetric as M;
 use forebay_mqtt::route::shares::{Choice, ShareNumber};
 use forebay_session::{Body, Gone};
 
-use super::super::connection::Timer;
-use super::super::delivery::Whose;
-use super::super::mail::Mail;
-use super::super::{Broker, Ring};
-use super::handed::HandedOver;
+use super::super::Broker;
+use crate::here::Here;
+use crate::mail::{HandedOver, Mail, ToBroker};
+use crate::ring::Ring;
+use crate::words::{Timer, Whose};
 
 impl Broker {
     /// Sets the timer for the next check, if messages wait.
@@ -25,7 +25,7 @@ impl Broker {
     }
 
     /// Checks all waiting messages when the timer has expired.
-    pub(crate) fn shares_time(&mut self, io: &mut Ring<'_>) {
+    pub(crate) fn shares_time(&mut self, io: &mut Ring<'_>, here: &mut Here) {
         self.delivery.shares.to_serve.has_timer = false;
         let waiting: Vec<_> = self.delivery.shares.to_serve.waiting.iter().copied().collect();
         for number in waiting {
@@ -33,15 +33,15 @@ impl Broker {
                 part.set_all_ready();
             }
             self.write_left_for_share(number);
-            self.offer_waiting(io, number);
-            self.hand_over_waiting(io, number);
+            self.offer_waiting(io, here, number);
+            self.hand_over_waiting(io, here, number);
         }
     }
 
     /// Hands waiting messages over, if other shards serve them better. With members online here, messages that wait for a single one of them stay. If there
     /// are no members at all, the messages are dropped.
-    fn hand_over_waiting(&mut self, io: &mut Ring<'_>, number: ShareNumber) {
-        let (index, now) = (self.index, io.now());
+    fn hand_over_waiting(&mut self, io: &mut Ring<'_>, here: &mut Here, number: ShareNumber) {
+        let (index, now) = (here.index, io.now());
         if !self.queues.have_all_told() {
             // The members on other shards are not known yet, nor which of these messages those shards have.
             return;
@@ -52,7 +52,7 @@ impl Broker {
             let (text, first) = (Arc::clone(part.share.text()), part.get(None, 0).map(Rc::clone));
             let count = std::iter::from_fn(|| part.remove(None, 0, now)).count() as u64;
             shares.settle(number);
-            return self.dropped_later(now, M::CopiesShareGone, Whose::Share(&text), &Gone { count, first });
+            return self.dropped_later(here, now, M::CopiesShareGone, Whose::Share(&text), &Gone { count, first });
         }
         if part.online() > 0 {
             if part.is_keyed || now.since(part.waits_since()) < SHARE_WAIT {
@@ -90,6 +90,6 @@ impl Broker {
         shares.handed.went(to, number, taken);
         shares.settle(number);
         // The letter follows the reports to that shard about earlier messages, which may still wait for its mailbox.
-        self.letters.push_back((to, Mail::SharedMessages { from: index, share: number, messages }));
+        self.letters.push_back((to, Mail::Broker(ToBroker::SharedMessages { from: index, share: number, messages })));
     }
 }

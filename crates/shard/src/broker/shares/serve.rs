@@ -10,9 +10,12 @@ use forebay_mqtt::packet::QoS;
 use forebay_mqtt::route::shares::{ShareNumber, ToShare};
 use forebay_session::{Gone, SessionKey};
 
-use super::super::delivery::{By, Message, Stored, Whose, packet_bytes};
+use super::super::Broker;
+use super::super::delivery::{By, Message, Stored, packet_bytes};
 use super::super::queues::Holder;
-use super::super::{Broker, Ring};
+use crate::here::Here;
+use crate::ring::Ring;
+use crate::words::Whose;
 
 /// The outcome of offering a message to the members of a share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +34,7 @@ impl Broker {
     pub(crate) fn give_to_shares(
         &mut self,
         io: &mut Ring<'_>,
+        here: &mut Here,
         message: Message<'_>,
         shares: &[ToShare],
     ) -> (usize, Stored) {
@@ -42,11 +46,11 @@ impl Broker {
         let mut done = 0;
         while done < shares.len() && self.delivery.budget > 0 {
             self.delivery.budget -= 1;
-            self.give_to_share(io, message, shares[done]);
+            self.give_to_share(io, here, message, shares[done]);
             done += 1;
             if self.outlets.logs.kept.is_there() {
                 // A message for one share ends in the log without the others.
-                let groups = self.store_copies(io, message.publish);
+                let groups = self.store_copies(io, here, message.publish);
                 let mark = self.delivery.shares.mark(shares[done - 1].share);
                 stored.shares.extend(mark.filter(|_| !groups.is_empty()));
                 stored.groups.add_all(&groups);
@@ -57,18 +61,18 @@ impl Broker {
         (done, stored)
     }
 
-    fn give_to_share(&mut self, io: &mut Ring<'_>, message: Message<'_>, to: ToShare) {
-        self.numbers.count(M::CopiesRouted);
+    fn give_to_share(&mut self, io: &mut Ring<'_>, here: &mut Here, message: Message<'_>, to: ToShare) {
+        here.numbers.count(M::CopiesRouted);
         let publish = message.publish;
-        let Some(part) = self.delivery.shares.part(self.index, to.share) else {
+        let Some(part) = self.delivery.shares.part(here.index, to.share) else {
             // A record without a member is read again, by another instance if need be.
             if message.claim.is_some() {
-                return self.numbers.count(M::CopiesMoved);
+                return here.numbers.count(M::CopiesMoved);
             }
-            return self.dropped(io.now(), M::CopiesShareGone, Whose::Share(""), publish);
+            return self.dropped(here, io.now(), M::CopiesShareGone, Whose::Share(""), publish);
         };
         if message.claim.is_some_and(|claim| part.share.has_stopped(claim.of().reader)) {
-            return self.numbers.count(M::CopiesMoved);
+            return here.numbers.count(M::CopiesMoved);
         }
         let text = Arc::clone(part.share.text());
         let ((queued, _), is_keyed) = (part.queued(), part.is_keyed);
@@ -76,9 +80,9 @@ impl Broker {
         let offered = if let Some(member) = self.waits_for_start(message.publish.qos, to) {
             Offered::Waits(member)
         } else if is_keyed {
-            self.offer_named(io, message, to, None)
+            self.offer_named(io, here, message, to, None)
         } else if queued == 0 || message.publish.qos == QoS::AtMostOnce {
-            self.offer(io, message, to.share)
+            self.offer(io, here, message, to.share)
         } else {
             Offered::Waits(None)
         };
@@ -89,17 +93,17 @@ impl Broker {
             }
             Offered::Dropped(why) => {
                 message.claim.into_iter().for_each(|claim| claim.meet());
-                self.dropped(io.now(), why, Whose::Share(&text), publish);
+                self.dropped(here, io.now(), why, Whose::Share(&text), publish);
             }
-            Offered::Waits(member) => match self.keep_for_share(io, message, to, member) {
-                Ok(oldest) => self.dropped_later(io.now(), M::CopiesQueueFull, Whose::Share(&text), &oldest),
+            Offered::Waits(member) => match self.keep_for_share(io, here, message, to, member) {
+                Ok(oldest) => self.dropped_later(here, io.now(), M::CopiesQueueFull, Whose::Share(&text), &oldest),
                 // As above.
                 Err(M::CopiesShareGone | M::CopiesAway) if message.claim.is_some() => {
-                    self.numbers.count(M::CopiesMoved);
+                    here.numbers.count(M::CopiesMoved);
                 }
                 Err(why) => {
                     message.claim.into_iter().for_each(|claim| claim.meet());
-                    self.dropped(io.now(), why, Whose::Share(&text), publish);
+                    self.dropped(here, io.now(), why, Whose::Share(&text), publish);
                 }
             },
         }
@@ -124,6 +128,7 @@ impl Broker {
     fn keep_for_share(
         &mut self,
         io: &mut Ring<'_>,
+        here: &mut Here,
         message: Message<'_>,
         to: ToShare,
         member: Option<SessionKey>,
@@ -147,12 +152,12 @@ impl Broker {
         let bounds = self.keeping.settings.queue;
         let dropped = part.push(body, io.now(), bounds, member);
         self.queues.fullest.note(part.grown(bounds), Holder::Share(to.share));
-        self.store_for_share(publish, to);
+        self.store_for_share(here, publish, to);
         Ok(dropped)
     }
 
     /// Offers a message to the members that may have room: in turn, or to the least busy one first.
-    fn offer(&mut self, io: &mut Ring<'_>, message: Message<'_>, number: ShareNumber) -> Offered {
+    fn offer(&mut self, io: &mut Ring<'_>, here: &mut Here, message: Message<'_>, number: ShareNumber) -> Offered {
         let mut refused = None;
         let tries = self.delivery.shares.parts.get(&number).map_or(0, |part| part.ready());
         for _ in 0..=tries {
@@ -162,7 +167,7 @@ impl Broker {
             let looks = if is_by_load { SHARE_LOOKS_MAX } else { 1 };
             let load = |key| self.sessions.get(key).map_or(0, |session| session.copies().0);
             let Some(member) = shares.parts.get(&number).and_then(|part| part.next(looks, load)) else { break };
-            let tried = self.try_copy(io, message, &[member], false);
+            let tried = self.try_copy(io, here, message, &[member], false);
             let Some(part) = self.delivery.shares.parts.get_mut(&number) else { break };
             match tried {
                 Ok(()) => {
@@ -188,6 +193,7 @@ impl Broker {
     fn offer_named(
         &mut self,
         io: &mut Ring<'_>,
+        here: &mut Here,
         message: Message<'_>,
         to: ToShare,
         first_of: Option<SessionKey>,
@@ -201,7 +207,7 @@ impl Broker {
             if message.publish.qos > QoS::AtMostOnce && !(is_next && member.is_ready()) {
                 return Offered::Waits(Some(session));
             }
-            match self.try_copy(io, message, &[member.subscriber], false) {
+            match self.try_copy(io, here, message, &[member.subscriber], false) {
                 Ok(()) => return Offered::Taken,
                 Err(M::CopiesExpired) => return Offered::Dropped(M::CopiesExpired),
                 Err(why @ (M::CopiesTooLarge | M::CopiesDenied)) => refused = Some(why),
@@ -216,17 +222,17 @@ impl Broker {
     }
 
     /// Offers waiting messages to the members that may have room.
-    pub(super) fn offer_waiting(&mut self, io: &mut Ring<'_>, number: ShareNumber) {
+    pub(super) fn offer_waiting(&mut self, io: &mut Ring<'_>, here: &mut Here, number: ShareNumber) {
         let Some(part) = self.delivery.shares.parts.get(&number) else { return };
         for member in part.served_lines() {
-            self.offer_line(io, number, Some(member));
+            self.offer_line(io, here, number, Some(member));
         }
-        self.offer_line(io, number, None);
+        self.offer_line(io, here, number, None);
         self.delivery.shares.settle(number);
     }
 
     /// Offers the messages that wait for this member alone, or for any.
-    fn offer_line(&mut self, io: &mut Ring<'_>, number: ShareNumber, of: Option<SessionKey>) {
+    fn offer_line(&mut self, io: &mut Ring<'_>, here: &mut Here, number: ShareNumber, of: Option<SessionKey>) {
         if !self.queues.have_all_told() {
             return;
         }
@@ -238,15 +244,15 @@ impl Broker {
             self.delivery.copies.begin_again(&body);
             let waited_s = body.waited_s(io.now());
             let to = ToShare { share: number, key: body.key() };
-            let (from, publisher, by) = (self.index, None, By::Share(to));
+            let (from, publisher, by) = (here.index, None, By::Share(to));
             let (since, origin, claimed) = (body.since(), None, body.claim());
             let claim = claimed.as_ref();
             let message = Message { publish: &publish, from, publisher, origin, since, waited_s, pass: 0, claim, by };
             let offered = match of {
-                Some(_) => self.offer_named(io, message, to, of),
-                None => self.offer(io, message, number),
+                Some(_) => self.offer_named(io, here, message, to, of),
+                None => self.offer(io, here, message, number),
             };
-            self.store_copies(io, &publish);
+            self.store_copies(io, here, &publish);
             self.delivery.copies.end();
             match offered {
                 // Messages that wait for one member alone go to it in order.
@@ -265,7 +271,7 @@ impl Broker {
                 Offered::Taken => drop(body.take_claim()),
                 Offered::Dropped(why) => {
                     body.meets();
-                    self.dropped_of(io.now(), why, number, Rc::clone(&body));
+                    self.dropped_of(here, io.now(), why, number, Rc::clone(&body));
                 }
                 Offered::Waits(member) => part.put_back(Rc::clone(&body), member),
             }
@@ -273,7 +279,7 @@ impl Broker {
     }
 
     /// Offers waiting messages of a client's shares after it has acknowledged something and may have room.
-    fn has_room_for_shares(&mut self, io: &mut Ring<'_>, key: SessionKey) {
+    fn has_room_for_shares(&mut self, io: &mut Ring<'_>, here: &mut Here, key: SessionKey) {
         let shares = &mut self.delivery.shares;
         let Some(of) = shares.of.get(&key).cloned() else { return };
         for number in of {
@@ -283,23 +289,23 @@ impl Broker {
             let (queued, _) = part.queued();
             if queued > 0 {
                 let of = part.is_keyed.then_some(key);
-                self.offer_line(io, number, of);
+                self.offer_line(io, here, number, of);
                 self.delivery.shares.settle(number);
             }
         }
     }
 
     /// Offers waiting messages at the end of a turn to members that have come, or may have room again.
-    pub(crate) fn serve_shares(&mut self, io: &mut Ring<'_>) {
+    pub(crate) fn serve_shares(&mut self, io: &mut Ring<'_>, here: &mut Here) {
         for key in self.delivery.shares.have_room_again() {
-            self.is_late_no_more(io.now(), key);
-            self.has_room_for_shares(io, key);
+            self.is_late_no_more(here, io.now(), key);
+            self.has_room_for_shares(io, here, key);
         }
         while let Some(number) = self.delivery.shares.to_serve.ripe.pop_first() {
-            self.offer_waiting(io, number);
+            self.offer_waiting(io, here, number);
         }
-        self.tell_homes();
+        self.tell_homes(here);
         self.set_shares_timer(io);
-        self.set_late_timer(io);
+        self.set_late_timer(io, here);
     }
 }

@@ -21,13 +21,15 @@ use std::time::Duration;
 use self::placing::Topics;
 use self::reading::Making;
 use self::share::GroupShare;
+use super::super::here::Here;
 use super::reader::Memory;
 use super::requests::{Asker, first_request, next_number};
-use super::{SourceLetter, Sources, settings};
+use super::{Sources, settings};
+use crate::Core;
 use crate::broker::Broker;
 use crate::broker::past::topics;
-use crate::mail::Mail;
-use crate::{Core, Ring};
+use crate::mail::{Mail, ToSources};
+use crate::ring::Ring;
 use forebay_base::limits::{RECORD_REPLAYS_AT_ONCE_MAX, SHARE_FETCH_BYTES};
 use forebay_base::rules::Rules;
 use forebay_config::{Config, Source};
@@ -200,7 +202,7 @@ impl GroupShares {
         (first..u8::MAX).find(|line| !in_use(*line)).unwrap_or(u8::MAX)
     }
 
-    fn set_numbers(&mut self, broker: &mut Broker) {
+    fn set_numbers(&mut self, here: &mut Here) {
         let shares = || self.all.values();
         let partitions: usize = shares().map(GroupShare::partitions).sum();
         let open: usize = shares().map(|share| share.open().0).sum();
@@ -212,42 +214,42 @@ impl GroupShares {
             [M::ShareGroups, M::SharePartitions, M::SharePartitionsHeld, M::ShareOpen, M::ShareFetchBytes]
                 .into_iter()
                 .zip(values)
-                .for_each(|(metric, value)| broker.numbers.set(metric, value));
+                .for_each(|(metric, value)| here.numbers.set(metric, value));
         }
     }
 }
 
 impl Broker {
     /// Has all shards withdraw messages of a share that wait for members: these readers are stopped.
-    fn withdraw_everywhere(&mut self, share: &Share, readers: impl Iterator<Item = u32>) {
-        let (readers, home): (Arc<[u32]>, usize) = (readers.collect(), self.index);
+    fn withdraw_everywhere(&mut self, here: &Here, share: &Share, readers: impl Iterator<Item = u32>) {
+        let (readers, home): (Arc<[u32]>, usize) = (readers.collect(), here.index);
         let letter = |shard| {
             let (share, readers) = (share.number(), Arc::clone(&readers));
-            (shard, Mail::Source(SourceLetter::ShareStopped { share, home, readers }))
+            (shard, Mail::Sources(ToSources::ShareStopped { share, home, readers }))
         };
-        self.letters.extend((0..self.around.config.service.shards).map(letter));
+        self.letters.extend((0..here.config.service.shards).map(letter));
     }
 
     /// Has all shards check again the SUBSCRIBE packets that wait for the place of a share.
-    fn tell_placed(&mut self) {
-        let shards = 0..self.around.config.service.shards;
-        self.letters.extend(shards.map(|shard| (shard, Mail::Source(SourceLetter::SharePlaced))));
+    fn tell_placed(&mut self, here: &Here) {
+        let shards = 0..here.config.service.shards;
+        self.letters.extend(shards.map(|shard| (shard, Mail::Sources(ToSources::SharePlaced))));
     }
 }
 
 impl Core {
     /// Notes a change of a share's members.
     pub(super) fn share_heard(&mut self, share: Arc<Share>, asks: bool, now: Monotonic) {
-        let config = Arc::clone(&self.broker.around.config);
+        let config = Arc::clone(&self.here.config);
         let seed = self.random.u64(..);
         if self.sources.shares.hear((share, asks), &config, (seed, now)) {
-            self.broker.tell_placed();
+            self.broker.tell_placed(&self.here);
         }
     }
 
     /// Notes that partitions of a share are no longer read.
     pub(super) fn share_stopped(&mut self, share: ShareNumber, home: usize, readers: &[u32]) {
-        self.broker.withdraw_from_share(share, home, readers);
+        self.broker.withdraw_from_share(&mut self.here, share, home, readers);
     }
 
     /// Does the work of shares in a turn. True: there may be something to send.
@@ -258,17 +260,17 @@ impl Core {
         if self.sources.shares.are_none() {
             return false;
         }
-        let config = Arc::clone(&self.broker.around.config);
+        let config = Arc::clone(&self.here.config);
         let Some(index) = config.sources.iter().position(|source| source.is_of_broker) else { return false };
         let (source, now) = (&config.sources[index], io.now());
-        let Self { broker, sources, random, .. } = self;
+        let Self { here, broker, sources, random, .. } = self;
         let Sources { shares, mappings, scratch, begun, is_ending, .. } = sources;
-        let rules = broker.around.rules;
+        let rules = here.rules;
         let (seed, is_ending) = (random.u64(..), *is_ending);
         let mut context = Context { config: &config, source, rules, now, seed, begun, is_ending, has_placed: false };
         let mut is_busy = false;
         for share in shares.all.values_mut() {
-            is_busy |= share.step(broker, &mut context);
+            is_busy |= share.step(broker, here, &mut context);
             context.seed = random.u64(..);
         }
         let open = shares.all.values().map(|share| share.open().1).sum();
@@ -282,7 +284,7 @@ impl Core {
         let mut count = 0;
         for (_, share) in rest.into_iter().chain(before) {
             let made = Making { mapping: &mappings[index], scratch };
-            if !share.read(io, broker, (&context, &mut memory), made, &mut count) {
+            if !share.read(io, broker, here, (&context, &mut memory), made, &mut count) {
                 io.go_on();
                 break;
             }
@@ -293,9 +295,9 @@ impl Core {
             shares.all.extract_if(.., |_, share| share.is_over()).map(|(_, share)| share).collect();
         over.iter().for_each(|share| upstream.client.end_member(share.number, now));
         upstream.busy |= is_busy || !over.is_empty() || shares.next_deadline() <= now;
-        shares.set_numbers(broker);
+        shares.set_numbers(here);
         if has_placed {
-            broker.tell_placed();
+            broker.tell_placed(here);
         }
         for GroupShare { share, .. } in over {
             // The share has members again.

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use super::super::super::here::Here;
+use super::super::super::mail::Place;
 use super::super::reader::Memory;
 use super::super::records::{mapped_record, publish};
-use super::super::window::{Parked, Place, Window};
+use super::super::window::{Parked, Window};
 use super::share::GroupShare;
 use super::{Context, RETRY};
-use crate::Ring;
 use crate::broker::Broker;
-use crate::delivery::{packet_bytes, publish_of, put_packet};
+use crate::broker::delivery::{packet_bytes, publish_of, put_packet};
+use crate::ring::Ring;
 use forebay_metrics::spec::ShardMetric as M;
 use forebay_mqtt::route::filter;
 use forebay_mqtt::topic::split_shared;
@@ -30,6 +32,7 @@ impl GroupShare {
         &mut self,
         io: &mut Ring<'_>,
         broker: &mut Broker,
+        here: &mut Here,
         (context, memory): (&Context<'_>, &mut Memory),
         making: Making<'_>,
         count: &mut usize,
@@ -40,7 +43,7 @@ impl GroupShare {
             return true;
         }
         let (now, wall, rules) = (context.now, io.wall(), context.rules);
-        if self.retry_at.is_some_and(|at| at <= now) && !self.offer_again(io, broker, now) {
+        if self.retry_at.is_some_and(|at| at <= now) && !self.offer_again(io, broker, here, now) {
             return true;
         }
         for (id, part) in self.parts.iter_mut().filter(|(_, part)| part.is_paused) {
@@ -69,8 +72,9 @@ impl GroupShare {
                 Some(message) => {
                     let (hops, publish) = (message.hops, publish(&message));
                     let client = of.header(CLIENT_ID.as_bytes()).and_then(|client| std::str::from_utf8(client).ok());
-                    let claimed = Claimed { shard: broker.index, reader: id, number };
-                    let given = broker.give_record(io, &self.share, &publish, (claimed, client.unwrap_or_default()));
+                    let claimed = Claimed { shard: here.index, reader: id, number };
+                    let given =
+                        broker.give_record(io, here, &self.share, &publish, (claimed, client.unwrap_or_default()));
                     let Some(owed) = given else {
                         self.retry_at.get_or_insert(now.after(RETRY));
                         return true;
@@ -82,7 +86,7 @@ impl GroupShare {
                     memory.used += held;
                     let parked = Parked { packet, time_ms: record.timestamp, hops, grown: 0 };
                     window.owes(number, owed, Some(Box::new(parked)));
-                    broker.numbers.count(M::ShareRecords);
+                    here.numbers.count(M::ShareRecords);
                 }
             }
             let is_full = memory.is_full(window, context.source, rules);
@@ -100,7 +104,7 @@ impl GroupShare {
     }
 
     /// Offers messages again that no member has in the end. False: there is no room for them.
-    fn offer_again(&mut self, io: &mut Ring<'_>, broker: &mut Broker, now: Monotonic) -> bool {
+    fn offer_again(&mut self, io: &mut Ring<'_>, broker: &mut Broker, here: &mut Here, now: Monotonic) -> bool {
         self.retry_at = None;
         for (id, part) in &mut self.parts {
             let Some(window) = part.window.as_mut().filter(|window| window.parked() > 0) else { continue };
@@ -113,8 +117,8 @@ impl GroupShare {
                     window.owes(number, 0, None);
                     continue;
                 };
-                let claimed = Claimed { shard: broker.index, reader: *id, number };
-                let given = broker.give_record(io, &self.share, &publish, (claimed, ""));
+                let claimed = Claimed { shard: here.index, reader: *id, number };
+                let given = broker.give_record(io, here, &self.share, &publish, (claimed, ""));
                 match given {
                     Some(owed) => window.owes(number, owed, Some(parked)),
                     None => {

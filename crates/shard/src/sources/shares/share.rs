@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::super::super::here::Here;
+use super::super::super::mail::Place;
 use super::super::STOPPING;
 use super::super::reader::assigned;
-use super::super::window::{Answered, Place, Window};
+use super::super::window::{Answered, Window};
 use super::placing::{Placing, Topics, find_ends, request};
 use super::{Context, DAMPED, DELETING, GROUP_FORBIDDEN, HEARTBEAT, HELD, MAY_NOT_DELETE, RETRY};
 use crate::broker::Broker;
-use crate::events::{clipped, second};
+use crate::words::{clipped, second};
 use forebay_base::rules::Rules;
 use forebay_config::Config;
 use forebay_kafka::consumer::{self, Consumer, News as Read, Start};
@@ -226,18 +228,18 @@ impl GroupShare {
     }
 
     /// Does the work that is due. True: there may be a request.
-    pub(super) fn step(&mut self, broker: &mut Broker, context: &mut Context<'_>) -> bool {
+    pub(super) fn step(&mut self, broker: &mut Broker, here: &mut Here, context: &mut Context<'_>) -> bool {
         let now = context.now;
         if std::mem::take(&mut self.has_unmet) {
             self.retry_at.get_or_insert(now.after(RETRY));
         }
-        self.take_news(broker, context);
+        self.take_news(broker, here, context);
         if let Some(why) = self.untold.take() {
-            tell(broker, Kind::ShareTrouble, (self, None), Some(why), now);
+            tell(here, Kind::ShareTrouble, (self, None), Some(why), now);
         }
         match &mut self.stage {
-            Stage::Placing(..) => self.find_place(broker, context),
-            Stage::Member(_) => self.step_member(broker, context),
+            Stage::Placing(..) => self.find_place(here, context),
+            Stage::Member(_) => self.step_member(broker, here, context),
             Stage::Leaving(member) => {
                 member.on_time(now);
                 while member.take_news().is_some() {}
@@ -251,7 +253,7 @@ impl GroupShare {
         self.next_deadline() <= now
     }
 
-    fn find_place(&mut self, broker: &mut Broker, context: &mut Context<'_>) {
+    fn find_place(&mut self, here: &mut Here, context: &mut Context<'_>) {
         let Stage::Placing(placing, ids) = &mut self.stage else { return };
         if placing.is_refused() && placing.is_new() && !self.share.is_refused() {
             self.share.set_refused();
@@ -275,28 +277,28 @@ impl GroupShare {
         }
         if trouble != self.trouble {
             let kind = if trouble.is_some() { Kind::ShareTrouble } else { Kind::ShareTroubleOver };
-            tell(broker, kind, (self, None), trouble.as_deref(), context.now);
+            tell(here, kind, (self, None), trouble.as_deref(), context.now);
             self.trouble = trouble;
         }
     }
 
     /// Takes the news of its consumer, and of the group.
-    fn take_news(&mut self, broker: &mut Broker, context: &mut Context<'_>) {
+    fn take_news(&mut self, broker: &mut Broker, here: &mut Here, context: &mut Context<'_>) {
         while let Some(news) = self.consumer.take_news() {
-            self.hears_of_reading(broker, news, context.now);
+            self.hears_of_reading(here, news, context.now);
         }
         loop {
             let Stage::Member(member) = &mut self.stage else { return };
             let Some(news) = member.take_news() else { return };
             match news {
                 News::Assigned(assigned) => {
-                    broker.numbers.count(M::ShareRebalances);
+                    here.numbers.count(M::ShareRebalances);
                     self.give(assigned, context);
                 }
                 News::Revoked(_) if self.parts.is_empty() => member.revoked_done(context.now),
-                News::Revoked(_) => self.stop(broker, context.now),
+                News::Revoked(_) => self.stop(broker, here, context.now),
                 News::Lost(_) => {
-                    self.stop(broker, context.now);
+                    self.stop(broker, here, context.now);
                     self.parts.clear();
                     self.stopping = None;
                 }
@@ -307,15 +309,15 @@ impl GroupShare {
                     }
                 }
                 News::CommitFailed { why, .. } | News::Trouble(why) => {
-                    tell(broker, Kind::ShareTrouble, (self, None), Some(&why), context.now)
+                    tell(here, Kind::ShareTrouble, (self, None), Some(&why), context.now)
                 }
-                News::TroubleOver => tell(broker, Kind::ShareTroubleOver, (self, None), None, context.now),
+                News::TroubleOver => tell(here, Kind::ShareTroubleOver, (self, None), None, context.now),
                 News::Left => {}
             }
         }
     }
 
-    fn hears_of_reading(&mut self, broker: &mut Broker, news: Read, now: Monotonic) {
+    fn hears_of_reading(&mut self, here: &mut Here, news: Read, now: Monotonic) {
         match news {
             Read::Started { id, offset, .. } => {
                 if let Stage::Placing(placing, ids) = &mut self.stage
@@ -331,11 +333,11 @@ impl GroupShare {
                 let at = Place { offset: to, leader_epoch: -1 };
                 part.window.get_or_insert_with(|| Window::new(at)).restart(at);
                 let at = part.at.clone();
-                tell(broker, Kind::ShareTrouble, (self, Some(&at)), Some(why.words()), now);
+                tell(here, Kind::ShareTrouble, (self, Some(&at)), Some(why.words()), now);
             }
             Read::Stopped { id, why } => {
                 let Some(at) = self.parts.get(&id).map(|part| part.at.clone()) else { return };
-                tell(broker, Kind::ShareTrouble, (self, Some(&at)), Some(&why.words().0), now);
+                tell(here, Kind::ShareTrouble, (self, Some(&at)), Some(&why.words().0), now);
             }
             Read::Skipped { .. } | Read::Trouble { .. } | Read::TroubleOver { .. } | Read::Partitions { .. } => {}
         }
@@ -362,7 +364,7 @@ impl GroupShare {
     }
 
     /// Withdraws messages that wait for members, hands on no more, and waits for messages that members have.
-    fn stop(&mut self, broker: &mut Broker, now: Monotonic) {
+    fn stop(&mut self, broker: &mut Broker, here: &Here, now: Monotonic) {
         if self.stopping.is_some() || self.parts.is_empty() {
             return;
         }
@@ -370,7 +372,7 @@ impl GroupShare {
         self.pass_to_positions();
         self.parts.keys().for_each(|id| self.consumer.unassign(*id));
         self.parts.keys().max().into_iter().for_each(|last| self.share.set_stopped(*last));
-        broker.withdraw_everywhere(&self.share, self.parts.keys().copied());
+        broker.withdraw_everywhere(here, &self.share, self.parts.keys().copied());
     }
 
     /// Passes over offsets between the last record and the position, which have no records: they were of aborted transactions, or compacted.
@@ -383,7 +385,7 @@ impl GroupShare {
     }
 
     /// Reports partitions that are not read on for longer than members may take to acknowledge, and when they are again.
-    fn look_for_held(&mut self, broker: &mut Broker, context: &Context<'_>) {
+    fn look_for_held(&mut self, here: &mut Here, context: &Context<'_>) {
         let (now, patience) = (context.now, context.config.delivery.share_ack_timeout);
         let mut changed = Vec::new();
         for part in self.parts.values_mut() {
@@ -395,12 +397,12 @@ impl GroupShare {
         }
         for (at, is_held) in changed {
             let (kind, why) = if is_held { (Kind::ShareTrouble, Some(HELD)) } else { (Kind::ShareTroubleOver, None) };
-            tell(broker, kind, (self, Some(&at)), why, now);
+            tell(here, kind, (self, Some(&at)), why, now);
         }
     }
 
-    fn step_member(&mut self, broker: &mut Broker, context: &mut Context<'_>) {
-        self.look_for_held(broker, context);
+    fn step_member(&mut self, broker: &mut Broker, here: &mut Here, context: &mut Context<'_>) {
+        self.look_for_held(here, context);
         let (now, rules) = (context.now, context.rules);
         let is_needed = self.share.has_members() && !context.is_ending;
         let is_present = self.share.is_present() && !context.is_ending;
@@ -412,7 +414,7 @@ impl GroupShare {
         let is_idle = context.is_ending || self.idle.is_some_and(|since| now.since(since) >= DAMPED);
         let leaves = !is_needed && is_idle;
         if leaves {
-            self.stop(broker, now);
+            self.stop(broker, here, now);
         }
         if self.stopping.is_none() && now >= self.commit_at {
             self.pass_to_positions();
@@ -481,13 +483,13 @@ fn next(begun: &mut u32) -> u32 {
 
 /// An event about a share, and a partition of its group.
 fn tell(
-    broker: &mut Broker,
+    here: &mut Here,
     kind: Kind,
     (of, at): (&GroupShare, Option<&TopicPartition>),
     why: Option<&str>,
     now: Monotonic,
 ) {
-    broker.teller.tell(kind, second(now), |event| {
+    here.teller.tell(kind, second(now), |event| {
         let event = event.with(Field::Share, clipped(of.share.text())).with(Field::Group, &*of.group);
         let event = event.maybe(Field::Topic, at.map(|at| at.topic.to_string()));
         let event = event.maybe(Field::Partition, at.map(|at| u64::try_from(at.partition).unwrap_or(0)));

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use super::window::Place;
 use forebay_metrics::inspect::SeekTo;
 use forebay_mqtt::route::shares::{Share, ShareNumber};
 use forebay_session::{RecordPlace, Settled};
 
-/// A letter of a source.
+/// A letter between the shards of a source.
 #[derive(Debug)]
-pub enum SourceLetter {
+pub enum ToSources {
     /// Partitions that the receiving shard reads from now on.
     Read {
         /// Index of the source.
@@ -77,27 +76,34 @@ pub enum SourceLetter {
 /// A partition to be read.
 #[derive(Clone, Debug)]
 pub struct Given {
-    pub(super) topic: Arc<str>,
-    pub(super) partition: i32,
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: i32,
     /// The place that the group has committed there.
-    pub(super) committed: Option<Place>,
+    pub(crate) committed: Option<Place>,
 }
 
 /// The progress of some partitions of an assignment.
 #[derive(Debug)]
 pub struct Progress {
-    pub(super) source: usize,
-    pub(super) generation: u64,
-    pub(super) places: Vec<Reached>,
+    pub(crate) source: usize,
+    pub(crate) generation: u64,
+    pub(crate) places: Vec<Reached>,
 }
 
 /// The progress of a partition.
 #[derive(Clone, Debug)]
-pub(super) struct Reached {
-    pub(super) topic: Arc<str>,
-    pub(super) partition: i32,
+pub(crate) struct Reached {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: i32,
     /// The place before which all records are over. `None`: nothing has been read yet.
-    pub(super) at: Option<Place>,
+    pub(crate) at: Option<Place>,
     /// Whether the partition is no longer read.
-    pub(super) is_stopped: bool,
+    pub(crate) is_stopped: bool,
+}
+
+/// A place in a partition: an offset, and the leader epoch of the record before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) offset: i64,
+    pub(crate) leader_epoch: i32,
 }

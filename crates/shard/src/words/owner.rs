@@ -14,7 +14,7 @@ const LETTERS: u32 = u32::MAX;
 
 /// The owner of a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Owner {
+pub(crate) enum Owner {
     /// The session that has published the message.
     Session(SessionKey),
     /// The queue of dead letters, which passes the answer on.
@@ -29,7 +29,7 @@ pub(super) enum Owner {
 
 impl Owner {
     /// The owner's number.
-    pub(super) fn bits(self) -> u64 {
+    pub(crate) fn bits(self) -> u64 {
         let other = |kind: u32| u64::from(kind) << 32 | u64::from(NO_SESSION);
         match self {
             Self::Session(key) => key.to_bits(),
@@ -41,7 +41,7 @@ impl Owner {
     }
 
     /// The owner with this number.
-    pub(super) fn of(bits: u64) -> Self {
+    pub(crate) fn of(bits: u64) -> Self {
         match (bits as u32, (bits >> 32) as u32) {
             (NO_SESSION, LETTERS) => Self::Letters,
             (NO_SESSION, reader) => Self::Reader(reader),
@@ -52,13 +52,13 @@ impl Owner {
     }
 
     /// The owner's ticket for its message of this number.
-    pub(super) fn ticket(self, number: u32) -> Ticket {
+    pub(crate) fn ticket(self, number: u32) -> Ticket {
         Ticket { session: self.bits(), number }
     }
 }
 
 /// The ticket of a record.
-pub(super) fn ticket_of(claimed: Claimed) -> Ticket {
+pub(crate) fn ticket_of(claimed: Claimed) -> Ticket {
     Owner::Reader(claimed.reader).ticket(claimed.number)
 }
 
