@@ -254,7 +254,7 @@ impl Core {
         let broker = Broker {
             index,
             sessions: Sessions::sharing(Arc::clone(&around.shares)),
-            keeping: kept::Keeping::new(settings::sessions(&config), queues.entry_max(), around.rules),
+            keeping: kept::Keeping::new(settings::sessions(&config), queues.entry_max()),
             outlets,
             delivery: Delivery::new(
                 (index, config.service.shards),
