@@ -138,7 +138,7 @@ wrong! {
     SpeaksUnheard, Shards, { fn is_silent(&self, _: bool) -> bool { false } }
     SendsForOthers, Seed(Instances, 224), { fn withdraws_rows(&self) -> bool { false } }
     SendsForEnded, Shards, { fn withdraws_ended(&self) -> bool { false } }
-    NamesFew, Shards, { fn names_above(&self, _: usize) -> usize { 1_024 } }
+    NamesNoneBehind, Shards, { fn names_behind(&self) -> bool { false } }
     KeepsWills, Seed(Instances, 6), { fn ends_will(&self) -> bool { false } }
     InstancesRepeatUnderOtherIdentity, Seed(Instances, 8), { fn keeps_identity(&self) -> bool { false } }
     InstancesMoveOnAtOnce, Seed(Instances, 0), { fn commits(&self, _: Option<i64>, next: i64) -> i64 { next } }

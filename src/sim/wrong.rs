@@ -123,7 +123,7 @@ wrong! {
     SpeaksUnheard, Broker { fn is_silent(&self, _: bool) -> bool { false } }
     SendsForOthers, Broker { fn withdraws_rows(&self) -> bool { false } }
     SendsForEnded, Broker { fn withdraws_ended(&self) -> bool { false } }
-    NamesFew, Broker { fn names_above(&self, _: usize) -> usize { 1_024 } }
+    NamesNoneBehind, Broker { fn names_behind(&self) -> bool { false } }
     KeepsWills, Broker { fn ends_will(&self) -> bool { false } }
     CopiesUnanswered, Broker { fn waits_for_copy(&self) -> bool { false } }
     EndsCopiesAtOnce, Broker { fn may_end_copy(&self, _: bool) -> bool { true } }

@@ -38,7 +38,7 @@ queue_bytes_max = "1GiB"
 [broker]
 name = "{name}"
 partitions = 6
-sessions_bytes_max = "4GiB"
+sessions_bytes_max = "{sessions}"
 [broker.link]
 bind = "127.0.0.1:{link}"
 """
@@ -50,9 +50,10 @@ class Instance(Bridge):
     def __init__(self, stand: "Fleet", name: str):
         port, link = free_ports(2)
         folder, options = stand.work / name, stand.options
-        text = CONFIG.format(shards=options.shards, data=folder / "data", bootstrap=stand.bootstrap, buffer=options.buffer, name=name, link=link)
+        text = CONFIG.format(shards=options.shards, data=folder / "data", bootstrap=stand.bootstrap, buffer=options.buffer, name=name, link=link, sessions=options.sessions)
         super().__init__(folder, text, stand.program, stand.environment, stand.wrap)
         self.name, self.ports, self.frozen = name, [port], False
+        self.dropped_before = Counter()  # messages for subscribers that its processes before have dropped
 
     @property
     def address(self) -> str:
@@ -67,8 +68,14 @@ class Instance(Bridge):
         self.frozen = False
 
     def kill(self) -> None:
+        self.dropped_before = self.dropped()
         super().kill()
         self.frozen = False
+
+    def dropped(self) -> Counter:
+        """The messages for subscribers that its processes have dropped and counted, by reason. What one counted that was frozen when it was killed is not known."""
+        now = self.figures_now()
+        return self.dropped_before + Counter({result: now[f"deliveries_{result}"] for result in watch.DROPPED})
 
     def open_files(self) -> int:
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))

@@ -100,6 +100,8 @@ class Instances(BrokersKilled, Fleet, Subscribers):
             "copies again at QoS 1, of messages that were sent once": self.counts["copies again, of a message sent once"],
             "ms until a subscriber was served again": quantiles(self.waited_ms),
             "CONNACKs that refused subscribers": self.counts["CONNACKs that refused subscribers"],
+            "dropped and counted, by reason": dict(sum((instance.dropped() for instance in self.instances), Counter())),
+            "times that a log was full": self.log().count('event="slot_full"'),
         }  # fmt: skip
 
 

@@ -194,6 +194,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--freeze", type=float, metavar="S", help="kafka: the longer of its freezes; instances: the longest")
     made.add_argument("--slow", type=float, metavar="S", help="slow-disk: a sync")
     made.add_argument("--away", type=float, metavar="S", help="memory: Kafka's absence; instances: that of one that was killed, at most")
+    made.add_argument("--sessions", metavar="SIZE", default="4GiB", help="several instances: room of the logs of sessions, sessions_bytes_max; 512MiB: they fill up")
     made.add_argument("--takeovers", type=int, metavar="N", help="takeovers: how many (default 1000)")
     made.add_argument("--limit", type=int, metavar="MIB", help="memory: of the cgroup")
     made.add_argument("--subscribers", type=int, metavar="N", help="subscribers: kept sessions (default 500), beside those of real clients; takeovers, instance-lost: clients that are only connected")

@@ -1,6 +1,7 @@
 //! The log of a slot is full: no session loses a copy because others have filled it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use forebay::metrics::event::Kind;
 use forebay::metrics::spec::{ShardMetric as M, SourceMetric};
@@ -11,6 +12,7 @@ use forebay::shard::router::owner;
 
 use super::conformance::words;
 use super::positions::{connect, crash, started, started_under, subscribe};
+use super::slot_full_qos2::turn;
 use super::slots::{heard, until};
 use super::world::World;
 
@@ -18,6 +20,11 @@ const MESSAGES: &str = "mqtt-messages";
 
 /// Bytes of a record: a queue may have some thirty of them, and the log of a slot a hundred at most.
 const RECORD: usize = 60_000;
+
+/// Passes the time for which a full log waits for clients that have left.
+pub(crate) fn long_away(world: &mut World) {
+    (0..60).for_each(|_| world.advance(Duration::from_secs(1)));
+}
 
 /// Clients of slot 0.
 pub(crate) fn clients() -> impl Iterator<Item = String> {
@@ -100,8 +107,10 @@ fn filled(rules: &'static dyn Rules) -> (World, Vec<String>, Vec<u8>) {
 fn a_short_queue_loses_nothing_to_long_ones_of_clients_that_are_away() {
     for crashes in [false, true] {
         let (mut world, ids, topics) = filled(&KEPT);
+        long_away(&mut world);
         if crashes {
             crash(&mut world, 0..1, 2);
+            long_away(&mut world);
         }
         assert_eq!(comes_back(&mut world, &ids[4]), places(&topics, b't'), "crashes: {crashes}");
         let mut lost = 0;
@@ -115,6 +124,46 @@ fn a_short_queue_loses_nothing_to_long_ones_of_clients_that_are_away() {
             assert_eq!((world.number(M::CopiesQueueFull), world.told(Kind::SlotFull)), (lost as u64, 1));
         }
         assert_eq!((world.number(M::SlotsFull), world.number(M::StoredMessages)), (0, 0));
+    }
+}
+
+/// A full log waits for clients that have left a moment ago: one after the other comes back, also after a crash, and nothing is dropped.
+#[test]
+fn finding_q8_a_full_log_waits_for_clients_that_come_back_soon() {
+    for crashes in [false, true] {
+        let (mut world, ids, topics) = filled(&KEPT);
+        for _ in 0..100 {
+            world.advance(Duration::from_millis(100));
+        }
+        assert_eq!((world.number(M::SlotsFull), world.number(M::CopiesQueueFull)), (1, 0));
+        if crashes {
+            crash(&mut world, 0..1, 2);
+        }
+        for (id, topic) in ids.iter().zip(b"abcdt") {
+            assert_eq!(comes_back(&mut world, id), places(&topics, *topic), "{id}, crashes: {crashes}");
+        }
+        assert_eq!((world.number(M::SlotsFull), world.number(M::CopiesQueueFull)), (0, 0));
+    }
+}
+
+#[derive(Debug)]
+struct NamesNoneBehind;
+impl Rules for NamesNoneBehind {
+    fn names_behind(&self) -> bool {
+        false
+    }
+}
+
+/// The rule is needed: where the log does not name the sessions that it has no room for, a crash loses what waits for room.
+#[test]
+fn without_its_rule_a_crash_loses_what_waits_for_room() {
+    for (rules, is_lost) in [(&KEPT as &'static dyn Rules, false), (&NamesNoneBehind, true)] {
+        let (mut world, ids, topics) = filled(rules);
+        for _ in 0..30 {
+            world.advance(Duration::from_millis(100));
+        }
+        crash(&mut world, 0..1, 2);
+        assert_eq!(comes_back(&mut world, &ids[4]) != places(&topics, b't'), is_lost, "{rules:?}");
     }
 }
 
@@ -185,6 +234,21 @@ fn a_log_full_of_sessions_holds_no_partition_back() {
     until(&mut world, |world| (world.number(M::CopiesQueueFull) == 3).then_some(()));
     until(&mut world, |world| (world.source_number(0, SourceMetric::Open) == 0).then_some(()));
     assert_eq!(world.number(M::SlotsFull), 0);
+}
+
+/// As before, and the process ends a moment after messages were dropped and counted: they do not come after newer ones.
+#[test]
+fn finding_q8_what_a_full_log_has_dropped_stays_dropped() {
+    let (mut world, id) = full_of_sessions(|world, id| {
+        absent(world, id, b't');
+        id.to_owned()
+    });
+    write(&mut world, [b't'; 3]);
+    until(&mut world, |world| (world.number(M::CopiesQueueFull) == 3).then_some(()));
+    (0..3).for_each(|_| turn(&mut world));
+    crash(&mut world, 0..1, 2);
+    assert_eq!(comes_back(&mut world, &id), [0; 0]);
+    assert_eq!(world.number(M::CopiesQueueFull), 0);
 }
 
 /// A shard with a log that sessions have taken; `first`: what the first client does before that.

@@ -364,7 +364,7 @@ pub trait Rules: Debug + Sync {
         most
     }
 
-    /// K4: A copy of a record of `[broker]` ends in the log of its slot when the log says by its positions that the slot's sessions have the record.
+    /// K4: A copy of a record of `[broker]` ends in the log of its slot when the log says by its positions that the copy's sessions have the record.
     /// Whether it does. Otherwise the next process reads the record again, and the client gets it a second time.
     fn may_end_copy(&self, is_named: bool) -> bool {
         is_named
@@ -419,10 +419,10 @@ pub trait Rules: Debug + Sync {
         true
     }
 
-    /// K14: The log of a slot names the records above its positions that its sessions have, as many as one record of the log has room for. Copies of others end
-    /// without a name in a full log, and come again after a crash, at QoS 2 as well. How many it names.
-    fn names_above(&self, room: usize) -> usize {
-        room
+    /// K14: The log of a slot names the sessions for which it had no room, with the first record of each partition that it has not got for them. The next
+    /// process gives them these records, and the others of the slot nothing twice. Whether it names them.
+    fn names_behind(&self) -> bool {
+        true
     }
 
     /// G10: A message that has come through this instance before neither comes in nor goes out by a bridge again.

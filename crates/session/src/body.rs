@@ -38,7 +38,7 @@ pub struct Remembered {
     ended: RefCell<Vec<u64>>,
     /// Claims that are over.
     settled: RefCell<Vec<Settled>>,
-    /// Records of `[broker]` that this shard's slots have been given.
+    /// Records of `[broker]` of which all copies on this shard have been made.
     given: RefCell<Vec<RecordPlace>>,
     /// The times of arrival of the messages.
     seconds: RefCell<Seconds>,
@@ -232,12 +232,12 @@ impl Remembered {
         self.settled.take()
     }
 
-    /// Notes that no kept session of this shard waits for a record any more that its log does not have.
+    /// Notes that all copies of a record have been made.
     pub(super) fn gives(&self, place: RecordPlace) {
         self.given.borrow_mut().push(place);
     }
 
-    /// Takes out the records of which that was noted since.
+    /// Takes out the records of which that was noted.
     #[must_use]
     pub fn take_given(&self) -> Vec<RecordPlace> {
         self.given.take()
@@ -301,8 +301,8 @@ pub struct Body {
     is_windowed: bool,
     /// The claim on the record that the message was made of, if sessions have it that would lose the message in a crash.
     claim: RefCell<Option<Rc<Claim>>>,
-    /// Whether the position of a log of sessions does not pass the record ([`Claim::holds_position`]).
-    holds_position: Cell<bool>,
+    /// Whether the log of its session has yet to get the message.
+    awaits_log: Cell<bool>,
     all: Rc<Remembered>,
 }
 
@@ -336,7 +336,7 @@ impl Body {
             _second: all.seconds.borrow_mut().of(since),
             is_windowed: claim.is_some(),
             claim: RefCell::new(claim),
-            holds_position: Cell::new(false),
+            awaits_log: Cell::new(false),
             all: Rc::clone(all),
         })
     }
@@ -372,26 +372,14 @@ impl Body {
         other
     }
 
-    /// Keeps positions from passing the message's record, as only memory has the message for a kept session.
-    pub fn hold_position(&self) {
-        if let Some(claim) = &*self.claim.borrow()
-            && !self.holds_position.replace(true)
-        {
-            claim.holds_position();
-        }
+    /// Notes that only memory has the message for a kept session, and that its log gets it when there is room.
+    pub fn awaits_log(&self) {
+        self.awaits_log.set(self.is_claiming());
     }
 
     /// Whether only memory has it, and the log of its session gets it before its client is sent it.
     pub(super) fn is_for_log(&self) -> bool {
-        self.holds_position.get() && !self.is_stored()
-    }
-
-    fn let_position_go(&self) {
-        if let Some(claim) = &*self.claim.borrow()
-            && self.holds_position.take()
-        {
-            claim.lets_position_go();
-        }
+        self.awaits_log.get() && !self.is_stored()
     }
 
     /// Notes that a client has the message.
@@ -410,7 +398,7 @@ impl Body {
     /// Takes out the claim: its record stays open while the caller keeps it.
     #[must_use]
     pub fn take_claim(&self) -> Option<Rc<Claim>> {
-        self.let_position_go();
+        self.awaits_log.set(false);
         self.claim.take()
     }
 
@@ -529,7 +517,6 @@ impl Body {
 impl Drop for Body {
     fn drop(&mut self) {
         self.take_for_share();
-        self.let_position_go();
         let all = &self.all;
         if let Packet::Own(packet) = &self.packet {
             all.bytes.set(all.bytes.get() - packet.len());

@@ -15,9 +15,6 @@ pub struct Claim {
     /// Whether another shard answers for the record.
     is_others: Cell<bool>,
     placed: Option<Placed>,
-    /// The holders of the positions of logs of sessions: the delivery of the message, and each body that only memory has for a kept
-    /// session.
-    holders: Cell<u32>,
     is_delivered: Cell<bool>,
     pub(super) all: Rc<Remembered>,
 }
@@ -149,7 +146,7 @@ impl Claim {
     #[must_use]
     pub fn new(of: Claimed, placed: Option<Placed>, all: &Rc<Remembered>) -> Rc<Self> {
         let [is_met, is_others, is_delivered] = std::array::from_fn(|_| Cell::new(false));
-        Rc::new(Self { of, is_met, is_others, placed, holders: Cell::new(1), is_delivered, all: Rc::clone(all) })
+        Rc::new(Self { of, is_met, is_others, placed, is_delivered, all: Rc::clone(all) })
     }
 
     /// Notes that a session is done with the record: its client has acknowledged or refused it, was sent it at QoS 0, or finds it
@@ -175,20 +172,9 @@ impl Claim {
         self.placed
     }
 
-    /// Notes that all copies have been made.
+    /// Notes that all copies have been made: positions of logs of sessions may pass the record.
     pub fn is_delivered(&self) {
-        if !self.is_delivered.replace(true) {
-            self.lets_position_go();
-        }
-    }
-
-    pub(super) fn holds_position(&self) {
-        self.holders.set(self.holders.get() + 1);
-    }
-
-    pub(super) fn lets_position_go(&self) {
-        self.holders.set(self.holders.get() - 1);
-        if self.holders.get() == 0
+        if !self.is_delivered.replace(true)
             && let Some(placed) = self.placed
         {
             self.all.gives(placed.place);

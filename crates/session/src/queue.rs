@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::body::{Body, Copy, Remembered};
+use super::claim::RecordPlace;
 use super::item::{Item, State};
 use super::outgoing::Outgoing;
 use super::state::Session;
@@ -194,6 +195,14 @@ impl Session {
         let items = &self.outgoing.as_ref()?.items;
         let mut later = items.range(items.partition_point(|item| item.number < from)..);
         later.find_map(|item| Some((item.number, &item.copy, item.body.as_ref().filter(|body| body.is_claiming())?)))
+    }
+
+    /// The places of the records that only memory has for the session, as its log had no room for their copies.
+    pub fn unlogged_places(&self) -> impl Iterator<Item = RecordPlace> {
+        let items = self.outgoing.iter().flat_map(|outgoing| &outgoing.items);
+        let bodies =
+            items.filter(|item| item.copy.share.is_none() && item.is_unlogged()).filter_map(|item| item.body.as_ref());
+        bodies.filter_map(|body| Some(body.claim()?.place()?.place))
     }
 
     /// The client's next copy if it waits for the log ([`super::Pumped::waits_for_log`]): its number, and the body for the log.

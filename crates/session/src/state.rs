@@ -300,6 +300,13 @@ impl Session {
         self.conn
     }
 
+    /// Whether its client has been away for this long, as far as that is known.
+    #[must_use]
+    pub fn is_away_for(&self, time: Duration, now: Monotonic) -> bool {
+        let is_away = self.conn.is_none() && self.away_since != Monotonic::NEVER;
+        is_away && self.away_before() + now.since(self.away_since) >= time
+    }
+
     /// The properties of the present connection that matter for writing to it.
     #[must_use]
     pub fn peer(&self) -> Peer {

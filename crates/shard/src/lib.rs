@@ -302,7 +302,7 @@ impl Core {
         let queues = Queues::new(&config);
         let mut broker = Broker {
             sessions: Sessions::sharing(Arc::clone(&around.shares)),
-            keeping: kept::Keeping::new(settings::sessions(&config), queues.entry_max(), around.rules),
+            keeping: kept::Keeping::new(settings::sessions(&config), queues.entry_max()),
             outlets,
             delivery: Delivery::new(
                 (index, config.service.shards),

@@ -92,7 +92,7 @@ impl Core {
             let earlier = taken.len();
             let (report, by_number) = self.take_up_log(&found, &mut taken, now);
             self.note_served(slot, &taken[earlier..]);
-            self.broker.write_first_positions(slot);
+            self.broker.write_first_positions(&self.here, slot);
             all.extend(by_number);
             whole.kept.add_all(&report.kept);
             (whole.rows, whole.cuts) = (whole.rows + report.rows, whole.cuts + report.cuts);
@@ -150,7 +150,7 @@ impl Core {
             self.begin_slot_rows(slot, &mut found, now);
             let (report, _) = self.take_up_log(&found, &mut taken, now);
             self.note_served(slot, &taken);
-            self.broker.write_first_positions(slot);
+            self.broker.write_first_positions(&self.here, slot);
             let sessions = taken.len() as u64;
             self.broker.held_here(&self.here);
             if self.broker.queues.have_all_told() {
@@ -234,7 +234,7 @@ impl Core {
         // The positions of the slot are written last.
         let is_late = |slot: &u16| leaving.iter().any(|(of, until)| of == slot && *until <= now);
         over.retain(|slot| {
-            let is_over = is_late(slot) || !self.broker.write_last_positions(*slot);
+            let is_over = is_late(slot) || !self.broker.write_last_positions(&self.here, *slot);
             if !is_over {
                 io.go_on();
             }

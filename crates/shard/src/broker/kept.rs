@@ -5,7 +5,6 @@ use std::collections::HashMap;
 
 use smallvec::SmallVec;
 
-use forebay_base::rules::Rules;
 use forebay_buffer::{Buffer, RestoredSession};
 use forebay_metrics::spec::ShardMetric as M;
 use forebay_runtime::seam::{ConnId, Monotonic};
@@ -43,7 +42,7 @@ pub(crate) struct Keeping {
 
 impl Keeping {
     /// `record_bytes`: how large a record of a log of sessions may be.
-    pub(crate) fn new(settings: Settings, record_bytes: usize, rules: &dyn Rules) -> Self {
+    pub(crate) fn new(settings: Settings, record_bytes: usize) -> Self {
         Self {
             settings,
             holds: Holds::default(),
@@ -52,7 +51,7 @@ impl Keeping {
             wills_offered_at: 0,
             payload: Vec::new(),
             stored: 0,
-            given: Given::naming(record_bytes, rules),
+            given: Given::naming(record_bytes),
         }
     }
 }

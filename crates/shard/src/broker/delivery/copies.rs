@@ -88,7 +88,7 @@ pub(crate) struct Copies {
     parts: SmallVec<[(u16, Rc<Body>); 1]>,
     /// The message for sessions that must have it before its record's offset may be committed.
     claiming: Option<Rc<Body>>,
-    /// Like `claiming`, for kept sessions of slots with a full log: the log's positions stay below the record.
+    /// Like `claiming`, for kept sessions of slots with a full log, which has yet to get the message.
     holding: Option<Rc<Body>>,
     /// The place of the record of `[broker]` that the message at hand was made of.
     pub(crate) place: Option<RecordPlace>,
@@ -178,7 +178,7 @@ impl Copies {
         put_packet(publish, &mut packet);
         debug_assert_eq!(key, 0, "it is of no share");
         let body = Body::claiming(packet, self.since, key, Rc::clone(claim));
-        body.hold_position();
+        body.awaits_log();
         self.holding = Some(Rc::clone(&body));
         body
     }

@@ -4,8 +4,9 @@
 //! *positions*: for each partition, the offset below which all records have been given to the slot's sessions, or had no session to go to. So a process that
 //! takes up the log knows which records the sessions have: those below the positions, and those of the copies; reading goes back to the lowest position.
 //! Records reach a shard in the order of their partition. A message with many receivers is given out after later ones: the position stays below it.
-//! A copy that is over ends in the log only when the log has a position beyond its record, or names the record among those above, for all sessions or for
-//! those of the copy: otherwise the next process would take the record for a new one.
+//! A session with copies that only memory has, as its log is full, has a position of its own, at the first of them: it is *behind* its slot, which goes on.
+//! A copy that is over ends in the log only when the log has a position of its sessions beyond its record, or names the record for them: otherwise the next
+//! process would take the record for a new one.
 //!
 //! A log names each partition as soon as the slot is here, with the offset that was committed for it when the process began, and one that is added later as
 //! soon as it is read: for a partition that the log does not name, the next owner would know only its reader's offset. A process that stood still may have
@@ -22,29 +23,29 @@ mod tests;
 mod write;
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use crate::logs::slot_of;
-use forebay_base::rules::Rules;
 use forebay_runtime::seam::Monotonic;
 use forebay_session::{PartitionKey, Placed, RecordPlace};
 
-use self::saved::SavedPosition;
 pub(crate) use self::saved::SavedPositions;
+use self::saved::{ALL, SavedPosition};
 
-/// The records above positions that the smallest logs name, each for all sessions or for one. Larger ones name more ([`Given::naming`]). Copies of more records
-/// end when the positions have passed them.
-const ABOVE_MAX: usize = 1_024;
+/// The records above positions that the smallest logs name for sessions, and the sessions behind. Larger logs name more ([`Given::naming`]). Copies of more
+/// records end when the positions have passed them.
+const NAMES_MAX: usize = 1_024;
 
 /// The most bytes of a name.
 const NAME_BYTES: usize = 16;
 
 /// The most dropped copies that a slot remembers.
-const DROPPED_MAX: usize = ABOVE_MAX / 4;
+const DROPPED_MAX: usize = NAMES_MAX / 4;
 
 /// The longest time for which a copy that is over waits to be written down with others.
 const WRITE_WITHIN: Duration = Duration::from_millis(50);
@@ -132,16 +133,18 @@ impl Reading {
     }
 }
 
-/// The sessions that have been given a record above a position.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Had {
-    /// All sessions of the slot that should get it.
-    ByAll,
-    /// These sessions, by their numbers in the log.
-    By(SmallVec<[u64; 2]>),
+/// Sessions by their numbers in the log.
+type Numbers = SmallVec<[u64; 2]>;
+
+/// The records that only memory has for sessions of a slot: the lowest offset in each partition for each session, by its number in the log.
+pub(crate) type Behind = BTreeMap<(PartitionKey, u64), i64>;
+
+/// The keys of all sessions in a partition.
+const fn all_of(of: PartitionKey) -> RangeInclusive<(PartitionKey, u64)> {
+    (of, 0)..=(of, u64::MAX)
 }
 
-/// A slot's position in a partition.
+/// A position in a partition: of a slot, or of a session that is behind its slot.
 #[derive(Clone, Debug, Default)]
 struct Position {
     /// The offset below which every record has been given.
@@ -152,9 +155,9 @@ struct Position {
     asked: u64,
     /// Times ([`Given::time`]) with offsets: messages received at such a time or later are passed over below its offset. Both ascend.
     floors: SmallVec<[(u64, i64); 1]>,
-    /// Records above that sessions had when the log was taken up.
-    above: BTreeMap<i64, Had>,
-    /// The position in the log.
+    /// Records above that sessions had when the log was taken up. Only a slot's position has some.
+    above: BTreeMap<i64, Numbers>,
+    /// The position in the log. Only a slot's position has it.
     saved: SavedPosition,
 }
 
@@ -162,6 +165,39 @@ struct Position {
 const WAITS: u64 = u64::MAX;
 
 impl Position {
+    /// A position in a log that was taken up: the partition has to be read from there first.
+    fn restored(below: i64, asked: u64) -> Self {
+        Self { below, since: WAITS, asked, floors: SmallVec::from_slice(&[(0, below)]), ..Self::default() }
+    }
+
+    /// Notes that the partition is read again: records below these offsets were read, or given to slots that get everything.
+    fn reads_again(&mut self, time: u64, (next, low): (i64, i64)) {
+        if !self.waits() {
+            self.below = self.below.max(low);
+            self.raise_floor(time, next);
+        }
+    }
+
+    /// Notes that the partition is read anew from this offset. `low`: the offset below which slots that get everything have every record. True: the reader has
+    /// heard of another place, or will, and is asked again.
+    fn reads_anew(&mut self, offset: i64, low: i64, (heard, asked): (u64, u64)) -> bool {
+        // Earlier records that the slot's sessions have not been given yet are still in the log.
+        let below = offset.min(self.below.max(low));
+        let is_unheard = self.waits() && heard < self.asked;
+        *self = Self { below, ..Self::default() };
+        if is_unheard {
+            (self.since, self.asked) = (WAITS, asked);
+        }
+        is_unheard
+    }
+
+    /// Ends the wait of a new slot: records read from this offset are for it.
+    fn ends_wait(&mut self, time: u64, offset: i64, heard: u64) {
+        if self.waits() && offset <= self.below && heard >= self.asked {
+            self.since = time;
+        }
+    }
+
     const fn waits(&self) -> bool {
         self.since == WAITS
     }
@@ -192,7 +228,7 @@ impl Position {
 #[derive(Clone, Debug)]
 struct Stored {
     place: RecordPlace,
-    sessions: SmallVec<[u64; 2]>,
+    sessions: Numbers,
 }
 
 /// A slot.
@@ -201,17 +237,25 @@ struct OfSlot {
     /// The number of the positions in the log.
     record: Option<u64>,
     positions: BTreeMap<PartitionKey, Position>,
+    /// Positions of sessions that were behind the slot when the log was taken up, until they are not.
+    behind: BTreeMap<(PartitionKey, u64), Position>,
     /// Copies in the log, by number, of records that the positions in the log do not name yet.
     placed: HashMap<u64, Stored>,
     /// Copies among `placed` that are over.
     over: Vec<u64>,
-    /// The number of records above positions that the log names.
+    /// The number of names in the log.
     named: usize,
     /// Records of copies that a session's queue had no room for, if the positions in the log do not name them yet: the session's number and the place.
     dropped: Vec<(u64, RecordPlace)>,
 }
 
 impl OfSlot {
+    /// The positions of the slot and of sessions behind it in a partition.
+    fn positions_in(&mut self, of: PartitionKey) -> impl Iterator<Item = &mut Position> {
+        let behind = self.behind.range_mut(all_of(of)).map(|(_, position)| position);
+        self.positions.get_mut(&of).into_iter().chain(behind)
+    }
+
     /// Whether all sessions of a copy have its record by the positions in the log.
     fn has(&self, Stored { place, sessions }: &Stored) -> bool {
         let position = self.positions.get(&place.of);
@@ -241,15 +285,14 @@ pub(crate) struct Given {
     /// The time at which moved positions are written next, and whether some may have moved.
     write_at: Monotonic,
     has_moved: bool,
-    /// The most records above positions that a log names.
-    above_max: usize,
+    /// The most names in a log.
+    names_max: usize,
 }
 
 impl Given {
-    /// For logs of which a record may have this many bytes. One record names what is above the positions: half of its bytes are for that.
-    pub(crate) fn naming(record_bytes: usize, rules: &dyn Rules) -> Self {
-        let room = (record_bytes / 2 / NAME_BYTES).max(ABOVE_MAX);
-        Self { above_max: rules.names_above(room), ..Self::default() }
+    /// For logs of which a record may have this many bytes. One record has the positions: half of its bytes are for names.
+    pub(crate) fn naming(record_bytes: usize) -> Self {
+        Self { names_max: (record_bytes / 2 / NAME_BYTES).max(NAMES_MAX), ..Self::default() }
     }
 
     /// Notes that a message of this record was received.
@@ -288,53 +331,37 @@ impl Given {
         self.time += 1;
         let reading = self.readings.entry(of).or_default();
         reading.next = if how == Reads::On { reading.next.max(offset) } else { offset };
+        let (time, asked) = (self.time, self.asked + 1);
+        let (next, low) = known.unwrap_or((i64::MIN, 0));
         for (slot, of_slot) in &mut self.slots {
-            match how {
-                Reads::On => {}
-                Reads::Again(rest) => {
-                    let (next, low) = known.unwrap_or((i64::MIN, 0));
+            let mut is_unheard = false;
+            if let (Reads::Again(rest), Entry::Vacant(vacant)) = (how, of_slot.positions.entry(of)) {
+                vacant.insert(Position::default()).reads_again(time, (next.max(rest), low));
+            }
+            for position in of_slot.positions_in(of) {
+                match how {
+                    Reads::On => {}
                     // A slot with a position may be in the middle of its gap: it has had the records that were read here, but not the rest.
-                    let (position, had) = match of_slot.positions.entry(of) {
-                        Entry::Occupied(named) => (named.into_mut(), next),
-                        Entry::Vacant(vacant) => (vacant.insert(Position::default()), next.max(rest)),
-                    };
-                    if !position.waits() {
-                        position.below = position.below.max(low);
-                        position.raise_floor(self.time, had);
+                    Reads::Again(_) => position.reads_again(time, (next, low)),
+                    Reads::Anew => {
+                        let low = known.map_or(offset, |(_, low)| low);
+                        is_unheard |= position.reads_anew(offset, low, (heard, asked));
                     }
                 }
-                Reads::Anew => {
-                    let low = known.map_or(offset, |(_, low)| low);
-                    of_slot.positions.entry(of).and_modify(|position| {
-                        // Earlier records that the slot's sessions have not been given yet are still in the log.
-                        let below = offset.min(position.below.max(low));
-                        let is_unheard = position.waits() && heard < position.asked;
-                        *position = Position { below, ..Position::default() };
-                        if is_unheard {
-                            // The reader has heard of another place, or will.
-                            (position.since, position.asked) = (WAITS, self.asked + 1);
-                            self.news.push(*slot);
-                        }
-                    });
-                }
+                position.ends_wait(time, offset, heard);
             }
-            // A new slot waits for this: records read from here are for it.
-            let ends_wait =
-                |position: &&mut Position| position.waits() && offset <= position.below && heard >= position.asked;
-            of_slot
-                .positions
-                .get_mut(&of)
-                .filter(ends_wait)
-                .into_iter()
-                .for_each(|position| position.since = self.time);
+            if is_unheard {
+                self.news.push(*slot);
+            }
         }
         self.set_floor(of);
     }
 
     fn set_floor(&mut self, of: PartitionKey) {
-        let of_slots = || self.slots.values().filter_map(|slot| slot.positions.get(&of));
-        let floor = of_slots().map(Position::end).max().unwrap_or(i64::MIN);
-        let since = of_slots().map(|position| position.since).max().unwrap_or(0);
+        let (mut floor, mut since) = (i64::MIN, 0);
+        for position in self.slots.values_mut().flat_map(|slot| slot.positions_in(of)) {
+            (floor, since) = (floor.max(position.end()), since.max(position.since));
+        }
         if let Some(reading) = self.readings.get_mut(&of) {
             (reading.floor, reading.since) = (floor, since);
         }
@@ -375,15 +402,14 @@ impl Given {
     pub(crate) fn passes_over(&self, placed: Placed, slot: u16, session: Option<u64>) -> bool {
         let Placed { place, time, .. } = placed;
         // Sessions get all messages of a partition that the log does not name.
-        let Some(position) = self.slots.get(&slot).and_then(|slot| slot.positions.get(&place.of)) else {
+        let of_slot = self.slots.get(&slot);
+        let Some((of_slot, position)) = of_slot.and_then(|slot| Some((slot, slot.positions.get(&place.of)?))) else {
             return false;
         };
-        session.is_some() && time < position.since
-            || place.offset < position.floor(time)
-            || position.above.get(&place.offset).is_some_and(|had| match had {
-                Had::ByAll => true,
-                Had::By(sessions) => session.is_some_and(|session| sessions.contains(&session)),
-            })
+        let own = session.and_then(|session| of_slot.behind.get(&(place.of, session))).unwrap_or(position);
+        let had = || position.above.get(&place.offset);
+        let has = |session| had().is_some_and(|had| had.contains(&session) || had.contains(&ALL));
+        session.is_some() && time < own.since || place.offset < own.floor(time) || session.is_some_and(has)
     }
 
     /// Notes that the log of its slot has a copy of this record under this number, for these sessions.
@@ -405,7 +431,7 @@ impl Given {
         }
         slot.over.push(number);
         // Many names are written less often.
-        let more = u32::try_from(slot.named / ABOVE_MAX).unwrap_or(u32::MAX);
+        let more = u32::try_from(slot.named / NAMES_MAX).unwrap_or(u32::MAX);
         let at = now.after(WRITE_WITHIN.saturating_mul(1 + more));
         self.try_at = Some(self.try_at.map_or(at, |before| before.min(at)));
         false
@@ -450,50 +476,81 @@ impl Given {
     fn settle(&mut self, slot: u16) {
         let Some(of_slot) = self.slots.get_mut(&slot) else { return };
         for (of, reading) in &self.readings {
-            let position = of_slot.positions.entry(*of).or_default();
-            if !position.waits() {
+            of_slot.positions.entry(*of).or_default();
+            for position in of_slot.positions_in(*of).filter(|position| !position.waits()) {
                 position.below = position.below.max(reading.low());
             }
         }
+        let OfSlot { positions, behind, .. } = of_slot;
+        behind.retain(|(of, _), own| own.waits() || positions.get(of).is_none_or(|of_all| own.below < of_all.below));
     }
 
-    /// The positions to write to a slot's log. `None`: nothing has changed, or, with `is_for_over`, none of the copies that are over could end then.
-    fn unsaved(&mut self, slot: u16, is_for_over: bool) -> Option<SavedPositions> {
+    /// The sessions behind their slot in each partition, the lowest first. `memory`: what only memory has for sessions.
+    fn behind(of_slot: &OfSlot, memory: &Behind) -> BTreeMap<PartitionKey, Vec<(i64, u64)>> {
+        let mut all: Behind = of_slot.behind.iter().map(|(key, position)| (*key, position.below)).collect();
+        for (key, offset) in memory {
+            all.entry(*key).and_modify(|known| *known = *offset.min(known)).or_insert(*offset);
+        }
+        let mut behind: BTreeMap<PartitionKey, Vec<(i64, u64)>> = BTreeMap::new();
+        for ((of, session), offset) in all {
+            if of_slot.positions.get(&of).is_some_and(|position| offset < position.below) {
+                behind.entry(of).or_default().push((offset, session));
+            }
+        }
+        behind.values_mut().for_each(|sessions| sessions.sort_unstable());
+        behind
+    }
+
+    /// The positions to write to a slot's log. `None`: nothing has changed, or, with `is_for_over`, none of the copies that are over could end then. `memory`:
+    /// what only memory has for sessions of the slot.
+    fn unsaved(&mut self, slot: u16, is_for_over: bool, memory: &Behind) -> Option<SavedPositions> {
         self.settle(slot);
-        let (readings, above_max) = (&self.readings, self.above_max);
+        let names_max = self.names_max;
         let of_slot = self.slots.get(&slot)?;
-        let (mut all, mut count, mut has_moved, mut frees) = (BTreeMap::new(), 0, false, false);
+        let behind = Self::behind(of_slot, memory);
+        let saved = |of: &PartitionKey| &of_slot.positions[of].saved;
+        // The log has passed what these have not been given: they are named in any case.
+        let named =
+            |of: &PartitionKey, all: &[(i64, u64)]| all.partition_point(|(offset, _)| *offset < saved(of).below);
+        let mut count: usize = behind.iter().map(|(of, all)| named(of, all)).sum();
+        let (mut all, mut has_moved, mut frees) = (BTreeMap::new(), false, false);
         for (of, position) in &of_slot.positions {
-            let by_all = position.above.iter().filter(|(_, had)| **had == Had::ByAll).map(|(offset, _)| offset);
-            let known = position.saved.above.iter().chain(by_all).copied();
-            let above: BTreeSet<i64> = known.filter(|offset| *offset >= position.below).collect();
-            let is_above = |(offset, _): &&(i64, u64)| *offset >= position.below && !above.contains(offset);
-            let by: BTreeSet<(i64, u64)> = position.saved.by.iter().filter(is_above).copied().collect();
-            count += above.len() + by.len();
-            has_moved |= position.below > position.saved.below;
-            all.insert(*of, SavedPosition { below: position.below, above, by });
+            let mut now = SavedPosition { below: position.below, ..SavedPosition::default() };
+            for (offset, session) in behind.get(of).into_iter().flatten() {
+                if *offset >= position.saved.below {
+                    if count >= names_max {
+                        now.below = *offset;
+                        break;
+                    }
+                    count += 1;
+                }
+                now.behind.insert(*session, *offset);
+            }
+            now.by = position
+                .saved
+                .by
+                .iter()
+                .filter(|(offset, session)| !now.is_below(*offset, *session))
+                .copied()
+                .collect();
+            count += now.by.len();
+            has_moved |= now.below > position.saved.below || now.behind != position.saved.behind;
+            all.insert(*of, now);
         }
         for Stored { place, sessions } in of_slot.over.iter().filter_map(|number| of_slot.placed.get(number)) {
             let Some(saved) = all.get_mut(&place.of) else { continue };
-            // All copies of the record are made, and the log has them.
-            let is_given = |reading: &Reading| place.offset < reading.next && !reading.open.contains_key(&place.offset);
-            let waits = of_slot.positions[&place.of].waits();
             if !saved.has(place.offset, sessions) {
-                if count >= above_max {
+                if count >= names_max {
                     continue;
                 }
-                count += if !waits && readings.get(&place.of).is_some_and(is_given) {
-                    usize::from(saved.above.insert(place.offset))
-                } else {
-                    let had = sessions.iter().map(|session| (place.offset, *session));
-                    had.map(|had| usize::from(saved.by.insert(had))).sum()
-                };
+                let had = sessions.iter().map(|session| (place.offset, *session));
+                count += had.map(|had| usize::from(saved.by.insert(had))).sum::<usize>();
             }
             frees = true;
         }
         for (session, place) in &of_slot.dropped {
             let Some(saved) = all.get_mut(&place.of) else { continue };
-            if !saved.has(place.offset, &[*session]) && count < above_max / 4 {
+            if !saved.has(place.offset, &[*session]) && count < names_max {
                 count += 1;
                 has_moved |= saved.by.insert((place.offset, *session));
             }
@@ -507,10 +564,10 @@ impl Given {
         let Some(of_slot) = self.slots.get_mut(&slot) else { return Vec::new() };
         of_slot.record = Some(number);
         of_slot.dropped.clear();
-        of_slot.named = said.0.values().map(|saved| saved.above.len() + saved.by.len()).sum();
+        of_slot.named = said.0.values().map(|saved| saved.behind.len() + saved.by.len()).sum();
         for (of, saved) in said.0 {
             let position = of_slot.positions.entry(of).or_default();
-            position.above = position.above.split_off(&saved.below);
+            position.above = position.above.split_off(&saved.lowest());
             position.saved = saved;
         }
         let (mut placed, over) = (std::mem::take(&mut of_slot.placed), std::mem::take(&mut of_slot.over));
@@ -519,10 +576,5 @@ impl Given {
         placed.retain(|_, stored| !of_slot.has(stored));
         (of_slot.placed, of_slot.over) = (placed, over);
         ends
-    }
-
-    /// Takes a slot's copies that are over, without waiting for positions.
-    fn take_over(&mut self, slot: u16) -> Vec<u64> {
-        self.slots.get_mut(&slot).map(|slot| std::mem::take(&mut slot.over)).unwrap_or_default()
     }
 }

@@ -1,6 +1,7 @@
+use std::collections::BTreeSet;
+
 use super::super::queues;
 use super::*;
-use forebay_base::rules::KEPT;
 use forebay_buffer::RestoredSession;
 
 const P: PartitionKey = PartitionKey { topic: 7, partition: 0 };
@@ -19,7 +20,7 @@ const TWO: u64 = 2 << 48;
 
 /// A shard that has slot 1, with an empty log, and reads the partition from this offset.
 fn begun(from: i64) -> Given {
-    let mut given = Given::naming(0, &KEPT);
+    let mut given = Given::naming(0);
     given.slots.insert(1, OfSlot::default());
     given.reads(at(from), Reads::Again(i64::MIN), 0);
     given
@@ -37,7 +38,7 @@ fn gives(given: &mut Given, offsets: std::ops::Range<i64>) {
 fn comes(given: &mut Given, slot: u16, below: i64, had: &[(i64, u64)]) {
     let mut above = BTreeMap::new();
     for (offset, session) in had {
-        above.insert(*offset, Had::By(SmallVec::from_slice(&[*session])));
+        above.insert(*offset, SmallVec::from_slice(&[*session]));
     }
     let saved = SavedPosition { below, ..SavedPosition::default() };
     let floors = SmallVec::from_slice(&[(0, below)]);
@@ -50,12 +51,28 @@ fn passes(given: &Given, placed: Placed, slot: u16, session: u64) -> bool {
     given.may_pass_over(placed) && given.passes_over(placed, slot, Some(session))
 }
 
-/// The positions of slot 1 that the log would get now.
-fn said(given: &mut Given, slot: u16) -> (i64, Vec<i64>) {
-    let said = given.unsaved(slot, false).or_else(|| given.unsaved(slot, true)).expect("there is something to say");
-    let of = said.0[&P].clone();
+/// What the log would get, if memory alone has nothing.
+fn unsaved(given: &mut Given, slot: u16, is_for_over: bool) -> Option<SavedPositions> {
+    given.unsaved(slot, is_for_over, &Behind::new())
+}
+
+/// The position of a slot that the log gets now.
+fn said(given: &mut Given, slot: u16) -> i64 {
+    let said = unsaved(given, slot, false).or_else(|| unsaved(given, slot, true)).expect("there is something to say");
+    let below = said.0[&P].below;
     given.saved(slot, u64::from(slot) << 48 | 9, said);
-    (of.below, of.above.into_iter().collect())
+    below
+}
+
+/// The shard that takes up what the log of slot 1 has, and has been read from the lowest position on.
+fn next_of(said: &SavedPositions) -> Given {
+    let mut payload = Vec::new();
+    queues::encode_positions(said, &mut payload);
+    let mut next = Given::naming(0);
+    next.restore(1, &[RestoredSession { number: ONE + 9, payload, open: Vec::new() }], Monotonic(0));
+    let (from, number) = next.ask();
+    next.reads(from[0], Reads::Again(i64::MIN), number);
+    next
 }
 
 #[test]
@@ -67,17 +84,20 @@ fn a_position_stays_below_a_message_that_is_given_out_later() {
         given.is_over(placed.place);
     }
     given.stored(ONE + 5, at(5), std::iter::once(ONE + 1));
-    assert_eq!(said(&mut given, 1), (5, vec![]));
+    assert_eq!(said(&mut given, 1), 5);
     // The slot's copies have ended: they end in the log when it names their records.
     assert!(!given.ends(ONE + 6, Monotonic(1)) && !given.ends(ONE + 5, Monotonic(1)));
-    let saved = given.unsaved(1, true).expect("both can end");
-    let of_session = BTreeSet::from([(5, ONE + 1)]);
-    let wanted = SavedPosition { below: 5, above: BTreeSet::from([6]), by: of_session };
-    assert_eq!(saved.0[&P], wanted, "a message that is not given out yet is named for the copy's session");
+    let saved = unsaved(&mut given, 1, true).expect("both can end");
+    let by = BTreeSet::from([(5, ONE + 1), (6, ONE + 1)]);
+    assert_eq!(
+        saved.0[&P],
+        SavedPosition { below: 5, by, ..SavedPosition::default() },
+        "named for the copies' session"
+    );
     assert_eq!(given.saved(1, ONE + 9, saved), [ONE + 6, ONE + 5]);
-    assert!(given.unsaved(1, true).is_none() && given.slots[&1].over.is_empty());
+    assert!(unsaved(&mut given, 1, true).is_none() && given.slots[&1].over.is_empty());
     given.is_over(at(5));
-    let saved = given.unsaved(1, false).expect("the position has moved");
+    let saved = unsaved(&mut given, 1, false).expect("the position has moved");
     assert_eq!(saved.0[&P], SavedPosition { below: 8, ..SavedPosition::default() });
     assert!(given.saved(1, ONE + 9, saved).is_empty());
     assert!(given.slots[&1].placed.is_empty() && given.ends(ONE + 7, Monotonic(1)), "what lies below ends at once");
@@ -92,21 +112,15 @@ fn a_record_named_for_a_session_comes_to_the_others() {
         given.stored(ONE + number, placed.place, std::iter::once(session));
     }
     assert!(!given.ends(ONE + 7, Monotonic(1)));
-    let said = given.unsaved(1, true).expect("it can end");
-    let mut payload = Vec::new();
-    queues::encode_positions(&said, &mut payload);
+    let said = unsaved(&mut given, 1, true).expect("it can end");
+    let mut next = next_of(&said);
     assert_eq!(given.saved(1, ONE + 9, said), [ONE + 7]);
-    let mut next = Given::naming(0, &KEPT);
-    let found = [RestoredSession { number: ONE + 9, payload, open: Vec::new() }];
-    next.restore(1, &found, Monotonic(0));
-    next.ask();
-    next.reads(at(5), Reads::Again(i64::MIN), 1);
     let placed = next.begins(hand(5));
     assert!(passes(&next, placed, 1, ONE + 1) && !passes(&next, placed, 1, ONE + 2));
     // The name stays until the position has passed the record.
-    assert!(next.unsaved(1, true).is_none());
+    assert!(unsaved(&mut next, 1, true).is_none());
     next.is_over(at(5));
-    let said = next.unsaved(1, false).expect("the position has moved");
+    let said = unsaved(&mut next, 1, false).expect("the position has moved");
     assert_eq!(said.0[&P], SavedPosition { below: 6, ..SavedPosition::default() });
 }
 
@@ -117,21 +131,21 @@ fn a_dropped_copy_is_named_for_its_session() {
     let late = given.begins(hand(5));
     gives(&mut given, 6..8);
     assert!(!given.drops(ONE + 1, at(7)) && given.has_dropped(ONE + 1) && !given.has_dropped(ONE + 2));
-    let said = given.unsaved(1, false).expect("a name is a reason to write");
+    let said = unsaved(&mut given, 1, false).expect("a name is a reason to write");
     assert_eq!(said.0[&P].by, BTreeSet::from([(7, ONE + 1)]));
     given.saved(1, ONE + 9, said);
-    assert!(!given.has_dropped(ONE + 1) && given.unsaved(1, false).is_none());
+    assert!(!given.has_dropped(ONE + 1) && unsaved(&mut given, 1, false).is_none());
     given.is_over(late.place);
     given.begins(hand(8));
     given.drops(ONE + 1, at(7));
     given.drops(ONE + 1, at(8));
-    let said = given.unsaved(1, false).expect("the position has moved");
+    let said = unsaved(&mut given, 1, false).expect("the position has moved");
     assert_eq!((said.0[&P].below, &said.0[&P].by), (8, &BTreeSet::from([(8, ONE + 1)])));
     given.saved(1, ONE + 9, said);
     // There is an end to them, and room for copies that are over.
     let many: Vec<bool> = (8..8 + DROPPED_MAX as i64).map(|offset| given.drops(ONE + 1, at(offset))).collect();
     assert_eq!(many.iter().position(|is_full| *is_full), Some(DROPPED_MAX - 1));
-    let said = given.unsaved(1, false).expect("there are more names");
+    let said = unsaved(&mut given, 1, false).expect("there are more names");
     assert_eq!(said.0[&P].by.len(), DROPPED_MAX);
 }
 
@@ -157,9 +171,9 @@ fn a_slot_that_comes_is_given_the_gap_and_the_others_nothing_twice() {
     for (offset, [live, had, came]) in again {
         assert_eq!((live, had, came), (offset < 12, offset == 6, false), "{offset}");
     }
-    assert_eq!((said(&mut given, 1).0, said(&mut given, 2).0), (10, 10), "one is not given out yet");
+    assert_eq!((said(&mut given, 1), said(&mut given, 2)), (10, 10), "one is not given out yet");
     given.is_over(at(10));
-    assert_eq!((said(&mut given, 1).0, said(&mut given, 2).0), (13, 13));
+    assert_eq!((said(&mut given, 1), said(&mut given, 2)), (13, 13));
 }
 
 /// A session that is not in the log gets records as they come: when the partition is read again for the slot, it gets none.
@@ -180,7 +194,7 @@ fn a_session_that_is_not_kept_does_not_wait_for_the_gap() {
 fn a_slot_that_comes_names_all_partitions() {
     const Q: PartitionKey = PartitionKey { topic: 7, partition: 1 };
     let begins = Arc::new(BTreeMap::from([(P, 5), (Q, 0)]));
-    let mut given = Given { begins, ..Given::naming(0, &KEPT) };
+    let mut given = Given { begins, ..Given::naming(0) };
     let mut payload = Vec::new();
     let named = SavedPositions(BTreeMap::from([(P, SavedPosition { below: 9, ..SavedPosition::default() })]));
     queues::encode_positions(&named, &mut payload);
@@ -188,10 +202,10 @@ fn a_slot_that_comes_names_all_partitions() {
     given.restore(2, &[], Monotonic(0));
     assert_eq!(given.ask().0, [at(5), RecordPlace { of: Q, offset: 0 }]);
     let said = |given: &mut Given, slot| {
-        let said = given.unsaved(slot, false).expect("a partition has no name in the log");
+        let said = unsaved(given, slot, false).expect("a partition has no name in the log");
         let all = said.0.iter().map(|(of, saved)| (of.partition, saved.below)).collect::<Vec<_>>();
         given.saved(slot, u64::from(slot) << 48 | 9, said);
-        assert!(given.unsaved(slot, false).is_none());
+        assert!(unsaved(given, slot, false).is_none());
         all
     };
     assert_eq!((said(&mut given, 1), said(&mut given, 2)), (vec![(0, 9), (1, 0)], vec![(0, 5), (1, 0)]));
@@ -229,12 +243,12 @@ fn a_second_slot_in_the_middle_of_a_gap_changes_nothing_for_the_first() {
 fn what_is_wanted_anew_comes_to_everybody() {
     let mut given = begun(0);
     gives(&mut given, 0..9);
-    assert_eq!(said(&mut given, 1).0, 9);
+    assert_eq!(said(&mut given, 1), 9);
     given.reads(at(3), Reads::Anew, 0);
     let placed = given.begins(hand(3));
     assert!(!passes(&given, placed, 1, ONE));
     given.is_over(at(3));
-    assert_eq!(said(&mut given, 1).0, 4);
+    assert_eq!(said(&mut given, 1), 4);
 }
 
 /// The log of a partition was cut after a message that is not given out yet.
@@ -246,9 +260,9 @@ fn a_position_does_not_pass_what_lies_before_a_cut() {
     }
     [0, 1, 3, 4, 5].into_iter().for_each(|offset| given.is_over(at(offset)));
     given.reads(at(4), Reads::Anew, 0);
-    assert_eq!(said(&mut given, 1).0, 2);
+    assert_eq!(said(&mut given, 1), 2);
     given.is_over(at(2));
-    assert_eq!(said(&mut given, 1).0, 4);
+    assert_eq!(said(&mut given, 1), 4);
 }
 
 #[test]
@@ -288,7 +302,7 @@ fn a_slot_that_comes_while_nobody_reads_waits_for_the_reader() {
 /// Reading begins below the group's offset, for another slot: a slot without a position in the log gets nothing from below that offset.
 #[test]
 fn a_slot_without_a_position_gets_nothing_below_the_place_of_the_group() {
-    let mut given = Given::naming(0, &KEPT);
+    let mut given = Given::naming(0);
     given.slots.insert(1, OfSlot::default());
     comes(&mut given, 2, 3, &[]);
     given.reads(at(3), Reads::Again(5), 0);
@@ -358,7 +372,7 @@ fn finding_q16_reading_is_behind_until_it_has_reached_what_is_retained() {
 fn reading_is_behind_until_it_has_reached_all_slots() {
     const Q: PartitionKey = PartitionKey { topic: 7, partition: 1 };
     let begins = Arc::new(BTreeMap::from([(P, 2), (Q, 0)]));
-    let mut given = Given { begins, ..Given::naming(0, &KEPT) };
+    let mut given = Given { begins, ..Given::naming(0) };
     let mut payload = Vec::new();
     let gone = PartitionKey { topic: 8, partition: 0 };
     let named = SavedPositions(BTreeMap::from([(gone, SavedPosition { below: 9, ..SavedPosition::default() })]));
@@ -377,47 +391,88 @@ fn reading_is_behind_until_it_has_reached_all_slots() {
     assert!(is_behind(&mut given) && given.behind_until(Monotonic::default().after(CATCHES_UP_WITHIN)).is_none());
 }
 
-/// A rule under which a log names as many records as the smallest one, whatever its size.
-#[derive(Debug)]
-struct NamesFew;
-
-impl Rules for NamesFew {
-    fn names_above(&self, _: usize) -> usize {
-        ABOVE_MAX
-    }
-}
-
-/// The number of records that a session gets again after a crash. It has completed 3,000 above a record that is open when the log is full.
-fn comes_again(rules: &'static dyn Rules) -> usize {
-    const RECORD_BYTES: usize = 1 << 20;
-    let mut given = Given::naming(RECORD_BYTES, rules);
-    given.slots.insert(1, OfSlot::default());
-    given.reads(at(5), Reads::Again(i64::MIN), 0);
-    given.begins(hand(5));
-    for offset in 6..3_006 {
+/// Records that slot 1 is given, from this one on, all of which the session has completed: the copies that are over.
+fn completes(given: &mut Given, offsets: std::ops::Range<i64>, session: u64) {
+    for offset in offsets {
         let placed = given.begins(hand(offset));
-        given.stored(ONE + offset as u64, placed.place, std::iter::once(ONE + 1));
+        given.stored(ONE + offset as u64, placed.place, std::iter::once(session));
         given.is_over(placed.place);
         assert!(!given.ends(ONE + offset as u64, Monotonic(1)));
     }
-    let said = given.unsaved(1, true).expect("they can end");
-    let mut payload = Vec::new();
-    queues::encode_positions(&said, &mut payload);
-    assert!(payload.len() < RECORD_BYTES);
-    let number = ONE + 10_000;
-    let ended = given.saved(1, number, said).len() + given.take_over(1).len();
-    assert_eq!(ended, 3_000, "a full log keeps none of them");
-    let mut next = Given::naming(RECORD_BYTES, rules);
-    next.restore(1, &[RestoredSession { number, payload, open: Vec::new() }], Monotonic(0));
-    next.ask();
-    next.reads(at(5), Reads::Again(i64::MIN), 1);
-    let all: Vec<Placed> = (5..3_006).map(|offset| next.begins(hand(offset))).collect();
-    assert!(!passes(&next, all[0], 1, ONE + 1), "the record that is open");
-    all[1..].iter().filter(|placed| !passes(&next, **placed, 1, ONE + 1)).count()
 }
 
+/// Only memory has a record for one session, as the log is full, and another one completes thousands above it: they end in the log. The next process gives the
+/// first session all from that record on, and the other one nothing twice.
 #[test]
-fn finding_q8_a_full_log_names_all_that_is_over() {
-    assert_eq!(comes_again(&KEPT), 0);
-    assert_eq!(comes_again(&NamesFew), 3_000 - ABOVE_MAX, "the rule is needed");
+fn finding_q8_a_session_behind_its_slot_has_a_position_of_its_own() {
+    const LAST: i64 = 20_000;
+    let (waits, goes_on) = (ONE + 1, ONE + 2);
+    let mut given = begun(5);
+    gives(&mut given, 5..6);
+    let memory = Behind::from([((P, waits), 5)]);
+    completes(&mut given, 6..LAST, goes_on);
+    let said = given.unsaved(1, true, &memory).expect("they can end");
+    let wanted = SavedPosition { below: LAST, behind: BTreeMap::from([(waits, 5)]), ..SavedPosition::default() };
+    assert_eq!(said.0[&P], wanted);
+    let mut next = next_of(&said);
+    assert_eq!(given.saved(1, ONE + 10, said).len() as i64, LAST - 6, "all have ended");
+    assert!(given.unsaved(1, false, &memory).is_none() && given.slots[&1].over.is_empty());
+    // Half of it is read when that process ends, too.
+    for offset in 5..LAST / 2 {
+        let placed = next.begins(hand(offset));
+        assert!(!passes(&next, placed, 1, waits) && passes(&next, placed, 1, goes_on), "{offset}");
+        next.is_over(at(offset));
+    }
+    let said = unsaved(&mut next, 1, false).expect("the session's position has moved");
+    assert_eq!(said.0[&P].behind, BTreeMap::from([(waits, LAST / 2)]));
+    let mut next = next_of(&said);
+    for offset in LAST / 2..LAST + 1 {
+        let placed = next.begins(hand(offset));
+        assert!(!passes(&next, placed, 1, waits) && passes(&next, placed, 1, goes_on) == (offset < LAST), "{offset}");
+        next.is_over(at(offset));
+    }
+    let said = unsaved(&mut next, 1, false).expect("the position has moved");
+    assert_eq!(said.0[&P], SavedPosition { below: LAST + 1, ..SavedPosition::default() });
+    assert!(next.slots[&1].behind.is_empty());
+}
+
+/// The log got a record for a session that is behind, and does not say so by its positions when the process ends.
+#[test]
+fn what_the_log_got_for_a_session_behind_does_not_come_again() {
+    let mut given = begun(5);
+    gives(&mut given, 5..9);
+    let said = given.unsaved(1, false, &Behind::from([((P, ONE + 1), 5)])).expect("it has moved");
+    let mut next = next_of(&said);
+    next.slots
+        .get_mut(&1)
+        .expect("it is here")
+        .positions
+        .get_mut(&P)
+        .expect("one")
+        .above
+        .insert(5, SmallVec::from_slice(&[ONE + 1]));
+    let placed: Vec<Placed> = (5..9).map(|offset| next.begins(hand(offset))).collect();
+    let passed = |session| placed.iter().map(|placed| passes(&next, *placed, 1, session)).collect::<Vec<_>>();
+    assert_eq!(passed(ONE + 1), [true, false, false, false]);
+    assert_eq!(passed(ONE + 2), [true; 4]);
+}
+
+/// More sessions are behind than the log names: its position stops at the first one that is not named, and does not go back. What is above it does not end.
+#[test]
+fn a_position_stops_where_more_sessions_are_behind_than_a_log_names() {
+    let mut given = begun(0);
+    let many = NAMES_MAX as u64 + 10;
+    gives(&mut given, 0..many as i64);
+    let mut memory: Behind = (0..many).map(|session| ((P, ONE + session), session as i64)).collect();
+    completes(&mut given, many as i64..many as i64 + 1, ONE + many);
+    let said = given.unsaved(1, false, &memory).expect("it has moved");
+    assert_eq!((said.0[&P].below, said.0[&P].behind.len()), (NAMES_MAX as i64, NAMES_MAX));
+    assert!(given.saved(1, ONE + 9, said).is_empty() && given.unsaved(1, true, &memory).is_none());
+    // One that is named goes on: there is room for another one.
+    memory.remove(&(P, ONE));
+    let said = given.unsaved(1, false, &memory).expect("it has moved");
+    assert_eq!((said.0[&P].below, said.0[&P].behind.len()), (NAMES_MAX as i64 + 1, NAMES_MAX));
+    given.saved(1, ONE + 9, said);
+    memory.clear();
+    assert_eq!(given.unsaved(1, true, &memory).expect("it can end").0[&P].below, many as i64 + 1);
 }

@@ -12,7 +12,7 @@ use forebay_session::{PartitionKey, RecordPlace, SessionKey};
 
 use super::super::Broker;
 use super::super::queues::{self, Kept};
-use super::{CATCHES_UP_WITHIN, Given, Had, OfSlot, Position, Stored, TRY_AGAIN, WAITS};
+use super::{Behind, CATCHES_UP_WITHIN, Given, Numbers, OfSlot, Position, Stored, TRY_AGAIN};
 use crate::here::Here;
 use crate::logs::{first_of, slot_of};
 use crate::mail::{Mail, ToSources};
@@ -26,7 +26,8 @@ impl Given {
     pub(super) fn restore(&mut self, slot: u16, found: &[RestoredSession], now: Monotonic) {
         let mut of_slot = OfSlot::default();
         let mut positions: BTreeMap<PartitionKey, Position> = BTreeMap::new();
-        let mut had: BTreeMap<RecordPlace, SmallVec<[u64; 2]>> = BTreeMap::new();
+        let mut had: BTreeMap<RecordPlace, Numbers> = BTreeMap::new();
+        let asked = self.asked + 1;
         for RestoredSession { number, payload, .. } in found {
             match Kept::decode(payload) {
                 Some(Ok(Kept::Positions(said))) => {
@@ -35,12 +36,15 @@ impl Given {
                         for (offset, session) in &saved.by {
                             had.entry(RecordPlace { of, offset: *offset }).or_default().push(*session);
                         }
-                        let above = saved.above.iter().map(|offset| (*offset, Had::ByAll)).collect();
-                        positions.insert(of, Position { below: saved.below, above, saved, ..Position::default() });
+                        let behind = saved.behind.iter();
+                        let behind = behind.map(|(session, below)| ((of, *session), Position::restored(*below, asked)));
+                        of_slot.behind.extend(behind);
+                        positions
+                            .insert(of, Position { saved: saved.clone(), ..Position::restored(saved.below, asked) });
                     }
                 }
                 Some(Ok(Kept::Message { place: Some(place), to, .. })) => {
-                    let sessions: SmallVec<[u64; 2]> = to.iter().map(|of| of.session).collect();
+                    let sessions: Numbers = to.iter().map(|of| of.session).collect();
                     had.entry(place).or_default().extend(sessions.iter().copied());
                     of_slot.placed.insert(*number, Stored { place, sessions });
                 }
@@ -49,17 +53,14 @@ impl Given {
         }
         for (RecordPlace { of, offset }, sessions) in had {
             // A partition without a position in the log has its first copy as one.
-            let position = positions.entry(of).or_insert_with(|| Position { below: offset, ..Position::default() });
-            if offset >= position.below {
-                position.above.entry(offset).or_insert(Had::By(sessions));
+            let position = positions.entry(of).or_insert_with(|| Position::restored(offset, asked));
+            let known = |session: &u64| position.saved.is_below(offset, *session);
+            if offset >= position.below || !sessions.iter().all(known) {
+                position.above.insert(offset, sessions);
             }
         }
         for (of, begin) in &*self.begins {
-            positions.entry(*of).or_insert_with(|| Position { below: *begin, ..Position::default() });
-        }
-        for position in positions.values_mut() {
-            (position.since, position.asked) = (WAITS, self.asked + 1);
-            position.floors.push((0, position.below));
+            positions.entry(*of).or_insert_with(|| Position::restored(*begin, asked));
         }
         let keys: Vec<PartitionKey> = positions.keys().copied().collect();
         of_slot.positions = positions;
@@ -77,7 +78,8 @@ impl Given {
     pub(super) fn ask(&mut self) -> (Vec<RecordPlace>, u64) {
         let mut lowest: BTreeMap<PartitionKey, i64> = BTreeMap::new();
         for slot in std::mem::take(&mut self.news).iter().filter_map(|slot| self.slots.get(slot)) {
-            for (of, position) in &slot.positions {
+            let behind = slot.behind.iter().map(|((of, _), position)| (of, position));
+            for (of, position) in slot.positions.iter().chain(behind) {
                 let low = lowest.entry(*of).or_insert(position.below);
                 *low = position.below.min(*low);
             }
@@ -94,8 +96,8 @@ impl Broker {
     }
 
     /// Writes the positions of a slot with a log that has yet to name some of them, before the log has sessions that need them.
-    pub(crate) fn write_first_positions(&mut self, slot: u16) {
-        self.write_positions_of(slot, false);
+    pub(crate) fn write_first_positions(&mut self, here: &Here, slot: u16) {
+        self.write_positions_of(here, slot, false);
     }
 
     /// Takes up the records that sessions have by the log of a slot, before the sessions are taken up.
@@ -133,16 +135,17 @@ impl Broker {
         }
         self.take_given();
         let given = &mut self.keeping.given;
+        given.has_moved |= self.queues.has_behind();
         let has_moved = given.has_moved && (given.write_at <= now || is_draining);
         let is_due = given.try_at.is_some_and(|at| at <= now || is_draining);
         if has_moved || is_due {
             let slots: SmallVec<[u16; 64]> = given.slots.keys().copied().collect();
             for slot in slots {
                 if has_moved {
-                    self.write_positions_of(slot, false);
+                    self.write_positions_of(here, slot, false);
                 }
                 if is_due && self.keeping.given.slots.get(&slot).is_some_and(|slot| !slot.over.is_empty()) {
-                    self.write_positions_of(slot, true);
+                    self.write_positions_of(here, slot, true);
                 }
             }
             let given = &mut self.keeping.given;
@@ -169,53 +172,48 @@ impl Broker {
 
     /// Notes a copy of the record at hand that the queue of a session has no room for.
     pub(crate) fn note_dropped_copy(&mut self, here: &Here, key: SessionKey) {
+        self.delivery.copies.place.into_iter().for_each(|place| self.note_dropped_at(here, key, place));
+    }
+
+    /// Like [`Broker::note_dropped_copy`], for a copy of the record at this place, and those of later records that were dropped with it.
+    pub(crate) fn note_dropped_at(&mut self, here: &Here, key: SessionKey, place: RecordPlace) {
         let session = self.sessions.get(key).and_then(|session| session.number());
-        let Some((session, place)) = session.zip(self.delivery.copies.place) else { return };
-        if self.keeping.given.drops(session, place) {
+        if session.is_some_and(|session| self.keeping.given.drops(session, place)) {
             self.write_dropped(here, key);
         }
     }
 
-    /// Names the records of dropped copies of a session in the log, before that gets a later copy for it. The client of the session is sent nothing before
-    /// that is durable.
+    /// Says by the positions in the log that copies of a session were dropped, before the log gets a later copy for it. The client of the session is sent
+    /// nothing before that is durable.
     pub(crate) fn write_dropped(&mut self, here: &Here, key: SessionKey) {
         let Some(session) = self.sessions.get(key).and_then(|session| session.number()) else { return };
         if !self.keeping.given.has_dropped(session) {
             return;
         }
         self.take_given();
-        let group = self.write_positions_of(slot_of(session), false);
+        let group = self.write_positions_of(here, slot_of(session), false);
         self.keeping.given.forgets_dropped(session);
         self.sessions.waits_for(key, group.map_or(0, |group| here.rules.publish_waits_for(group)));
     }
 
     /// Writes the positions of a slot that leaves. True: some had changed.
-    pub(crate) fn write_last_positions(&mut self, slot: u16) -> bool {
+    pub(crate) fn write_last_positions(&mut self, here: &Here, slot: u16) -> bool {
         self.take_given();
-        let has_moved = self.write_positions_of(slot, false).is_some();
-        self.write_positions_of(slot, true).is_some() || has_moved
+        let has_moved = self.write_positions_of(here, slot, false).is_some();
+        self.write_positions_of(here, slot, true).is_some() || has_moved
     }
 
     /// Writes a slot's positions, if there is a reason. Returns the group in which they are durable.
-    fn write_positions_of(&mut self, slot: u16, is_for_over: bool) -> Option<u64> {
+    fn write_positions_of(&mut self, here: &Here, slot: u16, is_for_over: bool) -> Option<u64> {
         let given = &mut self.keeping.given;
         let log = self.outlets.logs.kept.of_mut(first_of(slot))?;
-        let said = given.unsaved(slot, is_for_over);
-        let written = said.and_then(|said| {
-            let mut payload = Vec::new();
-            queues::encode_positions(&said, &mut payload);
-            let record = given.slots.get(&slot).and_then(|slot| slot.record);
-            Some((log.keep_state(record, &payload).ok()?, said))
-        });
-        if let Some((kept, said)) = written {
-            given.saved(slot, kept.number, said).into_iter().for_each(|number| _ = log.end_session(number));
-            return Some(kept.group);
-        }
-        // More copies are over than the log names, or it has no room to name them. They must not hold the room that the log needs to continue: a crash may repeat
-        // them then.
-        if is_for_over && log.session_room() < self.queues.spare() {
-            given.take_over(slot).into_iter().for_each(|number| _ = log.end_session(number));
-        }
-        None
+        let memory = if here.rules.names_behind() { self.queues.behind(&self.sessions, slot) } else { Behind::new() };
+        let said = given.unsaved(slot, is_for_over, &memory)?;
+        let mut payload = Vec::new();
+        queues::encode_positions(&said, &mut payload);
+        let record = given.slots.get(&slot).and_then(|slot| slot.record);
+        let kept = log.keep_state(record, &payload).ok()?;
+        given.saved(slot, kept.number, said).into_iter().for_each(|number| _ = log.end_session(number));
+        Some(kept.group)
     }
 }

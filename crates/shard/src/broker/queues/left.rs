@@ -4,7 +4,7 @@
 //! have the earlier ones read again, and sent after them. Their records stay open until the copies are durable there. So an offline
 //! client holds back no partition for longer than the log is full, and a crash loses nothing that its group has moved past.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,10 +15,11 @@ use forebay_base::limits::LEFT_WRITES_PER_TURN;
 use forebay_mqtt::packet::QoS;
 use forebay_mqtt::route::shares::ShareNumber;
 use forebay_runtime::seam::Monotonic;
-use forebay_session::{Body, Claim, Copy, Session, SessionKey};
+use forebay_session::{Body, Claim, Copy, RecordPlace, Session, SessionKey, Sessions};
 
 use super::super::Broker;
-use super::{ForShare, Holder, MESSAGE_BYTES, Recipient, deadline_of, saved};
+use super::super::given::Behind;
+use super::{ForShare, Holder, MESSAGE_BYTES, Queues, Recipient, deadline_of, saved};
 use crate::here::Here;
 use crate::logs::{Lines, slot_of};
 use crate::ring::Ring;
@@ -43,6 +44,8 @@ struct OfLog {
 pub(super) struct Left {
     /// The sessions by slot. 0: there is one log.
     logs: BTreeMap<u16, OfLog>,
+    /// Sessions of slots with copies that only memory has, some of which may have none any more.
+    behind: BTreeMap<u16, BTreeSet<SessionKey>>,
     /// Claims on the records of written copies, with the groups in which these are durable.
     written: Lines<Rc<Claim>>,
 }
@@ -133,6 +136,34 @@ impl Left {
     }
 }
 
+impl Queues {
+    /// Whether only memory has copies for some sessions.
+    pub(crate) fn has_behind(&self) -> bool {
+        !self.left.behind.is_empty()
+    }
+
+    /// The records that only memory has for sessions of a slot.
+    pub(crate) fn behind(&mut self, sessions: &Sessions, slot: u16) -> Behind {
+        let mut all = Behind::new();
+        let Some(keys) = self.left.behind.get_mut(&slot) else { return all };
+        keys.retain(|key| {
+            let session = sessions.get(*key).and_then(|session| Some((session, session.number()?)));
+            let Some((session, number)) = session.filter(|(_, number)| slot_of(*number) == slot) else { return false };
+            let mut has_some = false;
+            for RecordPlace { of, offset } in session.unlogged_places() {
+                has_some = true;
+                let lowest = all.entry((of, number)).or_insert(offset);
+                *lowest = offset.min(*lowest);
+            }
+            has_some
+        });
+        if keys.is_empty() {
+            self.left.behind.remove(&slot);
+        }
+        all
+    }
+}
+
 /// The outcome of writing a session's copies.
 enum Written {
     /// A copy is written, or can never be; the number of the next one.
@@ -164,8 +195,10 @@ impl Broker {
     /// Like [`Broker::note_unlogged`], for the copy with this number.
     pub(super) fn note_unlogged_at(&mut self, key: SessionKey, copy: u64) {
         if let Some(number) = self.sessions.get(key).and_then(Session::number) {
-            let from = self.queues.left.of(slot_of(number)).entry(key).or_insert(copy);
+            let left = &mut self.queues.left;
+            let from = left.of(slot_of(number)).entry(key).or_insert(copy);
             *from = copy.min(*from);
+            left.behind.entry(slot_of(number)).or_default().insert(key);
         }
     }
 
@@ -181,6 +214,7 @@ impl Broker {
     /// Forgets the written copies of a slot that leaves. Copies that its log has not acknowledged are in no log, or with its next owner: that instance reads
     /// records of routes again from the slot's positions, and shares' records are offered to other members.
     pub(crate) fn forget_written(&mut self, here: &Here, slot: u16) {
+        self.queues.left.behind.remove(&slot);
         self.meet_written(here);
         for claim in self.queues.left.written.take_of(slot).filter(|claim| claim.place().is_some()) {
             claim.meet();

@@ -170,11 +170,6 @@ impl Queues {
         self.entry_max
     }
 
-    /// Room that messages leave in a log.
-    pub(crate) fn spare(&self) -> usize {
-        self.spare
-    }
-
     /// The most bytes of waiting messages.
     pub(crate) fn bytes_max(&self) -> usize {
         self.bounds.bytes
@@ -389,7 +384,7 @@ impl Broker {
     fn take_back(&mut self, here: &mut Here, now: Monotonic, publish: &Publish<'_>, from: &[Pending]) {
         for pending in from {
             if let Some(own) = &pending.own {
-                own.hold_position();
+                own.awaits_log();
                 here.numbers.count(M::CopiesUnstored);
                 if self.outlets.logs.kept.part_of(pending.recipient.session).is_some() {
                     self.note_unlogged_at(pending.session, pending.recipient.number);

@@ -6,8 +6,8 @@
 //! u16. `0x85`: an exchange, then the marks of the shares that it was written down for, u64 each. `0x84`: a message for whichever member of a shared
 //! subscription gets it ([`ForShare`]): until when and how long as above, the shard that has handed it over u16 (65,535: none has) and its number in that
 //! shard's log u64, its key u32, the length of the subscription u16 and `$share/NAME/FILTER`, then a PUBLISH packet of 5.0. `0x88`: as `0x81`, of a record of
-//! `[broker]`: its place ([`RecordPlace`]) comes first. `0x89`: how far the slot of the log has been given the partitions of routes ([`SavedPositions`]). All
-//! big-endian.
+//! `[broker]`: its place ([`RecordPlace`]) comes first. `0x89`: how far the slot of the log has been given the partitions of routes ([`SavedPositions`]), and
+//! `0x8A`: the same with sessions that are behind. All big-endian.
 
 use smallvec::SmallVec;
 
@@ -28,6 +28,7 @@ const FOR_SHARE: u8 = 0x84;
 const EXCHANGE_OF_SHARES: u8 = 0x85;
 const MESSAGE_OF_RECORD: u8 = 0x88;
 const POSITIONS: u8 = 0x89;
+const POSITIONS_BEHIND: u8 = 0x8A;
 
 /// Subscription Identifiers that are written down with a copy. A session with more subscriptions that match gets no more of them after a
 /// crash.
@@ -198,7 +199,7 @@ pub(crate) const fn kind_of(format: u8) -> Option<RecordKind> {
     match format {
         MESSAGE | MESSAGE_OF_RECORD => Some(RecordKind::Queued),
         // Without positions clients get some messages again, as without queues.
-        QUEUE | POSITIONS => Some(RecordKind::Queue),
+        QUEUE | POSITIONS | POSITIONS_BEHIND => Some(RecordKind::Queue),
         EXCHANGE | EXCHANGE_OF_SHARES => Some(RecordKind::Exchange),
         FOR_SHARE => Some(RecordKind::Shared),
         _ => None,
@@ -240,8 +241,8 @@ impl<'a> Kept<'a> {
                 let message = rest.split_first_chunk().map(|(place, rest)| (Some(RecordPlace::of_bytes(place)), rest));
                 Some(message.and_then(|(place, rest)| Self::message(place, rest)).ok_or(DAMAGED))
             }
-            POSITIONS => {
-                let positions = SavedPositions::decode(rest).map(Self::Positions);
+            POSITIONS | POSITIONS_BEHIND => {
+                let positions = SavedPositions::decode(rest, format == POSITIONS_BEHIND).map(Self::Positions);
                 Some(positions.ok_or("positions in partitions that are damaged"))
             }
             QUEUE => {
@@ -278,7 +279,7 @@ impl<'a> Kept<'a> {
 
 /// Appends positions.
 pub(crate) fn encode_positions(positions: &SavedPositions, out: &mut Vec<u8>) {
-    out.push(POSITIONS);
+    out.push(if positions.has_behind() { POSITIONS_BEHIND } else { POSITIONS });
     positions.encode(out);
 }
 
@@ -344,7 +345,7 @@ mod tests {
 
         /// Any bytes of a log are read or refused.
         #[test]
-        fn other_bytes_are_read_or_refused(format in (MESSAGE..=POSITIONS).prop_filter("a retained message", |format| !matches!(format, 0x86 | 0x87)), bytes: Vec<u8>) {
+        fn other_bytes_are_read_or_refused(format in (MESSAGE..=POSITIONS_BEHIND).prop_filter("a retained message", |format| !matches!(format, 0x86 | 0x87)), bytes: Vec<u8>) {
             let record: Vec<u8> = std::iter::once(format).chain(bytes).collect();
             prop_assert!(Kept::decode(&record).is_some());
         }

@@ -1,8 +1,9 @@
 //! Room in the log of a slot for copies that wait for it: their records are open, and hold back their partitions. Queues of other sessions may fill the log.
-//! While connected clients have more than half of these queues, acknowledgements make room. Otherwise the longest queue of an offline client loses its oldest
-//! messages.
+//! While clients that are connected, or were a minute ago, have more than half of these queues, acknowledgements make room. Otherwise the longest queue of a
+//! client that is away loses its oldest messages.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use forebay_base::limits::{ROOM_DROPS_AT_ONCE, ROOM_DROPS_PER_TURN};
 use forebay_buffer::Buffer;
@@ -19,6 +20,9 @@ use crate::words::{Whose, second};
 /// `NO_ROOM` is the reason in the event of a dropped message.
 const NO_ROOM: &str =
     "the log of the client's slot has no room for more waiting messages: those of the longest queue go";
+
+/// A client that has left is expected to be back within this time: the log waits for it.
+const COMES_BACK_WITHIN: Duration = Duration::from_secs(60);
 
 impl Broker {
     /// Whether copies of this session wait for its log: later ones wait, too.
@@ -54,10 +58,11 @@ impl Broker {
         let number = |key: &SessionKey| self.sessions.get(*key).and_then(Session::number);
         let all = self.queues.fullest.sessions().chain(self.queues.left.waiting_for(slot));
         let of_slot = all.filter(|key| number(key).is_some_and(|number| slot_of(number) == slot));
-        let is_away = |key: &SessionKey| self.sessions.get(*key).is_some_and(|session| session.conn().is_none());
-        // A queue that waits for the log itself makes room as long as its client has copies to acknowledge.
+        let is_away = |key: &SessionKey| self.is_away(*key, now);
+        // A queue that waits for the log itself makes room as long as its connected client has copies to acknowledge.
+        let is_there = |key: &SessionKey| self.sessions.get(*key).is_some_and(|session| session.conn().is_some());
         let is_stuck =
-            |key: &SessionKey| !is_away(key) && self.queues.left.waits(slot, *key) && self.copies_on_way(*key) == 0;
+            |key: &SessionKey| is_there(key) && self.queues.left.waits(slot, *key) && self.copies_on_way(*key) == 0;
         let lengths = of_slot.filter(|key| !is_stuck(key)).map(|key| (key, self.queue_length(key)));
         let (mut away, there): (BTreeMap<SessionKey, usize>, BTreeMap<_, _>) =
             lengths.partition(|(key, _)| is_away(key));
@@ -90,10 +95,23 @@ impl Broker {
                     }
                     continue;
                 }
+                if !self.is_away(key, now) {
+                    continue;
+                }
+                let lost = self.sessions.get(key).and_then(|session| session.unlogged_places().next());
                 self.sessions.get_mut(key).into_iter().for_each(Session::drop_unlogged);
                 self.tell_shortened_for_slot(here, now, key);
+                if let Some(place) = lost {
+                    self.note_dropped_at(here, key, place);
+                    self.write_dropped(here, key);
+                }
             }
         }
+    }
+
+    /// Whether a client is not expected to be back soon.
+    fn is_away(&self, key: SessionKey, now: Monotonic) -> bool {
+        self.sessions.get(key).is_some_and(|session| session.is_away_for(COMES_BACK_WITHIN, now))
     }
 
     fn tell_shortened_for_slot(&mut self, here: &mut Here, now: Monotonic, key: SessionKey) {
