@@ -250,7 +250,7 @@ struct OfSlot {
 }
 
 impl OfSlot {
-    /// The positions of the slot and of sessions behind it in a partition.
+    /// The positions of the slot and of sessions that are behind, in a partition.
     fn positions_in(&mut self, of: PartitionKey) -> impl Iterator<Item = &mut Position> {
         let behind = self.behind.range_mut(all_of(of)).map(|(_, position)| position);
         self.positions.get_mut(&of).into_iter().chain(behind)

@@ -1,5 +1,5 @@
 //! Positions of a slot in the partitions of routes, as bytes in its log: partitions u32, then for each the topic u64, the partition u32, the position i64,
-//! the number of sessions behind it u32, for each the offset of its own position i64 and its number in the log u64, the number of records that single sessions
+//! the number of sessions that are behind u32, for each the offset of its own position i64 and its number in the log u64, the number of records that single sessions
 //! have been given beyond their position u32, and for each the offset i64 and the session's number u64. Where no session is behind in any partition, the first
 //! number is that of records which earlier versions named for all sessions, with the offset of each i64. All big-endian.
 

@@ -51,7 +51,7 @@ fn passes(given: &Given, placed: Placed, slot: u16, session: u64) -> bool {
     given.may_pass_over(placed) && given.passes_over(placed, slot, Some(session))
 }
 
-/// What the log would get, if memory alone has nothing.
+/// The positions that the log would get, if memory alone has nothing.
 fn unsaved(given: &mut Given, slot: u16, is_for_over: bool) -> Option<SavedPositions> {
     given.unsaved(slot, is_for_over, &Behind::new())
 }
