@@ -22,8 +22,10 @@ S = 1_000_000_000
 SETTLED_NS = 10 * S
 # Of a span in which mqtt-sessions was deleted: what was sent so long before it may have been on its way.
 ON_ITS_WAY_NS = 10 * S
-# A client that is welcomed has its will in the log so soon (docs/CLUSTER.md: milliseconds).
+# A client that is welcomed has its will in the log so soon after what Kafka takes at that time (docs/CLUSTER.md: milliseconds).
 WILL_LOGGED_NS = S
+# A message of QoS 2 of a share was on its way to a member whose connection has ended so soon after it was sent.
+UNDER_WAY_NS = 30 * S
 
 
 @dataclass(slots=True, eq=False)
@@ -135,6 +137,7 @@ class Judge:
     def __init__(self, run: Run, verdict: Verdict | None = None):
         self.run, self.verdict = run, verdict or Verdict()
         self.counts = self.verdict.counts
+        self.waits: list[tuple[int, int]] | None = None
         self.by_topic: dict[str, list[Message]] = defaultdict(list)
         for message in run.messages.values():
             self.by_topic[message.topic].append(message)
@@ -309,19 +312,24 @@ class Judge:
             for copy in member.copies:
                 times[copy.message.key] += 1
                 came[copy.message.key] = max(came.get(copy.message.key, 0), copy.came_ns)
+        ends = [down for member in members if not member.kept for _, down in member.online]
         for topic, messages in self.by_topic.items():
             asked = first.asked(topic)
             if not asked:
                 continue
             for message in messages:
-                self.of_share(first, message, min(asked, message.qos), times[message.key], since, came.get(message.key, 0), moved)
+                is_taken_along = any(message.sent_ns <= end <= message.sent_ns + UNDER_WAY_NS for end in ends)
+                self.of_share(first, message, min(asked, message.qos), times[message.key], (since, came.get(message.key, 0), is_taken_along), moved)
 
-    def of_share(self, member: Heard, message: Message, qos: int, count: int, since: int, came_ns: int, moved) -> None:
+    def of_share(self, member: Heard, message: Message, qos: int, count: int, when: tuple[int, int, bool], moved) -> None:
+        since, came_ns, is_taken_along = when
         words = f"{member.share}: {self.words(message)}"
         if message.answered_ns and message.sent_ns >= since:
             self.counts["copies expected"] += 1
             if not count and self.run.excused(message.sent_ns):
                 self.allow("missing at a share, mqtt-sessions deleted")
+            elif not count and qos == 2 and is_taken_along:
+                self.allow("QoS 2 at a share, gone with the session of a member")  # docs/SUBSCRIPTIONS.md
             elif not count:
                 self.counts["missing"] += 1
                 self.verdict.fault("M4: missing at a share", words)
@@ -370,11 +378,18 @@ class Judge:
     def will_missing(self, will: Will, heard: Heard, text: str) -> None:
         if self.run.excused(will.ended_ns, heard) or self.run.excused(will.granted_ns):
             self.allow("will missing, mqtt-sessions deleted")
-        elif not will.kept and (will.ended_ns - will.granted_ns < WILL_LOGGED_NS or self.run.is_hurt(will.granted_ns)):
+        elif not will.kept and (will.ended_ns - will.granted_ns < WILL_LOGGED_NS + self.kafka_takes(will.granted_ns) or self.run.is_hurt(will.granted_ns)):
             self.allow("will missing, of a session that was not kept and had just begun")
         else:
             self.counts["wills missing"] += 1
-            self.verdict.fault("M6: will missing", f"{text}, {(will.ended_ns - will.granted_ns) / S:.1f} s after CONNACK")
+            self.verdict.fault("M6: will missing", f"{text}, welcomed at {will.granted_ns / S:.1f} s, ended at {will.ended_ns / S:.1f} s, Kafka took {self.kafka_takes(will.granted_ns) / S:.1f} s")
+
+    def kafka_takes(self, ns: int) -> int:
+        """The longest that a publisher at QoS 2 has waited for an answer about then."""
+        if self.waits is None:
+            self.waits = sorted((message.sent_ns, message.answered_ns) for message in self.run.messages.values() if message.qos == 2 and message.answered_ns and message.origin == "client")
+        begin, end = bisect_right(self.waits, (ns - 3 * S, 0)), bisect_right(self.waits, (ns + S, 0))
+        return max((answered - sent for sent, answered in self.waits[begin:end]), default=0)
 
     @staticmethod
     def words(message: Message) -> str:

@@ -161,6 +161,13 @@ class Judged(unittest.TestCase):
         stage.again(4)
         self.finds(stage)
 
+    def test_a_member_whose_session_ends_takes_a_message_of_qos_2_along(self):
+        for qos, kept, end, kinds in ((2, False, 5, ()), (1, False, 5, ("M4: missing at a share",)), (2, True, 5, ("M4: missing at a share",)), (2, False, 60, ("M4: missing at a share",))):
+            stage = Stage(qos, kept, share="s")
+            stage.lose(4)
+            stage.heard.online = [[0, end * S], [end * S + 1, NEVER]]
+            self.finds(stage, *kinds)
+
     def test_what_a_share_gets_is_added_up_over_its_members(self):
         stage = Stage(2, share="s")
         other = Heard("two", True, stage.heard.filters, share="s", copies=[copy for copy in stage.heard.copies if copy.message.number > 5], spans=[[S // 2, NEVER]])
@@ -207,6 +214,10 @@ class Judged(unittest.TestCase):
         self.finds(stage, "M6: will of a client that has left")
         self.finds(self.will(kept=False, ended_ns=3 * S + S // 2)[0])  # its instance may have died before it was in the log
         self.finds(self.will(kept=False)[0], "M6: will missing")
+        stage = self.will(kept=False, granted_ns=6 * S, ended_ns=8 * S)[0]
+        self.finds(stage, "M6: will missing")
+        stage.at(6).answered_ns = 8 * S
+        self.finds(stage)  # Kafka was that slow
         self.finds(self.will(ended_ns=NEVER)[0])
 
     def test_what_was_not_asked_for(self):
