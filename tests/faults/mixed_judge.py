@@ -212,8 +212,6 @@ class Judge:
                 continue
             if self.run.excused(message.sent_ns, heard):
                 self.allow("missing, mqtt-sessions deleted")
-            elif message.qos == 2 and heard.remote and self.run.excused(message.sent_ns):
-                self.allow("missing, mqtt-sessions deleted")
             else:
                 self.counts["missing"] += 1
                 self.verdict.fault(self.kind(message, heard), f"{heard.name}: {self.words(message)}")
@@ -302,8 +300,8 @@ class Judge:
 
     # ---- shares, retained messages, wills -----------------------------------------------------------------------------------------
 
-    def share(self, members: list[Heard], moved: list[tuple[int, int]] = ()) -> None:
-        """M4. `moved`: spans in which its partitions may have moved beside those of faults."""
+    def share(self, members: list[Heard]) -> None:
+        """M4."""
         first = members[0]
         since = min((span[0] for member in members for span in member.spans), default=NEVER)
         times: Counter[str] = Counter()
@@ -319,9 +317,9 @@ class Judge:
                 continue
             for message in messages:
                 is_taken_along = any(message.sent_ns <= end <= message.sent_ns + UNDER_WAY_NS for end in ends)
-                self.of_share(first, message, min(asked, message.qos), times[message.key], (since, came.get(message.key, 0), is_taken_along), moved)
+                self.of_share(first, message, min(asked, message.qos), times[message.key], (since, came.get(message.key, 0), is_taken_along))
 
-    def of_share(self, member: Heard, message: Message, qos: int, count: int, when: tuple[int, int, bool], moved) -> None:
+    def of_share(self, member: Heard, message: Message, qos: int, count: int, when: tuple[int, int, bool]) -> None:
         since, came_ns, is_taken_along = when
         words = f"{member.share}: {self.words(message)}"
         if message.answered_ns and message.sent_ns >= since:
@@ -334,7 +332,7 @@ class Judge:
                 self.counts["missing"] += 1
                 self.verdict.fault("M4: missing at a share", words)
         if qos == 2 and count > 1:
-            if self.run.is_hurt(came_ns) or any(begin <= came_ns <= end for begin, end in moved):
+            if self.run.is_hurt(came_ns):
                 self.allow("QoS 2 again at a share, partitions moved")
             else:
                 self.counts["doubled at QoS 2"] += 1
