@@ -11,11 +11,12 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
+from datetime import datetime
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 import readers  # tests/python: found by way of stand
-from fleet import Fleet, Instance
+from fleet import AFTERMATH_S, Fleet, Instance
 from mixed_clients import AWAY, BREAKS, DIES, FILLER, STAYS, Plan, World, look
 from mixed_faults import Faults
 from mixed_judge import Judge, Message, Run
@@ -60,6 +61,9 @@ qos = 1
 MOSQUITTO = "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\n"
 SUBSCRIBED_WITHIN_S, SETTLED_WITHIN_S, STILL_S = 60.0, 180.0, 5.0
 RETAINED_WITHIN_S = 30.0
+# What says that an instance was held up; and how long before that it may have been: `session_timeout`, and a little.
+MOVES = re.compile(r'^(\S+Z) .*event="(?:instance_silent|slot_gone|instances_trouble|share_trouble|kafka_unreachable)"', re.M)
+MOVED_BEFORE_S = 15.0
 
 
 class Readiness(threading.Thread):
@@ -302,7 +306,7 @@ class Mixed(Faults, Fleet):
         found: dict[str, Counter] = {}
         consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "unused", "enable.auto.commit": False, "enable.partition.eof": True, "log_level": 0})
         known = consumer.list_topics(timeout=30).topics
-        places = [TopicPartition(topic, partition, OFFSET_BEGINNING) for topic in TOPICS if topic in known for partition in known[topic].partitions]
+        places = [TopicPartition(topic, partition, OFFSET_BEGINNING) for topic in (*TOPICS, RECORDS) if topic in known for partition in known[topic].partitions]
         consumer.assign(places)
         left, deadline = len(places), time.monotonic() + 120
         while left and time.monotonic() < deadline:
@@ -319,9 +323,15 @@ class Mixed(Faults, Fleet):
             raise Failed("the topics cannot be read to their ends")
         return found
 
+    def moves_ns(self) -> list[tuple[int, int]]:
+        """Spans in which slots and partitions move though nothing was done: a machine that other work keeps busy holds an instance or Kafka up."""
+        apart = time.time_ns() - time.monotonic_ns()
+        found = [round(datetime.fromisoformat(at).timestamp() * 1e9) - apart for at in MOVES.findall(self.log())]
+        return [(at - round(MOVED_BEFORE_S * 1e9), at + round(AFTERMATH_S * 1e9)) for at in found]
+
     def verdict(self) -> None:
         world = self.world
-        run = Run(world.messages, self.hurt_ns(), self.deleted(), self.read_kafka())
+        run = Run(world.messages, self.hurt_ns() + self.moves_ns(), self.deleted(), self.read_kafka())
         judge = Judge(run)
         self.counts.update(f"in {topic}" for topics in run.in_kafka.values() for topic in topics)
         judge.kafka()

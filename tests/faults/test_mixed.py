@@ -3,6 +3,7 @@
 import unittest
 from collections import Counter
 
+import run
 from copies import NEVER, Filter
 from mixed_clients import Client, Plan, Sent, World
 from mixed_judge import S, Copy, Heard, Judge, Message, Run, Will
@@ -116,6 +117,8 @@ class Judged(unittest.TestCase):
         self.finds(stage, "M2: doubled at QoS 2")
         stage.hurt = [(90 * S, 110 * S)]
         self.assertEqual(self.finds(stage)["allowed: record of a source again, in a fault"], 1)
+        stage.hurt, stage.in_kafka["p/4"]["records"] = [], 2
+        self.assertEqual(self.finds(stage)["allowed: record that its producer wrote twice"], 1)
 
     def test_an_order(self):
         for kept in (True, False):
@@ -224,6 +227,14 @@ class Judged(unittest.TestCase):
         stage = Stage()
         stage.heard.filters = [Filter("other/#", 2)]
         self.assertIn("M10: not asked for", stage.verdict().faults)
+
+
+class Moves(unittest.TestCase):
+    def test_an_instance_that_was_held_up_says_when(self):
+        made = run.mixed.Mixed.__new__(run.mixed.Mixed)
+        made.log = lambda: '2026-11-30T21:43:40.965177Z  WARN nothing was heard event="instance_silent" group="g"\n2026-11-30T21:43:42.000000Z  INFO event="slot_taken" partition=1\n'
+        ((begin, end),) = made.moves_ns()
+        self.assertAlmostEqual((end - begin) / S, 35, places=3)
 
 
 class Wired:
