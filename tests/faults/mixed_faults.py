@@ -224,7 +224,10 @@ class Faults:
             self.respawn[name] = min(self.respawn[name], time.monotonic() + SERVICE_MANAGER_S)
         self.until("all are ready after the deletion", 120, lambda: all(self.readiness.now(instance) == 200 for instance in self.instances))
         subscribers = [client for client in self.world.clients if client.filters and not client.remote and not client.manner.away_s[1]]
-        self.until("all have subscribed anew", 90, lambda: all(client.is_subscribed and client.heard.spans[-1][0] > began_ns for client in subscribers))
+        late = lambda: [client for client in subscribers if not (client.is_subscribed and client.heard.spans[-1][0] > began_ns)]
+        if not self.until("all have subscribed anew", 90, lambda: not late()):
+            words = ", ".join(f"{client.name} (connected: {client.writer is not None}, connections {client.connection + 1}, refused {client.refused})" for client in late())
+            self.world.fault("M9: not in time", f"without SUBACK: {words}")
         self.deletions[-1][1] = time.monotonic_ns()
 
     def deleted(self) -> list[tuple[int, int]]:
