@@ -14,6 +14,7 @@ import scenarios
 import hostile
 import instances
 import kept
+import mixed
 import moves
 import remote_frozen
 import remotes
@@ -22,7 +23,7 @@ import sources
 
 # They import the others' base, so that cannot name them.
 for made in (hostile.Hostile, kept.Subscribers, kept.Machine, sources.Sources, rules.Rules, remotes.Bridges, remotes.BridgesIn, remotes.BridgesCircle, remotes.BridgesQos0, remote_frozen.BridgesFrozen,
-             instances.Instances, instances.Growth, moves.Takeovers, moves.InstanceLost):  # fmt: skip
+             instances.Instances, instances.Growth, moves.Takeovers, moves.InstanceLost, mixed.Mixed):  # fmt: skip
     scenarios.ALL[made.name] = made
 
 RECORDS = ROOT / "perf/faults"
@@ -35,7 +36,7 @@ DEFAULTS = {
 INVARIANTS = {
     "I1": ("I1:",), "I2": ("I2:",), "I3": ("I3:",), "I4": ("I4:", "P:"), "S": ("S:",), "R": ("R:",),
     **{f"J{number}": (f"J{number}:",) for number in (1, 2, 3, 4, 5, 7, 8, 12)},
-    **{f"K{number}": (f"K{number}:",) for number in range(1, 9)}, **{f"Q{number}": (f"Q{number}:",) for number in range(1, 4)},
+    **{f"K{number}": (f"K{number}:",) for number in range(1, 9)}, **{f"M{number}": (f"M{number}:",) for number in range(1, 11)}, **{f"Q{number}": (f"Q{number}:",) for number in range(1, 4)},
     "standard": ("against the standard",), "finished": ("client did not finish",),
 }  # fmt: skip
 
@@ -196,6 +197,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--away", type=float, metavar="S", help="memory: Kafka's absence; instances: that of one that was killed, at most")
     made.add_argument("--sessions", metavar="SIZE", default="4GiB", help="several instances: room of the logs of sessions, sessions_bytes_max; 512MiB: they fill up")
     made.add_argument("--takeovers", type=int, metavar="N", help="takeovers: how many (default 1000)")
+    made.add_argument("--kinds", metavar="KINDS", help="mixed: which faults, of routes, freeze, kafka, kill, sessions, foreign (default: all)")
     made.add_argument("--limit", type=int, metavar="MIB", help="memory: of the cgroup")
     made.add_argument("--subscribers", type=int, metavar="N", help="subscribers: kept sessions (default 500), beside those of real clients; takeovers, instance-lost: clients that are only connected")
     made.add_argument("--wide", type=float, metavar="X", help="subscribers: so much of the usual share of them asks for very many topics, 4 in 100 (default 1)")

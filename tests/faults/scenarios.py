@@ -770,6 +770,7 @@ LONG = (
     Part("sync-error", "stored", 200, {"cycles": 10} | MAPPED),
     Part("subscribers", "stored", 1_000), Part("subscribers", "stored", 300, {"cycles": 50, "hold_writes": 100, "rate": 100}),
     Part("machine", "none", 1_800), Part("instances", "none", 1_800), Part("growth", "none", 180), Part("takeovers", "none", 240), Part("instance-lost", "none", 240),
+    Part("mixed", "none", 720),
     Part("power-cut", "stored", 600), Part("power-cut", "replicated", 200, {"cycles": 30}), Part("power-cut", "stored", 200, {"cycles": 30} | MAPPED),
     *(Part("backlog", spool, 600) for spool in ("stored", "replicated")),
     *(Part("kafka", spool, 400) for spool in ("stored", "replicated", "none")),

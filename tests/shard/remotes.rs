@@ -195,7 +195,7 @@ pub(super) fn qos(qos: QoS, packet_id: u16, topic: &'static str, payload: &'stat
     Packet::Publish(Publish { qos, packet_id, ..message(topic, payload) })
 }
 
-fn words(bytes: &[u8]) -> Vec<String> {
+pub(super) fn words(bytes: &[u8]) -> Vec<String> {
     words_in(Version::V5, bytes)
 }
 

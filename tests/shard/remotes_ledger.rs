@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
-use forebay::config::Bridge;
+use forebay::config::{Bridge, Config};
 use forebay::metrics::event::Kind as EventKind;
 use forebay::metrics::inspect::{Ask, Told};
 use forebay::metrics::spec::BridgeMetric as M;
 use forebay::mqtt::packet::{Packet, QoS, Version};
+use forebay::shard::mail::{Mail, Notice};
+use forebay::shard::router::owner;
 
-use super::remotes::{Remote, ack, bridge, connack, in_memory, qos};
+use super::remotes::{Remote, ack, bridge, connack, found_at, in_memory, qos, words};
 use super::remotes_shown::asked;
+use super::slots::{BROKER, TOPIC, begin, client, notice, parsed, two_connected, until};
 use super::subscribe::bytes_of;
+use super::world::World;
 
 /// Both balance.
 fn balances(remote: &Remote) {
@@ -106,4 +110,51 @@ fn a_remote_that_floods_is_left() {
     remote.again();
     remote.accepts(false);
     assert_eq!(remote.number(M::Connected), 1);
+}
+
+/// A bridge that has its session in slot 0, is connected, and has taken a message.
+fn in_slot_0() -> Remote {
+    let is_of_slot = |name: &String| owner(&format!("bridge/{name}"), 64) == 0;
+    let name = (0..).map(|number| format!("plant-{number}")).find(is_of_slot).expect("there is one");
+    let bridges = vec![Bridge { name, keep_alive: Duration::from_secs(4), ..bridge() }];
+    let mut world = World::of(Config { bridges, ..parsed(BROKER) });
+    begin(&mut world, 0..2, 1);
+    world.slots.set_given_out();
+    let conn = until(&mut world, |world| found_at(world, "127.0.0.9:1883"));
+    let mut remote = Remote { world, conn };
+    remote.connected();
+    remote.says(&[connack(false)]);
+    remote.says(&[qos(QoS::AtLeastOnce, 1, "plant/1", "a")]);
+    until(&mut remote.world, |world| words(&world.sent(conn)).contains(&"puback 1".to_owned()).then_some(()));
+    assert_eq!([M::Received, M::Settled, M::Connected].map(|metric| remote.number(metric)), [1, 1, 1]);
+    remote
+}
+
+/// Another process has the slot now, and a connection of its own.
+fn is_elsewhere(mut remote: Remote) {
+    for _ in 0..300 {
+        remote.world.advance(Duration::from_millis(100));
+        assert_eq!(found_at(&remote.world, "127.0.0.9:1883"), None, "it goes on, or connects again");
+    }
+    assert_eq!([M::Connected, M::Unsettled].map(|metric| remote.number(metric)), [0, 0]);
+    balances(&remote);
+}
+
+#[test]
+fn a_bridge_goes_with_a_slot_that_is_lost() {
+    let mut remote = in_slot_0();
+    let conns = two_connected(&mut remote.world, [&client(0), &client(1)]);
+    remote.world.broker.refuses.insert(TOPIC.to_owned(), 47);
+    remote.world.bytes(conns[0], &[0x82, 7, 0, 9, 0, 0, 1, b't', 1]);
+    notice(&mut remote.world, |notice| matches!(notice, Notice::SlotLost(0)));
+    remote.world.broker.refuses.clear();
+    is_elsewhere(remote);
+}
+
+#[test]
+fn a_bridge_goes_with_a_slot_that_is_given_away() {
+    let mut remote = in_slot_0();
+    remote.world.mail(Mail::ReleaseSlot(0));
+    notice(&mut remote.world, |notice| matches!(notice, Notice::SlotReleased(0)));
+    is_elsewhere(remote);
 }

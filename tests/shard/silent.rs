@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use forebay::membership::SlotSet;
+use forebay::metrics::event::{Field, Kind as EventKind};
+use forebay::metrics::journal::Filter;
 use forebay::mqtt::encode;
 use forebay::mqtt::packet::{Connect, Packet, QoS, Version, Will};
 use forebay::mqtt::property::Properties;
@@ -220,6 +222,18 @@ fn a_silent_instance_welcomes_nobody_and_what_it_has_of_lost_slots_is_not_sent()
         rows(&world),
         2,
         "what the client of the lost slot had published, it publishes again elsewhere, or it is older than what it has published there"
+    );
+    world.journal.collect();
+    let events = world.journal.page(&Filter::default()).events;
+    let reasons: Vec<_> = events
+        .iter()
+        .filter(|(_, event)| event.kind == EventKind::RowsDropped)
+        .map(|(_, event)| event.text(Field::Reason))
+        .collect();
+    assert_eq!(
+        reasons,
+        [Some("another instance serves their publishers by now, who publish them again there")],
+        "no spool was full"
     );
 }
 

@@ -12,6 +12,7 @@ use super::words::{DROPPED, publish_refused, second};
 
 /// The reason why messages are given up.
 const OLDEST: &str = "the spool was full, and when_full is \"drop-oldest\"";
+const MOVED: &str = "another instance serves their publishers by now, who publish them again there";
 const NO_ROOM: &str = "messages of QoS 0 found no room in the sink's buffer, and qos0_when_full is \"drop\"; all other destinations have them";
 const ROTTEN: &str = "their data on disk can no longer be read";
 
@@ -62,7 +63,9 @@ impl Core {
                 self.here.numbers.set_sink(sink, SinkMetric::SpilledRows, upstream.producer.spilled_rows(number));
                 let stats = upstream.producer.stats(number);
                 let no_room = self.broker.outlets.no_room.get(sink).copied().unwrap_or(0);
-                let totals = [(stats.dropped, OLDEST), (stats.rotten, ROTTEN), (no_room, NO_ROOM)];
+                // Rows of a topic of `[broker]` are dropped with the slot of their client alone.
+                let dropped = if sinks[sink].of_broker.is_some() { MOVED } else { OLDEST };
+                let totals = [(stats.dropped, dropped), (stats.rotten, ROTTEN), (no_room, NO_ROOM)];
                 for ((total, why), told) in totals.into_iter().zip(&mut given_up.told[sink]) {
                     let rows = total - std::mem::replace(told, total);
                     if rows > 0 {

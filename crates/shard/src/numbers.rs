@@ -161,6 +161,12 @@ impl Numbers {
         self.put(self.layout.bridge(bridge, metric), value);
     }
 
+    /// Sets all numbers of a bridge to 0: another instance has its session, and counts from now on.
+    pub(super) fn clear_bridge(&mut self, bridge: usize) {
+        let first = self.layout.bridge(bridge, BridgeMetric::State);
+        (first..first + BridgeMetric::COUNT).for_each(|place| self.put(place, 0));
+    }
+
     pub(super) fn set_source(&mut self, source: usize, metric: SourceMetric, value: u64) {
         self.put(self.layout.source(source, metric), value);
     }

@@ -274,6 +274,7 @@ impl Core {
     /// through once.
     pub(super) fn drop_all(&mut self, io: &mut Ring<'_>, slots: &[u16]) {
         slots.iter().for_each(|slot| self.leave_slot(*slot));
+        slots.iter().for_each(|slot| self.end_bridges_of(io, *slot));
         let sessions = self.sessions_of(slots);
         for conn in sessions.iter().filter_map(|(_, conn)| *conn) {
             self.forget(io, conn);
