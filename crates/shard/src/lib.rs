@@ -28,8 +28,8 @@
 //! | `bridges` | other MQTT brokers, of which Forebay is a client |
 //! | `sources` | records of Kafka become messages of subscribers |
 //! | `upstream` | producers and Kafka connections: rows out, results in |
-//! | `ring` | what the runtime calls, and what it can do, with streams of other instances beside its connections |
-//! | `turn` | each event, and the order of work at the end of a turn |
+//! | `ring` | what the runtime can do, with streams of other instances beside its connections |
+//! | `turn` | what the runtime calls: each event, and the order of work at the end of a turn |
 //! | `reconfigure`, `members` | sinks and clusters that come, change and go while the shard runs |
 //! | `drain` | the end of the service, without loss |
 //! | `numbers` | the board |

@@ -52,7 +52,7 @@ pub enum ToGroup {
     GiveUp,
     /// Other instances get all slots, and the process continues (true); or this instance takes part again, if it was drained.
     Drain(bool),
-    /// This instance leaves the group: [`News::Left`].
+    /// This instance leaves the group: [`forebay_fleet::membership::News::Left`].
     Leave,
     /// Another instance's process is gone: connections to it are refused.
     PeerIsGone {

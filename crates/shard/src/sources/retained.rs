@@ -160,7 +160,7 @@ impl RetainedMessages {
         copied_to
     }
 
-    /// The part of each shard, for [`crate::mail::Mail::TakeRetained`].
+    /// The part of each shard, for [`crate::mail::ToShard::TakeRetained`].
     #[must_use]
     pub fn of_shards(self, first: &FirstRead) -> Vec<RetainedOfShard> {
         let copied_to = Arc::new(self.copied_to());
