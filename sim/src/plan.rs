@@ -55,6 +55,21 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All kinds, each with the options of `forebay-sim` that choose it.
+    pub const ALL: [(Self, &'static str); 11] = [
+        (Self::All, ""),
+        (Self::Memory, "--memory"),
+        (Self::Hostile, "--hostile"),
+        (Self::Gathered, "--gathered"),
+        (Self::Subscribers, "--subscribers"),
+        (Self::HostileSubscribers, "--hostile --subscribers"),
+        (Self::Shares, "--shares"),
+        (Self::HostileShares, "--hostile --shares"),
+        (Self::Sources, "--sources"),
+        (Self::Broker, "--broker"),
+        (Self::Instances, "--instances"),
+    ];
+
     /// Whether the run is hostile: the configuration changes between processes, disks are damaged, and so on.
     #[must_use]
     pub const fn is_hostile(self) -> bool {

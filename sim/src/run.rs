@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use crate::expected::TOLERATED;
 use crate::faults::Fault;
@@ -195,10 +196,15 @@ pub struct Ran {
 
 /// Runs seeds on `threads` threads.
 pub fn many(seeds: Range<u64>, kind: Kind, without: &Without, threads: usize) -> Ran {
+    until(None, seeds, kind, without, threads)
+}
+
+/// Runs seeds on `threads` threads; begins none after the deadline, if there is one.
+pub fn until(deadline: Option<Instant>, seeds: Range<u64>, kind: Kind, without: &Without, threads: usize) -> Ran {
     let next = AtomicU64::new(seeds.start);
     let found = Mutex::new(Ran::default());
     let work = || {
-        loop {
+        while deadline.is_none_or(|deadline| Instant::now() < deadline) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= seeds.end {
                 return;

@@ -1,7 +1,10 @@
 //! Seeds that were red once, and seeds that are red with a rule taken out: many runs that compute and wait for nothing. `scripts/test gate` runs
 //! them with the optimized library that it measures, many times faster.
 
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
 use forebay_sim::expected::CURED_SEEDS;
+use forebay_sim::plan::Kind;
 use forebay_sim::run::{self, Without};
 use forebay_sim::wrong::{self, FoundBy, Wrong};
 
@@ -54,4 +57,26 @@ fn a_rule_that_is_taken_out_is_found() {
         }
     }
     assert!(lost.is_empty(), "not found: {lost:?}");
+}
+
+/// Seconds for new seeds of all kinds together, unless `FOREBAY_SEEDS_SECONDS` says otherwise.
+const SECONDS: u64 = 60;
+
+/// Runs seeds that no run has had before: the first is the time in milliseconds. A failure prints the command that repeats it.
+#[test]
+fn new_seeds_are_green() {
+    let named = std::env::var("FOREBAY_SEEDS_SECONDS").ok();
+    let seconds = named.map_or(SECONDS, |text| text.parse().expect("a number of seconds"));
+    let each = Duration::from_secs(seconds) / Kind::ALL.len() as u32;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+    let first = now.as_millis() as u64;
+    let mut red = Vec::new();
+    for (kind, options) in Kind::ALL {
+        let until = Some(Instant::now() + each);
+        let ran = run::until(until, first..u64::MAX, kind, &Without::default(), 2);
+        println!("{} seeds from {first}: forebay-sim {options}", ran.digests.len() + ran.failed.len());
+        let again = |(seed, failure): &(u64, _)| format!("forebay-sim {options} {seed}: {failure:?}");
+        red.extend(ran.failed.iter().map(again));
+    }
+    assert!(red.is_empty(), "{}", red.join("\n"));
 }

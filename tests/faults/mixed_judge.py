@@ -257,8 +257,7 @@ class Judge:
             elif self.run.excused(message.sent_ns, heard):
                 self.allow("late, mqtt-sessions deleted")
             elif self.topics(message) != self.topics(before):
-                self.counts["out of order"] += 1
-                self.verdict.fault("M3: order, over a change of routes", words)
+                self.allow("late over a change of routes")  # docs/CLUSTER.md: two topics of Kafka are read at the same time
             else:
                 self.counts["out of order"] += 1
                 self.verdict.fault("M3: order", words)

@@ -7,7 +7,7 @@ use forebay::metrics::event::Kind as EventKind;
 use forebay::metrics::inspect::{Ask, Told};
 use forebay::metrics::spec::BridgeMetric as M;
 use forebay::mqtt::packet::{Packet, QoS, Version};
-use forebay::shard::mail::{Mail, Notice};
+use forebay::shard::mail::{Mail, Notice, ToSlots};
 use forebay::shard::router::owner;
 
 use super::remotes::{Remote, ack, bridge, connack, found_at, in_memory, qos, words};
@@ -154,7 +154,7 @@ fn a_bridge_goes_with_a_slot_that_is_lost() {
 #[test]
 fn a_bridge_goes_with_a_slot_that_is_given_away() {
     let mut remote = in_slot_0();
-    remote.world.mail(Mail::ReleaseSlot(0));
+    remote.world.mail(Mail::Slots(ToSlots::Release(0)));
     notice(&mut remote.world, |notice| matches!(notice, Notice::SlotReleased(0)));
     is_elsewhere(remote);
 }

@@ -194,7 +194,7 @@ impl Core {
             self.end_bridge(io, index, false);
             if let Some(running) = self.bridges.all.remove(&index) {
                 self.bridges.places.remove(&running.session);
-                self.broker.numbers.clear_bridge(index);
+                self.here.numbers.clear_bridge(index);
             }
         }
     }
