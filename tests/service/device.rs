@@ -236,16 +236,32 @@ impl Device {
 
     /// Subscribes to filters at these QoS; the codes of the answer.
     pub(crate) fn subscribe(&mut self, filters: &[(&str, QoS)]) -> Vec<u8> {
+        self.say_subscribe(filters);
+        match self.hear() {
+            Heard::Codes(PacketType::SubAck, 7, codes) => codes,
+            other => panic!("no SUBACK: {other:?}"),
+        }
+    }
+
+    /// The same; passes over messages before the answer, which a server may send (MQTT 5.0, 3.8.4).
+    pub(crate) fn subscribe_among_messages(&mut self, filters: &[(&str, QoS)]) -> Vec<u8> {
+        self.say_subscribe(filters);
+        loop {
+            match self.hear() {
+                Heard::Codes(PacketType::SubAck, 7, codes) => return codes,
+                Heard::Message(..) => {}
+                other => panic!("no SUBACK: {other:?}"),
+            }
+        }
+    }
+
+    fn say_subscribe(&mut self, filters: &[(&str, QoS)]) {
         let mut list = FilterBuf::for_subscribe();
         for (filter, qos) in filters {
             assert!(list.push(filter, SubscriptionOptions { qos: *qos, ..SubscriptionOptions::default() }));
         }
         let subscribe = Subscribe { packet_id: 7, properties: Properties::EMPTY, filters: list.as_filters() };
         self.say(&Packet::Subscribe(subscribe));
-        match self.hear() {
-            Heard::Codes(PacketType::SubAck, 7, codes) => codes,
-            other => panic!("no SUBACK: {other:?}"),
-        }
     }
 
     /// The next packet, or the end.

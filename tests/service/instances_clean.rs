@@ -55,7 +55,7 @@ fn retained_now(service: &Service, topics: &[String]) -> Vec<(String, String)> {
     let (mut device, _) = connect(service, &hello(Version::V5, "reader"));
     let mut all: Vec<(String, String)> = Vec::new();
     for topic in topics {
-        assert_eq!(device.subscribe(&[(topic, QoS::AtMostOnce)]), [0]);
+        assert_eq!(device.subscribe_among_messages(&[(topic, QoS::AtMostOnce)]), [0]);
         all.push(next(&mut device));
     }
     all
