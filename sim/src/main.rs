@@ -75,19 +75,19 @@ struct Arguments {
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::parse();
     run::catch_panics();
-    let kinds = [
-        (arguments.memory, Kind::Memory),
-        (arguments.hostile && arguments.shares, Kind::HostileShares),
-        (arguments.hostile && arguments.subscribers, Kind::HostileSubscribers),
-        (arguments.hostile, Kind::Hostile),
-        (arguments.gathered, Kind::Gathered),
-        (arguments.shares, Kind::Shares),
-        (arguments.sources, Kind::Sources),
-        (arguments.broker, Kind::Broker),
-        (arguments.instances, Kind::Instances),
-        (arguments.subscribers, Kind::Subscribers),
-    ];
-    let kind = kinds.into_iter().find(|(is_asked, _)| *is_asked).map_or(Kind::All, |(_, kind)| kind);
+    let is_given = |option: &str| match option {
+        "--memory" => arguments.memory,
+        "--hostile" => arguments.hostile,
+        "--gathered" => arguments.gathered,
+        "--subscribers" => arguments.subscribers,
+        "--shares" => arguments.shares,
+        "--sources" => arguments.sources,
+        "--broker" => arguments.broker,
+        "--instances" => arguments.instances,
+        other => unreachable!("{other} chooses no kind"),
+    };
+    let chosen = |(_, options): &(Kind, &str)| options.split_whitespace().all(is_given);
+    let kind = Kind::ALL.into_iter().find(chosen).map_or(Kind::All, |(kind, _)| kind);
     let named = |name: &&Fault| arguments.without.iter().any(|other| other.eq_ignore_ascii_case(name.name()));
     let rule = arguments.rule.as_deref().map(|name| wrong::ALL.iter().find(|wrong| wrong.name == name));
     let Some(rule) = rule.map_or(Some(None), |found| found.map(Some)) else {

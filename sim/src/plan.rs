@@ -55,19 +55,19 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All kinds, each with the options of `forebay-sim` that choose it.
+    /// `ALL` has each kind with the options of `forebay-sim` that choose it. The first one that matches counts: two options stand before each of them.
     pub const ALL: [(Self, &'static str); 11] = [
-        (Self::All, ""),
         (Self::Memory, "--memory"),
+        (Self::HostileShares, "--hostile --shares"),
+        (Self::HostileSubscribers, "--hostile --subscribers"),
         (Self::Hostile, "--hostile"),
         (Self::Gathered, "--gathered"),
-        (Self::Subscribers, "--subscribers"),
-        (Self::HostileSubscribers, "--hostile --subscribers"),
         (Self::Shares, "--shares"),
-        (Self::HostileShares, "--hostile --shares"),
         (Self::Sources, "--sources"),
         (Self::Broker, "--broker"),
         (Self::Instances, "--instances"),
+        (Self::Subscribers, "--subscribers"),
+        (Self::All, ""),
     ];
 
     /// Whether the run is hostile: the configuration changes between processes, disks are damaged, and so on.

@@ -199,7 +199,7 @@ pub fn many(seeds: Range<u64>, kind: Kind, without: &Without, threads: usize) ->
     until(None, seeds, kind, without, threads)
 }
 
-/// Runs seeds on `threads` threads; begins none after the deadline, if there is one.
+/// Like [`many`]; begins no seed after the deadline, if there is one.
 pub fn until(deadline: Option<Instant>, seeds: Range<u64>, kind: Kind, without: &Without, threads: usize) -> Ran {
     let next = AtomicU64::new(seeds.start);
     let found = Mutex::new(Ran::default());

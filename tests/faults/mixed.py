@@ -61,7 +61,7 @@ qos = 1
 MOSQUITTO = "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\n"
 SUBSCRIBED_WITHIN_S, SETTLED_WITHIN_S, STILL_S = 60.0, 180.0, 5.0
 RETAINED_WITHIN_S = 30.0
-# What says that an instance was held up; and how long before that it may have been: `session_timeout`, and a little.
+# MOVES matches events of an instance that was held up, which may have begun MOVED_BEFORE_S earlier: `session_timeout`, and a little.
 MOVES = re.compile(r'^(\S+Z) .*event="(?:instance_silent|slot_gone|instances_trouble|share_trouble|kafka_unreachable)"', re.M)
 MOVED_BEFORE_S = 15.0
 
@@ -80,7 +80,9 @@ class Readiness(threading.Thread):
         if not instance.alive():
             return 0, "gone"
         try:
-            if "control" not in instance.addresses and not instance.ready(instance.begin) and "control" not in instance.addresses:
+            if "control" not in instance.addresses:
+                instance.ready(instance.begin)  # reads the addresses in its log
+            if "control" not in instance.addresses:
                 return 0, "starts"
             with urllib.request.urlopen(instance.addresses["control"] + "/readyz", timeout=self.WITHIN_S) as answer:
                 return answer.status, answer.read().decode().strip()
@@ -257,7 +259,7 @@ class Mixed(Faults, Fleet):
         return True
 
     def rest(self) -> None:
-        """Nothing new is published; all are back, and get what waits for them."""
+        """Stops publishing, brings all clients back, and waits until they have received everything."""
         world = self.world
         world.is_still = True
         self.say("at rest: waiting until everything that was published is answered, and with those who have asked for it")

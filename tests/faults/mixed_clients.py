@@ -1,5 +1,5 @@
 """The clients of `mixed`: MQTT 5.0 in one thread with a loop of its own. They publish numbered messages, subscribe, break their connections, stay away, and note
-what they are told and what they get; `mixed_judge.py` judges."""
+what the server answers and sends; `mixed_judge.py` judges."""
 
 import asyncio
 import random
@@ -8,15 +8,15 @@ import time
 from dataclasses import dataclass, field
 
 from copies import NEVER, Filter
-from link import connect, packet, publish, text
+from link import connect, packet, publish, subscribe, text
 from mixed_judge import Copy, Heard, Message, Will
-from receiver import CONNACK, DISCONNECT, PINGRESP, PUBLISH, PUBREL, SUBACK, variable
+from receiver import CONNACK, DISCONNECT, PINGRESP, PUBLISH, PUBREL, SUBACK, Published, packets, variable
 
 PUBACK, PUBREC, PUBCOMP = 4, 5, 7
 EXPIRY = b"\x11" + (3_600).to_bytes(4, "big")
 PINGREQ = b"\xc0\x00"
 LEAVE = b"\xe0\x00"
-# A client asks so often whether its connection is there, and leaves one that says nothing for so long.
+# A client sends PINGREQ every PING_S, and leaves a connection on which nothing came for SILENCE_S.
 PING_S, SILENCE_S = 2.0, 7.0
 CONNECT_S, CONNACK_S = 3.0, 13.0
 # CONNACK that says to come again, or to another instance.
@@ -36,7 +36,7 @@ class Plan:
 
 @dataclass
 class Manner:
-    """How a client goes: after so many seconds, and for so long; how likely without DISCONNECT."""
+    """When a client goes and for how long, each between two bounds, and how likely without DISCONNECT."""
 
     stays_s: tuple[float, float] = (0, 0)
     away_s: tuple[float, float] = (0, 0)
@@ -286,16 +286,11 @@ class Client:
     async def read(self, reader: asyncio.StreamReader) -> None:
         while data := await reader.read(1 << 16):
             self.heard_ns = time.monotonic_ns()
-            data, at, self.out = self.input + data, 0, bytearray()
-            while at + 2 <= len(data):
-                sized = variable(data, at + 1)
-                if sized is None or sized[0] + sized[1] > len(data):
-                    break
-                length, begin = sized
-                if self.take(data[at], data[begin : begin + length]):
+            data, end, self.out = self.input + data, 0, bytearray()
+            for first, body, end in packets(data):
+                if self.take(first, body):
                     return
-                at = begin + length
-            self.input = data[at:]
+            self.input = data[end:]
             if self.out:
                 self.writer.write(self.out)
 
@@ -312,7 +307,7 @@ class Client:
         elif kind == SUBACK:
             length, begin = variable(body, 2)
             if list(body[begin + length :]) != [qos for _, qos in self.filters]:
-                # A share whose group Kafka cannot be asked for now is one that is asked for again.
+                # A share is refused while Kafka does not answer for its group: the client comes back and subscribes again.
                 return True
             self.is_subscribed = True
             self.heard.spans.append([self.heard_ns, NEVER])
@@ -341,30 +336,30 @@ class Client:
                 del self.state.out[packet_id]
 
     def copy(self, first: int, body: bytes) -> None:
-        length = 2 + int.from_bytes(body[:2], "big")
-        topic, qos = body[2:length].decode(), first >> 1 & 3
-        packet_id = body[length : length + 2] if qos else b""
-        size, begin = variable(body, length + len(packet_id))
-        key = body[begin + size :].partition(b" ")[0].decode(errors="replace")
+        topic, qos, packet_id, _, payload = Published.of(first, body)
+        key = key_of(payload)
         message = self.world.messages.get(key)
         if qos:
-            self.out += bytes([0x40 if qos == 1 else 0x50, 2]) + packet_id
+            self.out += bytes([0x40 if qos == 1 else 0x50, 2]) + packet_id.to_bytes(2, "big")
         self.last_ns = self.heard_ns
         if message is None or message.topic != topic:
             return self.world.fault("M10: never sent", f"{self.name}: {key!r:.60} on {topic}")
         if qos == 2:
-            number = int.from_bytes(packet_id, "big")
-            held = self.state.held.get(number)
+            held = self.state.held.get(packet_id)
             if held is not None:
                 if held is not message:
-                    self.world.fault("M10: a packet identifier in use", f"{self.name}: {number} of {held.key}, for {key}")
+                    self.world.fault("M10: a packet identifier in use", f"{self.name}: {packet_id} of {held.key}, for {key}")
                 return None
-            self.state.held[number] = message
+            self.state.held[packet_id] = message
         asked = min(self.heard.asked(topic) or 0, message.qos)
         if qos != asked:
             self.world.fault("M10: another QoS", f"{self.name}: {key} at {qos}, not {asked}")
         self.heard.copies.append(Copy(message, self.connection, self.heard_ns, qos))
         return None
+
+
+def key_of(payload: bytes) -> str:
+    return payload.partition(b" ")[0].decode(errors="replace")
 
 
 async def look(address: str, filter: str, name: str, wait_s: float) -> dict[str, str]:
@@ -378,7 +373,7 @@ async def look(address: str, filter: str, name: str, wait_s: float) -> dict[str,
         body = await reader.readexactly(head[1])
         if body[1]:
             raise ConnectionError(f"CONNACK {body[1]:#04x}")
-        writer.write(packet(0x82, b"\x00\x01\x00" + text(filter) + b"\x01"))
+        writer.write(subscribe(filter, 1))
         until, data = time.monotonic() + wait_s, b""
         while (left := until - time.monotonic()) > 0:
             try:
@@ -387,17 +382,14 @@ async def look(address: str, filter: str, name: str, wait_s: float) -> dict[str,
                 break
             if not more:
                 raise ConnectionError("closed")
-            data += more
-            while (sized := variable(data, 1) if len(data) >= 2 else None) and sum(sized) <= len(data):
-                length, begin = sized
-                first, body, data = data[0], data[begin : begin + length], data[begin + length :]
+            data, end = data + more, 0
+            for first, body, end in packets(data):
                 if first >> 4 == PUBLISH:
-                    end = 2 + int.from_bytes(body[:2], "big")
-                    topic, qos = body[2:end].decode(), first >> 1 & 3
-                    if qos:
-                        writer.write(bytes([0x40, 2]) + body[end : end + 2])
-                    size, at = variable(body, end + (2 if qos else 0))
-                    found[topic] = body[at + size :].partition(b" ")[0].decode(errors="replace")
+                    copy = Published.of(first, body)
+                    if copy.qos:
+                        writer.write(bytes([0x40, 2]) + copy.packet_id.to_bytes(2, "big"))
+                    found[copy.topic] = key_of(copy.payload)
+            data = data[end:]
         return found
     finally:
         writer.transport.abort()

@@ -17,7 +17,7 @@ SESSIONS, RETAINED, MESSAGES = "mqtt-sessions", "mqtt-retained", "mqtt-messages"
 FREEZE_S, AWAY_S, KAFKA_S = (5, 30), (0, 10), 30.0
 # How likely a kill takes two, and how likely one is killed while another fault lasts.
 BOTH, BESIDE = 0.15, 0.3
-# Between two faults; now and then so long that nothing of a fault is left.
+# The rest between two faults, and every fourth time a long one, after which nothing of a fault is left.
 REST_S, LONG_REST_S, LONG_REST = (3, 10), 30.0, 4
 SERVICE_MANAGER_S = 1.0  # until it starts what has ended
 # An instance that makes way may be ready late: it has no slots.
@@ -36,7 +36,7 @@ class Faults:
     def begin_faults(self) -> None:
         self.done: Counter[str] = Counter()
         self.respawn: dict[str, float] = {}  # by name: when one that has ended is started
-        self.stopping: set[str] = set()  # these end as they are told to
+        self.stopping: set[str] = set()  # instances that end by an order
         self.may_end = ""  # why instances may end by themselves
         self.kill_at = float("inf")
         self.deletions: list[list[int]] = []

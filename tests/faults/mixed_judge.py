@@ -18,13 +18,13 @@ from typing import NamedTuple
 from copies import NEVER, Filter, Verdict
 
 S = 1_000_000_000
-# A client that has been connected for so long has what was sent this long before.
+# A client has received everything that was sent SETTLED_NS or longer ago, if it was connected meanwhile.
 SETTLED_NS = 10 * S
-# Of a span in which mqtt-sessions was deleted: what was sent so long before it may have been on its way.
+# A message may still be on its way ON_ITS_WAY_NS after it was sent, when mqtt-sessions is deleted.
 ON_ITS_WAY_NS = 10 * S
-# A client that is welcomed has its will in the log so soon after what Kafka takes at that time (docs/CLUSTER.md: milliseconds).
+# A will is in the log WILL_LOGGED_NS after CONNACK at the latest, beside the time that Kafka takes (docs/CLUSTER.md: milliseconds).
 WILL_LOGGED_NS = S
-# A message of QoS 2 of a share was on its way to a member whose connection has ended so soon after it was sent.
+# A message of QoS 2 may have been on its way to a member of a share if the member's connection ended within UNDER_WAY_NS of its sending.
 UNDER_WAY_NS = 30 * S
 
 

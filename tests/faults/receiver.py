@@ -2,7 +2,9 @@
 QoS 2 it has, and notes what it got, and what a server may not do, as far as one client can tell (`copies.py` judges the rest)."""
 
 from collections import Counter, deque
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from copies import NEVER, Copy, Filter, Heard
 from link import packet, text, varint
@@ -46,6 +48,35 @@ def variable(data: bytes, at: int) -> tuple[int, int] | None:
         if byte < 0x80:
             return value, at + shift + 1
     raise Malformed("a length of more than four bytes")
+
+
+def packets(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """Yields each packet that is complete: its first byte, its body, and the offset of the next one."""
+    at = 0
+    while at + 2 <= len(data) and (sized := variable(data, at + 1)) and sum(sized) <= len(data):
+        first, (length, begin) = data[at], sized
+        at = begin + length
+        yield first, data[begin:at], at
+
+
+class Published(NamedTuple):
+    """The parts of a PUBLISH. `packet_id`: 0 at QoS 0. `properties`: without their length; before 5.0 none."""
+
+    topic: str
+    qos: int
+    packet_id: int
+    properties: bytes
+    payload: bytes
+
+    @classmethod
+    def of(cls, first: int, body: bytes, v5: bool = True) -> "Published":
+        at = 2 + int.from_bytes(body[:2], "big")
+        topic, qos, packet_id, size = body[2:at].decode(), first >> 1 & 3, 0, 0
+        if qos:
+            packet_id, at = int.from_bytes(body[at : at + 2], "big"), at + 2
+        if v5:
+            size, at = variable(body, at)
+        return cls(topic, qos, packet_id, body[at : at + size], body[at + size :])
 
 
 class Receiver:
@@ -128,15 +159,10 @@ class Receiver:
         """Takes bytes of the server; `now_ns` on the machine's monotonic clock.
 
         Raises Malformed."""
-        data, at = self.input + data if self.input else data, 0
-        while at + 2 <= len(data):
-            sized = variable(data, at + 1)
-            if sized is None or sized[1] + sized[0] > len(data):
-                break
-            length, begin = sized
-            self.packet(data[at], data[begin : begin + length], now_ns)
-            at = begin + length
-        self.input = data[at:]
+        data, end = self.input + data if self.input else data, 0
+        for first, body, end in packets(data):
+            self.packet(first, body, now_ns)
+        self.input = data[end:]
 
     def packet(self, first: int, body: bytes, now_ns: int) -> None:
         kind = first >> 4
@@ -178,23 +204,16 @@ class Receiver:
         self.heard.filters = [filter._replace(since_ns=now_ns) if filter.text in known else filter for filter in self.heard.filters]
 
     def publish(self, first: int, body: bytes, now_ns: int) -> None:
-        length = 2 + int.from_bytes(body[:2], "big")
-        topic, qos, dup, packet_id = body[2:length].decode(), first >> 1 & 3, bool(first & 8), 0
-        if qos:
-            packet_id, length = int.from_bytes(body[length : length + 2], "big"), length + 2
-        identifiers: list[int] = []
-        if self.manner.v5:
-            size, begin = variable(body, length)
-            topic, identifiers = self.properties(body[begin : begin + size], topic)
-            length = begin + size
+        topic, qos, packet_id, properties, payload = Published.of(first, body, self.manner.v5)
+        topic, identifiers = self.properties(properties, topic)
         try:
-            key, _ = self.payloads.read(body[length:])
+            key, _ = self.payloads.read(payload)
         except Wrong as why:
             return self.fault("I4: foreign or altered", f"{why} on {topic}")
         wanted = sorted(filter.identifier for filter in self.heard.filters if filter.identifier and filter.matches(topic))
         if self.manner.v5 and sorted(identifiers) != wanted:
             self.fault("J7: identifiers", f"{key} on {topic}: {identifiers}, not {wanted}")
-        self.note(Copy(self.connection, key, topic, qos, dup, came_ns=now_ns), packet_id)
+        self.note(Copy(self.connection, key, topic, qos, bool(first & 8), came_ns=now_ns), packet_id)
 
     def properties(self, data: bytes, topic: str) -> tuple[str, list[int]]:
         """The topic, also if an alias says it, and the Subscription Identifiers."""

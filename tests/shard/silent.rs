@@ -232,7 +232,7 @@ fn a_silent_instance_welcomes_nobody_and_what_it_has_of_lost_slots_is_not_sent()
         .collect();
     assert_eq!(
         reasons,
-        [Some("another instance serves their publishers by now, who publish them again there")],
+        [Some("another instance serves their publishers now, which publish them again there")],
         "no spool was full"
     );
 }

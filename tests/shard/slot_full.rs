@@ -154,7 +154,7 @@ impl Rules for NamesNoneBehind {
     }
 }
 
-/// The rule is needed: where the log does not name the sessions that it has no room for, a crash loses what waits for room.
+/// Without the rule the log does not name the sessions that it has no room for, and a crash loses their messages.
 #[test]
 fn without_its_rule_a_crash_loses_what_waits_for_room() {
     for (rules, is_lost) in [(&KEPT as &'static dyn Rules, false), (&NamesNoneBehind, true)] {

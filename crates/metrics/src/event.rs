@@ -180,7 +180,7 @@ events! {
     SpoolFailed, Error, Error, "spool_failed", [Reason], "a disk operation of the spool failed; nothing it should have covered is acknowledged, the records are written again to a new segment";
     SpoolDamaged, Error, Error, "spool_damaged", [File, Records, Sessions, Retained, Queued, Shared, Reason], "found damaged data in the spool; it is set aside as `N.damaged`, the rest continues; `forebay spool inspect` shows where, and the disk may have to be replaced";
     EmbeddedLogDamaged, Error, Error, "embedded_log_damaged", [File, Offset, NextOffset, Reason], "found damaged data in the embedded log, or records are missing at its end; the rest continues, and readers skip the offsets from `offset` up to `next_offset`; the disk may have to be replaced";
-    RowsDropped, Warn, Error, "records_dropped", [Sink, Records, Reason], "records in the spool, messages of QoS 0 for a sink without room, or messages whose publisher another instance serves by now, were dropped";
+    RowsDropped, Warn, Error, "records_dropped", [Sink, Records, Reason], "records in the spool, messages of QoS 0 for a sink without room, or messages of clients that another instance serves now, were dropped";
     ConnectRefused, Info, Client, "connect_refused", [Listener, Peer, Clause, Reason], "a connection was refused: its CONNECT is not acceptable, or it sent something else";
     KeySetUnreachable, Warn, Error, "key_set_unreachable", [Auth, Reason], "a key set for tokens cannot be fetched; retrying, the last one is used until `stale_max`";
     KeySetDropped, Error, Error, "key_set_dropped", [Auth], "a key set for tokens could not be fetched for `stale_max`; every token is refused until it can";

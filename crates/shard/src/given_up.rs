@@ -12,7 +12,7 @@ use super::words::{DROPPED, publish_refused, second};
 
 /// The reason why messages are given up.
 const OLDEST: &str = "the spool was full, and when_full is \"drop-oldest\"";
-const MOVED: &str = "another instance serves their publishers by now, who publish them again there";
+const MOVED: &str = "another instance serves their publishers now, which publish them again there";
 const NO_ROOM: &str = "messages of QoS 0 found no room in the sink's buffer, and qos0_when_full is \"drop\"; all other destinations have them";
 const ROTTEN: &str = "their data on disk can no longer be read";
 

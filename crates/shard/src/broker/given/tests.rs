@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::super::queues;
+use super::position::WAITS;
 use super::*;
 use forebay_buffer::RestoredSession;
 
