@@ -452,7 +452,7 @@ impl World {
     /// The next turn among the processes beside the first one: its time, shard and process.
     pub(crate) fn next_of_others(&self) -> Option<(u64, usize, u32)> {
         let running = self.broker.others.iter().filter(|(life, _)| !self.broker.frozen.contains(life));
-        running.filter_map(|(life, other)| other.next_at(self.boot).map(|(at, shard)| (at, shard, *life))).min()
+        running.filter_map(|(life, other)| other.next_at().map(|(at, shard)| (at, shard, *life))).min()
     }
 
     /// Freezes the process. Clients that notice connect to the next process, which takes over.

@@ -115,6 +115,8 @@ pub const CURED_SEEDS: &[(Kind, u64, &str)] = &[
     (Kind::HostileSubscribers, 2571, "a segment that was not emptied once the disk was back"),
     (Kind::HostileSubscribers, 3963, "groups behind a missing segment that were not taken up"),
     (Kind::HostileSubscribers, 1617, "larger segments that left room for small messages alone"),
+    (Kind::Broker, 662, "a frozen process whose clock went back when another machine was lost"),
+    (Kind::Broker, 1720, "a frozen process whose clock went back when another machine was lost"),
 ];
 
 /// A consequence of a known fault that a hostile run may show again and again. It is tolerated where its cause occurred,

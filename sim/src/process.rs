@@ -85,6 +85,8 @@ pub struct Process {
     pub(crate) slots: Arc<Slots>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) started_at: u64,
+    /// [`World::boot`] of its machine: the monotonic clock of a process that stands still goes on, whatever happens to other machines.
+    boot: u64,
     /// Bytes that a sink may hold of a shard's spool, if that has not changed since the first process.
     pub(crate) share: Option<u64>,
     /// Bound on the messages that a shard's log keeps track of for sessions; 0 without a log.
@@ -132,12 +134,12 @@ pub enum End {
 
 impl Process {
     /// Time of the next turn of any shard, in simulated time, and the shard.
-    pub(crate) fn next_at(&self, boot: u64) -> Option<(u64, usize)> {
+    pub(crate) fn next_at(&self) -> Option<(u64, usize)> {
         let of = |(index, host): (usize, &Host)| {
             if host.ring.stopped {
                 return None;
             }
-            let timer = host.ring.next_timer_at().map(|at| at.0.saturating_add(boot).saturating_sub(UPTIME));
+            let timer = host.ring.next_timer_at().map(|at| at.0.saturating_add(self.boot).saturating_sub(UPTIME));
             let at = [host.wake_at, timer, host.ring.disk.next_answer_at()].into_iter().flatten().min()?;
             Some((at, index))
         };
@@ -313,6 +315,7 @@ impl World {
             slots,
             peers,
             started_at,
+            boot: self.boot,
             share,
             kept_max,
             segments_max,
@@ -347,9 +350,10 @@ impl World {
         self.collect(shard);
     }
 
-    /// Simulated time, and the readings of the machine's clocks.
+    /// Simulated time, and the readings of the clocks of the process's machine.
     pub(crate) fn clocks(&self) -> (u64, Monotonic, i64) {
-        (self.time, Monotonic(self.time - self.boot + UPTIME), wall_ms(self.time) + self.clock_ahead_ms)
+        let boot = self.process.as_ref().map_or(self.boot, |process| process.boot);
+        (self.time, Monotonic(self.time - boot + UPTIME), wall_ms(self.time) + self.clock_ahead_ms)
     }
 
     fn look_at_notices(&mut self) {

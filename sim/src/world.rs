@@ -108,7 +108,7 @@ pub struct World {
     pub time: u64,
     /// Number of the process, counted from 1.
     pub life: u32,
-    /// Time at which the machine had run for [`crate::time::UPTIME`], as its monotonic clock shows.
+    /// Time at which the machine had run for [`crate::time::UPTIME`], as its monotonic clock shows to processes that start now.
     pub boot: u64,
     /// How far ahead the machine's wall clock is.
     pub clock_ahead_ms: i64,
@@ -443,7 +443,7 @@ impl World {
         while self.judge.is_well() {
             let event = self.events.first_key_value().map(|((at, _), _)| *at);
             let kafka = self.clusters.iter().filter_map(Cluster::next_at).min();
-            let host = self.process.as_ref().and_then(|process| process.next_at(self.boot));
+            let host = self.process.as_ref().and_then(|process| process.next_at());
             let other = self.next_of_others();
             let next = [event, kafka, host.map(|(at, _)| at), other.map(|(at, ..)| at)].into_iter().flatten().min();
             let Some(next) = next.filter(|next| *next <= until) else { break };

@@ -63,9 +63,7 @@ fn a_rule_that_is_taken_out_is_found() {
 const SECONDS: u64 = 60;
 
 /// Runs seeds that no run has had before: the first is the time in milliseconds. A failure prints the command that repeats it.
-/// `scripts/test sim` runs it, which is in `long`: a run of `--broker` is red that is not understood yet (docs/internals/SIMULATION.md).
 #[test]
-#[ignore = "part of scripts/test sim"]
 fn new_seeds_are_green() {
     let named = std::env::var("FOREBAY_SEEDS_SECONDS").ok();
     let seconds = named.map_or(SECONDS, |text| text.parse().expect("a number of seconds"));
