@@ -9,7 +9,8 @@ use forebay::metrics::event::Kind as EventKind;
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::PacketType;
 use forebay::runtime::seam::{ConnId, Monotonic};
-use forebay::shard::mail::{Mail, Notice, ToSlots};
+use forebay::session::Claimed;
+use forebay::shard::mail::{HandedOver, KeptBy, Mail, Notice, ToBroker, ToSlots};
 use kafka_protocol::messages::ApiKey;
 
 use super::conformance::words;
@@ -21,9 +22,10 @@ const SHARE: &str = "$share/g/t";
 const MESSAGES: &str = "mqtt-messages";
 /// The groups of shares.
 const GROUPS: &str = "forebay-share-";
-/// GROUP_AUTHORIZATION_FAILED and COORDINATOR_LOAD_IN_PROGRESS.
+/// GROUP_AUTHORIZATION_FAILED, COORDINATOR_LOAD_IN_PROGRESS and UNKNOWN_MEMBER_ID.
 const FORBIDDEN: i16 = 30;
 const LOADING: i16 = 14;
+const UNKNOWN_MEMBER: i16 = 25;
 
 /// An instance with the slots 0 and 1; records have this QoS, and members two seconds.
 fn started(qos: u8) -> World {
@@ -324,4 +326,25 @@ fn a_membership_is_kept_once_its_share_has_its_place() {
     subscribe(&mut world, conn, 1);
     again(&mut world, 3);
     assert_eq!(world.number(M::Subscriptions), 1);
+}
+
+/// A message that another shard has handed over comes when the share's partitions are other instances' already: it was taken and has moved, and the ledger
+/// has as many ends as beginnings.
+#[test]
+fn what_is_handed_over_after_its_partition_went_has_moved() {
+    let mut world = started(1);
+    let conn = kept(&mut world, 0, 1);
+    until_given(&mut world);
+    refuse(&mut world, ApiKey::Heartbeat, UNKNOWN_MEMBER);
+    until(&mut world, |world| (world.number(M::SharePartitions) == 0).then_some(()));
+    let message = HandedOver {
+        packet: vec![0x30, 5, 0, 1, b't', 0, b'x'],
+        since: world.table.now,
+        key: 0,
+        kept_by: KeptBy::Record(Claimed { shard: 0, reader: 0, number: 0 }),
+    };
+    let share = std::num::NonZeroU32::MIN;
+    world.mail(Mail::Broker(ToBroker::SharedMessages { from: 0, share, messages: vec![message] }));
+    assert_eq!((world.number(M::CopiesTaken), world.number(M::CopiesMoved)), (1, 1));
+    assert!(hears_within(&mut world, conn, Duration::from_millis(100)).is_empty());
 }

@@ -151,17 +151,18 @@ pub struct Answered {
 #[derive(Debug)]
 pub struct HandedOver {
     /// The message, as a PUBLISH packet of 5.0.
-    pub(crate) packet: Vec<u8>,
+    pub packet: Vec<u8>,
     /// The time at which the message was received.
-    pub(crate) since: Monotonic,
+    pub since: Monotonic,
     /// The key that names the member.
-    pub(crate) key: u32,
-    pub(crate) kept_by: KeptBy,
+    pub key: u32,
+    /// The place that preserves it.
+    pub kept_by: KeptBy,
 }
 
 /// The place that preserves a message in a letter through a crash.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum KeptBy {
+pub enum KeptBy {
     /// The log of the sending shard, under this number.
     Log(u64),
     /// The record that the message was made of, which stays open until the other shard has answered for it.

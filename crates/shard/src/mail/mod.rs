@@ -10,8 +10,8 @@ mod slots;
 mod sources;
 mod threads;
 
-pub use self::broker::ToBroker;
-pub(crate) use self::broker::{Answered, HandedOver, KeptBy, Known, Marks};
+pub(crate) use self::broker::{Answered, Known, Marks};
+pub use self::broker::{HandedOver, KeptBy, ToBroker};
 pub use self::door::ToDoor;
 pub use self::retained::RetainedOfShard;
 pub(crate) use self::retained::{Copied, Copies, Expiring};

@@ -99,6 +99,7 @@ impl Broker {
             let claim = claimed.map(|of| Claim::new(of, None, self.delivery.remembered()));
             let has_stopped = |claimed: Claimed| of.as_ref().is_some_and(|share| share.has_stopped(claimed.reader));
             if claimed.is_some_and(has_stopped) {
+                here.numbers.count(M::CopiesTaken);
                 here.numbers.count(M::CopiesMoved);
                 count += 1;
                 continue;
