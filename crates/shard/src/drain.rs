@@ -87,7 +87,7 @@ impl Core {
             upstream.busy = true;
         }
         let until = io.now().after(grace);
-        self.broker.outlets.logs.leave_apart();
+        self.broker.logs.leave_apart();
         self.drain = Some(Drain {
             until,
             remaining: Remaining::Sent,
@@ -145,7 +145,7 @@ impl Core {
         let outlets = &self.broker.outlets;
         let is_there = |rows: &SlotRows| outlets.upstreams[rows.cluster()].client.is_connected();
         let goes_on = |rows: &SlotRows| rows.rows() > 0 && (sending || rows.awaits_answers()) && is_there(rows);
-        outlets.logs.slot_rows.as_deref().is_some_and(goes_on)
+        outlets.slot_rows.as_deref().is_some_and(goes_on)
     }
 
     /// Whether all shards have sent each other everything. Reports to the others, once, that this one has.
@@ -188,7 +188,7 @@ impl Core {
         if let Some((trunks, ring)) = io.trunks_and_io() {
             closing.extend(trunks.wind_up(ring));
         }
-        if !self.broker.outlets.logs.kept.is_there() {
+        if !self.broker.logs.kept.is_there() {
             // No later process will know of the wills.
             self.broker.sessions.end_will_delays();
         }
@@ -214,7 +214,7 @@ impl Core {
             Remaining::Sent => {
                 drain.remaining = Remaining::Answered;
                 self.broker.outlets.upstreams.iter_mut().for_each(|upstream| upstream.producer.cut_no_more());
-                self.broker.outlets.logs.slot_rows.iter_mut().for_each(|rows| rows.cut_no_more());
+                self.broker.outlets.slot_rows.iter_mut().for_each(|rows| rows.cut_no_more());
                 drain.until.min(now.after(ANSWERING))
             }
             Remaining::Answered | Remaining::Left => {
@@ -242,7 +242,7 @@ impl Core {
     fn save(&mut self, io: &mut Ring<'_>) {
         let (now, wall) = (io.now(), io.wall());
         let mut saved = true;
-        if let (Some(buffer), Some(segments)) = (self.broker.outlets.logs.rows_mut(), io.segments()) {
+        if let (Some(buffer), Some(segments)) = (self.broker.logs.rows_mut(), io.segments()) {
             let mut files = Files(segments);
             let rules = self.here.rules;
             let upstreams = self.broker.outlets.upstreams.iter_mut().enumerate();
@@ -267,7 +267,7 @@ impl Core {
     /// Rows that the next process finds, once they are durable.
     fn rows_kept(&self) -> u64 {
         let saved = self.saves();
-        let of_slots = self.broker.outlets.logs.slot_rows.as_ref().map_or(0, |rows| rows.rows());
+        let of_slots = self.broker.outlets.slot_rows.as_ref().map_or(0, |rows| rows.rows());
         self.count_rows(|(keep, _)| keep.outlives_if(saved)) + of_slots
     }
 
@@ -293,13 +293,13 @@ impl Core {
 
     /// Whether every write to the logs is durable.
     fn is_synced(&self) -> bool {
-        self.broker.outlets.logs.each().all(Buffer::is_idle) && self.broker.keeping.holds.is_empty()
+        self.broker.logs.each().all(Buffer::is_idle) && self.broker.keeping.holds.is_empty()
     }
 
     fn report(&mut self, io: &mut Ring<'_>) {
         let saves = self.saves();
         let unwritten: u64 = self.broker.outlets.upstreams.iter().map(|upstream| upstream.unwritten_rows(saves)).sum();
-        let unsaved = unwritten + self.broker.outlets.logs.rows().map_or(0, Buffer::rows_not_durable);
+        let unsaved = unwritten + self.broker.logs.rows().map_or(0, Buffer::rows_not_durable);
         let rows_kept = self.rows_kept().saturating_sub(unsaved);
         let rows_left = self.rows_waiting() + unsaved;
         let Some(drain) = self.drain.take() else { return };

@@ -291,7 +291,7 @@ impl Core {
                 });
             }
         };
-        let of_slots = outlets.logs.slot_rows.as_mut().filter(|rows| rows.cluster() == cluster);
+        let of_slots = outlets.slot_rows.as_mut().filter(|rows| rows.cluster() == cluster);
         let of_slots = of_slots.map(|rows| rows.take_news()).unwrap_or_default();
         of_slots.into_iter().for_each(&mut tell);
         upstream.producer.drain_news(tell);

@@ -11,13 +11,14 @@ use forebay_runtime::seam::Monotonic;
 use forebay_spool::RowSet;
 
 use super::Core;
+use super::logs::Logs;
 use super::outlets::Outlets;
 use super::words::second;
 
 impl Core {
     /// Records the beginning and the end of a time in which messages find no room.
     pub(super) fn tell_full(&mut self, now: Monotonic) {
-        self.broker.outlets.look_again();
+        self.broker.outlets.look_again(&mut self.broker.logs);
         let Some(full) = self.broker.outlets.full.turn(now) else { return };
         let kind = if full { Kind::SpoolFull } else { Kind::SpoolRoom };
         let reason = self.broker.outlets.full.why;
@@ -35,9 +36,8 @@ impl Core {
 
 impl Outlets {
     /// Checks whether a message that found no room would find some now: a waiting publisher does not ask again before there is room.
-    pub(super) fn look_again(&mut self) {
-        let (Some(sink), Some(buffer)) = (self.full.sink.filter(|_| self.full.last.is_some()), self.logs.rows_mut())
-        else {
+    pub(super) fn look_again(&mut self, logs: &mut Logs) {
+        let (Some(sink), Some(buffer)) = (self.full.sink.filter(|_| self.full.last.is_some()), logs.rows_mut()) else {
             return;
         };
         let plan = &self.plans[sink];
@@ -46,8 +46,8 @@ impl Outlets {
     }
 
     /// Drops the oldest rows in the log that are in no batch, if a message has found no room (`drop-oldest`).
-    pub(super) fn make_room(&mut self, now: Monotonic) {
-        let (Some(buffer), plans) = (self.logs.rows_mut(), &self.plans) else { return };
+    pub(super) fn make_room(&mut self, logs: &mut Logs, now: Monotonic) {
+        let (Some(buffer), plans) = (logs.rows_mut(), &self.plans) else { return };
         // Waiting publishers are not asked again before there is room: until then dropping continues without them.
         self.full.wanted.retain(|(_, sink, bytes)| {
             let plan = &plans[*sink];

@@ -147,6 +147,7 @@ use self::dead_letters::{Announced, DeadLetterQueue};
 use self::door::Doors;
 use self::edge::Edge;
 use self::here::Here;
+use self::logs::Logs;
 use self::mail::{Letters, Mail, Notice};
 use self::numbers::Numbers;
 use self::outlets::Outlets;
@@ -304,6 +305,7 @@ impl Core {
             sessions: Sessions::sharing(Arc::clone(&around.shares)),
             keeping: kept::Keeping::new(settings::sessions(&config), queues.entry_max()),
             outlets,
+            logs: Logs::default(),
             delivery: Delivery::new(
                 (index, config.service.shards),
                 Arc::clone(&around.interest),

@@ -7,8 +7,6 @@ use smallvec::SmallVec;
 
 use forebay_buffer::Buffer;
 
-use super::slot_rows::SlotRows;
-
 /// The bits of a number or a group below its slot. A log skips 2^32 numbers after damage.
 const SLOT_SHIFT: u32 = 48;
 
@@ -30,8 +28,6 @@ pub(super) struct Logs {
     pub(super) kept: Kept,
     /// The log of rows beside `[broker]`.
     pub(super) rows: Option<Box<Buffer>>,
-    /// Rows of the logs of slots, on their way to the broker's routes.
-    pub(super) slot_rows: Option<Box<SlotRows>>,
 }
 
 impl Logs {

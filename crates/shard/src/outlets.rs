@@ -19,6 +19,7 @@ use super::reservation::Workspace;
 use super::rule_events::RuleEvents;
 use super::rules::Rules;
 use super::sinks::{Message, Plan};
+use super::slot_rows::SlotRows;
 use super::upstream::Upstream;
 use super::words::{Feeds, Objection, Wait};
 
@@ -44,8 +45,8 @@ pub(super) struct Outlets {
     pub(super) rules: Option<Box<Rules>>,
     /// Events that rules name.
     pub(super) events: RuleEvents,
-    /// The logs that the shard writes.
-    pub(super) logs: Logs,
+    /// Rows of the logs of slots, on their way to the broker's routes.
+    pub(super) slot_rows: Option<Box<SlotRows>>,
     /// The handling of a message that the log of rows has no room for.
     pub(super) when_full: WhenFull,
     pub(super) full: Fullness,
@@ -80,7 +81,7 @@ impl Outlets {
             letters,
             rules: None,
             events: RuleEvents::default(),
-            logs: Logs::default(),
+            slot_rows: None,
             when_full,
             full: Fullness::default(),
             passed_over: SmallVec::new(),
@@ -93,16 +94,16 @@ impl Outlets {
     }
 
     /// Whether a waiting message is worth asking again for.
-    pub(super) fn may_go_on(&self, wait: Wait) -> bool {
+    pub(super) fn may_go_on(&self, logs: &Logs, wait: Wait) -> bool {
         let letters = match wait.full {
             // The next answer shows whether it waits for the file or for the topic.
             Full::Letters(sink) => {
                 let sink = usize::from(sink);
                 self.letters.has_places(sink) || self.letters.has_room(sink)
             }
-            Full::Spool => self.logs.rows().is_none_or(|buffer| buffer.has_room(wait.bytes)),
+            Full::Spool => logs.rows().is_none_or(|buffer| buffer.has_room(wait.bytes)),
             Full::SpoolShare(sink) => {
-                self.logs.rows().is_none_or(|buffer| buffer.admit(wait.cluster, sink, wait.bytes).is_ok())
+                logs.rows().is_none_or(|buffer| buffer.admit(wait.cluster, sink, wait.bytes).is_ok())
             }
             Full::Memory | Full::Sink(_) | Full::Topic(_) | Full::Partition(..) => true,
         };
@@ -111,7 +112,7 @@ impl Outlets {
 
     /// The place in the configuration of the sink that has a row of the log of sessions.
     pub(super) fn sink_of_row(&self, cluster: usize, sink: SinkId) -> Option<usize> {
-        match &self.logs.slot_rows {
+        match &self.slot_rows {
             Some(rows) => rows.sink_of(sink),
             None => self.upstreams.get(cluster)?.members.index_of(sink),
         }
@@ -119,13 +120,13 @@ impl Outlets {
 
     /// Whether the log of a slot has a row of a message for a topic of `[broker]`, if these sinks have had the message.
     pub(super) fn is_routed(&self, taken_by: &[u16]) -> bool {
-        self.logs.slot_rows.as_ref().is_some_and(|rows| taken_by.iter().any(|sink| rows.is_of_route(*sink)))
+        self.slot_rows.as_ref().is_some_and(|rows| taken_by.iter().any(|sink| rows.is_of_route(*sink)))
     }
 
     /// A number that changes whenever memory of a producer, or a place for a dead letter, has been freed.
-    pub(super) fn freed(&self) -> u64 {
-        let others = self.letters.freed().wrapping_add(self.logs.rows().map_or(0, Buffer::freed));
-        let others = others.wrapping_add(self.logs.freed_of_slots());
+    pub(super) fn freed(&self, logs: &Logs) -> u64 {
+        let others = self.letters.freed().wrapping_add(logs.rows().map_or(0, Buffer::freed));
+        let others = others.wrapping_add(self.freed_of_slots(&logs.kept));
         self.upstreams.iter().fold(others, |sum, upstream| sum.wrapping_add(upstream.producer.freed()))
     }
 }

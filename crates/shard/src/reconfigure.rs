@@ -78,9 +78,9 @@ impl Core {
         }
         self.busy_clusters();
         let added = config.sinks.iter().enumerate().skip(before.sinks.len());
-        added.for_each(|(index, sink)| self.broker.outlets.add_to_buffer(index, sink, config.service.shards));
-        let outlets = &mut self.broker.outlets;
-        if let (Some(buffer), Some(spool)) = (outlets.logs.rows_mut(), &config.spool) {
+        added.for_each(|(index, sink)| self.broker.add_to_buffer(index, sink, config.service.shards));
+        let (outlets, logs) = (&mut self.broker.outlets, &mut self.broker.logs);
+        if let (Some(buffer), Some(spool)) = (logs.rows_mut(), &config.spool) {
             settings::set_spool(buffer, spool, self.here.rules);
             outlets.when_full = spool.when_full;
         }
@@ -103,7 +103,7 @@ impl Core {
         // Publishers that wait for room in a sink may match other sinks now.
         self.stalls.ask_all_again();
         self.broker.keeping.wills_offered_at =
-            self.broker.outlets.freed().wrapping_add(self.broker.delivery.freed()).wrapping_sub(1);
+            self.broker.outlets.freed(&self.broker.logs).wrapping_add(self.broker.delivery.freed()).wrapping_sub(1);
         self.here.numbers.grow(board, layout(config));
         self.change_sources(io);
         self.change_bridges(io, &before, &edge_before);
@@ -139,9 +139,9 @@ impl Core {
     }
 }
 
-impl super::Outlets {
+impl super::Broker {
     fn add_to_buffer(&mut self, index: usize, sink: &Sink, shards: usize) {
-        let number = self.upstreams[sink.cluster].members.number(Role::Own(index));
+        let number = self.outlets.upstreams[sink.cluster].members.number(Role::Own(index));
         if let (Some(buffer), Some(number)) = (self.logs.rows_mut(), number) {
             buffer.add_sink(sink.cluster, number, settings::terms(sink, shards));
         }

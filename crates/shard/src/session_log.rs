@@ -85,9 +85,9 @@ impl Core {
         let config = &self.here.config;
         let Some(broker) = &config.broker else { return };
         let (cluster, rules) = (broker.cluster, self.here.rules);
-        if !matches!(self.broker.outlets.logs.kept, Kept::OfSlots(_)) {
-            self.broker.outlets.logs.kept = Kept::OfSlots(BTreeMap::new());
-            self.broker.outlets.logs.slot_rows = Some(Box::new(SlotRows::new(config, cluster)));
+        if !matches!(self.broker.logs.kept, Kept::OfSlots(_)) {
+            self.broker.logs.kept = Kept::OfSlots(BTreeMap::new());
+            self.broker.outlets.slot_rows = Some(Box::new(SlotRows::new(config, cluster)));
             self.log.kafka = Some(Box::new(KafkaLogs { cluster, ..KafkaLogs::default() }));
         }
         let mut unreadable = Vec::new();
@@ -102,7 +102,7 @@ impl Core {
                 Ok(buffer) => {
                     let outlets = &mut self.broker.outlets;
                     outlets.clock_set_after = outlets.clock_set_after.max(buffer.clock_set_after());
-                    if let (Kept::OfSlots(buffers), Some(logs)) = (&mut outlets.logs.kept, &mut self.log.kafka) {
+                    if let (Kept::OfSlots(buffers), Some(logs)) = (&mut self.broker.logs.kept, &mut self.log.kafka) {
                         buffers.insert(slot, buffer.beginning_at(first_of(slot)));
                         logs.disks.insert(slot, disk);
                         logs.taken_at.insert(slot, io.now());
@@ -131,11 +131,11 @@ impl Core {
 
     /// Passes the completions of each disk to its log. `true`: there were some, and the logs may have more to write.
     pub(super) fn complete_session_logs(&mut self, io: &mut Ring<'_>) -> bool {
-        let (Some(logs), Kept::OfSlots(buffers)) = (&mut self.log.kafka, &mut self.broker.outlets.logs.kept) else {
+        let (Some(logs), Kept::OfSlots(buffers)) = (&mut self.log.kafka, &mut self.broker.logs.kept) else {
             return false;
         };
         let (mut has_done, mut wakes, cluster) = (false, false, logs.cluster);
-        let mut rows = self.broker.outlets.logs.slot_rows.as_deref_mut();
+        let mut rows = self.broker.outlets.slot_rows.as_deref_mut();
         for ((slot, disk), buffer) in logs.disks.iter_mut().zip(buffers.values_mut()) {
             while let Some(done) = disk.next_done() {
                 buffer.complete(disk, done, io.now());
@@ -174,7 +174,7 @@ impl Core {
         let now = io.now();
         let Some(logs) = self.log.kafka.as_mut().filter(|logs| logs.cluster == cluster) else { return false };
         let (outlets, numbers) = (&mut self.broker.outlets, &mut self.here.numbers);
-        if outlets.logs.slot_rows.as_mut().is_some_and(|rows| rows.takes((cluster, event), numbers, now)) {
+        if outlets.slot_rows.as_mut().is_some_and(|rows| rows.takes((cluster, event), numbers, now)) {
             outlets.upstreams[cluster].busy = true;
             io.go_on();
             return true;
@@ -264,7 +264,7 @@ impl Core {
     }
 
     pub(super) fn set_session_log_numbers(&mut self, now: Monotonic) {
-        let (Some(logs), kept) = (&self.log.kafka, &self.broker.outlets.logs.kept) else { return };
+        let (Some(logs), kept) = (&self.log.kafka, &self.broker.logs.kept) else { return };
         self.here.numbers.set(M::SlotsHere, logs.disks.len() as u64);
         let mut all = [0; 9];
         for (disk, buffer) in logs.disks.values().zip(kept.each()) {

@@ -35,7 +35,7 @@ const SYNCED_WITHIN: Duration = Duration::from_secs(8);
 
 /// The logs of sessions in Kafka, each with its disk.
 fn in_kafka<'a>(broker: &'a mut Broker, log: &'a mut Log) -> impl Iterator<Item = (&'a mut Buffer, &'a mut KafkaDisk)> {
-    let logs = match (&mut broker.outlets.logs.kept, &mut log.kafka) {
+    let logs = match (&mut broker.logs.kept, &mut log.kafka) {
         (Kept::OfSlots(buffers), Some(logs)) => Some(buffers.values_mut().zip(logs.disks.values_mut())),
         _ => None,
     };
@@ -75,7 +75,7 @@ impl Core {
     /// Takes up session state in the logs of slots, once all of them are open. `false`: some are not.
     pub(super) fn take_up_slots(&mut self, io: &mut Ring<'_>) -> bool {
         let (now, index) = (io.now(), self.here.index);
-        let (Some(logs), Kept::OfSlots(buffers)) = (&mut self.log.kafka, &mut self.broker.outlets.logs.kept) else {
+        let (Some(logs), Kept::OfSlots(buffers)) = (&mut self.log.kafka, &mut self.broker.logs.kept) else {
             return false;
         };
         logs.gather(buffers);
@@ -104,7 +104,7 @@ impl Core {
         self.broker.tell_exchanges(&mut self.here, now, &all);
         self.broker.sessions_restored(&mut self.here, taken, now);
         self.tell_recovered(&whole, io);
-        let Kept::OfSlots(buffers) = &self.broker.outlets.logs.kept else { return false };
+        let Kept::OfSlots(buffers) = &self.broker.logs.kept else { return false };
         buffers.keys().for_each(|slot| self.here.slots.set(*slot, Place::Here(index)));
         true
     }
@@ -131,7 +131,7 @@ impl Core {
     /// Takes up new slots while others are served, as far as their logs are open.
     pub(super) fn take_up_loaded(&mut self, io: &mut Ring<'_>) {
         let now = io.now();
-        let (Some(logs), Kept::OfSlots(buffers)) = (&mut self.log.kafka, &mut self.broker.outlets.logs.kept) else {
+        let (Some(logs), Kept::OfSlots(buffers)) = (&mut self.log.kafka, &mut self.broker.logs.kept) else {
             return;
         };
         logs.gather(buffers);
@@ -178,7 +178,7 @@ impl Core {
     /// Begins with the rows of a slot: those that its log has of earlier owners are sent first.
     fn begin_slot_rows(&mut self, slot: u16, found: &mut Restored, now: Monotonic) {
         let (here, outlets) = (&self.here, &mut self.broker.outlets);
-        let (Some(broker), Some(rows)) = (&here.config.broker, &mut outlets.logs.slot_rows) else { return };
+        let (Some(broker), Some(rows)) = (&here.config.broker, &mut outlets.slot_rows) else { return };
         let seed = self.random.u64(..);
         let lanes = found.clusters.iter().flat_map(|cluster| &cluster.lanes);
         let sinks = lanes.map(|lane| usize::from(lane.sink.0) + 1).max().unwrap_or(0);
@@ -198,7 +198,7 @@ impl Core {
         if logs.leaving.insert(slot, until).is_some() {
             return;
         }
-        if let Some(log) = self.broker.outlets.logs.kept.of_mut(first_of(slot)) {
+        if let Some(log) = self.broker.logs.kept.of_mut(first_of(slot)) {
             log.leave_apart();
         }
         self.leave_slot(slot);
@@ -222,7 +222,7 @@ impl Core {
         let now = io.now();
         let Some(logs) = self.log.kafka.as_ref().filter(|logs| !logs.leaving.is_empty()) else { return };
         let leaving: Vec<(u16, Monotonic)> = logs.leaving.iter().map(|(slot, until)| (*slot, *until)).collect();
-        let kept = &self.broker.outlets.logs.kept;
+        let kept = &self.broker.logs.kept;
         let is_synced = |slot: u16| kept.of(first_of(slot)).is_none_or(Buffer::is_idle);
         let is_written = |slot| !self.broker.queues.is_writing(&self.broker.sessions, slot);
         let is_due = |(slot, until): &&(u16, Monotonic)| {
@@ -308,10 +308,10 @@ impl Core {
             self.here.numbers.set(M::SlotsHere, logs.disks.len() as u64);
         }
         self.broker.forget_written(&self.here, slot);
-        if let Kept::OfSlots(buffers) = &mut self.broker.outlets.logs.kept {
+        if let Kept::OfSlots(buffers) = &mut self.broker.logs.kept {
             buffers.remove(&slot);
         }
-        if let Some(rows) = &mut self.broker.outlets.logs.slot_rows {
+        if let Some(rows) = &mut self.broker.outlets.slot_rows {
             rows.end(slot);
         }
     }

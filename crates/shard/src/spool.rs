@@ -51,7 +51,7 @@ pub(super) struct Log {
 
 /// The log on this machine's disk, and the disk.
 pub(super) fn on_disk<'a>(broker: &'a mut Broker, io: &'a mut Ring<'_>) -> Option<(&'a mut Buffer, Files<'a>)> {
-    Some((broker.outlets.logs.on_disk_mut()?, Files(io.segments()?)))
+    Some((broker.logs.on_disk_mut()?, Files(io.segments()?)))
 }
 
 /// The work left for a log after the end of a turn.
@@ -114,9 +114,9 @@ impl Core {
         config.spool.iter().for_each(|spool| settings::set_spool(&mut buffer, spool, self.here.rules));
         self.broker.outlets.clock_set_after = buffer.clock_set_after();
         if config.broker.is_some() {
-            self.broker.outlets.logs.rows = Some(Box::new(buffer));
+            self.broker.logs.rows = Some(Box::new(buffer));
         } else {
-            self.broker.outlets.logs.kept = Kept::One(buffer);
+            self.broker.logs.kept = Kept::One(buffer);
         }
         self.flush_spool(io);
         Ok(())
@@ -146,7 +146,7 @@ impl Core {
         if has_broker && self.log.kafka.is_none() {
             return false;
         }
-        if let Some(buffer) = self.broker.outlets.logs.on_disk_mut() {
+        if let Some(buffer) = self.broker.logs.on_disk_mut() {
             let Some(mut found) = buffer.opened() else { return false };
             for (cluster, found) in std::mem::take(&mut found.clusters).into_iter().enumerate() {
                 let producer = &mut self.broker.outlets.upstreams[cluster].producer;
@@ -187,7 +187,7 @@ impl Core {
         let mut sorter = Sorter::default();
         lost.iter().for_each(|lost| sorter.add(lost.number, Err(*lost), None));
         for kept in sessions {
-            let log = self.broker.outlets.logs.kept.of(kept.number);
+            let log = self.broker.logs.kept.of(kept.number);
             sorter.add(kept.number, Ok(&kept.payload), log.and_then(|log| log.place_of(kept.number)));
         }
         let mut sorted = sorter.sorted(report.fate_open);
@@ -199,7 +199,7 @@ impl Core {
     /// Ends session state in the spool from before there was `[broker]`.
     fn end_sessions_of_spool(&mut self, found: Restored) -> Report {
         let Restored { sessions, lost, report, .. } = found;
-        if let Some(rows) = &mut self.broker.outlets.logs.rows {
+        if let Some(rows) = &mut self.broker.logs.rows {
             sessions.iter().for_each(|kept| _ = rows.end_session(kept.number));
             lost.iter().for_each(|lost| rows.lose(lost.number, true));
         }
@@ -281,7 +281,7 @@ impl Core {
     /// Sends the writes of this turn to the disk as one group, if none is in flight.
     pub(super) fn flush_spool(&mut self, io: &mut Ring<'_>) {
         let (now, wall) = (io.now(), io.wall());
-        self.broker.outlets.make_room(now);
+        self.broker.outlets.make_room(&mut self.broker.logs, now);
         let due = self.log.given_up.is_due(second(now));
         let rules = self.here.rules;
         let on_disk = on_disk(&mut self.broker, io);
@@ -331,7 +331,7 @@ impl Core {
 
     /// Records damage that was found in this process when records were read back: an event for each segment, once a second.
     fn tell_unreadable(&mut self, second: u64) {
-        let Some(buffer) = self.broker.outlets.logs.on_disk_mut() else { return };
+        let Some(buffer) = self.broker.logs.on_disk_mut() else { return };
         let found = buffer.take_unreadable();
         if found.is_empty() {
             return;
@@ -347,14 +347,14 @@ impl Core {
     }
 
     fn set_spool_numbers(&mut self, now: Monotonic) {
-        let logs = &self.broker.outlets.logs;
+        let logs = &self.broker.logs;
         let kept_records = logs.kept.each().map(|kept| kept.numbers().kept_records).sum();
         let sessions = [(M::SessionsKept, self.broker.stored_sessions()), (M::KeptRecords, kept_records)];
         sessions.into_iter().for_each(|(metric, value)| self.here.numbers.set(metric, value));
         if self.log.kafka.is_some() {
             self.set_session_log_numbers(now);
         }
-        let Some(buffer) = self.broker.outlets.logs.rows() else { return };
+        let Some(buffer) = self.broker.logs.rows() else { return };
         let numbers = buffer.numbers();
         let values = [
             (M::SpoolBytes, numbers.bytes),

@@ -196,7 +196,7 @@ impl Core {
 
     /// Reads stalled connections again, oldest first, as long as there is room.
     pub(super) fn unstall(&mut self, io: &mut Ring<'_>) {
-        let freed = self.broker.outlets.freed();
+        let freed = self.broker.outlets.freed(&self.broker.logs);
         let memory = std::mem::replace(&mut self.stalls.asked_at, freed) != freed || self.stalls.left_off;
         self.stalls.left_off = false;
         let mut next = Bound::Unbounded;
@@ -222,7 +222,9 @@ impl Core {
             // The question takes no byte of the connection.
             let has_room = match line {
                 Line::Answers | Line::Quantum => true,
-                Line::Memory(cluster, full) => self.broker.outlets.may_go_on(Wait { cluster, full, bytes }),
+                Line::Memory(cluster, full) => {
+                    self.broker.outlets.may_go_on(&self.broker.logs, Wait { cluster, full, bytes })
+                }
                 Line::Slot(slot) => self.broker.outlets.slot_may_go_on(slot),
                 Line::ManySubscribers => self.broker.delivery.has_room_for_many(),
                 Line::Share(share) => self.broker.delivery.shares.is_placed_or_refused(share),

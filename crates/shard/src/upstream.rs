@@ -249,7 +249,7 @@ impl Core {
             self.forward_dead_letters(cluster, now, wall);
             let upstream = &mut self.broker.outlets.upstreams[cluster];
             let timings = Timings { histograms: self.here.numbers.histograms(), cluster };
-            match (self.broker.outlets.logs.rows_mut(), io.segments()) {
+            match (self.broker.logs.rows_mut(), io.segments()) {
                 (Some(buffer), Some(segments)) => {
                     let mut files = Files(segments);
                     upstream.pump(&mut buffer.view(&mut files, cluster, now, wall), timings, is_silent, (now, wall));
@@ -263,7 +263,9 @@ impl Core {
                 let answered = Answered { sessions, touched };
                 let way = (&mut logs.disks, &mut upstream.client);
                 let number_of = |place| upstream.members.number(Role::Own(place));
-                asked |= self.broker.outlets.logs.send_rows(way, answered, number_of, (now, wall));
+                let rows = self.broker.outlets.slot_rows.as_deref_mut();
+                asked |= rows
+                    .is_some_and(|rows| rows.send(&mut self.broker.logs.kept, way, answered, number_of, (now, wall)));
             }
             if asked {
                 upstream.client.take_effects(&mut upstream.effects);
@@ -432,7 +434,7 @@ impl Core {
             .next_deadline(is_silent, io.now())
             .min(self.sources.next_deadline(cluster))
             .min(self.log.next_deadline(cluster));
-        let of_slots = self.broker.outlets.logs.slot_rows.as_ref().map(|rows| rows.next_deadline(cluster));
+        let of_slots = self.broker.outlets.slot_rows.as_ref().map(|rows| rows.next_deadline(cluster));
         let at = at.min(of_slots.unwrap_or(Monotonic::NEVER));
         io.set_timer_by(Timer::Cluster(cluster), at, &mut upstream.timer);
     }
@@ -457,7 +459,7 @@ impl Core {
         while let Some(sink) = self.broker.outlets.letters.take_changed().or_else(|| self.announced.take_waiting()) {
             changed.push(sink);
         }
-        self.broker.outlets.logs.slot_rows.iter_mut().for_each(|rows| changed.extend(rows.take_changed()));
+        self.broker.outlets.slot_rows.iter_mut().for_each(|rows| changed.extend(rows.take_changed()));
         changed.sort_unstable();
         changed.dedup();
         for sink in changed {
@@ -471,7 +473,7 @@ impl Core {
         let upstream = &self.broker.outlets.upstreams[self.broker.outlets.plans[sink].cluster];
         let Some(number) = upstream.members.number(Role::Own(sink)) else { return 0 };
         let mut own = *upstream.producer.stats(number);
-        let moved = self.broker.outlets.logs.slot_rows.as_ref().map_or(0, |rows| rows.add_to(sink, &mut own));
+        let moved = self.broker.outlets.slot_rows.as_ref().map_or(0, |rows| rows.add_to(sink, &mut own));
         let writes_letters = upstream.members.number(Role::DeadLetters(sink));
         let letters = self.broker.outlets.letters.totals(sink);
         let stats = SinkStats {

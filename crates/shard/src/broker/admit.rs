@@ -17,6 +17,7 @@ use super::publish::message;
 use super::queues::Queues;
 use super::retained::{Publisher as RetainedBy, Retained};
 use crate::here::Here;
+use crate::logs::Logs;
 use crate::numbers::Routed;
 use crate::outlets::Outlets;
 use crate::reservation::{Asking, Beside, Reservation, Told, Unreserved};
@@ -104,6 +105,7 @@ pub(super) struct Takers<'a, 'b> {
     pub(super) retained: &'a Retained,
     pub(super) queues: &'a Queues,
     pub(super) outlets: &'b mut Outlets,
+    pub(super) logs: &'b mut Logs,
 }
 
 /// `Asked` is the answer of all of them.
@@ -126,7 +128,7 @@ pub(super) fn ask<'b>(
     asking: &Asking<'_>,
     origin: impl FnOnce() -> Option<Origin>,
 ) -> Asked<'b> {
-    let Takers { delivery, retained, queues, outlets } = takers;
+    let Takers { delivery, retained, queues, outlets, logs } = takers;
     let (topic, client_id) = (message.topic, message.client_id);
     let reserved = Err(Unreserved::Unmatched);
     let mut asked = Asked { route: Route::default(), reserved, waits_for: None, cost: 0 };
@@ -145,7 +147,7 @@ pub(super) fn ask<'b>(
         outlets.forget_outcomes();
         return asked;
     }
-    asked.reserved = outlets.reserve(message, asking);
+    asked.reserved = outlets.reserve(logs, message, asking);
     match &mut asked.reserved {
         Err(Unreserved::Full(wait)) => asked.waits_for = Some(Stall::Memory(*wait)),
         Ok(reservation) if reservation.has_republished() => {
@@ -189,8 +191,8 @@ impl Broker {
         let asking = Asking { told: Told::Not, already_taken_by: &[], feeds, peer: None, wall, beside };
         let answer = answer.filter(|_| !feeds.retained || here.rules.waits_for_copy());
         let is_for_outlets = asking.is_for_outlets(&self.outlets);
-        let (delivery, outlets) = (&mut self.delivery, &mut self.outlets);
-        let takers = Takers { delivery, retained: &self.retained, queues: &self.queues, outlets };
+        let (delivery, outlets, logs) = (&mut self.delivery, &mut self.outlets, &mut self.logs);
+        let takers = Takers { delivery, retained: &self.retained, queues: &self.queues, outlets, logs };
         let Asked { route, reserved, waits_for, .. } = ask(takers, io, (publish, &message), &asking, || None);
         if let Some(stall) = waits_for {
             drop(reserved);

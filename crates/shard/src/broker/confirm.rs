@@ -143,13 +143,13 @@ impl Broker {
         own: fn(&mut Self, &Here, usize, u64),
         letter: fn(usize, u64) -> Mail,
     ) -> bool {
-        if !self.outlets.logs.kept.is_there() {
+        if !self.logs.kept.is_there() {
             return false;
         }
         let (by, rules) = (here.index, here.rules);
         let mut has_own = false;
         while let Some(group) = of(self).first() {
-            if !rules.may_confirm(group, self.outlets.logs.kept.durable(group)) {
+            if !rules.may_confirm(group, self.logs.kept.durable(group)) {
                 break;
             }
             of(self).first_is_durable();

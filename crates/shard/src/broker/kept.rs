@@ -60,7 +60,7 @@ impl Broker {
     /// Writes down the changes of a session after a packet of its client or answers to it, and the changes of all other sessions since the last call.
     #[inline]
     pub(crate) fn write_down(&mut self, here: &mut Here, key: SessionKey) {
-        if self.outlets.logs.kept.is_there() {
+        if self.logs.kept.is_there() {
             self.sessions.collect(key);
             self.write_notes(here);
         }
@@ -81,7 +81,7 @@ impl Broker {
                     let has = |filter: &str| shares.are_kept_with(filter);
                     let Some(number) = self.sessions.payload(key, has, payload) else { continue };
                     let log = number.or_else(|| self.log_of(here, self.sessions.get(key)?.client_id()));
-                    let log = log.and_then(|log| self.outlets.logs.kept.of_mut(log));
+                    let log = log.and_then(|log| self.logs.kept.of_mut(log));
                     // A client that is back must be so in a full log, too.
                     let has_only_returned = self.sessions.has_only_returned(key);
                     let payload = &self.keeping.payload;
@@ -103,12 +103,12 @@ impl Broker {
                 }
                 Note::Ended { number, known_to } => {
                     self.keeping.stored -= 1;
-                    self.keeping.ended.add(self.outlets.logs.kept.end(number).unwrap_or(0));
+                    self.keeping.ended.add(self.logs.kept.end(number).unwrap_or(0));
                     self.forget_exchanges_of(here, number, known_to);
                 }
-                Note::WillOver { number } => _ = self.outlets.logs.kept.end(number),
+                Note::WillOver { number } => _ = self.logs.kept.end(number),
                 Note::Released { session, number, packet_id } => {
-                    let log = self.outlets.logs.kept.of_mut(number);
+                    let log = self.logs.kept.of_mut(number);
                     self.sessions.waits_for(session, log.map_or(0, |log| log.release(number, packet_id)));
                 }
             }
@@ -117,7 +117,7 @@ impl Broker {
 
     /// A number that names the log of a client's session. `None`: there is no table of slots.
     fn log_of(&self, here: &Here, client_id: &str) -> Option<u64> {
-        match &self.outlets.logs.kept {
+        match &self.logs.kept {
             Kept::OfSlots(_) => here.slots.slot(client_id).map(first_of),
             Kept::Nowhere | Kept::One(_) => Some(0),
         }
@@ -125,7 +125,7 @@ impl Broker {
 
     /// Sends held bytes with durable records, and tries again to write records that found no room. Called once a turn, before anything else.
     pub(crate) fn release_held(&mut self, io: &mut Ring<'_>, here: &mut Here) {
-        let kept = &self.outlets.logs.kept;
+        let kept = &self.logs.kept;
         if !kept.is_there() {
             return;
         }
@@ -142,7 +142,7 @@ impl Broker {
     /// Holds the bytes in the out-buffer from `from` on, for the client of this session, until the session's records are durable.
     #[inline]
     pub(crate) fn hold(&mut self, io: &mut Ring<'_>, here: &Here, conn: ConnId, key: SessionKey, from: usize) {
-        let kept = &self.outlets.logs.kept;
+        let kept = &self.logs.kept;
         if !kept.is_there() {
             return;
         }
@@ -164,12 +164,12 @@ impl Broker {
         from: usize,
         asks_for_kept: bool,
     ) {
-        if !self.outlets.logs.kept.is_there() {
+        if !self.logs.kept.is_there() {
             return;
         }
         let log = self.sessions.get(key).and_then(|session| self.log_of(here, session.client_id())).unwrap_or(0);
         let mut group = self.sessions.written(key).max(self.keeping.ended.of(log));
-        let (kept, mut due) = (&mut self.outlets.logs.kept, Monotonic::NEVER);
+        let (kept, mut due) = (&mut self.logs.kept, Monotonic::NEVER);
         if here.config.broker.is_some() {
             due = io.now().after(here.config.mqtt.connect_timeout);
             let beat = kept.of_mut(log).filter(|_| asks_for_kept).map(Buffer::beat);
@@ -194,7 +194,7 @@ impl Broker {
 
     /// Sets the room to that of the log that has this number.
     fn set_session_room(&mut self, number: Option<u64>) {
-        let kept = &self.outlets.logs.kept;
+        let kept = &self.logs.kept;
         if kept.is_there() {
             let log = number.and_then(|number| kept.of(number));
             self.sessions.set_room(log.map_or(0, Buffer::session_room));
@@ -213,7 +213,7 @@ impl Broker {
         for (number, is_damaged) in sorted.ends() {
             if !is_damaged {
                 self.end_kept(here, number, now);
-            } else if let Some(log) = self.outlets.logs.kept.of_mut(number) {
+            } else if let Some(log) = self.logs.kept.of_mut(number) {
                 log.lose(number, true);
             }
         }
@@ -249,7 +249,7 @@ impl Broker {
             self.keeping.stored += 1;
             by_number.insert(*number, key);
             for (packet_id, row) in owed {
-                let log = self.outlets.logs.kept.of_mut(*number);
+                let log = self.logs.kept.of_mut(*number);
                 log.into_iter().for_each(|log| log.await_row(*number, packet_id, Owner::Session(key).ticket(row)));
             }
         }

@@ -40,6 +40,7 @@ use self::delivery::Delivery;
 use self::kept::Keeping;
 use self::queues::Queues;
 use self::retained::Retained;
+use crate::logs::Logs;
 use crate::mail::Letters;
 use crate::outlets::Outlets;
 
@@ -50,6 +51,8 @@ pub(crate) struct Broker {
     pub(crate) sessions: Sessions,
     pub(crate) keeping: Keeping,
     pub(crate) outlets: Outlets,
+    /// The logs that the shard writes.
+    pub(crate) logs: Logs,
     pub(crate) delivery: Delivery,
     pub(crate) retained: Retained,
     pub(crate) queues: Queues,

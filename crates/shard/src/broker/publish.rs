@@ -14,6 +14,7 @@ use super::queues::Queues;
 use super::retained::Publisher;
 use super::{Broker, sys_topics};
 use crate::here::Here;
+use crate::logs::Kept;
 use crate::numbers::Routed;
 use crate::outlets::Outlets;
 use crate::reservation::{Asking, Reservation, Told, Unreserved};
@@ -69,7 +70,7 @@ impl<'a> Exchange<'a> {
     /// The stall that the message waits for.
     #[inline(never)]
     fn look(
-        (queues, outlets, shard): (&Queues, &mut Outlets, usize),
+        (queues, outlets, kept, shard): (&Queues, &mut Outlets, &Kept, usize),
         session: &'a Session,
         publish: &Publish<'_>,
         (feeds, is_granted): (Feeds, bool),
@@ -101,7 +102,7 @@ impl<'a> Exchange<'a> {
             return Ok(exchange);
         };
         let message = message(topic, session.client_id(), session.username(), publish, wall);
-        match outlets.ask_slot(&message, number, session.awaits_beside_log()) {
+        match outlets.ask_slot(kept, &message, number, session.awaits_beside_log()) {
             ForSlot::Waits(stall) => Err(stall),
             ForSlot::Elsewhere => Ok(exchange),
             by_log @ ForSlot::TooLarge => Ok(Self { by_log: Some(by_log), is_logged: true, ..exchange }),
@@ -118,7 +119,7 @@ impl<'a> Exchange<'a> {
 #[cold]
 #[inline(never)]
 fn write_down(
-    (session, outlets): (&mut Session, &mut Outlets),
+    (session, outlets, kept): (&mut Session, &mut Outlets, &mut Kept),
     publish: &Publish<'_>,
     (key, number): (SessionKey, u32),
     exchange: Option<(ForSlot, u64)>,
@@ -132,7 +133,7 @@ fn write_down(
             let topic = session.topic_of(publish).unwrap_or_default();
             let message = message(topic, session.client_id(), session.username(), publish, wall);
             let origin = Origin { session: of_kept, packet_id: publish.packet_id };
-            outlets.take_slot_row(row, &message, (Owner::Session(key).ticket(number), origin), (now, wall));
+            outlets.take_slot_row(kept, row, &message, (Owner::Session(key).ticket(number), origin), (now, wall));
         }
         _ => session.logged(publish.packet_id),
     }
@@ -163,8 +164,8 @@ impl Broker {
         // A session refuses an unknown alias in a moment.
         let feeds = if is_granted && topic.is_some() { feeds } else { Feeds::NONE };
         let exchange = if publish.qos == QoS::ExactlyOnce {
-            let (queues, outlets) = (&self.queues, &mut self.outlets);
-            match Exchange::look((queues, outlets, here.index), session, publish, (feeds, is_granted), wall) {
+            let (queues, outlets, kept) = (&self.queues, &mut self.outlets, &self.logs.kept);
+            match Exchange::look((queues, outlets, kept, here.index), session, publish, (feeds, is_granted), wall) {
                 Ok(exchange) => exchange,
                 Err(stall) => return Published::Stall(stall),
             }
@@ -177,8 +178,8 @@ impl Broker {
         let asking = Asking { told, already_taken_by: taken_by, feeds, peer: peer_address, wall, beside: None };
         let message_at_hand =
             message(topic.unwrap_or_default(), session.client_id(), session.username(), publish, wall);
-        let (delivery, outlets) = (&mut self.delivery, &mut self.outlets);
-        let takers = Takers { delivery, retained: &self.retained, queues: &self.queues, outlets };
+        let (delivery, outlets, logs) = (&mut self.delivery, &mut self.outlets, &mut self.logs);
+        let takers = Takers { delivery, retained: &self.retained, queues: &self.queues, outlets, logs };
         // Shards that have had the message since before a crash pass over it (`queues`). Whether it was retained is not known.
         let exchange = || of_kept.map(|session| Origin { session, packet_id: publish.packet_id });
         let of = (publish, &message_at_hand);
@@ -272,7 +273,13 @@ impl Broker {
             session.opened(number, owed + owed_already + awaited, reason);
             if is_logged {
                 let exchange = by_log.filter(|_| is_taken).zip(of_kept);
-                write_down((session, &mut self.outlets), publish, (key, number), exchange, (now, wall));
+                write_down(
+                    (session, &mut self.outlets, &mut self.logs.kept),
+                    publish,
+                    (key, number),
+                    exchange,
+                    (now, wall),
+                );
             }
         }
         if is_routed && is_taken {

@@ -44,7 +44,11 @@ impl Broker {
             {
                 break;
             }
-            let owed = if to.sinks { self.outlets.take_again(&next_message, ticket, (now, wall)) } else { Some(0) };
+            let owed = if to.sinks {
+                self.outlets.take_again(&mut self.logs, &next_message, ticket, (now, wall))
+            } else {
+                Some(0)
+            };
             let Some(owed) = owed else { break };
             run.take(next.packet_id, owed);
             count += 1;

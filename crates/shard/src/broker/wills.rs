@@ -26,7 +26,7 @@ impl Broker {
             return true;
         }
         if self.sessions.wills_waiting() > 0 {
-            let freed = self.outlets.freed().wrapping_add(self.delivery.freed());
+            let freed = self.outlets.freed(&self.logs).wrapping_add(self.delivery.freed());
             if std::mem::replace(&mut self.keeping.wills_offered_at, freed) != freed {
                 self.sessions.offer_wills_again(OFFERED_AGAIN_MAX);
             }

@@ -134,7 +134,7 @@ impl Reservation<'_> {
             Some(Fed { row: Err(objection), .. }) => (Err(objection), None),
         };
         let (mut spool, mut passes) = (Ok(()), false);
-        let buffer = outlets.logs.rows_mut().filter(|buffer| buffer.keeps(plan.cluster, plan.sink));
+        let buffer = self.logs.rows_mut().filter(|buffer| buffer.keeps(plan.cluster, plan.sink));
         let is_spooled = buffer.is_some();
         if let (Some(buffer), Ok(Asked { bytes, .. })) = (buffer, &asked) {
             let room = buffer.admit(plan.cluster, plan.sink, before.spool + *bytes);

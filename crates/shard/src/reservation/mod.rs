@@ -15,6 +15,7 @@ use forebay_runtime::seam::WallMs;
 use forebay_session::Peer;
 
 use super::dead_letters::message::Place;
+use super::logs::Logs;
 use super::numbers::Routed;
 use super::outlets::Outlets;
 use super::rules::{Outcomes, RULE};
@@ -40,6 +41,8 @@ const RENDERED_KEPT: usize = 1 << 20;
 /// Room for one message in all of its sinks.
 pub(super) struct Reservation<'a> {
     outlets: &'a mut Outlets,
+    /// The logs, of which that of rows is asked.
+    logs: &'a mut Logs,
     /// Whether a gate refuses the message: it becomes a dead letter of that sink, and no destination takes it.
     is_refused: bool,
     /// Whether other sinks have had the message since before a crash: a sink that refuses it now does so for itself alone, if it can keep it.
@@ -240,11 +243,12 @@ impl Outlets {
     ///
     /// # Errors
     /// The reason why nothing was reserved.
-    pub(super) fn reserve(
-        &mut self,
+    pub(super) fn reserve<'a>(
+        &'a mut self,
+        logs: &'a mut Logs,
         message: &Message<'_>,
         asking: &Asking<'_>,
-    ) -> Result<Reservation<'_>, Unreserved> {
+    ) -> Result<Reservation<'a>, Unreserved> {
         let already_taken_by = asking.already_taken_by;
         let work = &mut self.workspace;
         work.sinks.clear();
@@ -276,7 +280,7 @@ impl Outlets {
         let is_matched = !work.matched.is_empty();
         let is_repeat = !already_taken_by.is_empty();
         let told = asking.told;
-        let mut reservation = Reservation { outlets: self, is_refused: false, is_repeat, told, of: 0, before: 0 };
+        let mut reservation = Reservation { outlets: self, logs, is_refused: false, is_repeat, told, of: 0, before: 0 };
         if !is_matched {
             return Err(Unreserved::Unmatched);
         }

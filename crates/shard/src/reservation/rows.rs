@@ -242,7 +242,7 @@ impl Reservation<'_> {
 
     /// The index of the sum for a sink, and the room that the message takes of it so far.
     pub(super) fn sum_of(&mut self, (sink, cluster, number): (u16, usize, SinkId)) -> (usize, Before) {
-        let is_spooled = self.outlets.logs.rows().is_some_and(|buffer| buffer.keeps(cluster, number));
+        let is_spooled = self.logs.rows().is_some_and(|buffer| buffer.keeps(cluster, number));
         let work = &mut self.outlets.workspace;
         let found = work.sums.iter().position(|sum| sum.sink == sink);
         let at = found.unwrap_or_else(|| {

@@ -3,6 +3,7 @@
 use forebay_kafka::types::Ticket;
 use forebay_runtime::seam::{Monotonic, WallMs};
 
+use super::super::logs::Logs;
 use super::super::outlets::Outlets;
 use super::super::sinks::Message;
 use super::ask::has_room;
@@ -15,13 +16,14 @@ impl Outlets {
     #[inline]
     pub(crate) fn take_again(
         &mut self,
+        logs: &mut Logs,
         message: &Message<'_>,
         ticket: Option<Ticket>,
         (now, wall): (Monotonic, WallMs),
     ) -> Option<u16> {
         debug_assert!(self.workspace.is_settled, "no other reservation came in between");
         let (is_refused, is_repeat, told) = (false, false, Told::Not);
-        let mut reservation = Reservation { outlets: self, is_refused, is_repeat, told, of: 0, before: 0 };
+        let mut reservation = Reservation { outlets: self, logs, is_refused, is_repeat, told, of: 0, before: 0 };
         let outlets = &mut *reservation.outlets;
         let work = &mut outlets.workspace;
         work.needs.resize(outlets.upstreams.len(), 0);
@@ -30,7 +32,7 @@ impl Outlets {
             let producer = &outlets.upstreams[plan.cluster].producer;
             let To::Topic { asked, hash, is_spooled, .. } = &mut reserved.to else { return false };
             let Ok(bytes) = plan.row_bytes_max(message) else { return false };
-            let buffer = outlets.logs.rows().filter(|_| *is_spooled);
+            let buffer = reservation.logs.rows().filter(|_| *is_spooled);
             (asked.bytes, reserved.bytes) = (bytes, bytes);
             work.needs[plan.cluster] += bytes;
             producer.may_take(plan.sink, bytes)

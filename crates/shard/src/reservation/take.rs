@@ -49,7 +49,7 @@ impl Reservation<'_> {
         {
             expires = now.after(Duration::from_secs(seconds.into()));
         }
-        let outlets = &mut *self.outlets;
+        let (outlets, logs) = (&mut *self.outlets, &mut *self.logs);
         let work = &mut outlets.workspace;
         let outputs_owe = |rules: &Rules| rules.guarantees.waits_for_outputs();
         let outputs_owe = !RULED || outlets.rules.as_deref().is_none_or(outputs_owe);
@@ -64,7 +64,7 @@ impl Reservation<'_> {
                 }
                 continue;
             };
-            if let Some(buffer) = outlets.logs.rows_mut().filter(|_| *is_spooled) {
+            if let Some(buffer) = logs.rows_mut().filter(|_| *is_spooled) {
                 buffer.promise(plan.cluster, plan.sink, asked.bytes);
             }
             let made = made.filter(|_| RULED).and_then(|row| work.rows.get(row as usize));

@@ -16,7 +16,8 @@ use forebay_kafka::producer::{News, Producer, Settings, SinkStats};
 use forebay_kafka::types::{ProduceRequest, SinkId};
 use forebay_runtime::seam::Monotonic;
 
-use super::logs::{Kept, Logs};
+use super::logs::Kept;
+use super::outlets::Outlets;
 use super::settings;
 
 pub(super) use self::send::Answered;
@@ -197,10 +198,10 @@ impl SlotRows {
     }
 }
 
-impl Logs {
+impl Outlets {
     /// A number that changes whenever there may be room for another row of a slot.
-    pub(super) fn freed_of_slots(&self) -> u64 {
-        match (&self.kept, &self.slot_rows) {
+    pub(super) fn freed_of_slots(&self, kept: &Kept) -> u64 {
+        match (kept, &self.slot_rows) {
             (Kept::OfSlots(logs), Some(rows)) => logs.values().map(Buffer::freed).fold(rows.freed(), u64::wrapping_add),
             _ => 0,
         }

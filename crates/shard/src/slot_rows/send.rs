@@ -11,7 +11,7 @@ use forebay_runtime::seam::{Monotonic, WallMs};
 use forebay_session::{Reason, SessionKey, Sessions};
 
 use super::super::kafka_disk::KafkaDisk;
-use super::super::logs::{Kept, Logs};
+use super::super::logs::Kept;
 use super::super::numbers::Numbers;
 use super::super::words::Owner;
 use super::{Sender, SlotRows, route_of};
@@ -143,18 +143,19 @@ impl SlotRows {
     }
 }
 
-impl Logs {
+impl SlotRows {
     /// Does the work of the slots' producers: rows go into the logs of their slots, and those with a durable batch to the cluster. `number_of`: the number of
     /// a sink of the configuration in the cluster's producer. Returns whether the client has new requests.
-    pub(crate) fn send_rows(
+    pub(crate) fn send(
         &mut self,
+        kept: &mut Kept,
         (disks, client): (&mut BTreeMap<u16, KafkaDisk>, &mut Client),
         mut answered: Answered<'_>,
         number_of: impl Fn(usize) -> Option<SinkId>,
         (now, wall): (Monotonic, WallMs),
     ) -> bool {
-        let Self { kept: Kept::OfSlots(buffers), slot_rows: Some(rows), .. } = self else { return false };
-        let SlotRows { senders, routes, changed, news, requests, .. } = &mut **rows;
+        let Kept::OfSlots(buffers) = kept else { return false };
+        let Self { senders, routes, changed, news, requests, .. } = self;
         let (is_connected, mut has_asked) = (client.is_connected(), false);
         for (slot, sender) in senders {
             let has_changed = std::mem::replace(&mut sender.is_connected, is_connected) != is_connected;

@@ -8,7 +8,7 @@ use forebay_kafka::types::{SinkId, Ticket};
 use forebay_record::timestamp_at;
 use forebay_runtime::seam::{Monotonic, WallMs};
 
-use super::super::logs::{Kept, Logs, slot_of};
+use super::super::logs::{Kept, slot_of};
 use super::super::outlets::Outlets;
 use super::super::sinks::{Message, Plan};
 use super::super::words::Stall;
@@ -57,9 +57,9 @@ fn key<'a>(plan: &'a Plan, message: &Message<'a>, scratch: &'a mut Vec<u8>) -> O
 impl Outlets {
     /// Asks the log of a slot for room for a message of an exchange, by the number of its session. `waits`: a message of the session that went past the log is
     /// not in Kafka yet.
-    pub(crate) fn ask_slot(&mut self, message: &Message<'_>, session: u64, waits: bool) -> ForSlot {
+    pub(crate) fn ask_slot(&mut self, kept: &Kept, message: &Message<'_>, session: u64, waits: bool) -> ForSlot {
         let slot = slot_of(session);
-        let Logs { kept: Kept::OfSlots(logs), slot_rows: Some(rows), .. } = &mut self.logs else {
+        let (Kept::OfSlots(logs), Some(rows)) = (kept, &mut self.slot_rows) else {
             return ForSlot::Elsewhere;
         };
         let SlotRows { routes, senders, cluster, .. } = &mut **rows;
@@ -110,19 +110,20 @@ impl Outlets {
 
     /// Whether a message that waits for a slot may find room by now.
     pub(crate) fn slot_may_go_on(&self, slot: u16) -> bool {
-        let sender = self.logs.slot_rows.as_ref().and_then(|rows| rows.senders.get(&slot));
+        let sender = self.slot_rows.as_ref().and_then(|rows| rows.senders.get(&slot));
         sender.is_none_or(|sender| !(sender.drains && sender.has_rows()))
     }
 
     /// Takes the row for which [`Outlets::ask_slot`] has found room. `ticket` is answered when the log has it.
     pub(crate) fn take_slot_row(
         &mut self,
+        kept: &mut Kept,
         row: SlotRow,
         message: &Message<'_>,
         (ticket, origin): (Ticket, Origin),
         (now, wall): (Monotonic, WallMs),
     ) {
-        let Logs { kept: Kept::OfSlots(logs), slot_rows: Some(rows), .. } = &mut self.logs else { return };
+        let (Kept::OfSlots(logs), Some(rows)) = (kept, &mut self.slot_rows) else { return };
         let SlotRows { routes, senders, cluster, headers, .. } = &mut **rows;
         let (Some(log), Some(sender)) = (logs.get_mut(&row.slot), senders.get_mut(&row.slot)) else { return };
         let index = usize::from(routes[usize::from(row.route)]);

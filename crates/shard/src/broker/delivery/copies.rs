@@ -425,7 +425,7 @@ impl Broker {
         let stored = stored.unwrap_or(None);
         let share_key = message.by.share().map_or(0, |to| to.key);
         let all = Rc::clone(copies.remembered());
-        let slot = stored.and_then(|number| self.outlets.logs.kept.part_of(number));
+        let slot = stored.and_then(|number| self.logs.kept.part_of(number));
         let mut own = None;
         let handed =
             session.hand(copy.clone(), (unsent, now), (stored.is_some(), claim.is_some()), (bounds, &all), || {
@@ -475,7 +475,7 @@ impl Broker {
         group: u64,
     ) {
         let group = here.rules.publish_waits_for(group);
-        let waits = group > self.outlets.logs.kept.durable(group);
+        let waits = group > self.logs.kept.durable(group);
         let holds = &mut self.keeping.holds;
         let out = holds.out(io, conn);
         let from = out.len();

@@ -119,7 +119,7 @@ impl Broker {
     pub(crate) fn end_kept(&mut self, here: &Here, number: u64, now: Monotonic) {
         let may_end = self.keeping.given.ends(number, now);
         if here.rules.may_end_copy(may_end) {
-            self.outlets.logs.kept.end(number);
+            self.logs.kept.end(number);
         }
     }
 
@@ -206,7 +206,7 @@ impl Broker {
     /// Writes a slot's positions, if there is a reason. Returns the group in which they are durable.
     fn write_positions_of(&mut self, here: &Here, slot: u16, is_for_over: bool) -> Option<u64> {
         let given = &mut self.keeping.given;
-        let log = self.outlets.logs.kept.of_mut(first_of(slot))?;
+        let log = self.logs.kept.of_mut(first_of(slot))?;
         let memory = if here.rules.names_behind() { self.queues.behind(&self.sessions, slot) } else { Behind::new() };
         let said = given.unsaved(slot, is_for_over, &memory)?;
         let mut payload = Vec::new();

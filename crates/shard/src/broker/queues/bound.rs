@@ -34,11 +34,11 @@ impl Queues {
 impl Broker {
     /// Ends messages for shares in the log where they have waited, once the log of their member has them.
     pub(super) fn end_bound(&mut self) {
-        let kept = &self.outlets.logs.kept;
+        let kept = &self.logs.kept;
         let durable: SmallVec<[u64; 4]> =
             std::iter::from_fn(|| self.queues.bound.pop(|group| group <= kept.durable(group))).collect();
         for number in durable {
-            self.outlets.logs.kept.end(number);
+            self.logs.kept.end(number);
             self.queues.wrote = true;
         }
     }

@@ -138,7 +138,7 @@ impl Broker {
     /// Keeps this shard's record of a message and of its exchange together in one group of the log. `recipients`: sessions that may get the message, without
     /// members of these shares.
     pub(crate) fn keep_with_exchange(&mut self, message: Message<'_>, shares: &[ToShare], recipients: usize) {
-        let (Some(_), Some(buffer)) = (message.origin, self.outlets.logs.kept.first_mut()) else { return };
+        let (Some(_), Some(buffer)) = (message.origin, self.logs.kept.first_mut()) else { return };
         let all = &self.delivery.shares;
         let names: usize = shares.iter().filter_map(|to| all.kept(to.share)).map(|name| name.len()).sum();
         let packet = packet_bytes(message.publish.topic, message.publish);
@@ -150,7 +150,7 @@ impl Broker {
     /// Writes down the exchange of a message that is in the log for sessions of this shard, and for these shares. Returns the group. 0: the log has no room,
     /// and a repeat is a second message.
     pub(crate) fn know_exchange(&mut self, from: usize, origin: Origin, mut shares: Marks) -> u64 {
-        let Some(buffer) = self.outlets.logs.kept.first_mut() else { return 0 };
+        let Some(buffer) = self.logs.kept.first_mut() else { return 0 };
         let (publisher, packet_id) = ((from, origin.session), origin.packet_id);
         let before = self.queues.exchanges.known(publisher, packet_id);
         shares.extend(before.iter().flat_map(|open| open.shares.iter().copied()));
@@ -230,7 +230,7 @@ impl Broker {
 
     fn end_exchange(&mut self, number: u64) -> u64 {
         self.queues.wrote = true;
-        self.outlets.logs.kept.end(number).unwrap_or(0)
+        self.logs.kept.end(number).unwrap_or(0)
     }
 
     /// Reports durable releases to the shards that asked for them. True: some are of this shard.

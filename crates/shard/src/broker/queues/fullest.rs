@@ -118,7 +118,7 @@ impl Broker {
             return;
         }
         let (remembered, Bounds { messages, bytes }) = (self.delivery.remembered(), self.queues.bounds);
-        let has_log = self.outlets.logs.kept.is_there();
+        let has_log = self.logs.kept.is_there();
         let (bound, bound_bytes) = remembered.bound();
         let by_bytes = remembered.bytes().min(bound_bytes) > bytes / 2;
         let by_messages = remembered.stored().min(bound) > messages / 2;
@@ -131,7 +131,7 @@ impl Broker {
         let level = self.sessions.get_mut(key).and_then(|session| session.grown(bounds));
         if level.is_some() {
             self.queues.fullest.note(level, Holder::Session(key));
-            let _ = (self.remembers_more(), self.outlets.logs.kept.is_there() && self.stores_more());
+            let _ = (self.remembers_more(), self.logs.kept.is_there() && self.stores_more());
         }
     }
 
@@ -153,7 +153,7 @@ impl Broker {
         let mut looks = ROOM_DROPS_PER_TURN;
         while looks > 0 {
             let remembered = self.delivery.remembered();
-            let has_log = self.outlets.logs.kept.is_there();
+            let has_log = self.logs.kept.is_there();
             let is_low = |now: usize, most: usize| now <= most / 16 * 15 - most / 64;
             if is_low(remembered.bytes() + remembered.unread(), bytes)
                 && (!has_log || is_low(remembered.stored(), messages))

@@ -204,7 +204,7 @@ impl Broker {
 
     /// Ends the claims of durable copies.
     pub(super) fn meet_written(&mut self, here: &Here) {
-        let (rules, kept) = (here.rules, &self.outlets.logs.kept);
+        let (rules, kept) = (here.rules, &self.logs.kept);
         let written = &mut self.queues.left.written;
         while let Some(claim) = written.pop(|group| rules.may_confirm(group, kept.durable(group))) {
             claim.meet();
@@ -358,7 +358,7 @@ impl Broker {
 
     fn write_one_left(&mut self, io: &mut Ring<'_>, here: &mut Here, key: SessionKey, from: u64) -> Written {
         if let Some(session) = self.sessions.get(key).filter(|session| session.conn().is_some()) {
-            let is_of_slot = session.number().is_some_and(|number| self.outlets.logs.kept.part_of(number).is_some());
+            let is_of_slot = session.number().is_some_and(|number| self.logs.kept.part_of(number).is_some());
             return match is_of_slot {
                 true => self.write_one_there(io, here, key, from),
                 false if self.pump_logged(io, here, key) => Written::NoRoom,
@@ -404,7 +404,7 @@ impl Broker {
     ) -> Option<(Rc<Body>, u64)> {
         let of = self.stores_copy(key, body.packet().len()).ok()??;
         self.write_dropped(here, key);
-        let (publish, buffer) = (body.publish()?, self.outlets.logs.kept.of_mut(of)?);
+        let (publish, buffer) = (body.publish()?, self.logs.kept.of_mut(of)?);
         let payload = &mut self.queues.payload;
         payload.clear();
         let to = Recipient::new(of, number, copy);

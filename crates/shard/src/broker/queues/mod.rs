@@ -204,7 +204,7 @@ impl Queues {
 impl Broker {
     /// Whether publishers wait for the disk of shards that keep their messages.
     pub(crate) fn waits_for_disk(&self, here: &Here) -> bool {
-        here.config.delivery.waits_for_disk && self.outlets.logs.kept.is_there()
+        here.config.delivery.waits_for_disk && self.logs.kept.is_there()
     }
 
     /// Whether messages of this QoS are answered when they are durable for the kept sessions that get them.
@@ -218,7 +218,7 @@ impl Broker {
     /// The log has no room.
     pub(crate) fn stores_copy(&mut self, key: SessionKey, message_bytes: usize) -> Result<Option<u64>, ()> {
         let Some(number) = self.sessions.get(key).and_then(|session| session.number()) else { return Ok(None) };
-        let Some(room) = self.outlets.logs.kept.of(number).map(Buffer::session_room) else { return Ok(None) };
+        let Some(room) = self.logs.kept.of(number).map(Buffer::session_room) else { return Ok(None) };
         let bytes = message_bytes + MESSAGE_BYTES + Recipient::BYTES_MAX;
         let others = self.queues.pending.len() * Recipient::BYTES_MAX;
         // A message that has waited for a member of a share is in the log already: room was left to give it to a member.
@@ -257,14 +257,14 @@ impl Broker {
     }
 
     fn has_room_for_share(&mut self, text_bytes: usize, message_bytes: usize) -> bool {
-        let Some(room) = self.outlets.logs.kept.first().map(Buffer::session_room) else { return false };
+        let Some(room) = self.logs.kept.first().map(Buffer::session_room) else { return false };
         let bytes = ForShare::HEAD_BYTES + text_bytes + message_bytes;
         bytes <= self.queues.entry_max && bytes + self.queues.spare <= room && self.stores_more()
     }
 
     /// Writes the message down. Returns the group in which it is durable. `None`: there is no room.
     pub(crate) fn write_for_share(&mut self, body: &Body, publish: &Publish<'_>, of: ForShare<'_>) -> Option<u64> {
-        let buffer = self.outlets.logs.kept.first_mut()?;
+        let buffer = self.logs.kept.first_mut()?;
         let payload = &mut self.queues.payload;
         payload.clear();
         ForShare { deadline: deadline_of(buffer, body, publish), ..of }.encode(payload);
@@ -281,7 +281,7 @@ impl Broker {
         let (Some(of), Some(publish)) = (self.sessions.get(key).and_then(Session::number), body.publish()) else {
             return;
         };
-        let (Some(buffer), Some(was)) = (self.outlets.logs.kept.of_mut(of), body.for_share()) else { return };
+        let (Some(buffer), Some(was)) = (self.logs.kept.of_mut(of), body.for_share()) else { return };
         let payload = &mut self.queues.payload;
         payload.clear();
         let to = Recipient::new(of, number, copy);
@@ -298,7 +298,7 @@ impl Broker {
     pub(crate) fn end_for_share(&mut self, body: &Body) -> Option<u64> {
         let number = body.end_for_share()?;
         self.queues.wrote = true;
-        self.outlets.logs.kept.end(number)
+        self.logs.kept.end(number)
     }
 
     /// Notes a copy of the message at hand that a session was handed and that is written to the log. `own`: its own body, if others have another one.
@@ -344,7 +344,7 @@ impl Broker {
     /// Writes the message at hand to one log, for the sessions in `to`.
     fn store_for(&mut self, io: &mut Ring<'_>, here: &mut Here, publish: &Publish<'_>, to: &[Pending]) -> u64 {
         to.iter().for_each(|pending| self.write_dropped(here, pending.session));
-        let kept = &mut self.outlets.logs.kept;
+        let kept = &mut self.logs.kept;
         let (Some(body), Some(of)) = (self.delivery.body_at_hand(), to.first().map(|first| first.recipient.session))
         else {
             return 0;
@@ -386,7 +386,7 @@ impl Broker {
             if let Some(own) = &pending.own {
                 own.awaits_log();
                 here.numbers.count(M::CopiesUnstored);
-                if self.outlets.logs.kept.part_of(pending.recipient.session).is_some() {
+                if self.logs.kept.part_of(pending.recipient.session).is_some() {
                     self.note_unlogged_at(pending.session, pending.recipient.number);
                 }
                 continue;
@@ -418,7 +418,7 @@ impl Broker {
     }
 
     fn queue_change(&mut self, key: SessionKey) -> Changed {
-        let session = self.sessions.get_mut(key).filter(|_| self.outlets.logs.kept.is_there());
+        let session = self.sessions.get_mut(key).filter(|_| self.logs.kept.is_there());
         session.map_or(Changed::No, |session| session.take_queue_change())
     }
 
@@ -432,7 +432,7 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let mut saved = None;
         if let Some((queue, record)) = session.save_queue() {
-            let buffer = session.number().and_then(|number| self.outlets.logs.kept.of_mut(number));
+            let buffer = session.number().and_then(|number| self.logs.kept.of_mut(number));
             let Some(buffer) = buffer else { return };
             let payload = &mut self.queues.payload;
             payload.clear();
@@ -482,7 +482,7 @@ impl Broker {
         here.numbers.set(M::CopiesUnconfirmed, self.queues.confirmations.unconfirmed() as u64);
         here.numbers.set(M::Exchanges, self.queues.exchanges.open() as u64);
         here.numbers.set(M::SlotsFull, self.queues.left.full() as u64);
-        if !self.outlets.logs.kept.is_there() {
+        if !self.logs.kept.is_there() {
             return;
         }
         self.end_bound();

@@ -96,7 +96,7 @@ impl Broker {
     /// The time until which a message may be sent. `number`: the record that has the deadline.
     fn until(&self, number: u64, deadline: Deadline) -> Option<Monotonic> {
         let (wall_ms, left_ms) = deadline?;
-        self.outlets.logs.kept.of(number).map(|buffer| buffer.until(wall_ms, left_ms))
+        self.logs.kept.of(number).map(|buffer| buffer.until(wall_ms, left_ms))
     }
 
     /// The body of a message of the previous process, which counts as received now, with the time that it has left.
@@ -119,7 +119,7 @@ impl Broker {
         let body = self.body_again(&publish, until, now, of.key);
         body.stored_for_share(number, 0);
         let is_there = |shard: usize| shard != here.index && shard < self.queues.confirmations.shards();
-        let from = of.from.and_then(|(shard, was)| match self.outlets.logs.kept.part_of(was) {
+        let from = of.from.and_then(|(shard, was)| match self.logs.kept.part_of(was) {
             // The shard that owns the slot now.
             Some(slot) => match here.slots.at(slot) {
                 Place::Here(shard) => Some((shard, was)),

@@ -39,13 +39,13 @@ impl Broker {
 
     /// Whether live records take more than half of the capacity of the log of this session's slot.
     pub(crate) fn is_slot_half_full(&self, key: SessionKey) -> bool {
-        let log = self.sessions.get(key).and_then(Session::number).and_then(|number| self.outlets.logs.kept.of(number));
+        let log = self.sessions.get(key).and_then(Session::number).and_then(|number| self.logs.kept.of(number));
         log.is_some_and(Buffer::is_half_full)
     }
 
     /// Shortens the longest queues if the log of a slot has had no room for a while.
     pub(super) fn shorten_for(&mut self, here: &mut Here, slot: u16, now: Monotonic) {
-        let kept = &self.outlets.logs.kept;
+        let kept = &self.logs.kept;
         if kept.part_of(first_of(slot)).is_none() || !self.queues.left.is_to_shorten(slot, now) {
             return;
         }
@@ -53,7 +53,7 @@ impl Broker {
             let about = |event: Event| event.with(Field::Partition, u64::from(slot));
             here.teller.tell_of(Kind::SlotFull, second(now), slot, about);
         }
-        let kept = &self.outlets.logs.kept;
+        let kept = &self.logs.kept;
         let to_end = kept.of(first_of(slot)).map_or(0, Buffer::records_to_end);
         let number = |key: &SessionKey| self.sessions.get(*key).and_then(Session::number);
         let all = self.queues.fullest.sessions().chain(self.queues.left.waiting_for(slot));

@@ -56,8 +56,7 @@ impl Retained {
 impl Broker {
     /// Writes down the message of a topic. Returns its group; 0: there is no log.
     pub(super) fn write_retained(&mut self, topic: &TopicKey) -> u64 {
-        let (Some(buffer), Some(value)) = (self.outlets.logs.kept.first_mut(), self.retained.topics.get_mut(topic))
-        else {
+        let (Some(buffer), Some(value)) = (self.logs.kept.first_mut(), self.retained.topics.get_mut(topic)) else {
             return 0;
         };
         if value.is_own || self.retained.is_in_kafka {
@@ -83,14 +82,14 @@ impl Broker {
 
     /// Ends the message of a topic in the log. Returns the group of that record.
     pub(super) fn forget_retained(&mut self, topic: &TopicKey, number: Option<u64>) -> u64 {
-        let group = number.and_then(|number| self.outlets.logs.kept.end(number)).unwrap_or(0);
+        let group = number.and_then(|number| self.logs.kept.end(number)).unwrap_or(0);
         self.retained.unwritten.over(topic, group);
         group
     }
 
     /// Reports durable messages and tries again to write messages that found no room, once a turn.
     pub(crate) fn confirm_retained(&mut self, here: &Here) {
-        let kept = &self.outlets.logs.kept;
+        let kept = &self.logs.kept;
         if !kept.is_there() {
             return;
         }
@@ -123,7 +122,7 @@ impl Broker {
 
     /// Takes up a retained message of the previous process.
     pub(crate) fn restore_retained(&mut self, here: &mut Here, number: u64, payload: &[u8], now: Monotonic) {
-        let (Some(buffer), Some(found)) = (self.outlets.logs.kept.of_mut(number), saved::decode(payload)) else {
+        let (Some(buffer), Some(found)) = (self.logs.kept.of_mut(number), saved::decode(payload)) else {
             return;
         };
         if self.retained.is_in_kafka {

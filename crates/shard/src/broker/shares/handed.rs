@@ -184,7 +184,7 @@ impl Broker {
         if handed.told.is_empty() {
             return;
         }
-        let (kept, rules) = (&self.outlets.logs.kept, here.rules);
+        let (kept, rules) = (&self.logs.kept, here.rules);
         let is_durable = |groups: &Groups| groups.iter().all(|group| rules.may_confirm(group, kept.durable(group)));
         for (_, to, what) in handed.told.extract_if(.., |(groups, ..)| is_durable(groups)) {
             let letter = match what {

@@ -61,7 +61,7 @@ impl Broker {
             part.set_stuck();
         }
         // A message that is not durable may lose its number, which may be another message's by the time it is reported.
-        let kept = &self.outlets.logs.kept;
+        let kept = &self.logs.kept;
         shares.turn += 1;
         let (share, is_keyed, turn) = (Arc::clone(&part.share), part.is_keyed, shares.turn);
         let choose = |body: &Body| {

@@ -48,7 +48,7 @@ impl Broker {
             self.delivery.budget -= 1;
             self.give_to_share(io, here, message, shares[done]);
             done += 1;
-            if self.outlets.logs.kept.is_there() {
+            if self.logs.kept.is_there() {
                 // A message for one share ends in the log without the others.
                 let groups = self.store_copies(io, here, message.publish);
                 let mark = self.delivery.shares.mark(shares[done - 1].share);
