@@ -289,7 +289,7 @@ impl Core {
     fn connect(&mut self, io: &mut Ring<'_>, conn: ConnId, connect: &Connect<'_>, rest: &[u8]) {
         let now = io.now();
         self.answer_front(io, conn);
-        if self.drain.is_some() {
+        if self.drain.own.is_some() {
             return self.refuse_admitted(io, conn, Newcomer { connect, client_id: connect.client_id }, DRAINING);
         }
         let named = connect.client_id.is_empty().then(|| match self.given_id(conn) {
@@ -390,7 +390,7 @@ impl Core {
             self.broker.pump_session(io, &mut self.here, connected.key);
         }
         // The will of the client's previous connection goes ahead of its publishes on this one.
-        self.broker.publish_wills_of(io, &mut self.here, connected.key);
+        self.broker.publish_wills_of(io, &mut self.here, &mut self.outlets, connected.key);
         // Publishes may follow right after the CONNECT; a kept session may have answers ready.
         if rest.is_empty() {
             self.answer(io, connected.key);

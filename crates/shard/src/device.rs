@@ -133,6 +133,7 @@ impl Core {
                         let run = self.broker.publish_run(
                             io,
                             &mut self.here,
+                            &mut self.outlets,
                             (sender, to),
                             (first, &publish),
                             &bytes[used..],
@@ -197,20 +198,20 @@ impl Core {
                 Err(malformed) => return self.violation(io, from.conn, from.session, malformed.into()),
             };
             let (own, local);
-            let (given, to) = if from.peer.is_remote {
+            let (given, feeds) = if from.peer.is_remote {
                 match self.map_from_remote(io, from, &publish) {
                     Ok(made) => {
                         own = made;
                         let (topic, retain, properties) = (&own.topic, own.retain, own.properties.as_properties());
                         local = Publish { topic, retain, properties, ..publish.clone() };
-                        (&local, (own.feeds, None))
+                        (&local, own.feeds)
                     }
                     Err(flow) => return flow,
                 }
             } else {
-                (&publish, (self.broker.outlets.feeds, Some(from.listener)))
+                (&publish, self.outlets.feeds)
             };
-            let published = self.broker.publish(io, &mut self.here, from, given, to, sample);
+            let published = self.broker.publish(io, &mut self.here, &mut self.outlets, from, given, (feeds, sample));
             if let Published::On { begins_run } = published {
                 if from.peer.is_remote {
                     self.published_of_remote(from.session, &publish, io.now());
@@ -280,7 +281,7 @@ impl Core {
             return flow;
         }
         if let Packet::PingReq = packet
-            && self.broker.outlets.events.wants(Event::ClientPing)
+            && self.here.events.wants(Event::ClientPing)
         {
             self.raise_ping(io, conn, key);
         }

@@ -43,6 +43,15 @@ enum Remaining {
     Left,
 }
 
+/// How far this shard and the others are before the service stops.
+#[derive(Debug, Default)]
+pub(super) struct Drains {
+    /// The drain of this shard, if it is in progress.
+    pub(super) own: Option<Drain>,
+    /// Other shards that have nothing left to do, as bits.
+    others: u64,
+}
+
 /// A drain in progress.
 #[derive(Debug)]
 pub(super) struct Drain {
@@ -71,7 +80,7 @@ impl Drain {
 impl Core {
     /// Begins the drain: devices are no longer read, and their received packets are finished within `grace`.
     pub(super) fn begin_drain(&mut self, io: &mut Ring<'_>, grace: Duration) {
-        if self.drain.is_some() {
+        if self.drain.own.is_some() {
             return;
         }
         io.stop_accepting();
@@ -82,13 +91,13 @@ impl Core {
                 Some(_) => self.end(io, conn, End::ShuttingDown),
             }
         }
-        for upstream in &mut self.broker.outlets.upstreams {
+        for upstream in &mut self.outlets.upstreams {
             upstream.producer.stop_lingering(io.now());
             upstream.busy = true;
         }
         let until = io.now().after(grace);
         self.broker.logs.leave_apart();
-        self.drain = Some(Drain {
+        self.drain.own = Some(Drain {
             until,
             remaining: Remaining::Sent,
             closing: None,
@@ -109,7 +118,7 @@ impl Core {
 
     /// Takes the drain a step on at the end of a turn, if it can go on.
     pub(super) fn go_on_draining(&mut self, io: &mut Ring<'_>) {
-        let Some(drain) = &self.drain else { return };
+        let Some(drain) = &self.drain.own else { return };
         if drain.saving {
             if !drain.saved {
                 self.save(io);
@@ -124,7 +133,7 @@ impl Core {
             return;
         }
         let goes_on = remaining != Remaining::Left
-            && (self.broker.outlets.upstreams.iter().any(|up| up.goes_on(remaining == Remaining::Sent))
+            && (self.outlets.upstreams.iter().any(|up| up.goes_on(remaining == Remaining::Sent))
                 || self.slot_rows_go_on(remaining == Remaining::Sent));
         // An answer that waits for the disk need not wait for Kafka.
         let owed = |(keep, answered_on): (Keep, AnsweredOn)| !keep.outlives() || answered_on != AnsweredOn::Stored;
@@ -132,7 +141,7 @@ impl Core {
             self.say_goodbye(io);
         }
         // Without connections no other event would ever end the drain.
-        let gone = matches!(&self.drain, Some(Drain { closing: Some(closing), .. }) if closing.is_empty());
+        let gone = matches!(&self.drain.own, Some(Drain { closing: Some(closing), .. }) if closing.is_empty());
         if gone && !goes_on && self.rows_waiting() == 0 && self.are_all_done(io) {
             self.end_drain(io);
         }
@@ -142,7 +151,7 @@ impl Core {
     ///
     /// [`Upstream::goes_on`]: super::upstream::Upstream::goes_on
     fn slot_rows_go_on(&self, sending: bool) -> bool {
-        let outlets = &self.broker.outlets;
+        let outlets = &self.outlets;
         let is_there = |rows: &SlotRows| outlets.upstreams[rows.cluster()].client.is_connected();
         let goes_on = |rows: &SlotRows| rows.rows() > 0 && (sending || rows.awaits_answers()) && is_there(rows);
         outlets.slot_rows.as_deref().is_some_and(goes_on)
@@ -151,7 +160,7 @@ impl Core {
     /// Whether all shards have sent each other everything. Reports to the others, once, that this one has.
     fn are_all_done(&mut self, io: &mut Ring<'_>) -> bool {
         let has_sent_all = self.has_sent_all();
-        let Some(drain) = &mut self.drain else { return false };
+        let Some(drain) = &mut self.drain.own else { return false };
         if !drain.told_others {
             if !has_sent_all {
                 return false;
@@ -162,7 +171,7 @@ impl Core {
             self.broker.letters.extend(others.map(|shard| (shard, Mail::Shard(ToShard::Stopping { from }))));
             self.send_letters(io);
         }
-        self.broker.letters.is_empty() && self.stopping.count_ones() as usize + 1 == self.here.config.service.shards
+        self.broker.letters.is_empty() && self.drain.others.count_ones() as usize + 1 == self.here.config.service.shards
     }
 
     /// Whether all messages are with their subscribers here, and with the other shards.
@@ -172,7 +181,7 @@ impl Core {
 
     /// Notes that a shard has sent this one everything.
     pub(super) fn other_is_done(&mut self, from: usize) {
-        self.stopping |= 1 << from;
+        self.drain.others |= 1 << from;
     }
 
     /// Closes every device's connection. A due will becomes a row, which is waited for as well.
@@ -192,7 +201,7 @@ impl Core {
             // No later process will know of the wills.
             self.broker.sessions.end_will_delays();
         }
-        if let Some(drain) = &mut self.drain {
+        if let Some(drain) = &mut self.drain.own {
             drain.closing = Some(closing);
         }
         self.outward(io);
@@ -201,7 +210,7 @@ impl Core {
     /// Takes the drain on when the time of a step is over.
     pub(super) fn grace_over(&mut self, io: &mut Ring<'_>) {
         let (now, waiting) = (io.now(), self.rows_waiting());
-        let Some(drain) = &mut self.drain else { return };
+        let Some(drain) = &mut self.drain.own else { return };
         match (drain.saving, now >= drain.until) {
             (true, true) => return self.report(io),
             (true, false) => return,
@@ -213,8 +222,8 @@ impl Core {
             Remaining::Sent if waiting > 0 => drain.until.min(now.after(SENDING)),
             Remaining::Sent => {
                 drain.remaining = Remaining::Answered;
-                self.broker.outlets.upstreams.iter_mut().for_each(|upstream| upstream.producer.cut_no_more());
-                self.broker.outlets.slot_rows.iter_mut().for_each(|rows| rows.cut_no_more());
+                self.outlets.upstreams.iter_mut().for_each(|upstream| upstream.producer.cut_no_more());
+                self.outlets.slot_rows.iter_mut().for_each(|rows| rows.cut_no_more());
                 drain.until.min(now.after(ANSWERING))
             }
             Remaining::Answered | Remaining::Left => {
@@ -228,7 +237,7 @@ impl Core {
     /// Ends the drain: the remaining rows are saved and reported, not waited for.
     fn end_drain(&mut self, io: &mut Ring<'_>) {
         let until = io.now().after(SAVING);
-        if let Some(drain) = &mut self.drain {
+        if let Some(drain) = &mut self.drain.own {
             (drain.saving, drain.until) = (true, until);
         }
         self.save(io);
@@ -245,12 +254,12 @@ impl Core {
         if let (Some(buffer), Some(segments)) = (self.broker.logs.rows_mut(), io.segments()) {
             let mut files = Files(segments);
             let rules = self.here.rules;
-            let upstreams = self.broker.outlets.upstreams.iter_mut().enumerate();
+            let upstreams = self.outlets.upstreams.iter_mut().enumerate();
             for (cluster, upstream) in upstreams.filter(|_| rules.saves_at_stop()) {
                 saved &= upstream.save(&mut buffer.view(&mut files, cluster, now, wall));
             }
         }
-        if let Some(drain) = &mut self.drain {
+        if let Some(drain) = &mut self.drain.own {
             drain.saved = saved;
         }
         self.flush_spool(io);
@@ -267,23 +276,23 @@ impl Core {
     /// Rows that the next process finds, once they are durable.
     fn rows_kept(&self) -> u64 {
         let saved = self.saves();
-        let of_slots = self.broker.outlets.slot_rows.as_ref().map_or(0, |rows| rows.rows());
+        let of_slots = self.outlets.slot_rows.as_ref().map_or(0, |rows| rows.rows());
         self.count_rows(|(keep, _)| keep.outlives_if(saved)) + of_slots
     }
 
     /// Messages that no sink has and that have dead letters which are not safe.
     fn messages_to_dead_letters(&self) -> u64 {
         let sinks = 0..self.here.config.sinks.len();
-        sinks.map(|sink| self.broker.outlets.letters.totals(sink).messages_in_flight()).sum()
+        sinks.map(|sink| self.outlets.letters.totals(sink).messages_in_flight()).sum()
     }
 
     /// Whether the rows in memory of sinks that are saved are in the log, or may still get there.
     fn saves(&self) -> bool {
-        self.drain.as_ref().is_none_or(|drain| drain.saved || !drain.saving)
+        self.drain.own.as_ref().is_none_or(|drain| drain.saved || !drain.saving)
     }
 
     fn count_rows(&self, wanted: impl Fn((Keep, AnsweredOn)) -> bool) -> u64 {
-        self.broker.outlets.upstreams.iter().map(|upstream| upstream.rows_of(&wanted)).sum()
+        self.outlets.upstreams.iter().map(|upstream| upstream.rows_of(&wanted)).sum()
     }
 
     /// Whether everything that outlives the process is durable.
@@ -298,11 +307,11 @@ impl Core {
 
     fn report(&mut self, io: &mut Ring<'_>) {
         let saves = self.saves();
-        let unwritten: u64 = self.broker.outlets.upstreams.iter().map(|upstream| upstream.unwritten_rows(saves)).sum();
+        let unwritten: u64 = self.outlets.upstreams.iter().map(|upstream| upstream.unwritten_rows(saves)).sum();
         let unsaved = unwritten + self.broker.logs.rows().map_or(0, Buffer::rows_not_durable);
         let rows_kept = self.rows_kept().saturating_sub(unsaved);
         let rows_left = self.rows_waiting() + unsaved;
-        let Some(drain) = self.drain.take() else { return };
+        let Some(drain) = self.drain.own.take() else { return };
         // The clients that have not taken the goodbye yet, or have not been sent it.
         let is_client = |kind: Kind| !matches!(kind, Kind::Link { .. } | Kind::Relay(_) | Kind::Trunk);
         let untold = |core: &mut Self, conn| core.connections.get(conn).is_some_and(|c| is_client(c.kind));
@@ -314,7 +323,7 @@ impl Core {
     }
 
     fn finish(&mut self, io: &mut Ring<'_>, rows_left: u64, rows_kept: u64, connections_left: usize) {
-        self.drain = None;
+        self.drain.own = None;
         if let Some((buffer, mut files)) = on_disk(&mut self.broker, io) {
             buffer.write_note(&mut files);
         }

@@ -48,7 +48,7 @@ impl Core {
     pub(super) fn tell_reachable(&mut self, cluster: usize, reachable: bool, now: Monotonic) {
         let kind = if reachable { Kind::KafkaReachable } else { Kind::KafkaUnreachable };
         let name = &self.here.config.clusters[cluster].name;
-        let away = &mut self.broker.outlets.upstreams[cluster].away_since;
+        let away = &mut self.outlets.upstreams[cluster].away_since;
         let outage = if reachable { away.take() } else { away.replace(now).and(None) };
         let outage = outage.map(|since| u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX));
         self.here
@@ -225,7 +225,7 @@ impl Core {
 
     /// Records a cluster's producer's news of topics.
     pub(super) fn tell_news(&mut self, cluster: usize, now: Monotonic) {
-        let outlets = &mut self.broker.outlets;
+        let outlets = &mut self.outlets;
         let upstream = &mut outlets.upstreams[cluster];
         let (teller, numbers) = (&mut self.here.teller, &mut self.here.numbers);
         let config = &self.here.config;

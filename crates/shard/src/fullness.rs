@@ -18,12 +18,12 @@ use super::words::second;
 impl Core {
     /// Records the beginning and the end of a time in which messages find no room.
     pub(super) fn tell_full(&mut self, now: Monotonic) {
-        self.broker.outlets.look_again(&mut self.broker.logs);
-        let Some(full) = self.broker.outlets.full.turn(now) else { return };
+        self.outlets.look_again(&mut self.broker.logs);
+        let Some(full) = self.outlets.full.turn(now) else { return };
         let kind = if full { Kind::SpoolFull } else { Kind::SpoolRoom };
-        let reason = self.broker.outlets.full.why;
+        let reason = self.outlets.full.why;
         let sink = match reason {
-            Some(SpoolFull::Sink) => self.broker.outlets.full.sink.and_then(|sink| self.here.config.sinks.get(sink)),
+            Some(SpoolFull::Sink) => self.outlets.full.sink.and_then(|sink| self.here.config.sinks.get(sink)),
             _ => None,
         };
         self.here.teller.tell(kind, second(now), |event| {

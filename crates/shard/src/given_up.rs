@@ -58,11 +58,11 @@ impl Core {
     pub(super) fn tell_given_up(&mut self, second: u64) {
         let (given_up, sinks) = (&mut self.log.given_up, &self.here.config.sinks);
         given_up.told.resize(sinks.len(), [0; 3]);
-        for upstream in &self.broker.outlets.upstreams {
+        for upstream in &self.outlets.upstreams {
             for (number, sink) in upstream.members.own() {
                 self.here.numbers.set_sink(sink, SinkMetric::SpilledRows, upstream.producer.spilled_rows(number));
                 let stats = upstream.producer.stats(number);
-                let no_room = self.broker.outlets.no_room.get(sink).copied().unwrap_or(0);
+                let no_room = self.outlets.no_room.get(sink).copied().unwrap_or(0);
                 // Rows of a topic of `[broker]` are dropped with the slot of their client alone.
                 let dropped = if sinks[sink].of_broker.is_some() { MOVED } else { OLDEST };
                 let totals = [(stats.dropped, dropped), (stats.rotten, ROTTEN), (no_room, NO_ROOM)];

@@ -11,6 +11,7 @@ use forebay_rule::around::Machine;
 
 use super::edge::Edge;
 use super::numbers::Numbers;
+use super::raised::{Raised, RuleEvents, dropped};
 use super::router::Slots;
 
 /// See the module.
@@ -31,4 +32,16 @@ pub(crate) struct Here {
     pub(crate) machine: Arc<Machine>,
     pub(crate) numbers: Numbers,
     pub(crate) teller: Teller,
+    /// The events of this turn that rules name.
+    pub(crate) events: RuleEvents,
+}
+
+impl Here {
+    /// Notes an event that a rule names. Events beyond the bound of a turn are dropped and counted.
+    pub(crate) fn raise(&mut self, raised: Raised) {
+        let event = raised.event();
+        if !self.events.note(raised) {
+            self.numbers.count(dropped(event));
+        }
+    }
 }

@@ -97,7 +97,7 @@ impl Core {
     /// The oldest rows, those on their way to a dead-letter topic included: Kafka does not have them either.
     fn oldest(&self) -> Vec<Option<i64>> {
         let mut oldest: Vec<Option<i64>> = vec![None; self.here.config.sinks.len()];
-        for upstream in &self.broker.outlets.upstreams {
+        for upstream in &self.outlets.upstreams {
             upstream.producer.oldest(|number, at| {
                 if let Some(known) = upstream.members.concerns(number).and_then(|sink| oldest.get_mut(sink)) {
                     *known = Some(known.map_or(at, |known| known.min(at)));
@@ -113,7 +113,7 @@ impl Core {
             return Told::Done(false);
         }
         let mut takers = SmallVec::new();
-        self.broker.outlets.router.matches(topic, &mut takers);
+        self.outlets.router.matches(topic, &mut takers);
         let (rules, sinks): (Vec<u16>, Vec<u16>) = takers.into_iter().partition(|number| number & RULE != 0);
         let places = |of: Vec<u16>| of.into_iter().map(|number| usize::from(number & !RULE)).collect();
         Told::Matching(places(sinks), places(rules))
@@ -222,7 +222,7 @@ impl Core {
 
     /// A page of the partitions that a sink writes to; a position is one of this row.
     fn partitions(&self, now: Monotonic, from: u32, limit: usize, wanted: usize) -> Part<Partition> {
-        let all = self.broker.outlets.upstreams.iter().flat_map(|upstream| {
+        let all = self.outlets.upstreams.iter().flat_map(|upstream| {
             let own = upstream.members.own().filter(|(_, sink)| *sink == wanted);
             own.flat_map(move |(number, _)| {
                 let address = |node: NodeId| (node.0, upstream.client.address_of(node));
@@ -255,7 +255,7 @@ impl Core {
 
     /// A page of the topics of all clusters, one after the other; a position is one of this row.
     fn topics(&self, from: u32, limit: usize, wanted: Option<usize>) -> Part<Topic> {
-        let all = self.broker.outlets.upstreams.iter().flat_map(|upstream| {
+        let all = self.outlets.upstreams.iter().flat_map(|upstream| {
             upstream.members.own().flat_map(|(number, sink)| {
                 let topics = upstream.producer.topics(number);
                 topics.map(move |(name, partitions, buffered_bytes)| (sink, name, partitions, buffered_bytes))

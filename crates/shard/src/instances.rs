@@ -137,7 +137,7 @@ impl Core {
             is_drained: false,
             serves_at: Monotonic::NEVER,
         }));
-        self.broker.outlets.upstreams[cluster].busy = true;
+        self.outlets.upstreams[cluster].busy = true;
         io.go_on();
     }
 
@@ -191,7 +191,7 @@ impl Core {
                 }
             }
         }
-        self.broker.outlets.upstreams[instances.cluster].busy = true;
+        self.outlets.upstreams[instances.cluster].busy = true;
         self.hear_group(io);
         io.go_on();
     }
@@ -258,7 +258,7 @@ impl Core {
         let Some(instances) = &mut self.log.instances else { return };
         let now = instances.look_at(io);
         instances.end_drain((&self.around.peers, &self.here.config), now);
-        self.broker.outlets.upstreams[instances.cluster].busy = true;
+        self.outlets.upstreams[instances.cluster].busy = true;
         let group = self.here.config.broker.as_ref().map(Broker::group_of_instances);
         self.here.teller.tell(Kind::DrainOver, second(io.now()), |event| event.maybe(Field::Group, group));
         io.go_on();

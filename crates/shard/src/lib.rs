@@ -77,6 +77,7 @@ mod moves;
 mod numbers;
 mod ordered;
 mod outlets;
+mod raised;
 mod reconfigure;
 mod relay;
 mod reservation;
@@ -151,6 +152,7 @@ use self::logs::Logs;
 use self::mail::{Letters, Mail, Notice};
 use self::numbers::Numbers;
 use self::outlets::Outlets;
+use self::raised::RuleEvents;
 use self::sources::Sources;
 use self::stalls::Stalls;
 use self::tally::Tally;
@@ -230,6 +232,7 @@ impl Surroundings {
             machine: self.machine,
             numbers,
             teller: Teller::new(self.journal, index),
+            events: RuleEvents::default(),
         };
         let around = Around {
             post: self.post,
@@ -264,15 +267,14 @@ pub struct Core {
     here: Here,
     around: Around,
     broker: Broker,
+    outlets: Outlets,
     connections: Connections,
     stalls: Stalls,
     doors: Doors,
     timers: Timers,
     log: spool::Log,
     announced: Announced,
-    drain: Option<drain::Drain>,
-    /// Other shards that have nothing left to do before the service stops, as bits.
-    stopping: u64,
+    drain: drain::Drains,
     random: fastrand::Rng,
     sources: Sources,
     bridges: Bridges,
@@ -304,7 +306,6 @@ impl Core {
         let mut broker = Broker {
             sessions: Sessions::sharing(Arc::clone(&around.shares)),
             keeping: kept::Keeping::new(settings::sessions(&config), queues.entry_max()),
-            outlets,
             logs: Logs::default(),
             delivery: Delivery::new(
                 (index, config.service.shards),
@@ -317,29 +318,30 @@ impl Core {
             letters: Letters::new(),
             touched: Vec::new(),
         };
-        broker.outlets.feeds = broker.feeds(Feeds::ALL);
+        outlets.feeds = broker.feeds(Feeds::ALL);
         if config.has_instances() {
             broker.delivery.shares.use_groups();
         }
-        broker.want_events();
         let sources = Sources::new(&config, &mut random);
         let (here, around) = around.apart(index, Numbers::new(board, layout));
-        Self {
+        let mut core = Self {
             here,
             around,
             broker,
+            outlets,
             connections: Connections::default(),
             stalls: Stalls::default(),
             doors: Doors::default(),
             timers: Timers::default(),
             log: spool::Log::default(),
             announced: Announced::new(config.sinks.len()),
-            drain: None,
-            stopping: 0,
+            drain: drain::Drains::default(),
             random,
             sources,
             bridges: Bridges::default(),
-        }
+        };
+        core.want_events();
+        core
     }
 }
 

@@ -52,11 +52,14 @@ impl Core {
             hops: 0,
             beside: None,
         };
-        let Ok(admitted) = self.broker.admit(io, &mut self.here, &publication, None) else { return Ordered::NoRoom };
+        let Ok(admitted) = self.broker.admit(io, &mut self.here, &mut self.outlets, &publication, None) else {
+            return Ordered::NoRoom;
+        };
         self.here.numbers.count(M::PublishesOrdered);
         self.here.numbers.count_routed(None, admitted.routed, 1);
         let (is_refused, is_any) = (admitted.is_refused, admitted.is_any());
-        let _nobody_waits = self.broker.hand_on(io, &mut self.here, &publish, admitted, Publisher::Service);
+        let _nobody_waits =
+            self.broker.hand_on(io, &mut self.here, &mut self.outlets, &publish, admitted, Publisher::Service);
         match (is_refused, is_any) {
             (true, _) => Ordered::Refused,
             (false, true) => Ordered::Taken,

@@ -16,7 +16,6 @@ use super::fullness::Fullness;
 use super::logs::Logs;
 use super::mail::Copies;
 use super::reservation::Workspace;
-use super::rule_events::RuleEvents;
 use super::rules::Rules;
 use super::sinks::{Message, Plan};
 use super::slot_rows::SlotRows;
@@ -43,8 +42,6 @@ pub(super) struct Outlets {
     pub(super) letters: DeadLetterQueue,
     /// Rules in SQL; `None`: there are none, or they are being evaluated.
     pub(super) rules: Option<Box<Rules>>,
-    /// Events that rules name.
-    pub(super) events: RuleEvents,
     /// Rows of the logs of slots, on their way to the broker's routes.
     pub(super) slot_rows: Option<Box<SlotRows>>,
     /// The handling of a message that the log of rows has no room for.
@@ -80,7 +77,6 @@ impl Outlets {
             upstreams,
             letters,
             rules: None,
-            events: RuleEvents::default(),
             slot_rows: None,
             when_full,
             full: Fullness::default(),

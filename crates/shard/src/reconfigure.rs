@@ -37,9 +37,9 @@ impl Core {
         for index in before.clusters.len()..config.clusters.len() {
             let mut upstream = Upstream::new(config, index, &edge, self.here.rules, self.random.u64(..));
             upstream.client.start(io.now());
-            self.broker.outlets.upstreams.push(upstream);
+            self.outlets.upstreams.push(upstream);
         }
-        for (index, upstream) in self.broker.outlets.upstreams.iter_mut().enumerate() {
+        for (index, upstream) in self.outlets.upstreams.iter_mut().enumerate() {
             let is_known = before.clusters.get(index).is_some();
             let has_other_tls = edge_before.kafka(index) != edge.kafka(index);
             if is_known && (before.clusters[index] != config.clusters[index] || has_other_tls) {
@@ -51,8 +51,8 @@ impl Core {
         }
         // A new cluster has come with its sinks.
         let receipts = config.listeners.iter().any(|listener| listener.receipts && !listener.is_removed);
-        self.broker.outlets.upstreams.iter_mut().for_each(|upstream| upstream.producer.give_receipts(receipts));
-        for (cluster, upstream) in self.broker.outlets.upstreams.iter_mut().take(before.clusters.len()).enumerate() {
+        self.outlets.upstreams.iter_mut().for_each(|upstream| upstream.producer.give_receipts(receipts));
+        for (cluster, upstream) in self.outlets.upstreams.iter_mut().take(before.clusters.len()).enumerate() {
             let mut changes = Vec::new();
             for (index, sink) in config.sinks.iter().enumerate().filter(|(_, sink)| sink.cluster == cluster) {
                 if before.sinks.get(index) == Some(sink) {
@@ -78,8 +78,8 @@ impl Core {
         }
         self.busy_clusters();
         let added = config.sinks.iter().enumerate().skip(before.sinks.len());
-        added.for_each(|(index, sink)| self.broker.add_to_buffer(index, sink, config.service.shards));
-        let (outlets, logs) = (&mut self.broker.outlets, &mut self.broker.logs);
+        added.for_each(|(index, sink)| self.add_to_buffer(index, sink, config.service.shards));
+        let (outlets, logs) = (&mut self.outlets, &mut self.broker.logs);
         if let (Some(buffer), Some(spool)) = (logs.rows_mut(), &config.spool) {
             settings::set_spool(buffer, spool, self.here.rules);
             outlets.when_full = spool.when_full;
@@ -90,8 +90,8 @@ impl Core {
         outlets.rules = Rules::of(config, members, (&self.here.machine, self.here.rules), || self.random.u64(..));
         // The outcomes of removed rules for a message that was not taken are dropped.
         outlets.forget_outcomes();
-        self.broker.want_events();
-        let outlets = &mut self.broker.outlets;
+        self.want_events();
+        let outlets = &mut self.outlets;
         outlets.headers_left_out.resize(outlets.plans.len(), 0);
         let routes = dead_letters::routes(config, outlets.upstreams.iter().map(|upstream| &upstream.members));
         outlets.letters.grow(self.here.index, routes, &dead_letters.sinks);
@@ -103,7 +103,7 @@ impl Core {
         // Publishers that wait for room in a sink may match other sinks now.
         self.stalls.ask_all_again();
         self.broker.keeping.wills_offered_at =
-            self.broker.outlets.freed(&self.broker.logs).wrapping_add(self.broker.delivery.freed()).wrapping_sub(1);
+            self.outlets.freed(&self.broker.logs).wrapping_add(self.broker.delivery.freed()).wrapping_sub(1);
         self.here.numbers.grow(board, layout(config));
         self.change_sources(io);
         self.change_bridges(io, &before, &edge_before);
@@ -139,10 +139,10 @@ impl Core {
     }
 }
 
-impl super::Broker {
+impl Core {
     fn add_to_buffer(&mut self, index: usize, sink: &Sink, shards: usize) {
         let number = self.outlets.upstreams[sink.cluster].members.number(Role::Own(index));
-        if let (Some(buffer), Some(number)) = (self.logs.rows_mut(), number) {
+        if let (Some(buffer), Some(number)) = (self.broker.logs.rows_mut(), number) {
             buffer.add_sink(sink.cluster, number, settings::terms(sink, shards));
         }
     }

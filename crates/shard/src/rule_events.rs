@@ -1,306 +1,53 @@
-//! Events for rules: noted where they happen, evaluated at the end of the turn. An event does not wait for room: if there is none, it is dropped and counted.
-
-use std::fmt::Display;
-use std::io::Write as _;
+//! Evaluation of the events of a turn by the rules that name them.
 
 use smallvec::SmallVec;
 
-use forebay_metrics::spec::ShardMetric as M;
 use forebay_mqtt::packet::{Publish, QoS};
-use forebay_mqtt::property::{Properties, Property};
-use forebay_mqtt::reason::ReasonCode;
+use forebay_mqtt::property::Properties;
 use forebay_rule::column::Defaults;
-use forebay_rule::envelope::string;
-use forebay_rule::event::{Event, EventSet};
 use forebay_rule::facts::Facts;
 use forebay_rule::field::Field;
 use forebay_rule::value::Value;
 use forebay_runtime::seam::WallMs;
 use forebay_session::ClientKey;
 
-use super::broker::Broker;
+use super::Core;
 use super::broker::admit::{Publication, Publisher};
-use super::here::Here;
+use super::raised::{Raised, dropped};
 use super::reservation::Beside;
 use super::ring::Ring;
 use super::words::Feeds;
 
-/// The most events of a turn that are evaluated.
-const EVENTS_OF_TURN_MAX: usize = 1_024;
-
-/// The most bytes of texts and payloads that the events of a turn have.
-const EVENT_BYTES_OF_TURN_MAX: usize = 8 << 20;
-
-/// The events of a turn that rules name.
-#[derive(Debug, Default)]
-pub(super) struct RuleEvents {
-    wanted: EventSet,
-    waiting: Vec<Raised>,
-    /// The bytes of the texts of these events.
-    bytes: usize,
-}
-
-/// An event with its fields.
-#[derive(Debug)]
-pub(super) struct Raised {
-    event: Event,
-    /// The time of the event. `None` until the end of its turn, if that is near enough.
-    at: Option<WallMs>,
-    fields: SmallVec<[(Field, Stored); 16]>,
-    /// The texts of the fields, one after the other.
-    texts: Vec<u8>,
-}
-
-/// The value of a field. Texts are ranges of the event's texts.
-#[derive(Clone, Copy, Debug)]
-enum Stored {
-    Absent,
-    Bool(bool),
-    Int(i64),
-    Text(usize, usize),
-    Json(usize, usize),
-}
-
-impl RuleEvents {
-    /// Sets the events that rules name from now on.
-    pub(super) const fn want(&mut self, wanted: EventSet) {
-        self.wanted = wanted;
-    }
-
-    /// Whether a rule names an event.
-    #[inline]
-    pub(super) const fn wants(&self, event: Event) -> bool {
-        self.wanted.has(event)
-    }
-}
-
-impl Raised {
-    /// An event without fields. `at`: the time at which it happened. `None`: in this turn.
-    pub(super) fn new(event: Event, at: impl Into<Option<WallMs>>) -> Self {
-        let raised = Self { event, at: at.into(), fields: SmallVec::new(), texts: Vec::new() };
-        raised.text(Field::Event, event.value())
-    }
-
-    /// Sets the event's time. Returns both.
-    fn timed(self, now: WallMs) -> (Self, WallMs) {
-        let at = self.at.unwrap_or(now);
-        (self.int(Field::Timestamp, at.0), at)
-    }
-
-    pub(super) fn text(self, field: Field, text: &str) -> Self {
-        self.shown(field, Some(text))
-    }
-
-    /// Adds a field with the displayed value, which is absent if there is none.
-    pub(super) fn shown(mut self, field: Field, text: Option<impl Display>) -> Self {
-        let from = self.texts.len();
-        let stored = text.map_or(Stored::Absent, |text| {
-            // Writing to a Vec cannot fail.
-            let _ = write!(self.texts, "{text}");
-            Stored::Text(from, self.texts.len())
-        });
-        self.fields.push((field, stored));
-        self
-    }
-
-    /// Adds a field with a text that may be any bytes.
-    pub(super) fn bytes(mut self, field: Field, bytes: &[u8]) -> Self {
-        let from = self.texts.len();
-        self.texts.extend_from_slice(bytes);
-        self.fields.push((field, Stored::Text(from, self.texts.len())));
-        self
-    }
-
-    pub(super) fn int(mut self, field: Field, number: i64) -> Self {
-        self.fields.push((field, Stored::Int(number)));
-        self
-    }
-
-    pub(super) fn flag(mut self, field: Field, is_set: bool) -> Self {
-        self.fields.push((field, Stored::Bool(is_set)));
-        self
-    }
-
-    /// Adds a field with a JSON object.
-    pub(super) fn json(mut self, field: Field, text: &str) -> Self {
-        let from = self.texts.len();
-        self.texts.extend_from_slice(text.as_bytes());
-        self.fields.push((field, Stored::Json(from, self.texts.len())));
-        self
-    }
-
-    pub(super) fn properties(self, field: Field, properties: Properties<'_>) -> Self {
-        let text = properties_json(properties);
-        self.json(field, &text)
-    }
-
-    fn value(&self, stored: Stored) -> Value<'_> {
-        let text = |from: usize, to: usize| self.texts.get(from..to).unwrap_or_default();
-        let json = |from, to| std::str::from_utf8(text(from, to)).unwrap_or("null");
-        match stored {
-            Stored::Absent => Value::Absent,
-            Stored::Bool(is_set) => Value::Bool(is_set),
-            Stored::Int(number) => Value::Int(number),
-            Stored::Text(from, to) => Value::Text(text(from, to)),
-            Stored::Json(from, to) => Value::Raw(json(from, to)),
-        }
-    }
-
-    fn client_id(&self) -> Option<&str> {
-        let (_, stored) = self.fields.iter().find(|(field, _)| *field == Field::Clientid)?;
-        match *stored {
-            Stored::Text(from, to) => std::str::from_utf8(self.texts.get(from..to)?).ok(),
-            _ => None,
-        }
-    }
-
-    /// The payload of the event's message, if it has one: rules are most likely to read it.
-    fn payload_of_message(&self) -> &[u8] {
-        match self.fields.iter().find(|(field, _)| *field == Field::Payload) {
-            Some((_, Stored::Text(from, to))) => self.texts.get(*from..*to).unwrap_or_default(),
-            _ => &[],
-        }
-    }
-
-    /// The payload of a dead letter: the fields, as a JSON object.
-    fn payload(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(2 * self.texts.len());
-        for (field, stored) in &self.fields {
-            out.push(if out.is_empty() { b'{' } else { b',' });
-            string(field.as_str(), &mut out);
-            out.push(b':');
-            match self.value(*stored) {
-                Value::Bool(is_set) => out.extend_from_slice(if is_set { b"true" } else { b"false" }),
-                Value::Int(number) => out.extend_from_slice(number.to_string().as_bytes()),
-                Value::Text(text) => string(&String::from_utf8_lossy(text), &mut out),
-                Value::Raw(text) => out.extend_from_slice(text.as_bytes()),
-                _ => out.extend_from_slice(b"null"),
-            }
-        }
-        out.push(b'}');
-        out
-    }
-}
-
-/// The name of a reason code, as EMQX has it.
-pub(super) fn reason_name(code: ReasonCode) -> String {
-    code.name().to_lowercase().replace(' ', "_").replace("user_name", "username").replace("keep_alive", "keepalive")
-}
-
-/// Properties as a JSON object, by the standard's names with hyphens; of equal user properties the last. Authentication data is left out.
-fn properties_json(properties: Properties<'_>) -> String {
-    let mut out = Vec::new();
-    let begin = |out: &mut Vec<u8>, name: &str| {
-        out.push(if out.is_empty() { b'{' } else { b',' });
-        string(name, out);
-        out.push(b':');
-    };
-    let put = |name, text: &str, out: &mut Vec<u8>| {
-        begin(out, name);
-        string(text, out);
-    };
-    let flag = |is_set: bool| i64::from(is_set);
-    for property in properties.iter() {
-        let (name, number) = match property {
-            Property::SessionExpiryInterval(seconds) => ("Session-Expiry-Interval", seconds.into()),
-            Property::ReceiveMaximum(most) => ("Receive-Maximum", most.into()),
-            Property::MaximumPacketSize(bytes) => ("Maximum-Packet-Size", bytes.into()),
-            Property::TopicAliasMaximum(most) => ("Topic-Alias-Maximum", most.into()),
-            Property::SubscriptionIdentifier(id) => ("Subscription-Identifier", id.into()),
-            Property::RequestResponseInformation(is_set) => ("Request-Response-Information", flag(is_set)),
-            Property::RequestProblemInformation(is_set) => ("Request-Problem-Information", flag(is_set)),
-            Property::MessageExpiryInterval(seconds) => ("Message-Expiry-Interval", seconds.into()),
-            Property::PayloadFormatIndicator(is_text) => ("Payload-Format-Indicator", i64::from(is_text)),
-            Property::AuthenticationMethod(text) => {
-                put("Authentication-Method", text, &mut out);
-                continue;
-            }
-            Property::ContentType(text) => {
-                put("Content-Type", text, &mut out);
-                continue;
-            }
-            Property::ResponseTopic(text) => {
-                put("Response-Topic", text, &mut out);
-                continue;
-            }
-            Property::CorrelationData(data) => {
-                put("Correlation-Data", &String::from_utf8_lossy(data), &mut out);
-                continue;
-            }
-            _ => continue,
-        };
-        begin(&mut out, name);
-        out.extend_from_slice(number.to_string().as_bytes());
-    }
-    begin(&mut out, "User-Property");
-    let users: Vec<_> = properties.user_properties().collect();
-    out.push(b'{');
-    let mut is_first = true;
-    for (at, (name, value)) in users.iter().enumerate() {
-        if users[at + 1..].iter().any(|(later, _)| later == name) {
-            continue;
-        }
-        if !std::mem::take(&mut is_first) {
-            out.push(b',');
-        }
-        string(name, &mut out);
-        out.push(b':');
-        string(value, &mut out);
-    }
-    out.extend_from_slice(b"}}");
-    String::from_utf8(out).unwrap_or_default()
-}
-
-impl Broker {
+impl Core {
     /// Has events noted that the rules in force name.
     pub(super) fn want_events(&mut self) {
         let wanted = self.outlets.rules.as_ref().map(|rules| rules.wanted_events());
-        self.outlets.events.want(wanted.unwrap_or_default());
-    }
-
-    /// Notes an event that a rule names. Events beyond the bound of a turn are dropped.
-    pub(super) fn raise(&mut self, here: &mut Here, raised: Raised) {
-        let events = &mut self.outlets.events;
-        let bytes = events.bytes.saturating_add(raised.texts.len());
-        if events.waiting.len() < EVENTS_OF_TURN_MAX && bytes <= EVENT_BYTES_OF_TURN_MAX {
-            events.bytes = bytes;
-            events.waiting.push(raised);
-        } else {
-            here.numbers.count(dropped(raised.event));
-        }
+        self.here.events.want(wanted.unwrap_or_default());
     }
 
     /// Evaluates the events of the turn. True: there were some.
-    pub(super) fn evaluate_events(&mut self, io: &mut Ring<'_>, here: &mut Here) -> bool {
-        if self.outlets.events.waiting.is_empty() {
+    pub(super) fn evaluate_events(&mut self, io: &mut Ring<'_>) -> bool {
+        if self.here.events.are_none() {
             return false;
         }
-        let mut waiting = std::mem::take(&mut self.outlets.events.waiting);
-        self.outlets.events.bytes = 0;
+        let mut waiting = self.here.events.take();
         for raised in waiting.drain(..) {
             let (raised, at) = raised.timed(io.wall());
-            self.evaluate_event(io, here, &raised, at);
+            self.evaluate_event(io, &raised, at);
         }
         // A message that rules have made of an event may be dropped on its way to a subscriber, which is one for the next turn.
-        if self.outlets.events.waiting.is_empty() {
-            self.outlets.events.waiting = waiting;
-        }
+        self.here.events.use_again(waiting);
         true
     }
 
-    /// Whether events wait for the next turn.
-    pub(super) const fn has_events(&self) -> bool {
-        !self.outlets.events.waiting.is_empty()
-    }
-
-    fn evaluate_event(&mut self, io: &mut Ring<'_>, here: &mut Here, raised: &Raised, at: WallMs) {
-        let rules = self.outlets.rules.as_ref().and_then(|rules| rules.events.get(raised.event as usize)).cloned();
+    fn evaluate_event(&mut self, io: &mut Ring<'_>, raised: &Raised, at: WallMs) {
+        let Self { here, broker, outlets, .. } = self;
+        let rules = outlets.rules.as_ref().and_then(|rules| rules.events.get(raised.event() as usize)).cloned();
         let Some(rules) = rules.filter(|rules| !rules.is_empty()) else { return };
         let machine = std::sync::Arc::clone(&here.machine);
-        let mut fields: SmallVec<[(Field, Value<'_>); 18]> =
-            raised.fields.iter().map(|(field, stored)| (*field, raised.value(*stored))).collect();
+        let mut fields: SmallVec<[(Field, Value<'_>); 18]> = raised.values().collect();
         fields.push((Field::Node, Value::text(&machine.node)));
-        let (topic, payload, client_id) = (raised.event.from(), raised.payload(), raised.client_id());
+        let (topic, payload, client_id) = (raised.event().from(), raised.payload(), raised.client_id());
         let publish = Publish {
             dup: false,
             // At QoS 0 each sink would go without the message by itself.
@@ -325,26 +72,11 @@ impl Broker {
             hops: 0,
             beside: Some(&beside),
         };
-        match self.admit(io, here, &of, None) {
+        match broker.admit(io, here, outlets, &of, None) {
             Ok(admitted) => {
-                let _nobody_waits = self.hand_on(io, here, &publish, admitted, Publisher::Service);
+                let _nobody_waits = broker.hand_on(io, here, outlets, &publish, admitted, Publisher::Service);
             }
-            Err(_) => here.numbers.count(dropped(raised.event)),
+            Err(_) => here.numbers.count(dropped(raised.event())),
         }
-    }
-}
-
-/// The metric that counts a dropped event.
-pub(super) const fn dropped(event: Event) -> M {
-    match event {
-        Event::ClientConnected => M::RuleEventsConnected,
-        Event::ClientDisconnected => M::RuleEventsDisconnected,
-        Event::ClientConnack => M::RuleEventsConnack,
-        Event::ClientCheckAuthnComplete => M::RuleEventsAuthn,
-        Event::SessionSubscribed => M::RuleEventsSubscribed,
-        Event::SessionUnsubscribed => M::RuleEventsUnsubscribed,
-        Event::MessageDropped => M::RuleEventsMessageDropped,
-        Event::DeliveryDropped => M::RuleEventsDeliveryDropped,
-        Event::ClientPing => M::RuleEventsPing,
     }
 }

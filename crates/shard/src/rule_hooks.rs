@@ -1,20 +1,20 @@
 //! Client events for rules: noted only if a rule names them.
 
 use forebay_guard::auth::jwt::Tokens;
-use forebay_mqtt::packet::{Connect, Publish, SubscriptionOptions, Version};
+use forebay_mqtt::packet::{Connect, SubscriptionOptions, Version};
 use forebay_mqtt::property::Properties;
 use forebay_mqtt::reason::ReasonCode;
-use forebay_rule::event::{Event, NO_SUBSCRIBERS};
+use forebay_rule::event::Event;
 use forebay_rule::field::Field;
-use forebay_runtime::seam::{ConnId, WallMs};
-use forebay_session::{ClientKey, End, Session, SessionKey};
+use forebay_runtime::seam::ConnId;
+use forebay_session::{End, Session, SessionKey};
 
 use super::Core;
 use super::broker::Broker;
 use super::connection::Kind;
 use super::here::Here;
+use super::raised::{Raised, reason_name};
 use super::ring::Ring;
-use super::rule_events::{Raised, reason_name};
 
 /// A CONNECT and the identifier of its client, which the service may have given it.
 #[derive(Clone, Copy, Debug)]
@@ -33,15 +33,14 @@ impl Core {
         code: ReasonCode,
         is_anonymous: bool,
     ) {
-        if !self.broker.outlets.events.wants(Event::ClientCheckAuthnComplete) {
+        if !self.here.events.wants(Event::ClientCheckAuthnComplete) {
             return;
         }
         let username = self.shown_username(conn, of.connect);
         let raised = Raised::new(Event::ClientCheckAuthnComplete, io.wall());
         let raised = raised.text(Field::Clientid, of.client_id).shown(Field::Username, username);
         let raised = raised.shown(Field::Peername, io.peer(conn)).text(Field::ReasonCode, &reason_name(code));
-        self.broker
-            .raise(&mut self.here, raised.flag(Field::IsSuperuser, false).flag(Field::IsAnonymous, is_anonymous));
+        self.here.raise(raised.flag(Field::IsSuperuser, false).flag(Field::IsAnonymous, is_anonymous));
     }
 
     /// Notes the answer to a CONNECT.
@@ -49,19 +48,19 @@ impl Core {
         if self.connections.traces.is_any() {
             self.trace_connect(io, conn, of);
         }
-        if !self.broker.outlets.events.wants(Event::ClientConnack) {
+        if !self.here.events.wants(Event::ClientConnack) {
             return;
         }
         let username = self.shown_username(conn, of.connect);
         let raised = Raised::new(Event::ClientConnack, io.wall());
         let raised = raised.text(Field::Clientid, of.client_id).shown(Field::Username, username);
         let raised = self.of_connect(raised, io, conn, of.connect);
-        self.broker.raise(&mut self.here, raised.text(Field::ReasonCode, &reason_name(code)));
+        self.here.raise(raised.text(Field::ReasonCode, &reason_name(code)));
     }
 
     /// Notes that a client has connected.
     pub(super) fn raise_connected(&mut self, io: &Ring<'_>, conn: ConnId, of: Newcomer<'_>) {
-        if !self.broker.outlets.events.wants(Event::ClientConnected) {
+        if !self.here.events.wants(Event::ClientConnected) {
             return;
         }
         let username = self.shown_username(conn, of.connect);
@@ -69,8 +68,7 @@ impl Core {
         let raised = Raised::new(Event::ClientConnected, at);
         let raised = raised.text(Field::Clientid, of.client_id).shown(Field::Username, username);
         let raised = self.of_connect(raised, io, conn, of.connect).int(Field::ConnectedAt, at.0);
-        self.broker
-            .raise(&mut self.here, raised.flag(Field::IsBridge, of.connect.is_bridge).json(Field::ClientAttrs, "{}"));
+        self.here.raise(raised.flag(Field::IsBridge, of.connect.is_bridge).json(Field::ClientAttrs, "{}"));
     }
 
     /// Notes that a client's connection has ended; `by`: another connection has taken its session over.
@@ -81,7 +79,7 @@ impl Core {
         end: End,
         by: Option<ConnId>,
     ) {
-        if !self.broker.outlets.events.wants(Event::ClientDisconnected) {
+        if !self.here.events.wants(Event::ClientDisconnected) {
             return;
         }
         let (Some(session), Some(connection)) = (self.broker.sessions.get(key), self.connections.get(conn)) else {
@@ -103,7 +101,7 @@ impl Core {
         };
         let raised = of_version(raised, version).text(Field::Reason, &reason(end));
         let raised = raised.int(Field::DisconnectedAt, at.0).int(Field::ConnectedAt, at.0 - lasted);
-        self.broker.raise(&mut self.here, raised.json(Field::ClientAttrs, "{}"));
+        self.here.raise(raised.json(Field::ClientAttrs, "{}"));
     }
 
     /// Notes that a client has sent PINGREQ.
@@ -118,7 +116,7 @@ impl Core {
         let raised = raised.shown(Field::Peername, io.peer(conn));
         let raised = raised.shown(Field::Sockname, listener.map(|listener| &listener.bind));
         let raised = of_version(raised, session.peer().version);
-        self.broker.raise(&mut self.here, raised.json(Field::ClientAttrs, "{}"));
+        self.here.raise(raised.json(Field::ClientAttrs, "{}"));
     }
 
     /// The user name of a CONNECT, unless that is a secret.
@@ -157,12 +155,12 @@ impl Broker {
         (filter, granted): (&str, SubscriptionOptions),
         properties: Properties<'_>,
     ) {
-        if !self.outlets.events.wants(Event::SessionSubscribed) {
+        if !here.events.wants(Event::SessionSubscribed) {
             return;
         }
         let Some(raised) = self.of_filter(io, Event::SessionSubscribed, (conn, key), filter) else { return };
         let raised = raised.int(Field::Qos, (granted.qos as u8).into());
-        self.raise(here, raised.properties(Field::SubProps, properties));
+        here.raise(raised.properties(Field::SubProps, properties));
     }
 
     /// Notes that a session has no subscription to a filter any more, as its client has asked.
@@ -174,11 +172,11 @@ impl Broker {
         filter: &str,
         properties: Properties<'_>,
     ) {
-        if !self.outlets.events.wants(Event::SessionUnsubscribed) {
+        if !here.events.wants(Event::SessionUnsubscribed) {
             return;
         }
         let Some(raised) = self.of_filter(io, Event::SessionUnsubscribed, (conn, key), filter) else { return };
-        self.raise(here, raised.properties(Field::UnsubProps, properties));
+        here.raise(raised.properties(Field::UnsubProps, properties));
     }
 
     fn of_filter(
@@ -195,41 +193,6 @@ impl Broker {
         let raised = raised.shown(Field::Peername, peer).shown(Field::Peerhost, peer.map(|peer| peer.ip()));
         Some(raised.text(Field::Topic, filter).json(Field::ClientAttrs, "{}"))
     }
-}
-
-fn of_message(raised: Raised, publish: &Publish<'_>) -> Raised {
-    let flags = format!("{{\"dup\":{},\"retain\":{}}}", publish.dup, publish.retain);
-    let raised = raised.text(Field::Topic, publish.topic).int(Field::Qos, (publish.qos as u8).into());
-    let raised = raised.bytes(Field::Payload, publish.payload).json(Field::Flags, &flags);
-    raised.properties(Field::PubProps, publish.properties).json(Field::ClientAttrs, "{}")
-}
-
-/// The event of a message without a receiver. `from`: its publisher, and its time.
-#[cold]
-pub(super) fn unwanted(
-    io: &Ring<'_>,
-    (conn, client, username): (Option<ConnId>, ClientKey<'_>, Option<&str>),
-    publish: &Publish<'_>,
-    received_at: WallMs,
-) -> Raised {
-    let peer = conn.and_then(|conn| io.peer(conn));
-    let raised = Raised::new(Event::MessageDropped, io.wall()).text(Field::Clientid, client.client_id);
-    let raised = raised.shown(Field::Username, username);
-    let raised = raised.shown(Field::Peername, peer).shown(Field::Peerhost, peer.map(|peer| peer.ip()));
-    let raised = of_message(raised, publish).int(Field::PublishReceivedAt, received_at.0);
-    raised.text(Field::Reason, NO_SUBSCRIBERS)
-}
-
-/// The event of a dropped copy of a message. `client`: its subscriber, with the user name.
-#[cold]
-pub(super) fn delivery_dropped(
-    (client, username): (Option<&str>, Option<&str>),
-    publish: &Publish<'_>,
-    reason: &str,
-) -> Raised {
-    let raised = Raised::new(Event::DeliveryDropped, None);
-    let raised = raised.shown(Field::Clientid, client).shown(Field::Username, username);
-    of_message(raised, publish).text(Field::Reason, reason)
 }
 
 fn of_version(raised: Raised, version: Version) -> Raised {

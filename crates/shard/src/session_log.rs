@@ -87,7 +87,7 @@ impl Core {
         let (cluster, rules) = (broker.cluster, self.here.rules);
         if !matches!(self.broker.logs.kept, Kept::OfSlots(_)) {
             self.broker.logs.kept = Kept::OfSlots(BTreeMap::new());
-            self.broker.outlets.slot_rows = Some(Box::new(SlotRows::new(config, cluster)));
+            self.outlets.slot_rows = Some(Box::new(SlotRows::new(config, cluster)));
             self.log.kafka = Some(Box::new(KafkaLogs { cluster, ..KafkaLogs::default() }));
         }
         let mut unreadable = Vec::new();
@@ -100,7 +100,7 @@ impl Core {
             let found = disk.found();
             match Buffer::open(&disk, wanted, &found, io.now(), io.wall()) {
                 Ok(buffer) => {
-                    let outlets = &mut self.broker.outlets;
+                    let outlets = &mut self.outlets;
                     outlets.clock_set_after = outlets.clock_set_after.max(buffer.clock_set_after());
                     if let (Kept::OfSlots(buffers), Some(logs)) = (&mut self.broker.logs.kept, &mut self.log.kafka) {
                         buffers.insert(slot, buffer.beginning_at(first_of(slot)));
@@ -113,7 +113,7 @@ impl Core {
                 Err(why) => unreadable.push((slot, format!("{}: {why}", name_of(broker, slot)))),
             }
         }
-        self.broker.outlets.upstreams[cluster].client.watch_metadata(&broker.sessions.as_str().into(), io.now());
+        self.outlets.upstreams[cluster].client.watch_metadata(&broker.sessions.as_str().into(), io.now());
         for (slot, why) in unreadable {
             self.here.slots.cannot_take(slot, &why);
             self.here.teller.tell(Kind::SlotUnreadable, second(io.now()), |event| {
@@ -135,7 +135,7 @@ impl Core {
             return false;
         };
         let (mut has_done, mut wakes, cluster) = (false, false, logs.cluster);
-        let mut rows = self.broker.outlets.slot_rows.as_deref_mut();
+        let mut rows = self.outlets.slot_rows.as_deref_mut();
         for ((slot, disk), buffer) in logs.disks.iter_mut().zip(buffers.values_mut()) {
             while let Some(done) = disk.next_done() {
                 buffer.complete(disk, done, io.now());
@@ -145,7 +145,7 @@ impl Core {
         }
         if wakes {
             // Batches may be sent, answers may be due, and the log may take records that had no room.
-            self.broker.outlets.upstreams[cluster].busy = true;
+            self.outlets.upstreams[cluster].busy = true;
             io.go_on();
         }
         self.log.has_moved |= has_done;
@@ -163,7 +163,7 @@ impl Core {
         let Some(cluster) = self.log.kafka.as_ref().filter(|logs| logs.due() <= now).map(|logs| logs.cluster) else {
             return;
         };
-        if self.log.ask(cluster, &mut self.broker.outlets.upstreams[cluster].client, now) {
+        if self.log.ask(cluster, &mut self.outlets.upstreams[cluster].client, now) {
             self.carry_effects(io, cluster);
         }
         self.set_cluster_timer(io, cluster);
@@ -173,7 +173,7 @@ impl Core {
     pub(super) fn answers_session_logs(&mut self, io: &mut Ring<'_>, cluster: usize, event: &ClientEvent) -> bool {
         let now = io.now();
         let Some(logs) = self.log.kafka.as_mut().filter(|logs| logs.cluster == cluster) else { return false };
-        let (outlets, numbers) = (&mut self.broker.outlets, &mut self.here.numbers);
+        let (outlets, numbers) = (&mut self.outlets, &mut self.here.numbers);
         if outlets.slot_rows.as_mut().is_some_and(|rows| rows.takes((cluster, event), numbers, now)) {
             outlets.upstreams[cluster].busy = true;
             io.go_on();
@@ -198,7 +198,7 @@ impl Core {
                     Outcome::Nothing => {}
                     // Bytes that wait for this sync go out in the next turn.
                     Outcome::Synced(_) => io.go_on(),
-                    Outcome::Retry(_) => self.broker.outlets.upstreams[cluster].client.refresh_metadata(now),
+                    Outcome::Retry(_) => self.outlets.upstreams[cluster].client.refresh_metadata(now),
                     Outcome::Lost(why) => lost.push((slot, why)),
                 }
             }

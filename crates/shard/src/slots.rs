@@ -177,7 +177,7 @@ impl Core {
 
     /// Begins with the rows of a slot: those that its log has of earlier owners are sent first.
     fn begin_slot_rows(&mut self, slot: u16, found: &mut Restored, now: Monotonic) {
-        let (here, outlets) = (&self.here, &mut self.broker.outlets);
+        let (here, outlets) = (&self.here, &mut self.outlets);
         let (Some(broker), Some(rows)) = (&here.config.broker, &mut outlets.slot_rows) else { return };
         let seed = self.random.u64(..);
         let lanes = found.clusters.iter().flat_map(|cluster| &cluster.lanes);
@@ -311,7 +311,7 @@ impl Core {
         if let Kept::OfSlots(buffers) = &mut self.broker.logs.kept {
             buffers.remove(&slot);
         }
-        if let Some(rows) = &mut self.broker.outlets.slot_rows {
+        if let Some(rows) = &mut self.outlets.slot_rows {
             rows.end(slot);
         }
     }
@@ -319,7 +319,7 @@ impl Core {
     /// Drops rows of the clients of slots that are in no batch yet: others serve them now. A session may have ended before its slot is lost, so rows are
     /// known by their client as well. Wills of higher QoS stay: nobody publishes them again.
     fn withdraw_rows_of(&mut self, slots: &[u16]) {
-        let (here, Broker { sessions, outlets, .. }) = (&self.here, &mut self.broker);
+        let (here, sessions, outlets) = (&self.here, &self.broker.sessions, &mut self.outlets);
         let rules = here.rules;
         let is_shared = here.slots.are_given_out() && rules.withdraws_rows();
         let Some(broker) = here.config.broker.as_ref().filter(|_| is_shared) else { return };

@@ -112,7 +112,7 @@ impl Core {
             error => self.cannot_take_up(&format!("{error}; nothing was changed")),
         })?;
         config.spool.iter().for_each(|spool| settings::set_spool(&mut buffer, spool, self.here.rules));
-        self.broker.outlets.clock_set_after = buffer.clock_set_after();
+        self.outlets.clock_set_after = buffer.clock_set_after();
         if config.broker.is_some() {
             self.broker.logs.rows = Some(Box::new(buffer));
         } else {
@@ -149,7 +149,7 @@ impl Core {
         if let Some(buffer) = self.broker.logs.on_disk_mut() {
             let Some(mut found) = buffer.opened() else { return false };
             for (cluster, found) in std::mem::take(&mut found.clusters).into_iter().enumerate() {
-                let producer = &mut self.broker.outlets.upstreams[cluster].producer;
+                let producer = &mut self.outlets.upstreams[cluster].producer;
                 producer.restore(found.lanes, found.cuts);
                 found.lost.into_iter().for_each(|(sink, rows)| producer.lost_before(sink, rows));
                 found.unknown.into_iter().for_each(|(sink, rows)| producer.outcome_unknown(sink, rows));
@@ -158,7 +158,7 @@ impl Core {
                 if has_broker { self.end_sessions_of_spool(found) } else { self.take_up_spool(&found, io.now()) };
             self.tell_recovered(&report, io);
         }
-        for upstream in &mut self.broker.outlets.upstreams {
+        for upstream in &mut self.outlets.upstreams {
             upstream.client.start(io.now());
             upstream.busy = true;
         }
@@ -192,7 +192,8 @@ impl Core {
         }
         let mut sorted = sorter.sorted(report.fate_open);
         report.add_records(sorted.kept, std::mem::take(&mut sorted.unread));
-        let by_number = self.broker.restore_sessions(&mut self.here, (sessions, &sorted), taken, now);
+        let by_number =
+            self.broker.restore_sessions(&mut self.here, &mut self.outlets, (sessions, &sorted), taken, now);
         (report, by_number)
     }
 
@@ -247,7 +248,7 @@ impl Core {
 
     /// Records a failure of the disk. A lasting failure is an event every ten seconds, not at every attempt.
     fn tell_failed(&mut self, what: &'static str, error: &io::Error, now: Monotonic) {
-        let told = &mut self.broker.outlets.full.failure_told;
+        let told = &mut self.outlets.full.failure_told;
         if told.is_some_and(|(before, at)| before == what && now.since(at) < FAILED_AGAIN) {
             return;
         }
@@ -259,7 +260,7 @@ impl Core {
 
     /// Has every producer polled: cuts may be sent, answers are due, rows may be read or taken.
     pub(super) fn busy_clusters(&mut self) {
-        self.broker.outlets.upstreams.iter_mut().for_each(|upstream| upstream.busy = true);
+        self.outlets.upstreams.iter_mut().for_each(|upstream| upstream.busy = true);
     }
 
     /// Has the spool checked again by the end of the turn.
@@ -281,7 +282,7 @@ impl Core {
     /// Sends the writes of this turn to the disk as one group, if none is in flight.
     pub(super) fn flush_spool(&mut self, io: &mut Ring<'_>) {
         let (now, wall) = (io.now(), io.wall());
-        self.broker.outlets.make_room(&mut self.broker.logs, now);
+        self.outlets.make_room(&mut self.broker.logs, now);
         let due = self.log.given_up.is_due(second(now));
         let rules = self.here.rules;
         let on_disk = on_disk(&mut self.broker, io);
@@ -296,7 +297,7 @@ impl Core {
         for flushed in [of_disk, of_kafka].into_iter().flatten() {
             self.log.has_moved |= flushed.has_begun;
             // A request that the disk refuses is tried again, whether or not anything else happens.
-            if (flushed.tries_again || !self.broker.outlets.full.wanted.is_empty()) && self.timers.spool.is_none() {
+            if (flushed.tries_again || !self.outlets.full.wanted.is_empty()) && self.timers.spool.is_none() {
                 self.timers.spool = Some(io.set_timer(now.after(TRY_AGAIN), Timer::Spool.token()));
             }
             if let Some(at) = flushed.next_group_at
@@ -374,7 +375,7 @@ impl Core {
             (M::SpoolTornBytes, numbers.torn_bytes),
         ];
         values.into_iter().for_each(|(metric, value)| self.here.numbers.set(metric, value));
-        for (cluster, upstream) in self.broker.outlets.upstreams.iter().enumerate() {
+        for (cluster, upstream) in self.outlets.upstreams.iter().enumerate() {
             for (number, sink) in upstream.members.own() {
                 self.here.numbers.set_sink(sink, SinkMetric::SpoolBytes, buffer.sink_bytes(cluster, number));
                 self.here.numbers.set_sink(sink, SinkMetric::SpooledRows, buffer.sink_rows(cluster, number));
@@ -454,7 +455,7 @@ pub fn refusal(folder: &Path, error: &RecoverError, why: &str) -> String {
 impl Core {
     /// Reports a wall clock that is not set.
     fn tell_clock(&mut self, io: &Ring<'_>) {
-        let (wall, set_after) = (io.wall(), self.broker.outlets.clock_set_after);
+        let (wall, set_after) = (io.wall(), self.outlets.clock_set_after);
         if wall < set_after {
             let hours = set_after.0.abs_diff(wall.0) / 3_600_000;
             let reason = format!("it is {hours} hours and more behind this release or the records in the spool");

@@ -165,7 +165,7 @@ impl Core {
     fn owes_rate(&mut self, io: &mut Ring<'_>, conn: ConnId) -> bool {
         let Some(connection) = self.connections.get(conn).filter(|connection| connection.stalled) else { return false };
         let Some(AtDoor::Bounded(share)) = connection.claim.as_deref() else { return false };
-        let Some(until) = share.next(io.now()).filter(|_| self.drain.is_none()) else { return false };
+        let Some(until) = share.next(io.now()).filter(|_| self.drain.own.is_none()) else { return false };
         self.wait_for_rate(io, conn, until);
         true
     }
@@ -188,7 +188,7 @@ impl Core {
             }
             self.stalls.rates.pop();
             let conn = ConnId { slot, generation };
-            if self.drain.is_none() && self.connections.get(conn).is_some_and(|connection| connection.stalled) {
+            if self.drain.own.is_none() && self.connections.get(conn).is_some_and(|connection| connection.stalled) {
                 self.read_again(io, conn);
             }
         }
@@ -196,7 +196,7 @@ impl Core {
 
     /// Reads stalled connections again, oldest first, as long as there is room.
     pub(super) fn unstall(&mut self, io: &mut Ring<'_>) {
-        let freed = self.broker.outlets.freed(&self.broker.logs);
+        let freed = self.outlets.freed(&self.broker.logs);
         let memory = std::mem::replace(&mut self.stalls.asked_at, freed) != freed || self.stalls.left_off;
         self.stalls.left_off = false;
         let mut next = Bound::Unbounded;
@@ -222,10 +222,8 @@ impl Core {
             // The question takes no byte of the connection.
             let has_room = match line {
                 Line::Answers | Line::Quantum => true,
-                Line::Memory(cluster, full) => {
-                    self.broker.outlets.may_go_on(&self.broker.logs, Wait { cluster, full, bytes })
-                }
-                Line::Slot(slot) => self.broker.outlets.slot_may_go_on(slot),
+                Line::Memory(cluster, full) => self.outlets.may_go_on(&self.broker.logs, Wait { cluster, full, bytes }),
+                Line::Slot(slot) => self.outlets.slot_may_go_on(slot),
                 Line::ManySubscribers => self.broker.delivery.has_room_for_many(),
                 Line::Share(share) => self.broker.delivery.shares.is_placed_or_refused(share),
                 Line::Subscribers(shard) => {

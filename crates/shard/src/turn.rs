@@ -10,7 +10,6 @@ use forebay_runtime::seam::{Closed, ConnId, Facts, Io, ListenerId, SegmentEvent,
 use forebay_session::{Check, End};
 
 use super::Core;
-use super::broker::Broker;
 use super::connection::Kind;
 use super::mail::{Inspection, Mail, Notice, ToCarrier, ToShard};
 use super::ring::Ring;
@@ -137,7 +136,7 @@ impl Core {
             }
             Some(Kind::Link { far: Far::Cluster(cluster), link }) => {
                 self.here.numbers.count_cluster(cluster, ClusterMetric::ReceivedBytes, bytes.len() as u64);
-                let upstream = &mut self.broker.outlets.upstreams[cluster];
+                let upstream = &mut self.outlets.upstreams[cluster];
                 upstream.busy = true;
                 upstream.client.on_bytes(link, bytes, io.now());
             }
@@ -178,7 +177,7 @@ impl Core {
 
     /// Notes that a connection is gone.
     pub(super) fn when_closed(&mut self, io: &mut Ring<'_>, conn: ConnId, why: Closed) {
-        if let Some(drain) = &mut self.drain {
+        if let Some(drain) = &mut self.drain.own {
             drain.closed(conn);
         }
         let Some(kind) = self.connections.get(conn).map(|c| c.kind) else { return };
@@ -214,7 +213,7 @@ impl Core {
     /// Takes a letter.
     pub(super) fn when_mail_comes(&mut self, io: &mut Ring<'_>, letter: Mail) {
         match letter {
-            Mail::Broker(letter) => self.broker.take_letter(io, &mut self.here, letter),
+            Mail::Broker(letter) => self.broker.take_letter(io, &mut self.here, &mut self.outlets, letter),
             Mail::Door(letter) => self.door_letter(io, letter),
             Mail::Carrier(letter) => self.carrier_letter(io, letter),
             Mail::DeadLetters(letter) => self.filed(letter),
@@ -230,12 +229,12 @@ impl Core {
     fn shard_letter(&mut self, io: &mut Ring<'_>, letter: ToShard) {
         match letter {
             ToShard::TakeRetained(of_shard) => {
-                self.broker.outlets.copies = of_shard.copies;
+                self.outlets.copies = of_shard.copies;
                 self.broker.take_retained(&mut self.here, io.now(), &of_shard);
                 self.broker.keeping.given.has_copies_to(Arc::clone(&of_shard.copied_to));
                 self.sources.take_copied(of_shard, &self.here.config, io.now());
             }
-            ToShard::Accept if self.drain.is_none() => {
+            ToShard::Accept if self.drain.own.is_none() => {
                 self.pace_listeners(io);
                 io.start_accepting();
                 self.open_sources(io);
@@ -258,14 +257,14 @@ impl Core {
                 self.bridges.resolved(bridge, ticket, found, io.now());
             }
             ToCarrier::Resolved { far: Far::Cluster(upstream), ticket, found } => {
-                let upstream = &mut self.broker.outlets.upstreams[upstream];
+                let upstream = &mut self.outlets.upstreams[upstream];
                 upstream.busy = true;
                 upstream.client.on_resolved(ticket, found, io.now());
             }
             // A bridge has nothing to prepare.
             ToCarrier::Prepared { far: Far::Bridge(_), .. } => {}
             ToCarrier::Prepared { far: Far::Cluster(upstream), ticket, result } => {
-                let upstream = &mut self.broker.outlets.upstreams[upstream];
+                let upstream = &mut self.outlets.upstreams[upstream];
                 upstream.busy = true;
                 upstream.client.on_prepared(ticket, result, io.now());
             }
@@ -311,11 +310,11 @@ impl Core {
         if self.broker.confirm_copies(&self.here) {
             self.outward(io);
         }
-        if self.stalls.waiting() > 0 && self.drain.is_none() {
+        if self.stalls.waiting() > 0 && self.drain.own.is_none() {
             self.unstall(io);
             self.outward(io);
         }
-        if self.work_on_sources(io) | self.broker.evaluate_events(io, &mut self.here) {
+        if self.work_on_sources(io) | self.evaluate_events(io) {
             self.outward(io);
         }
         self.broker.forget_subscriptions(io);
@@ -332,7 +331,7 @@ impl Core {
         self.go_on_leaving(io);
         self.go_on_moving(io);
         self.broker.make_room(&mut self.here, io.now());
-        self.broker.write_queues(io, &mut self.here, self.drain.is_some());
+        self.broker.write_queues(io, &mut self.here, self.drain.own.is_some());
         self.flush_spool(io);
         self.go_on_releasing(io);
         self.set_session_timer(io);
@@ -341,7 +340,7 @@ impl Core {
             // Records have ended since the sources had their turn.
             io.go_on();
         }
-        if self.broker.has_events() || self.bridges.has_answers() {
+        if !self.here.events.are_none() || self.bridges.has_answers() {
             io.go_on();
         }
         if self.connections.traces.is_any() {
@@ -395,9 +394,9 @@ impl Core {
         loop {
             // A silent instance may have lost the slots of these clients: another one publishes the wills that are in their logs.
             let are_held = self.broker.sessions.has_wills() && self.is_silent(io);
-            let are_all_published = !are_held && self.broker.publish_wills(io, &mut self.here);
+            let are_all_published = !are_held && self.broker.publish_wills(io, &mut self.here, &mut self.outlets);
             self.broker.write_notes(&mut self.here);
-            for cluster in 0..self.broker.outlets.upstreams.len() {
+            for cluster in 0..self.outlets.upstreams.len() {
                 self.pump(io, cluster);
             }
             let mut touched = std::mem::take(&mut self.broker.touched);
@@ -485,10 +484,10 @@ impl Core {
 
     /// Tells sessions the wall clock, where their records say when their clients left: in slots of `[broker]`.
     pub(super) fn tell_sessions_time(&mut self, io: &Ring<'_>) {
-        let Broker { outlets, sessions, .. } = &mut self.broker;
         if self.here.config.broker.is_some() {
             let (now, wall) = (io.now(), io.wall());
-            sessions.set_clocks((wall >= outlets.clock_set_after).then_some((now, wall)));
+            let is_set = wall >= self.outlets.clock_set_after;
+            self.broker.sessions.set_clocks(is_set.then_some((now, wall)));
         }
     }
 }

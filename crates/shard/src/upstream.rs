@@ -232,7 +232,7 @@ impl Upstream {
 impl Core {
     /// Does the work of a cluster after this turn's events.
     pub(super) fn pump(&mut self, io: &mut Ring<'_>, cluster: usize) {
-        let upstream = &mut self.broker.outlets.upstreams[cluster];
+        let upstream = &mut self.outlets.upstreams[cluster];
         if !std::mem::take(&mut upstream.busy) || upstream.saving || upstream.retired {
             if upstream.saving && self.log.kafka.is_some() {
                 self.carry_effects(io, cluster);
@@ -247,7 +247,7 @@ impl Core {
         loop {
             let wall = io.wall();
             self.forward_dead_letters(cluster, now, wall);
-            let upstream = &mut self.broker.outlets.upstreams[cluster];
+            let upstream = &mut self.outlets.upstreams[cluster];
             let timings = Timings { histograms: self.here.numbers.histograms(), cluster };
             match (self.broker.logs.rows_mut(), io.segments()) {
                 (Some(buffer), Some(segments)) => {
@@ -263,7 +263,7 @@ impl Core {
                 let answered = Answered { sessions, touched };
                 let way = (&mut logs.disks, &mut upstream.client);
                 let number_of = |place| upstream.members.number(Role::Own(place));
-                let rows = self.broker.outlets.slot_rows.as_deref_mut();
+                let rows = self.outlets.slot_rows.as_deref_mut();
                 asked |= rows
                     .is_some_and(|rows| rows.send(&mut self.broker.logs.kept, way, answered, number_of, (now, wall)));
             }
@@ -278,7 +278,7 @@ impl Core {
             self.settle(cluster, now);
             // Rows end, and what was rejected becomes letters, in this turn.
             more |= self.settle_dead_letters(cluster);
-            let upstream = &mut self.broker.outlets.upstreams[cluster];
+            let upstream = &mut self.outlets.upstreams[cluster];
             upstream.effects = effects;
             if !more && (is_silent || !upstream.producer.has_rejected()) {
                 break;
@@ -293,14 +293,14 @@ impl Core {
     /// Carries out the effects that a cluster's client requests now.
     pub(super) fn carry_effects(&mut self, io: &mut Ring<'_>, cluster: usize) {
         let mut effects = Vec::new();
-        self.broker.outlets.upstreams[cluster].client.take_effects(&mut effects);
+        self.outlets.upstreams[cluster].client.take_effects(&mut effects);
         effects.into_iter().for_each(|effect| self.effect(io, cluster, effect));
     }
 
     /// Closes the connections of a cluster that is no longer in the configuration, once its rows have gone.
     fn retire_if_removed(&mut self, io: &mut Ring<'_>, cluster: usize) {
         let of = &self.here.config.clusters[cluster];
-        let upstream = &mut self.broker.outlets.upstreams[cluster];
+        let upstream = &mut self.outlets.upstreams[cluster];
         let is_needed = upstream.producer.buffered_rows() > 0 || !self.sources.are_off(cluster);
         if !of.is_removed || is_needed || !upstream.begun.is_empty() {
             return;
@@ -322,7 +322,7 @@ impl Core {
 
     fn effect(&mut self, io: &mut Ring<'_>, cluster: usize, effect: Effect) {
         let (now, sockets) = (io.now(), self.here.config.clusters[cluster].sockets);
-        let upstream = &mut self.broker.outlets.upstreams[cluster];
+        let upstream = &mut self.outlets.upstreams[cluster];
         let event = upstream.carrier.carry(io, &self.around, &mut self.connections, sockets, effect);
         let Some(event) = event else { return };
         match event {
@@ -331,7 +331,7 @@ impl Core {
             ClientEvent::Member(answer) if self.answers_instances(io, &answer) => {}
             event if self.log.kafka.is_some() && self.answers_session_logs(io, cluster, &event) => {}
             event => {
-                let upstream = &mut self.broker.outlets.upstreams[cluster];
+                let upstream = &mut self.outlets.upstreams[cluster];
                 upstream.event(&event, &mut self.here.numbers, cluster, now);
                 self.sources.event(cluster, event, now);
             }
@@ -344,7 +344,7 @@ impl Core {
             News::TlsFailed(broker, why) => self.tell_kafka_tls_failed(cluster, (broker, why), now),
             News::BrokerReachable(broker) => self.tell_broker(cluster, Ok(broker), now),
             News::Reachable(yes) => {
-                if std::mem::replace(&mut self.broker.outlets.upstreams[cluster].reachable, *yes) != *yes {
+                if std::mem::replace(&mut self.outlets.upstreams[cluster].reachable, *yes) != *yes {
                     self.tell_reachable(cluster, *yes, now);
                 }
             }
@@ -354,7 +354,7 @@ impl Core {
     /// Notes that a link's socket is connected, or its TLS handshake is over (`is_ready`).
     pub(super) fn link_connected(&mut self, io: &mut Ring<'_>, cluster: usize, link: LinkId, is_ready: bool) {
         self.here.numbers.count_cluster(cluster, ClusterMetric::TlsHandshakes, u64::from(is_ready));
-        let upstream = &mut self.broker.outlets.upstreams[cluster];
+        let upstream = &mut self.outlets.upstreams[cluster];
         if upstream.carrier.connected(link, is_ready) {
             upstream.busy = true;
             upstream.client.on_connected(link, io.now());
@@ -363,7 +363,7 @@ impl Core {
 
     /// Notes that a link's socket is gone.
     pub(super) fn link_closed(&mut self, io: &mut Ring<'_>, cluster: usize, link: LinkId, why: &Closed) {
-        let upstream = &mut self.broker.outlets.upstreams[cluster];
+        let upstream = &mut self.outlets.upstreams[cluster];
         upstream.busy = true;
         let why = upstream.carrier.closed(link, why);
         upstream.client.on_closed(link, &why, io.now());
@@ -373,9 +373,9 @@ impl Core {
     fn settle(&mut self, cluster: usize, now: Monotonic) {
         let (mut bad_records, mut refused) = (Vec::new(), Vec::new());
         let (sessions, touched, letters) =
-            (&mut self.broker.sessions, &mut self.broker.touched, &mut self.broker.outlets.letters);
+            (&mut self.broker.sessions, &mut self.broker.touched, &mut self.outlets.letters);
         let (shard, remembered) = (self.here.index, self.broker.delivery.remembered());
-        let Upstream { producer, members, .. } = &mut self.broker.outlets.upstreams[cluster];
+        let Upstream { producer, members, .. } = &mut self.outlets.upstreams[cluster];
         producer.drain_landed(|run: Run, outcome, landed| {
             if letters.answered(run, outcome) {
                 return;
@@ -429,19 +429,19 @@ impl Core {
 
     pub(super) fn set_cluster_timer(&mut self, io: &mut Ring<'_>, cluster: usize) {
         let is_silent = self.holds_rows(io, cluster);
-        let upstream = &mut self.broker.outlets.upstreams[cluster];
+        let upstream = &mut self.outlets.upstreams[cluster];
         let at = upstream
             .next_deadline(is_silent, io.now())
             .min(self.sources.next_deadline(cluster))
             .min(self.log.next_deadline(cluster));
-        let of_slots = self.broker.outlets.slot_rows.as_ref().map(|rows| rows.next_deadline(cluster));
+        let of_slots = self.outlets.slot_rows.as_ref().map(|rows| rows.next_deadline(cluster));
         let at = at.min(of_slots.unwrap_or(Monotonic::NEVER));
         io.set_timer_by(Timer::Cluster(cluster), at, &mut upstream.timer);
     }
 
     /// Handles the timer of a cluster.
     pub(super) fn cluster_time(&mut self, io: &mut Ring<'_>, cluster: usize) {
-        if let Some(upstream) = self.broker.outlets.upstreams.get_mut(cluster) {
+        if let Some(upstream) = self.outlets.upstreams.get_mut(cluster) {
             upstream.timer = None;
             upstream.busy = true;
             let carrier = &upstream.carrier;
@@ -452,14 +452,14 @@ impl Core {
     /// Reads the numbers of the sinks with changes: a turn costs as much as its events, however many sinks there are.
     fn read_sinks(&mut self, cluster: usize, now: Monotonic) {
         let mut changed = SmallVec::<[usize; 8]>::new();
-        let Upstream { producer, members, .. } = &mut self.broker.outlets.upstreams[cluster];
+        let Upstream { producer, members, .. } = &mut self.outlets.upstreams[cluster];
         while let Some(number) = producer.take_changed() {
             changed.extend(members.concerns(number));
         }
-        while let Some(sink) = self.broker.outlets.letters.take_changed().or_else(|| self.announced.take_waiting()) {
+        while let Some(sink) = self.outlets.letters.take_changed().or_else(|| self.announced.take_waiting()) {
             changed.push(sink);
         }
-        self.broker.outlets.slot_rows.iter_mut().for_each(|rows| changed.extend(rows.take_changed()));
+        self.outlets.slot_rows.iter_mut().for_each(|rows| changed.extend(rows.take_changed()));
         changed.sort_unstable();
         changed.dedup();
         for sink in changed {
@@ -470,12 +470,12 @@ impl Core {
 
     /// Reads the numbers of a sink, by its place in the configuration. Returns how many messages it has in dead letters.
     fn read_sink(&mut self, sink: usize) -> u64 {
-        let upstream = &self.broker.outlets.upstreams[self.broker.outlets.plans[sink].cluster];
+        let upstream = &self.outlets.upstreams[self.outlets.plans[sink].cluster];
         let Some(number) = upstream.members.number(Role::Own(sink)) else { return 0 };
         let mut own = *upstream.producer.stats(number);
-        let moved = self.broker.outlets.slot_rows.as_ref().map_or(0, |rows| rows.add_to(sink, &mut own));
+        let moved = self.outlets.slot_rows.as_ref().map_or(0, |rows| rows.add_to(sink, &mut own));
         let writes_letters = upstream.members.number(Role::DeadLetters(sink));
-        let letters = self.broker.outlets.letters.totals(sink);
+        let letters = self.outlets.letters.totals(sink);
         let stats = SinkStats {
             // Messages that the sink did not take count as its own, too.
             appended: own.appended + letters.messages,
@@ -516,7 +516,7 @@ impl Core {
             (SinkMetric::Splits, stats.splits),
             (SinkMetric::Paced, stats.paced),
             (SinkMetric::EpochsRaised, stats.epochs_raised),
-            (SinkMetric::HeadersLeftOut, self.broker.outlets.headers_left_out[sink]),
+            (SinkMetric::HeadersLeftOut, self.outlets.headers_left_out[sink]),
             (SinkMetric::Topics, upstream.producer.topics_held(number) as u64),
         ];
         for (metric, value) in values {
@@ -527,7 +527,7 @@ impl Core {
 
     fn read_stats(&mut self, cluster: usize, now: Monotonic) {
         self.read_sinks(cluster, now);
-        let (upstream, numbers) = (&self.broker.outlets.upstreams[cluster], &mut self.here.numbers);
+        let (upstream, numbers) = (&self.outlets.upstreams[cluster], &mut self.here.numbers);
         numbers.set_cluster(cluster, ClusterMetric::Reachable, u64::from(upstream.reachable));
         numbers.set_cluster(cluster, ClusterMetric::Requests, upstream.sent);
         numbers.set_cluster(cluster, ClusterMetric::BufferBytes, upstream.producer.buffered_bytes() as u64);

@@ -388,7 +388,7 @@ impl Core {
         let Some(running) = self.bridges.all.get_mut(&index) else { return };
         (running.timer, running.busy) = (None, true);
         self.bridges.has_answers |= running.refusals.next_deadline() <= io.now();
-        if self.drain.is_some() {
+        if self.drain.own.is_some() {
             return;
         }
         if let Some((_, conn)) = running.at {

@@ -304,7 +304,7 @@ impl Core {
         let bridge = &config.bridges[index];
         let topic = bridge.dead_letters.as_ref().and_then(|dead| dead.topic.as_deref()).ok_or(Unwritten::Nowhere)?;
         let publish = body.publish().ok_or(Unwritten::Nowhere)?;
-        let Outlets { upstreams, clock_set_after, .. } = &mut self.broker.outlets;
+        let Outlets { upstreams, clock_set_after, .. } = &mut self.outlets;
         let upstream = &mut upstreams[bridge.cluster];
         let to = upstream.members.number(Role::Refused(index)).ok_or(Unwritten::Nowhere)?;
         let (label, qos, received) = (label(reason), (publish.qos as u8).to_string(), received(io, body).to_string());

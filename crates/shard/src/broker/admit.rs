@@ -20,9 +20,9 @@ use crate::here::Here;
 use crate::logs::Logs;
 use crate::numbers::Routed;
 use crate::outlets::Outlets;
+use crate::raised::unwanted;
 use crate::reservation::{Asking, Beside, Reservation, Told, Unreserved};
 use crate::ring::Ring;
-use crate::rule_hooks::unwanted;
 use crate::sinks::Message;
 use crate::words::{Feeds, REJECTED, Stall, publish_refused, second, ticket_of};
 
@@ -178,6 +178,7 @@ impl Broker {
         &mut self,
         io: &mut Ring<'_>,
         here: &mut Here,
+        outlets: &mut Outlets,
         of: &Publication<'_>,
         answer: Option<Ticket>,
     ) -> Result<Admitted, Stall> {
@@ -190,13 +191,13 @@ impl Broker {
         let message = Message { hops, copy_of, ..message(publish.topic, client_id, username, publish, time) };
         let asking = Asking { told: Told::Not, already_taken_by: &[], feeds, peer: None, wall, beside };
         let answer = answer.filter(|_| !feeds.retained || here.rules.waits_for_copy());
-        let is_for_outlets = asking.is_for_outlets(&self.outlets);
-        let (delivery, outlets, logs) = (&mut self.delivery, &mut self.outlets, &mut self.logs);
-        let takers = Takers { delivery, retained: &self.retained, queues: &self.queues, outlets, logs };
+        let is_for_outlets = asking.is_for_outlets(outlets);
+        let (delivery, logs) = (&mut self.delivery, &mut self.logs);
+        let takers = Takers { delivery, retained: &self.retained, queues: &self.queues, outlets: &mut *outlets, logs };
         let Asked { route, reserved, waits_for, .. } = ask(takers, io, (publish, &message), &asking, || None);
         if let Some(stall) = waits_for {
             drop(reserved);
-            let _ = io.spend(self.outlets.take_cost_of_rules());
+            let _ = io.spend(outlets.take_cost_of_rules());
             return Err(stall);
         }
         let routed = Unreserved::Unmatched.counts_as(route.is_any());
@@ -231,17 +232,14 @@ impl Broker {
         };
         // Only a message that was no record raises an event: a record may be what a rule has made of such an event.
         let may_be_told = hops == 0 && !is_of_service(publish.topic);
-        if may_be_told
-            && matches!(admitted.routed, Routed::Unmatched)
-            && self.outlets.events.wants(Event::MessageDropped)
-        {
+        if may_be_told && matches!(admitted.routed, Routed::Unmatched) && here.events.wants(Event::MessageDropped) {
             let raised = unwanted(io, (None, client, username), publish, time);
-            self.raise(here, raised);
+            here.raise(raised);
         }
-        if self.outlets.has_aside() {
+        if outlets.has_aside() {
             let of = Some((client, publish.topic));
-            self.outlets.count_aside(here, of, now);
-            let _ = io.spend(self.outlets.take_cost_of_rules());
+            outlets.count_aside(here, of, now);
+            let _ = io.spend(outlets.take_cost_of_rules());
         }
         Ok(admitted)
     }
@@ -251,6 +249,7 @@ impl Broker {
         &mut self,
         io: &mut Ring<'_>,
         here: &mut Here,
+        outlets: &mut Outlets,
         publish: &Publish<'_>,
         admitted: Admitted,
         by: Publisher<'_>,
@@ -271,22 +270,22 @@ impl Broker {
         };
         let (claimed, answer) = (from.claimed, from.claimed.map(ticket_of));
         if has_republished && claimed.is_some() {
-            let all = self.republished_fates(here);
+            let all = self.republished_fates(here, outlets);
             awaited += all.into_iter().filter(|fate| fate.is_in_sinks).map(|fate| fate.awaited).sum::<u32>();
         }
         if route.is_any() {
             self.deliver(io, here, route, publish, from, answer);
         }
         if has_republished {
-            self.deliver_republished(io, here, claimed, answer);
+            self.deliver_republished(io, here, outlets, claimed, answer);
         }
         u32::from(owed) + awaited
     }
 
     /// Fates of the messages that rules have made of a source's record, in their order.
     #[cold]
-    pub(crate) fn republished_fates(&mut self, here: &Here) -> SmallVec<[Fate; 2]> {
-        let made = self.outlets.republished().iter();
+    pub(crate) fn republished_fates(&mut self, here: &Here, outlets: &mut Outlets) -> SmallVec<[Fate; 2]> {
+        let made = outlets.republished().iter();
         let made = made.map(|made| (made.of(), made.is_in_sinks(), made.is_refused, made.publish().qos));
         let made = made.collect::<SmallVec<[_; 4]>>();
         let all = self.delivery.republished().zip(made);
@@ -301,8 +300,8 @@ impl Broker {
     }
 
     /// The number of answers pending for messages that rules have made of the one at hand, without those of sinks.
-    pub(crate) fn republished_awaits(&mut self, here: &Here) -> u16 {
-        let made = self.outlets.republished().iter().map(|made| made.publish().qos).collect::<SmallVec<[_; 4]>>();
+    pub(crate) fn republished_awaits(&mut self, here: &Here, outlets: &mut Outlets) -> u16 {
+        let made = outlets.republished().iter().map(|made| made.publish().qos).collect::<SmallVec<[_; 4]>>();
         let all = self.delivery.republished().zip(made);
         all.map(|((route, shards), qos)| self.answers_of(here, route, shards, qos)).sum()
     }
@@ -314,12 +313,13 @@ impl Broker {
         &mut self,
         io: &mut Ring<'_>,
         here: &mut Here,
+        outlets: &mut Outlets,
         claimed: Option<Claimed>,
         answer: Option<Ticket>,
     ) {
         let cost = self.delivery.take_cost();
         let _ = io.spend(cost);
-        let mut all = std::mem::take(self.outlets.republished());
+        let mut all = std::mem::take(outlets.republished());
         for (at, made) in all.iter().enumerate() {
             let publish = made.publish();
             let route = self.delivery.find_again(at + 1, publish.topic);
@@ -331,6 +331,6 @@ impl Broker {
             }
         }
         all.clear();
-        *self.outlets.republished() = all;
+        *outlets.republished() = all;
     }
 }

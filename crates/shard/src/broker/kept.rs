@@ -17,6 +17,7 @@ use super::queues::is_queue;
 use super::retained::is_retained;
 use crate::here::Here;
 use crate::logs::{Groups, Kept, first_of};
+use crate::outlets::Outlets;
 use crate::ring::Ring;
 use crate::sorted::Sorted;
 use crate::words::Owner;
@@ -206,6 +207,7 @@ impl Broker {
     pub(crate) fn restore_sessions(
         &mut self,
         here: &mut Here,
+        outlets: &mut Outlets,
         (found, sorted): (&[RestoredSession], &Sorted),
         taken: &mut Vec<SessionKey>,
         now: Monotonic,
@@ -229,7 +231,7 @@ impl Broker {
                 .filter(|_| rules.restores_packet_ids())
                 .map(|id| {
                     let already_taken_by = id.rows.iter().filter_map(|row| {
-                        let sink = self.outlets.sink_of_row(row.cluster, row.sink)?;
+                        let sink = outlets.sink_of_row(row.cluster, row.sink)?;
                         Some(HadBy { sink: u16::try_from(sink).ok()?, owes: row.is_live && row.is_owed })
                     });
                     (id.packet_id, already_taken_by.collect())

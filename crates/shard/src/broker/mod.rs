@@ -42,7 +42,6 @@ use self::queues::Queues;
 use self::retained::Retained;
 use crate::logs::Logs;
 use crate::mail::Letters;
-use crate::outlets::Outlets;
 
 /// Sessions, and the receivers of their messages: subscribers, shares, retained messages, sinks, and the log that all of these write to. The methods are in
 /// the modules of their subjects: `delivery`, `shares`, `queues`, `retained`, `confirm`, `kept`, `subscribe`. What they know of their shard they are lent
@@ -50,7 +49,6 @@ use crate::outlets::Outlets;
 pub(crate) struct Broker {
     pub(crate) sessions: Sessions,
     pub(crate) keeping: Keeping,
-    pub(crate) outlets: Outlets,
     /// The logs that the shard writes.
     pub(crate) logs: Logs,
     pub(crate) delivery: Delivery,

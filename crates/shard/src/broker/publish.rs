@@ -5,7 +5,7 @@ use forebay_kafka::producer::row_log::Origin;
 use forebay_metrics::spec::ShardMetric as M;
 use forebay_mqtt::packet::{Publish, QoS, Version};
 use forebay_rule::event::Event;
-use forebay_runtime::seam::{ConnId, ListenerId, Monotonic, WallMs};
+use forebay_runtime::seam::{ConnId, Monotonic, WallMs};
 use forebay_session::{Peer, Reason, Session, SessionKey, Sessions, Taken, Violation};
 
 use super::admit::{Asked, Takers, ask};
@@ -17,9 +17,9 @@ use crate::here::Here;
 use crate::logs::Kept;
 use crate::numbers::Routed;
 use crate::outlets::Outlets;
+use crate::raised::unwanted;
 use crate::reservation::{Asking, Reservation, Told, Unreserved};
 use crate::ring::Ring;
-use crate::rule_hooks::unwanted;
 use crate::sinks::Message;
 use crate::slot_rows::ForSlot;
 use crate::words::{Feeds, Owner, REJECTED, Sample, Source, Stall, denied, publish_refused, second};
@@ -141,17 +141,19 @@ fn write_down(
 
 impl Broker {
     /// Publishes a message, on the hot path: match, ask sinks and subscribers' shards for room, let the session number the message, write the rows, send the
-    /// copies. `feeds`: its receivers. `listener`: the one it is counted for. `sample`: the message for which the time to its answer is measured.
+    /// copies. `feeds`: its receivers. `sample`: the message for which the time to its answer is measured.
     pub(crate) fn publish(
         &mut self,
         io: &mut Ring<'_>,
         here: &mut Here,
+        outlets: &mut Outlets,
         from: Source,
         publish: &Publish<'_>,
-        (feeds, listener): (Feeds, Option<ListenerId>),
-        sample: &mut Sample,
+        (feeds, sample): (Feeds, &mut Sample),
     ) -> Published {
-        let Source { conn, session: key, peer, .. } = from;
+        let Source { conn, session: key, peer, listener } = from;
+        // A remote of a bridge has none.
+        let listener = if peer.is_remote { None } else { Some(listener) };
         let (now, wall) = (io.now(), io.wall());
         let Some(session) = self.sessions.get_mut(key) else { return Published::Ended };
         if publish.qos != QoS::AtMostOnce && session.is_blocked() {
@@ -164,7 +166,7 @@ impl Broker {
         // A session refuses an unknown alias in a moment.
         let feeds = if is_granted && topic.is_some() { feeds } else { Feeds::NONE };
         let exchange = if publish.qos == QoS::ExactlyOnce {
-            let (queues, outlets, kept) = (&self.queues, &mut self.outlets, &self.logs.kept);
+            let (queues, kept) = (&self.queues, &self.logs.kept);
             match Exchange::look((queues, outlets, kept, here.index), session, publish, (feeds, is_granted), wall) {
                 Ok(exchange) => exchange,
                 Err(stall) => return Published::Stall(stall),
@@ -173,20 +175,20 @@ impl Broker {
             Exchange { feeds, is_granted, ..Exchange::default() }
         };
         let Exchange { feeds, is_granted, taken_by, was_taken, of_kept, by_log, mut is_logged } = exchange;
-        let peer_address = self.outlets.rules.as_ref().and_then(|_| io.peer(conn));
+        let peer_address = outlets.rules.as_ref().and_then(|_| io.peer(conn));
         let told = Told::of(peer, publish.qos);
         let asking = Asking { told, already_taken_by: taken_by, feeds, peer: peer_address, wall, beside: None };
         let message_at_hand =
             message(topic.unwrap_or_default(), session.client_id(), session.username(), publish, wall);
-        let (delivery, outlets, logs) = (&mut self.delivery, &mut self.outlets, &mut self.logs);
-        let takers = Takers { delivery, retained: &self.retained, queues: &self.queues, outlets, logs };
+        let (delivery, logs) = (&mut self.delivery, &mut self.logs);
+        let takers = Takers { delivery, retained: &self.retained, queues: &self.queues, outlets: &mut *outlets, logs };
         // Shards that have had the message since before a crash pass over it (`queues`). Whether it was retained is not known.
         let exchange = || of_kept.map(|session| Origin { session, packet_id: publish.packet_id });
         let of = (publish, &message_at_hand);
         let Asked { route, mut reserved, waits_for, cost } = ask(takers, io, of, &asking, exchange);
         if let Some(stall) = waits_for {
             drop(reserved);
-            let _ = io.spend(self.outlets.take_cost_of_rules());
+            let _ = io.spend(outlets.take_cost_of_rules());
             return Published::Stall(stall);
         }
         if topic.is_some() && !is_granted {
@@ -247,13 +249,13 @@ impl Broker {
             }
         };
         let mut republished_await = None;
-        if self.outlets.has_aside() {
+        if outlets.has_aside() {
             let session = self.sessions.get(key);
             let of = session.map(|session| (session.client(), session.topic_of(publish).unwrap_or_default()));
-            self.outlets.count_aside(here, of, now);
-            let _ = io.spend(self.outlets.take_cost_of_rules());
-            if !self.outlets.republished().is_empty() {
-                republished_await = Some(self.republished_awaits(here));
+            outlets.count_aside(here, of, now);
+            let _ = io.spend(outlets.take_cost_of_rules());
+            if !outlets.republished().is_empty() {
+                republished_await = Some(self.republished_awaits(here, outlets));
             }
         }
         if reason == Reason::Unmatched {
@@ -273,13 +275,7 @@ impl Broker {
             session.opened(number, owed + owed_already + awaited, reason);
             if is_logged {
                 let exchange = by_log.filter(|_| is_taken).zip(of_kept);
-                write_down(
-                    (session, &mut self.outlets, &mut self.logs.kept),
-                    publish,
-                    (key, number),
-                    exchange,
-                    (now, wall),
-                );
+                write_down((session, outlets, &mut self.logs.kept), publish, (key, number), exchange, (now, wall));
             }
         }
         if is_routed && is_taken {
@@ -293,7 +289,7 @@ impl Broker {
             self.deliver_from(io, here, (key, origin), route, publish, number);
         }
         if republished_await.is_some() {
-            self.deliver_republished(io, here, None, number.map(|number| Owner::Session(key).ticket(number)));
+            self.deliver_republished(io, here, outlets, None, number.map(|number| Owner::Session(key).ticket(number)));
         }
         Published::On { begins_run }
     }
@@ -314,7 +310,7 @@ impl Broker {
         publish: &Publish<'_>,
     ) {
         let is_sample = here.numbers.top.unmatched.is_due();
-        let is_told = self.outlets.events.wants(Event::MessageDropped);
+        let is_told = here.events.wants(Event::MessageDropped);
         if !(is_sample || is_told) {
             return;
         }
@@ -328,7 +324,7 @@ impl Broker {
         }
         let from = (Some(conn), session.client(), session.username());
         let raised = unwanted(io, from, &Publish { topic, ..publish.clone() }, io.wall());
-        self.raise(here, raised);
+        here.raise(raised);
     }
 
     /// Sends a message of a session to its subscribers, and to its home.

@@ -10,6 +10,7 @@ use super::delivery::PublishedBy;
 use super::publish::{RunTo, message};
 use crate::here::Here;
 use crate::numbers::Routed;
+use crate::outlets::Outlets;
 use crate::ring::Ring;
 use crate::words::{Owner, Source, Used};
 
@@ -21,6 +22,7 @@ impl Broker {
         &mut self,
         io: &mut Ring<'_>,
         here: &mut Here,
+        outlets: &mut Outlets,
         (from, to): (Source, RunTo),
         (first, publish): (u8, &Publish<'_>),
         bytes: &[u8],
@@ -44,11 +46,8 @@ impl Broker {
             {
                 break;
             }
-            let owed = if to.sinks {
-                self.outlets.take_again(&mut self.logs, &next_message, ticket, (now, wall))
-            } else {
-                Some(0)
-            };
+            let owed =
+                if to.sinks { outlets.take_again(&mut self.logs, &next_message, ticket, (now, wall)) } else { Some(0) };
             let Some(owed) = owed else { break };
             run.take(next.packet_id, owed);
             count += 1;

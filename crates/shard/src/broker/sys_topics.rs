@@ -7,6 +7,7 @@ use forebay_session::ClientKey;
 use super::Broker;
 use super::admit::{Publication, Publisher};
 use crate::here::Here;
+use crate::outlets::Outlets;
 use crate::ring::Ring;
 use crate::words::Feeds;
 
@@ -20,7 +21,13 @@ pub(crate) fn is_own(topic: &str) -> bool {
 
 impl Broker {
     /// Publishes these values to subscribers of all shards, retained. A value that finds no room is published when it has changed.
-    pub(crate) fn publish_sys_topics(&mut self, io: &mut Ring<'_>, here: &mut Here, values: &[(&'static str, String)]) {
+    pub(crate) fn publish_sys_topics(
+        &mut self,
+        io: &mut Ring<'_>,
+        here: &mut Here,
+        outlets: &mut Outlets,
+        values: &[(&'static str, String)],
+    ) {
         for (topic, value) in values {
             let publish = Publish {
                 dup: false,
@@ -35,8 +42,8 @@ impl Broker {
             let (username, time, publish) = (None, io.wall(), &publish);
             let feeds = Feeds { sinks: false, route: false, ..Feeds::ALL };
             let of = Publication { publish, client, username, time, feeds, hops: 0, beside: None };
-            if let Ok(admitted) = self.admit(io, here, &of, None) {
-                self.hand_on(io, here, publish, admitted, Publisher::Service);
+            if let Ok(admitted) = self.admit(io, here, outlets, &of, None) {
+                self.hand_on(io, here, outlets, publish, admitted, Publisher::Service);
             }
         }
     }

@@ -12,6 +12,7 @@ use super::delivery::packet_bytes;
 use super::retained::Publisher as RetainedBy;
 use super::{Broker, sys_topics};
 use crate::here::Here;
+use crate::outlets::Outlets;
 use crate::ring::Ring;
 use crate::words::{denied, second};
 
@@ -21,12 +22,12 @@ const OFFERED_AGAIN_MAX: usize = 64;
 impl Broker {
     /// Publishes due wills, and those that waited if there may be room for them now. In a new process wills wait until each shard has reported what it knows:
     /// all have their sessions and retained messages by then. False: some are left for the next turn.
-    pub(crate) fn publish_wills(&mut self, io: &mut Ring<'_>, here: &mut Here) -> bool {
+    pub(crate) fn publish_wills(&mut self, io: &mut Ring<'_>, here: &mut Here, outlets: &mut Outlets) -> bool {
         if !self.queues.have_all_told() {
             return true;
         }
         if self.sessions.wills_waiting() > 0 {
-            let freed = self.outlets.freed(&self.logs).wrapping_add(self.delivery.freed());
+            let freed = outlets.freed(&self.logs).wrapping_add(self.delivery.freed());
             if std::mem::replace(&mut self.keeping.wills_offered_at, freed) != freed {
                 self.sessions.offer_wills_again(OFFERED_AGAIN_MAX);
             }
@@ -38,7 +39,7 @@ impl Broker {
         io.next_quantum();
         for published in 1.. {
             let Some(due) = self.sessions.next_will() else { break };
-            self.publish_will(io, here, due);
+            self.publish_will(io, here, outlets, due);
             if io.is_over_after(published) {
                 break;
             }
@@ -52,13 +53,19 @@ impl Broker {
     }
 
     /// Publishes the wills that earlier connections of a client have left.
-    pub(crate) fn publish_wills_of(&mut self, io: &mut Ring<'_>, here: &mut Here, key: SessionKey) {
+    pub(crate) fn publish_wills_of(
+        &mut self,
+        io: &mut Ring<'_>,
+        here: &mut Here,
+        outlets: &mut Outlets,
+        key: SessionKey,
+    ) {
         if !self.queues.have_all_told() || !self.sessions.has_due_wills() {
             return;
         }
         while !self.are_gone(io, here) {}
         while let Some(due) = self.sessions.next_will_of(key) {
-            self.publish_will(io, here, due);
+            self.publish_will(io, here, outlets, due);
         }
     }
 
@@ -77,7 +84,7 @@ impl Broker {
         }
     }
 
-    fn publish_will(&mut self, io: &mut Ring<'_>, here: &mut Here, due: DueWill) {
+    fn publish_will(&mut self, io: &mut Ring<'_>, here: &mut Here, outlets: &mut Outlets, due: DueWill) {
         let (now, wall) = (io.now(), io.wall());
         let publish = due.publish();
         let username = due.username.as_deref();
@@ -88,9 +95,9 @@ impl Broker {
         }
         let client = due.client();
         let (time, hops, of) = (wall, 0, &publish);
-        let feeds = self.outlets.feeds;
+        let feeds = outlets.feeds;
         let of = Publication { publish: of, client, username, time, feeds, hops, beside: None };
-        let Ok(admitted) = self.admit(io, here, &of, None) else { return self.sessions.keep_will(due) };
+        let Ok(admitted) = self.admit(io, here, outlets, &of, None) else { return self.sessions.keep_will(due) };
         here.numbers.count(M::Wills);
         here.numbers.count_routed(None, admitted.routed, 1);
         charge_will(here, &due, packet_bytes(publish.topic, &publish), now);
@@ -98,7 +105,7 @@ impl Broker {
         self.will_is_over(here, (due.session, due.record));
         // The client may be connected again, and may have set No Local [MQTT-3.8.3-3].
         let by = Publisher::Will(RetainedBy::of_will(&due), self.sessions.find(due.client()));
-        let _nobody_waits = self.hand_on(io, here, &publish, admitted, by);
+        let _nobody_waits = self.hand_on(io, here, outlets, &publish, admitted, by);
     }
 }
 

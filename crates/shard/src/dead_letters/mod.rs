@@ -109,7 +109,7 @@ impl Core {
 
     /// Forwards rejected rows of a cluster as letters, as far as there is room.
     pub(super) fn forward_dead_letters(&mut self, cluster: usize, now: Monotonic, wall: WallMs) {
-        let outlets = &mut self.broker.outlets;
+        let outlets = &mut self.outlets;
         if !outlets.letters.has_work(cluster, &outlets.upstreams[cluster].producer) {
             return;
         }
@@ -132,7 +132,7 @@ impl Core {
 
     /// Notes that letters of a sink's file are on the disk.
     pub(super) fn dead_letters_written(&mut self, index: usize, count: u32) {
-        let outlets = &mut self.broker.outlets;
+        let outlets = &mut self.outlets;
         let upstream = &mut outlets.upstreams[outlets.plans[index].cluster];
         upstream.busy = true;
         outlets.letters.written(index, count);
@@ -142,7 +142,7 @@ impl Core {
 
     /// Ends rows of a cluster when its producer has answered their letters. Returns whether there were any.
     pub(super) fn settle_dead_letters(&mut self, cluster: usize) -> bool {
-        let outlets = &mut self.broker.outlets;
+        let outlets = &mut self.outlets;
         let any = outlets.letters.settle(&mut outlets.upstreams[cluster].producer);
         if any {
             self.answer_dead_letters();
@@ -152,7 +152,7 @@ impl Core {
 
     fn answer_dead_letters(&mut self) {
         let mut answers = Vec::new();
-        self.broker.outlets.letters.drain_answers(|answer| answers.push(answer));
+        self.outlets.letters.drain_answers(|answer| answers.push(answer));
         for (ticket, outcome) in answers {
             let reason = match outcome {
                 Outcome::Delivered | Outcome::DeadLettered => Reason::DeadLettered,
@@ -160,8 +160,8 @@ impl Core {
             };
             self.broker.answered(&self.here, ticket, reason);
         }
-        let (letters, bytes, files) = self.broker.outlets.letters.queued();
-        self.here.numbers.set(ShardMetric::DeadLettersInFlight, self.broker.outlets.letters.in_flight() as u64);
+        let (letters, bytes, files) = self.outlets.letters.queued();
+        self.here.numbers.set(ShardMetric::DeadLettersInFlight, self.outlets.letters.in_flight() as u64);
         self.here.numbers.set(ShardMetric::DeadLettersQueued, letters as u64);
         self.here.numbers.set(ShardMetric::DeadLettersQueuedBytes, bytes as u64);
         self.here.numbers.set(ShardMetric::DeadLettersQueuedBytesMax, (files * DEAD_LETTERS_QUEUED_BYTES_MAX) as u64);
@@ -177,7 +177,7 @@ impl Core {
             return self.announced.waiting.push(index);
         }
         *last = (total, Some(now));
-        let (sink, example) = (&self.here.config.sinks[index], self.broker.outlets.letters.example(index));
+        let (sink, example) = (&self.here.config.sinks[index], self.outlets.letters.example(index));
         self.here.teller.tell_of(Kind::DeadLetters, second(now), index, |event| {
             let event = event.with(Field::Sink, sink.name.as_str()).with(Field::Total, total);
             let dead = sink.dead_letters.as_ref();

@@ -115,7 +115,7 @@ impl Core {
             self.tell_link_refused(io, trunk, UNKNOWN_ADDRESS);
             return io.abort(stream);
         }
-        if self.drain.is_some() {
+        if self.drain.own.is_some() {
             return io.abort(stream);
         }
         let deadline = io.now().after(self.here.config.mqtt.connect_timeout);

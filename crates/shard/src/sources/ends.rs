@@ -11,6 +11,7 @@ use super::Sources;
 use crate::broker::Broker;
 use crate::broker::admit::Publication;
 use crate::broker::given::{AtHand, Retains};
+use crate::outlets::Outlets;
 use crate::ring::Ring;
 use crate::words::Feeds;
 use forebay_base::limits::RETAINED_EXPIRED_AT_ONCE_MAX;
@@ -78,6 +79,7 @@ impl Sources {
         io: &mut Ring<'_>,
         broker: &mut Broker,
         here: &mut Here,
+        outlets: &mut Outlets,
         config: &Config,
     ) -> bool {
         let now = io.now();
@@ -98,7 +100,7 @@ impl Sources {
             let (time, username, hops, beside) = (io.wall(), None, 0, None);
             let publication = Publication { publish: &publish, client, username, time, feeds, hops, beside };
             broker.delivery.at_hand = Some(AtHand { place, topic: 0, is_again: false, retains: Retains::Copy });
-            let is_taken = broker.admit(io, here, &publication, None).is_ok();
+            let is_taken = broker.admit(io, here, outlets, &publication, None).is_ok();
             broker.delivery.at_hand = None;
             if !is_taken {
                 break;

@@ -374,7 +374,7 @@ impl Core {
         for (source, membership) in &mut self.sources.memberships {
             if membership.step(now, &mut self.broker.letters) {
                 any = true;
-                self.broker.outlets.upstreams[membership.cluster].busy = true;
+                self.outlets.upstreams[membership.cluster].busy = true;
             }
             for told in membership.news.drain(..) {
                 any = true;
@@ -385,7 +385,7 @@ impl Core {
         let over = self.sources.memberships.extract_if(.., |_, membership| membership.is_over());
         let over: Vec<(usize, usize)> = over.map(|(source, membership)| (source, membership.cluster)).collect();
         for (source, cluster) in &over {
-            let upstream = &mut self.broker.outlets.upstreams[*cluster];
+            let upstream = &mut self.outlets.upstreams[*cluster];
             upstream.client.end_member(membership::number(*source), now);
             upstream.busy = true;
         }
@@ -399,7 +399,7 @@ impl Core {
     /// Has clusters asked again: everything fetched of a partition is taken up, or the partition is read again. True: there is something to ask.
     fn busy_consumers(&mut self, now: Monotonic) -> bool {
         let mut any = false;
-        for (consumer, upstream) in self.sources.consumers.iter().zip(&mut self.broker.outlets.upstreams) {
+        for (consumer, upstream) in self.sources.consumers.iter().zip(&mut self.outlets.upstreams) {
             let is_due = consumer.next_deadline() <= now;
             upstream.busy |= is_due;
             any |= is_due;

@@ -8,6 +8,7 @@ use crate::broker::admit::{Admitted, Publication, Publisher};
 use crate::broker::delivery::put_packet;
 use crate::broker::given::Retains;
 use crate::numbers::Numbers;
+use crate::outlets::Outlets;
 use crate::reservation::Beside;
 use crate::ring::Ring;
 use crate::words::{Feeds, Stall, ticket_of};
@@ -132,6 +133,7 @@ impl Offer<'_> {
         io: &mut Ring<'_>,
         broker: &mut Broker,
         here: &mut Here,
+        outlets: &mut Outlets,
         beside: Option<&Beside<'_>>,
         (claimed, publisher): (Claimed, Option<&str>),
     ) -> Result<(Offered, Vec<Made>), Stall> {
@@ -153,8 +155,8 @@ impl Offer<'_> {
         let client = ClientKey { auth: None, client_id: publisher.unwrap_or(&source.name) };
         let publication = Publication { publish, client, username: None, time, feeds, hops: hops + 1, beside };
         let grown = broker.delivery.grown();
-        let admitted = broker.admit(io, here, &publication, Some(ticket_of(claimed)))?;
-        let made = if admitted.has_republished() { self.made(broker, here, grown) } else { Vec::new() };
+        let admitted = broker.admit(io, here, outlets, &publication, Some(ticket_of(claimed)))?;
+        let made = if admitted.has_republished() { self.made(broker, here, outlets, grown) } else { Vec::new() };
         if !admitted.is_any() {
             let offered = match is_message {
                 true => Offered::Nobody,
@@ -164,13 +166,13 @@ impl Offer<'_> {
             };
             return Ok((offered, made));
         }
-        Ok((hand_on(io, broker, here, publish, admitted, (claimed, publisher)), made))
+        Ok((hand_on(io, broker, here, outlets, publish, admitted, (claimed, publisher)), made))
     }
 
     /// The messages that rules have made of the record.
     #[cold]
-    fn made(&self, broker: &mut Broker, here: &Here, grown: u64) -> Vec<Made> {
-        let fates = broker.republished_fates(here);
+    fn made(&self, broker: &mut Broker, here: &Here, outlets: &mut Outlets, grown: u64) -> Vec<Made> {
+        let fates = broker.republished_fates(here, outlets);
         let mut are_had: Vec<bool> = fates.iter().map(|fate| fate.is_routed || fate.is_in_sinks).collect();
         // A message comes after the one that it was made of.
         for at in (0..fates.len()).rev() {
@@ -179,7 +181,7 @@ impl Offer<'_> {
                 are_had[of] = true;
             }
         }
-        let all = broker.outlets.republished().iter().zip(fates).zip(are_had);
+        let all = outlets.republished().iter().zip(fates).zip(are_had);
         all.map(|((made, fate), is_had)| {
             let (of, publish) = (fate.of, made.publish());
             // One that sinks have, too, is answered with its record.
@@ -200,15 +202,24 @@ fn hand_on(
     io: &mut Ring<'_>,
     broker: &mut Broker,
     here: &mut Here,
+    outlets: &mut Outlets,
     publish: &Publish<'_>,
     admitted: Admitted,
     (claimed, publisher): (Claimed, Option<&str>),
 ) -> Offered {
-    let answers = broker.hand_on(io, here, publish, admitted, Publisher::Source(claimed, publisher));
+    let answers = broker.hand_on(io, here, outlets, publish, admitted, Publisher::Source(claimed, publisher));
     match admitted.is_refused {
         true => Offered::Refused(answers),
         false => Offered::Taken { answers, is_routed: admitted.is_routed() },
     }
+}
+
+/// `Again` is a message that has waited for subscribers.
+pub(super) struct Again<'a> {
+    pub(super) source: &'a Source,
+    pub(super) publish: &'a Publish<'a>,
+    pub(super) parked: &'a Parked,
+    pub(super) claimed: Claimed,
 }
 
 /// Offers a message to subscribers that has waited for them.
@@ -219,20 +230,19 @@ pub(super) fn offer_again(
     io: &mut Ring<'_>,
     broker: &mut Broker,
     here: &mut Here,
-    source: &Source,
-    publish: &Publish<'_>,
-    parked: &Parked,
-    claimed: Claimed,
+    outlets: &mut Outlets,
+    of: &Again<'_>,
 ) -> Result<Offered, Stall> {
+    let Again { source, publish, parked, claimed } = *of;
     // A rule publishes for all.
     let subscribers = Claimed::message_of(claimed.number) > 0 || source.feeds(Feed::Subscribers);
     let feeds = broker.feeds(Feeds { subscribers, ..Feeds::NONE });
     let client = ClientKey { auth: None, client_id: &source.name };
     let (time, hops) = (WallMs(parked.time_ms), parked.hops + 1);
     let publication = Publication { publish, client, username: None, time, feeds, hops, beside: None };
-    let admitted = broker.admit(io, here, &publication, Some(ticket_of(claimed)))?;
+    let admitted = broker.admit(io, here, outlets, &publication, Some(ticket_of(claimed)))?;
     if admitted.is_any() {
-        Ok(hand_on(io, broker, here, publish, admitted, (claimed, None)))
+        Ok(hand_on(io, broker, here, outlets, publish, admitted, (claimed, None)))
     } else {
         Ok(Offered::Nobody)
     }

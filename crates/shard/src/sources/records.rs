@@ -6,7 +6,7 @@ use super::super::here::Here;
 use super::super::mail::Place;
 use super::dead_letters::{self, Unwritten};
 use super::ends;
-use super::offer::{Made, Offer, Offered, Parks, enter_made, offer_again};
+use super::offer::{Again, Made, Offer, Offered, Parks, enter_made, offer_again};
 use super::reader::{Pause, Reader};
 use super::ruled::with_rules;
 use super::window::{Parked, Window};
@@ -15,6 +15,7 @@ use crate::Core;
 use crate::broker::Broker;
 use crate::broker::delivery::{packet_bytes, publish_of};
 use crate::broker::given::{AtHand, Retains};
+use crate::outlets::Outlets;
 use crate::ring::Ring;
 use forebay_config::{Config, NoSubscriber, OnBadRecord};
 use forebay_kafka::consumer;
@@ -35,8 +36,8 @@ impl Core {
         io.next_quantum();
         self.try_again(&config);
         let mut count = self.try_parked(io, &config);
-        let Self { here, broker, sources, .. } = self;
-        count += usize::from(sources.end_expired(io, broker, here, &config));
+        let Self { here, broker, outlets, sources, .. } = self;
+        count += usize::from(sources.end_expired(io, broker, here, outlets, &config));
         let clusters = sources.consumers.len();
         // Each cluster is the first in its turn. A few records are read however little time there is.
         sources.turn = sources.turn.wrapping_add(1);
@@ -46,7 +47,7 @@ impl Core {
             if config.is_of_broker(cluster) {
                 sources.step_routes(broker, here, &config, io.now());
             }
-            while sources.read_record(io, broker, here, &config, cluster) {
+            while sources.read_record(io, broker, here, outlets, &config, cluster) {
                 count += 1;
                 if io.is_over_after(count) {
                     io.go_on();
@@ -60,7 +61,7 @@ impl Core {
     /// Resumes partitions that waited for room, and has messages without receivers tried again, if some may have one now.
     fn try_again(&mut self, config: &Config) {
         let (broker, sources) = (&self.broker, &mut self.sources);
-        let freed = broker.outlets.freed(&broker.logs).wrapping_add(broker.delivery.freed());
+        let freed = self.outlets.freed(&broker.logs).wrapping_add(broker.delivery.freed());
         let now = Tried { freed, grown: broker.delivery.grown() };
         let before = std::mem::replace(&mut sources.tried, now);
         sources.resume_with_room(config, before.freed != now.freed);
@@ -80,7 +81,7 @@ impl Core {
 
     /// Tries parked messages again as far as the turn has time, and drops them when `start_grace` is over. Returns how many were handled.
     fn try_parked(&mut self, io: &mut Ring<'_>, config: &Config) -> usize {
-        let Self { here, broker, sources, .. } = self;
+        let Self { here, broker, outlets, sources, .. } = self;
         let now = io.now();
         // Most readers have no parked messages: a turn costs only those that have.
         let may_have_work = |reader: &Reader| {
@@ -131,7 +132,8 @@ impl Core {
                 // Later subscribers get a retained message anyway.
                 let if_unmet = here.rules.parks(of.no_subscriber == NoSubscriber::Wait) && !publish.retain;
                 let parks = Parks { if_nobody: !is_over, if_unmet };
-                match offer_again(io, broker, here, of, &publish, &parked, claimed) {
+                let again = Again { source: of, publish: &publish, parked: &parked, claimed };
+                match offer_again(io, broker, here, outlets, &again) {
                     Ok(offered) => {
                         if offered != Offered::Nobody {
                             window.is_had(number);
@@ -168,6 +170,7 @@ impl Sources {
         io: &mut Ring<'_>,
         broker: &mut Broker,
         here: &mut Here,
+        outlets: &mut Outlets,
         config: &Config,
         cluster: usize,
     ) -> bool {
@@ -232,13 +235,14 @@ impl Sources {
                 let offered = with_rules(
                     broker,
                     here,
+                    outlets,
                     reader.source,
                     &mapping.encoded(&of),
                     (wall, facts),
-                    |broker, here, beside| {
+                    |broker, here, outlets, beside| {
                         let beside = beside.filter(|_| !is_again);
                         let offer = Offer { source, publish: &publish, time, hops: message.hops, parks };
-                        offer.make(io, broker, here, beside, (claimed, client))
+                        offer.make(io, broker, here, outlets, beside, (claimed, client))
                     },
                 );
                 broker.delivery.at_hand = None;
@@ -276,13 +280,9 @@ impl Sources {
                 let decides = reason.is_bad().then_some(source.on_bad_record);
                 let written = match decides {
                     Some(OnBadRecord::Stop) => Err(Unwritten::Stops(reason.to_string())),
-                    Some(OnBadRecord::DeadLetter) => dead_letters::write(
-                        &mut broker.outlets,
-                        config,
-                        (reader.source, claimed),
-                        (&of, reason),
-                        (now, wall),
-                    ),
+                    Some(OnBadRecord::DeadLetter) => {
+                        dead_letters::write(outlets, config, (reader.source, claimed), (&of, reason), (now, wall))
+                    }
                     Some(OnBadRecord::Skip) | None => Ok(()),
                 };
                 if written == Err(Unwritten::NoRoom) {

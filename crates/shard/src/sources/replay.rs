@@ -504,7 +504,7 @@ impl Core {
         let config = Arc::clone(&self.here.config);
         let Some(index) = config.sources.iter().position(|source| source.is_of_broker) else { return false };
         let (source, now) = (&config.sources[index], io.now());
-        let Self { here, broker, sources, random, .. } = self;
+        let Self { here, broker, outlets, sources, random, .. } = self;
         asked.into_iter().for_each(|asked| sources.replays.add(asked, source, now));
         sources.end_replays(broker, here);
         let settings = settings::consumer(&config);
@@ -541,7 +541,7 @@ impl Core {
         sources.replays.give_way(now);
         sources.replays.give_places(source, settings, (random.u64(..), now));
         sources.replays.set_numbers(here);
-        broker.outlets.upstreams[source.cluster].busy |= sources.replays.next_deadline() <= now;
+        outlets.upstreams[source.cluster].busy |= sources.replays.next_deadline() <= now;
         true
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::super::here::Here;
 use crate::broker::Broker;
+use crate::outlets::Outlets;
 use crate::reservation::Beside;
 use forebay_rule::column::Defaults;
 use forebay_rule::record::Encoded;
@@ -14,16 +15,19 @@ use forebay_runtime::seam::WallMs;
 pub(super) fn with_rules<R>(
     broker: &mut Broker,
     here: &mut Here,
+    outlets: &mut Outlets,
     source: usize,
     of: &Encoded<'_>,
     (wall, scratch): (WallMs, &mut Scratch),
-    each: impl FnOnce(&mut Broker, &mut Here, Option<&Beside<'_>>) -> R,
+    each: impl FnOnce(&mut Broker, &mut Here, &mut Outlets, Option<&Beside<'_>>) -> R,
 ) -> R {
-    let known = broker.outlets.rules.as_ref().and_then(|rules| rules.sources.get(source)?.clone());
-    let Some(known) = known else { return each(broker, here, None) };
+    let known = outlets.rules.as_ref().and_then(|rules| rules.sources.get(source)?.clone());
+    let Some(known) = known else { return each(broker, here, outlets, None) };
     let machine = Arc::clone(&here.machine);
     let around = Around { event: &known.event, node: &machine.node, now_ms: wall.0 };
     let record = of.record;
     let defaults = Defaults { key: record.key, time_ms: Some(record.timestamp).filter(|timestamp| *timestamp >= 0) };
-    with_fields(of, around, scratch, |facts| each(broker, here, Some(&Beside { rules: &known.rules, facts, defaults })))
+    with_fields(of, around, scratch, |facts| {
+        each(broker, here, outlets, Some(&Beside { rules: &known.rules, facts, defaults }))
+    })
 }

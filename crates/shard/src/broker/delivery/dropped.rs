@@ -15,8 +15,8 @@ use forebay_session::{Body, Gone, Place, Session};
 
 use super::super::Broker;
 use crate::here::Here;
+use crate::raised::delivery_dropped;
 use crate::ring::Ring;
-use crate::rule_hooks::delivery_dropped;
 use crate::words::{Whose, clipped, of_client, second};
 
 /// The reason in words.
@@ -141,7 +141,7 @@ impl Broker {
         whose: Whose<'_>,
         (count, first): (u64, Option<&Publish<'_>>),
     ) {
-        if !self.outlets.events.wants(Event::DeliveryDropped) {
+        if !here.events.wants(Event::DeliveryDropped) {
             return;
         }
         here.numbers.raise(M::RuleEventsDeliveryDropped, count - u64::from(first.is_some()));
@@ -155,7 +155,7 @@ impl Broker {
             Whose::Share(_) => (None, None),
         };
         let raised = delivery_dropped((client, username), publish, reason(why));
-        self.raise(here, raised);
+        here.raise(raised);
     }
 
     fn tell_dropped(

@@ -263,7 +263,7 @@ impl Core {
         let config = Arc::clone(&self.here.config);
         let Some(index) = config.sources.iter().position(|source| source.is_of_broker) else { return false };
         let (source, now) = (&config.sources[index], io.now());
-        let Self { here, broker, sources, random, .. } = self;
+        let Self { here, broker, outlets, sources, random, .. } = self;
         let Sources { shares, mappings, scratch, begun, is_ending, .. } = sources;
         let rules = here.rules;
         let (seed, is_ending) = (random.u64(..), *is_ending);
@@ -290,7 +290,7 @@ impl Core {
             }
         }
         let has_placed = context.has_placed;
-        let upstream = &mut broker.outlets.upstreams[source.cluster];
+        let upstream = &mut outlets.upstreams[source.cluster];
         let over: Vec<GroupShare> =
             shares.all.extract_if(.., |_, share| share.is_over()).map(|(_, share)| share).collect();
         over.iter().for_each(|share| upstream.client.end_member(share.number, now));
