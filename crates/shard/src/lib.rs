@@ -14,7 +14,7 @@
 //! | `publish` | a PUBLISH to sinks and subscribers |
 //! | `outlets`, `reservation` | a message to the rows of its sinks, all or none |
 //! | `sinks` | a sink's templates, compiled |
-//! | `rules`, `rule_events`, `rule_hooks` | rules in SQL, and events for them |
+//! | `rules`, `raised`, `rule_events`, `rule_hooks` | rules in SQL, and events for them |
 //! | `subscribe` | subscriptions |
 //! | `broker` | sessions, and what takes their messages: subscribers on every shard, shares, queues, retained messages |
 //! | `dead_letters` | what Kafka will never take, on its way to a topic or a file |
