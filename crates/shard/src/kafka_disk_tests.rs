@@ -351,6 +351,30 @@ fn a_quiet_log_has_little_beside_what_lives() {
     }
 }
 
+/// A process that puts together what lives ends after any batch, so the last one may have nothing but a checkpoint. The next process begins a segment and ends,
+/// too, before it puts anything together.
+#[test]
+fn no_segment_is_missing_after_two_processes_of_which_the_first_put_together() {
+    let (mut done, mut halfway) = (0, 0);
+    for batches in 0..16 {
+        let mut world = subscribed(16, (2 << 20, 8));
+        let before = world.log.as_ref().expect("a log").0.numbers();
+        world.rest(30, batches);
+        let now = world.log.as_ref().expect("a log").0.numbers();
+        let is_done = now.put_together > before.put_together;
+        (done, halfway) = (done + u32::from(is_done), halfway + u32::from(!is_done));
+        for process in 2..4 {
+            world.wires.clear();
+            world.take_over().unwrap_or_else(|why| panic!("after {batches} batches, process {process}: {why}"));
+            // The time is too short for the log to be quiet.
+            world.write();
+            world.rest(1, usize::MAX);
+        }
+        world.take_over().unwrap_or_else(|why| panic!("after {batches} batches, at the end: {why}"));
+    }
+    assert!(done > 2 && halfway > 2, "after its end {done} times, halfway {halfway} times");
+}
+
 #[test]
 fn a_start_finds_all_sessions_while_they_are_put_together() {
     let (mut done, mut halfway) = (0, 0);

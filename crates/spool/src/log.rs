@@ -144,13 +144,15 @@ impl Log {
         };
         let (mut durable, mut in_flight, mut rewriting) = (group, Vec::new(), None);
         if let Some(mut found) = unproven {
-            waiting.rewrites(&found.state, &state);
+            found.entries.extend_from_slice(&settling);
+            if !found.entries.is_empty() {
+                waiting.rewrites(&found.state, &state);
+                (durable, rewriting) = (group.saturating_sub(1), Some(group));
+            }
             // Sinks have the same numbers in both.
             let known = found.state.sinks.len();
             found.state.sinks.extend(state.sinks.iter().skip(known).map(|(name, ..)| (name.clone(), 0, 0)));
-            found.entries.extend_from_slice(&settling);
             (state, last, in_flight) = (found.state, found.last, found.entries);
-            (durable, rewriting) = (group.saturating_sub(1), Some(group));
         }
         // The salts found go into the seed, so that the same seed twice gives different salts.
         let salts = state.segments.values().fold(0, |sum: u64, held| sum.rotate_left(7) ^ held.salt);

@@ -162,7 +162,8 @@ pub struct Recovered {
 }
 
 /// The last group found: its bytes may be in the page cache only, or may look written after a failed write. The group is part
-/// of [`Recovered::state`], and the log writes it again before anything recovered may be acted on.
+/// of [`Recovered::state`], and the log writes it again before anything recovered may be acted on. A group with nothing but a
+/// checkpoint adds nothing to the state, and is not written again.
 #[derive(Clone, Debug)]
 pub(super) struct Unproven {
     /// The state without the group.

@@ -108,11 +108,16 @@ impl Recovered {
             if is_account(&entry) && !matches!(entry, Entry::Opened { .. }) {
                 continue;
             }
+            let is_unproven = looked.scan.unproven.is_some_and(|start| *position >= start);
             match entry {
                 Entry::Commit { group, wall_ms, .. } if group >= self.group => {
                     (self.group, self.written_ms) = (group, self.written_ms.max(wall_ms));
+                    // A group with nothing but a checkpoint is left behind, too: the log goes on from the group before it.
+                    if is_unproven {
+                        self.hold_back(segment, looked);
+                    }
                 }
-                _ if looked.scan.unproven.is_some_and(|start| *position >= start) => {
+                _ if is_unproven => {
                     let bytes = &looked.bytes[*position as usize..(*position + len) as usize];
                     self.hold_back(segment, looked).extend_from_slice(bytes);
                 }

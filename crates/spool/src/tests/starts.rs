@@ -1,7 +1,7 @@
 //! Recovery before anything new: the last group is written again, bounds may have changed, and incomplete rows and cuts
 //! are ended.
 
-use super::support::{SEGMENT, cut, lane, log, put, recovered, settings, settle};
+use super::support::{SEGMENT, cut, lane, log, normal, put, recovered, settings, settle};
 use crate::simulated::SimDisk;
 use crate::{Log, Read, Reason, Recovered, Refused, RowRun, SEGMENTS_RESERVED, Settings};
 use forebay_runtime::seam::{Monotonic, WallMs};
@@ -38,6 +38,56 @@ fn a_log_is_open_when_the_last_group_that_was_found_is_durable() {
         recovered(&cut_off).state.live_rows()
     });
     assert_eq!(lost.take(20).min(), Some(1), "before, one might have");
+}
+
+/// Putting together begins segments with nothing but a checkpoint. The last group that a start finds may be such a one, which no note names: the start frees its
+/// segment, so the next segment must not name it as its predecessor.
+#[test]
+fn a_last_group_with_nothing_but_a_checkpoint_is_left_behind() {
+    let (mut log, mut disk) = log(10);
+    disk.takes_appended = true;
+    let session = log.session(None, &[1; 900]).expect("room");
+    for turn in 2..11 {
+        // No time passes, so the log is not quiet yet.
+        log.flush(&mut disk, Monotonic(1), WallMs(7));
+        while let Some(answer) = disk.answer() {
+            log.complete(&mut disk, answer);
+        }
+        log.session(Some(session), &[turn; 900]).expect("room");
+    }
+    let mut now = 0;
+    let begun = loop {
+        now += 1;
+        assert!(now < 100, "no group has nothing but a checkpoint");
+        log.flush(&mut disk, Monotonic(now << 40), WallMs(7));
+        if let Some(flight) = log.flight.as_ref().filter(|flight| flight.begins.is_some() && log.in_flight.is_empty()) {
+            break flight.segment;
+        }
+        if let Some(answer) = disk.answer() {
+            log.complete(&mut disk, answer);
+        }
+    };
+    // The group is durable, and the process ends before it hears of that.
+    while disk.answer().is_some() {}
+    disk.takes_appended = false;
+    let found = recovered(&disk);
+    assert!(found.damage.is_empty() && disk.found().contains_key(&begun), "{:?}", found.damage);
+    let mut again = Log::new(settings(10, 2), found);
+    assert!(again.is_open(), "there is nothing to write again");
+    for step in 0..20 {
+        if step == 6 {
+            again.session(Some(session), &[11; 900]).expect("room");
+        }
+        again.flush(&mut disk, Monotonic((now + 1 + step) << 40), WallMs(7));
+        if let Some(answer) = disk.answer() {
+            again.complete(&mut disk, answer);
+        }
+        let found = recovered(&disk);
+        assert!(found.damage.is_empty() && !found.fate_open, "step {step}: {:?}", found.damage);
+    }
+    assert!(!disk.found().contains_key(&begun) && again.last.expect("a segment").0 > begun);
+    let found = recovered(&disk);
+    assert_eq!((found.state.sessions_count(), normal(&found.state)), (1, normal(again.state())));
 }
 
 /// N4: kept sessions stay, and smaller segments take them.

@@ -479,5 +479,6 @@ fn finding_q52_the_latest_record_has_two_spellings() {
         let imported = import(&[connector, source]);
         assert_eq!(valid(&imported).sources[0].offset_reset, crate::config::OffsetReset::Latest, "{}", imported.text);
         assert!(imported.notes.contains("health_check_interval"), "{}", imported.notes);
+        assert!(!imported.notes.contains("lastest") && !imported.text.contains("lastest"), "{}", imported.notes);
     }
 }
