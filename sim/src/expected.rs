@@ -115,6 +115,8 @@ pub const CURED_SEEDS: &[(Kind, u64, &str)] = &[
     (Kind::HostileSubscribers, 2571, "a segment that was not emptied once the disk was back"),
     (Kind::HostileSubscribers, 3963, "groups behind a missing segment that were not taken up"),
     (Kind::HostileSubscribers, 1617, "larger segments that left room for small messages alone"),
+    (Kind::Instances, 107, "an instance that had lost all slots looked after trouble of their logs without end"),
+    (Kind::Instances, 224, "an instance that had lost all slots looked after trouble of their logs without end"),
     (Kind::Broker, 662, "a frozen process whose clock went back when another machine was lost"),
     (Kind::Broker, 1720, "a frozen process whose clock went back when another machine was lost"),
 ];

@@ -123,6 +123,7 @@ impl Core {
         let now = io.now();
         let Some(logs) = self.log.kafka.as_mut().filter(|logs| logs.watch.look_at <= now) else { return };
         logs.watch.look_at = now.after(LOOK_EVERY);
+        logs.watch.leaderless.retain(|slot, _| logs.disks.contains_key(slot));
         let stuck = logs.watch.stuck(&logs.disks, now);
         let is_new = stuck.map(|(_, _, why)| why) != logs.watch.told;
         logs.watch.told = stuck.map(|(_, _, why)| why);

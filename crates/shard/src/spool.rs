@@ -292,6 +292,8 @@ impl Core {
             if due {
                 self.tell_given_up(second(now));
             }
+            // Trouble of a log is over with its slot.
+            self.look_for_trouble(io);
             return;
         }
         for flushed in [of_disk, of_kafka].into_iter().flatten() {

@@ -112,7 +112,7 @@ impl Recovered {
             match entry {
                 Entry::Commit { group, wall_ms, .. } if group >= self.group => {
                     (self.group, self.written_ms) = (group, self.written_ms.max(wall_ms));
-                    // A group with nothing but a checkpoint is left behind, too: the log goes on from the group before it.
+                    // A group with nothing but a checkpoint is held back, too: the log goes on from the group before it.
                     if is_unproven {
                         self.hold_back(segment, looked);
                     }
