@@ -136,7 +136,7 @@ wrong! {
     ClosesWhoAnswered, Shards, { fn stays_with(&self, _: bool) -> bool { false } }
     KeepsReleased, Seed(Instances, 3), { fn reports_released(&self) -> bool { false } }
     SpeaksUnheard, Shards, { fn is_silent(&self, _: bool) -> bool { false } }
-    SendsForOthers, Seed(Instances, 224), { fn withdraws_rows(&self) -> bool { false } }
+    SendsForOthers, Shards, { fn withdraws_rows(&self) -> bool { false } }
     SendsForEnded, Shards, { fn withdraws_ended(&self) -> bool { false } }
     NamesNoneBehind, Shards, { fn names_behind(&self) -> bool { false } }
     KeepsWills, Seed(Instances, 6), { fn ends_will(&self) -> bool { false } }

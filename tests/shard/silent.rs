@@ -270,6 +270,14 @@ fn thawed(rules: &'static dyn Rules) -> usize {
     rows(&world)
 }
 
+#[derive(Debug)]
+struct SendsForOthers;
+impl Rules for SendsForOthers {
+    fn withdraws_rows(&self) -> bool {
+        false
+    }
+}
+
 /// Their clients have connected elsewhere since, and may have published later messages there.
 #[test]
 fn finding_q3_what_sessions_that_have_ended_had_published_is_not_sent_when_their_slot_is_lost() {
@@ -280,6 +288,7 @@ fn finding_q3_what_sessions_that_have_ended_had_published_is_not_sent_when_their
 #[test]
 fn rows_of_ended_sessions_are_noticed() {
     assert_eq!(thawed(&SendsForEnded), 5);
+    assert_eq!(thawed(&SendsForOthers), 6);
 }
 
 /// A client of 5.0 with a will, whose session ends with its connection.
