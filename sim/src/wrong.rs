@@ -86,8 +86,8 @@ wrong! {
     SettlesItself, Seed(Memory, 895), { fn settled_by(&self, place: usize) -> Range<usize> { place..place + 1 } }
     NeverAsks, Script(what_is_refused_and_there_is_known), { fn asks_log(&self, _: i16) -> bool { false } }
     ResendsUnasked, Script(what_kafka_forgets_is_asked_for), { fn asks_before_resend(&self, _: SentBefore) -> bool { false } }
-    RefusalIsFinal, Seed(Memory, 102), { fn is_refusal_final(&self, _: bool) -> bool { true } }
-    TwoBatches, Seed(Memory, 658), { fn takes_one_batch_per_partition(&self) -> bool { false } }
+    RefusalIsFinal, Seed(Memory, 216), { fn is_refusal_final(&self, _: bool) -> bool { true } }
+    TwoBatches, Seed(Memory, 196), { fn takes_one_batch_per_partition(&self) -> bool { false } }
     RequestPerBatch, Cost, { fn shares_request(&self, _: usize, _: usize, _: usize) -> bool { false } }
     HashLost, Seed(Memory, 12), { fn keeps_hash(&self) -> bool { false } }
     TimeLost, Seed(Memory, 2), { fn keeps_time(&self) -> bool { false } }
@@ -103,7 +103,7 @@ wrong! {
     NoShare, Script(one_sink_keeps_to_its_share), { fn share_of_sink(&self, _: u64, whole: u64) -> u64 { whole } }
     ConfirmsBeforeSync, Seed(Subscribers, 155), { fn may_confirm(&self, _: u64, _: u64) -> bool { true } }
     MessageLost, Seed(Subscribers, 4), { fn restores_message(&self, _: u64) -> bool { false } }
-    ExchangesLost, Seed(Subscribers, 16), { fn restores_exchanges(&self) -> bool { false } }
+    ExchangesLost, Seed(Subscribers, 9), { fn restores_exchanges(&self) -> bool { false } }
     EndLost, Seed(Subscribers, 9), { fn writes_end(&self, _: u64) -> bool { false } }
     RestoredUnseen, Seed(Subscribers, 9), { fn enters_restored(&self) -> bool { false } }
     NumbersBeginAgain, Seed(Subscribers, 197), { fn next_number(&self, _: u64) -> u64 { 0 } }
@@ -129,7 +129,7 @@ wrong! {
     ForgetsWhoRepeats, Seed(Broker, 2), { fn restores_packet_ids(&self) -> bool { false } }
     SendsBeforeItsLog, Seed(Broker, 5), { fn may_send(&self, _: u64, _: u64) -> bool { true } }
     EndsCopiesAtOnce, Seed(Broker, 58), { fn may_end_copy(&self, _: bool) -> bool { true } }
-    GivesAgain, Seed(Broker, 14), { fn passes_over(&self, _: bool) -> bool { false } }
+    GivesAgain, Seed(Broker, 1), { fn passes_over(&self, _: bool) -> bool { false } }
     ReadsFromCommit, Shards, { fn reads_from(&self, committed: Option<i64>, needed: Option<i64>) -> Option<i64> { committed.or(needed) } }
     LogsWithoutBound, Seed(Broker, 0), { fn segments_of_sessions(&self, most: u64) -> u64 { 8 * most } }
     CopiesUnanswered, Seed(Broker, 129), { fn waits_for_copy(&self) -> bool { false } }
@@ -148,7 +148,7 @@ wrong! {
     LimitWaits, Shards, { fn is_too_much(&self, _: bool) -> bool { false } }
     ComeRound, Shards, { fn may_come_round(&self) -> bool { true } }
     FailedIsSynced, Seed(All, 216), { fn is_synced(&self, _: bool) -> bool { true } }
-    GivesUp, Seed(All, 7), { fn tries_again(&self) -> bool { false } }
+    GivesUp, Seed(All, 13), { fn tries_again(&self) -> bool { false } }
     SavesNothing, Script(stop_saves_what_memory_has), { fn saves_at_stop(&self) -> bool { false } }
     DropsCutRows, Script(what_is_cut_is_not_dropped), { fn drops_cut_rows(&self) -> bool { true } }
 }

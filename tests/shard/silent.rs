@@ -238,6 +238,14 @@ fn a_silent_instance_welcomes_nobody_and_what_it_has_of_lost_slots_is_not_sent()
 }
 
 #[derive(Debug)]
+struct SendsForOthers;
+impl Rules for SendsForOthers {
+    fn withdraws_rows(&self) -> bool {
+        false
+    }
+}
+
+#[derive(Debug)]
 struct SendsForEnded;
 impl Rules for SendsForEnded {
     fn withdraws_ended(&self) -> bool {
@@ -270,14 +278,6 @@ fn thawed(rules: &'static dyn Rules) -> usize {
     rows(&world)
 }
 
-#[derive(Debug)]
-struct SendsForOthers;
-impl Rules for SendsForOthers {
-    fn withdraws_rows(&self) -> bool {
-        false
-    }
-}
-
 /// Their clients have connected elsewhere since, and may have published later messages there.
 #[test]
 fn finding_q3_what_sessions_that_have_ended_had_published_is_not_sent_when_their_slot_is_lost() {
@@ -288,6 +288,11 @@ fn finding_q3_what_sessions_that_have_ended_had_published_is_not_sent_when_their
 #[test]
 fn rows_of_ended_sessions_are_noticed() {
     assert_eq!(thawed(&SendsForEnded), 5);
+}
+
+/// The rule K12 is needed: without it all rows of the lost slot are sent.
+#[test]
+fn rows_of_a_lost_slot_are_noticed() {
     assert_eq!(thawed(&SendsForOthers), 6);
 }
 

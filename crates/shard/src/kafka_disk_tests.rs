@@ -351,6 +351,15 @@ fn a_quiet_log_has_little_beside_what_lives() {
     }
 }
 
+/// Rests until a quiet log has been put together, or N batches have gone. Returns whether it was, and whether records have moved.
+fn puts_together(world: &mut World, batches: usize) -> (bool, bool) {
+    let numbers = |world: &World| world.log.as_ref().expect("a log").0.numbers();
+    let before = numbers(world);
+    world.rest(30, batches);
+    let now = numbers(world);
+    (now.put_together > before.put_together, now.moved_bytes > before.moved_bytes)
+}
+
 /// A process that puts together what lives ends after any batch, so the last one may have nothing but a checkpoint. The next process begins a segment and ends,
 /// too, before it puts anything together.
 #[test]
@@ -358,10 +367,7 @@ fn no_segment_is_missing_after_two_processes_of_which_the_first_put_together() {
     let (mut done, mut halfway) = (0, 0);
     for batches in 0..16 {
         let mut world = subscribed(16, (2 << 20, 8));
-        let before = world.log.as_ref().expect("a log").0.numbers();
-        world.rest(30, batches);
-        let now = world.log.as_ref().expect("a log").0.numbers();
-        let is_done = now.put_together > before.put_together;
+        let (is_done, _) = puts_together(&mut world, batches);
         (done, halfway) = (done + u32::from(is_done), halfway + u32::from(!is_done));
         for process in 2..4 {
             world.wires.clear();
@@ -381,11 +387,9 @@ fn a_start_finds_all_sessions_while_they_are_put_together() {
     for batches in 0..40 {
         // Seven groups are moved: a group takes a sixteenth of a segment.
         let mut world = subscribed(150, (48 << 10, 16));
-        let before = world.log.as_ref().expect("a log").0.numbers();
-        world.rest(30, batches);
-        let now = world.log.as_ref().expect("a log").0.numbers();
-        done += u64::from(now.put_together > before.put_together);
-        halfway += u64::from(now.put_together == before.put_together && now.moved_bytes > before.moved_bytes);
+        let (is_done, has_moved) = puts_together(&mut world, batches);
+        done += u64::from(is_done);
+        halfway += u64::from(!is_done && has_moved);
         // A request may be lost, or arrive after the next process has begun.
         if batches % 2 == 0 {
             world.wires.clear();

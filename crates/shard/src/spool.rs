@@ -288,12 +288,12 @@ impl Core {
         let on_disk = on_disk(&mut self.broker, io);
         let of_disk = on_disk.and_then(|(log, mut files)| Flushed::of((log, &mut files), rules, (now, wall)));
         let of_kafka = self.flush_slots(io);
+        // Trouble of a log is over with its slot, so a shard without one looks, too.
+        self.look_for_trouble(io);
         if of_disk.is_none() && of_kafka.is_none() {
             if due {
                 self.tell_given_up(second(now));
             }
-            // Trouble of a log is over with its slot.
-            self.look_for_trouble(io);
             return;
         }
         for flushed in [of_disk, of_kafka].into_iter().flatten() {
@@ -320,7 +320,6 @@ impl Core {
             }
             self.send_session_logs(io);
             self.look_for_silence(io);
-            self.look_for_trouble(io);
         }
         if std::mem::take(&mut self.log.has_moved) || due {
             self.set_spool_numbers(now);

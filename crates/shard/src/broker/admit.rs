@@ -169,6 +169,11 @@ impl Broker {
         if self.retained.is_in_kafka() { to.by_route() } else { to }
     }
 
+    /// A number that changes whenever a message that has found no room may find some.
+    pub(crate) fn freed(&self, outlets: &Outlets) -> u64 {
+        outlets.freed(&self.logs).wrapping_add(self.delivery.freed())
+    }
+
     /// Asks all receivers for room for a message, and writes the rows of its sinks. [`Broker::hand_on`] does the rest. `answer`: the receiver of the sinks'
     /// answers.
     ///

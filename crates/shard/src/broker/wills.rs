@@ -27,7 +27,7 @@ impl Broker {
             return true;
         }
         if self.sessions.wills_waiting() > 0 {
-            let freed = outlets.freed(&self.logs).wrapping_add(self.delivery.freed());
+            let freed = self.freed(outlets);
             if std::mem::replace(&mut self.keeping.wills_offered_at, freed) != freed {
                 self.sessions.offer_wills_again(OFFERED_AGAIN_MAX);
             }

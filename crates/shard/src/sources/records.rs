@@ -61,7 +61,7 @@ impl Core {
     /// Resumes partitions that waited for room, and has messages without receivers tried again, if some may have one now.
     fn try_again(&mut self, config: &Config) {
         let (broker, sources) = (&self.broker, &mut self.sources);
-        let freed = self.outlets.freed(&broker.logs).wrapping_add(broker.delivery.freed());
+        let freed = broker.freed(&self.outlets);
         let now = Tried { freed, grown: broker.delivery.grown() };
         let before = std::mem::replace(&mut sources.tried, now);
         sources.resume_with_room(config, before.freed != now.freed);

@@ -40,7 +40,7 @@ fn a_log_is_open_when_the_last_group_that_was_found_is_durable() {
     assert_eq!(lost.take(20).min(), Some(1), "before, one might have");
 }
 
-/// Putting together begins segments with nothing but a checkpoint. The last group that a start finds may be such a one, which no note names: the start frees its
+/// Putting together begins segments with nothing but a checkpoint. The last group that a start finds may be such a group, and no note names it: the start frees its
 /// segment, so the next segment must not name it as its predecessor.
 #[test]
 fn a_last_group_with_nothing_but_a_checkpoint_is_left_behind() {
