@@ -51,6 +51,7 @@ impl Core {
             feeds: Feeds::ALL,
             hops: 0,
             beside: None,
+            by: Publisher::Service,
         };
         let Ok(admitted) = self.broker.admit(io, &mut self.here, &mut self.outlets, &publication, None) else {
             return Ordered::NoRoom;
@@ -58,8 +59,7 @@ impl Core {
         self.here.numbers.count(M::PublishesOrdered);
         self.here.numbers.count_routed(None, admitted.routed, 1);
         let (is_refused, is_any) = (admitted.is_refused, admitted.is_any());
-        let _nobody_waits =
-            self.broker.hand_on(io, &mut self.here, &mut self.outlets, &publish, admitted, Publisher::Service);
+        let _nobody_waits = self.broker.hand_on(io, &mut self.here, &mut self.outlets, &publication, admitted);
         match (is_refused, is_any) {
             (true, _) => Ordered::Refused,
             (false, true) => Ordered::Taken,

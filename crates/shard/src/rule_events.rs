@@ -71,10 +71,11 @@ impl Core {
             feeds: Feeds::NONE,
             hops: 0,
             beside: Some(&beside),
+            by: Publisher::Service,
         };
         match broker.admit(io, here, outlets, &of, None) {
             Ok(admitted) => {
-                let _nobody_waits = broker.hand_on(io, here, outlets, &publish, admitted, Publisher::Service);
+                let _nobody_waits = broker.hand_on(io, here, outlets, &of, admitted);
             }
             Err(_) => here.numbers.count(dropped(raised.event())),
         }

@@ -9,10 +9,11 @@ use forebay_mqtt::packet::Publish;
 use forebay_mqtt::topic::is_of_service;
 use forebay_rule::event::Event;
 use forebay_runtime::seam::WallMs;
-use forebay_session::{Claimed, ClientKey, SessionKey};
+use forebay_session::{Claimed, ClientKey, RecordPlace};
 
 use super::Broker;
 use super::delivery::{Delivery, PublishedBy, Route};
+use super::given::RouteRecord;
 use super::publish::message;
 use super::queues::Queues;
 use super::retained::{Publisher as RetainedBy, Retained};
@@ -29,15 +30,39 @@ use crate::words::{Feeds, REJECTED, Stall, publish_refused, second, ticket_of};
 /// The publisher of a message.
 #[derive(Debug)]
 pub(crate) enum Publisher<'a> {
-    /// The will of a client, and the client's session, if it has one by now.
-    Will(RetainedBy, Option<SessionKey>),
+    /// The client of a will, as the shard that retains the message knows it.
+    Will(RetainedBy),
     /// The service itself.
     Service,
-    /// A source: its record, and the identifier of the client that published it, if the source is one of `[broker]`.
-    Source(Claimed, Option<&'a str>),
+    /// A source, of which this is a record.
+    Source(SourceRecord<'a>),
+    /// The service, as the retained message of this record has expired.
+    Expired(RecordPlace),
 }
 
-/// A message at hand.
+/// `SourceRecord` is the record that a message of a source was made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SourceRecord<'a> {
+    pub(crate) claimed: Claimed,
+    /// The identifier of the client that published the record, if the source is one of `[broker]`.
+    pub(crate) client: Option<&'a str>,
+    /// The record's place in a route, if the source is one of `[broker]`.
+    pub(crate) of_route: Option<RouteRecord>,
+}
+
+impl Publisher<'_> {
+    /// The record of a route that the message was made of.
+    pub(super) fn of_route(&self) -> Option<RouteRecord> {
+        if let Self::Source(of) = self { of.of_route } else { None }
+    }
+
+    /// The record that a copy of a retained message names.
+    fn copied(&self) -> Option<RecordPlace> {
+        if let Self::Expired(of) = self { Some(*of) } else { self.of_route().map(|of| of.place) }
+    }
+}
+
+/// A message on its way, with its publisher.
 #[derive(Debug)]
 pub(crate) struct Publication<'a> {
     pub(crate) publish: &'a Publish<'a>,
@@ -51,6 +76,7 @@ pub(crate) struct Publication<'a> {
     pub(crate) hops: u8,
     /// Rules for the record that the message was made of.
     pub(crate) beside: Option<&'a Beside<'a>>,
+    pub(crate) by: Publisher<'a>,
 }
 
 /// The outcome of a message for which there was room.
@@ -119,21 +145,22 @@ pub(super) struct Asked<'b> {
 }
 
 /// Asks subscribers, the home of a retained message, sinks, and the receivers of messages that rules make of this one for room, for every kind of publisher.
-/// No receiver gets anything yet: a session numbers the message before its rows are written. `origin`: the message's exchange.
+/// No receiver gets anything yet: a session numbers the message before its rows are written. `of_route`: the record that the message was made of. `origin`:
+/// the message's exchange.
 #[inline]
 pub(super) fn ask<'b>(
     takers: Takers<'_, 'b>,
     io: &mut Ring<'_>,
     (publish, message): (&Publish<'_>, &Message<'_>),
     asking: &Asking<'_>,
-    origin: impl FnOnce() -> Option<Origin>,
+    (of_route, origin): (Option<RouteRecord>, impl FnOnce() -> Option<Origin>),
 ) -> Asked<'b> {
     let Takers { delivery, retained, queues, outlets, logs } = takers;
     let (topic, client_id) = (message.topic, message.client_id);
     let reserved = Err(Unreserved::Unmatched);
     let mut asked = Asked { route: Route::default(), reserved, waits_for: None, cost: 0 };
     if asking.feeds.subscribers {
-        let room = delivery.find_room((retained, queues), (topic, publish), || (client_id, origin()));
+        let room = delivery.find_room((retained, queues), (topic, publish), of_route, || (client_id, origin()));
         asked.cost = delivery.take_cost();
         if asked.cost > 0 {
             let _ = io.spend(asked.cost);
@@ -188,10 +215,9 @@ impl Broker {
         answer: Option<Ticket>,
     ) -> Result<Admitted, Stall> {
         let (now, wall) = (io.now(), io.wall());
-        let Publication { publish, client, username, time, feeds, hops, beside } = *of;
+        let Publication { publish, client, username, time, feeds, hops, beside, ref by } = *of;
         let client_id = client.client_id;
-        // A copy of a retained message names its record.
-        let copy_of = self.delivery.at_hand.filter(|_| feeds.retained).map(|at_hand| at_hand.place.to_string());
+        let copy_of = by.copied().filter(|_| feeds.retained).map(|place| place.to_string());
         let copy_of = copy_of.as_deref();
         let message = Message { hops, copy_of, ..message(publish.topic, client_id, username, publish, time) };
         let asking = Asking { told: Told::Not, already_taken_by: &[], feeds, peer: None, wall, beside };
@@ -199,7 +225,8 @@ impl Broker {
         let is_for_outlets = asking.is_for_outlets(outlets);
         let (delivery, logs) = (&mut self.delivery, &mut self.logs);
         let takers = Takers { delivery, retained: &self.retained, queues: &self.queues, outlets: &mut *outlets, logs };
-        let Asked { route, reserved, waits_for, .. } = ask(takers, io, (publish, &message), &asking, || None);
+        let Asked { route, reserved, waits_for, .. } =
+            ask(takers, io, (publish, &message), &asking, (by.of_route(), || None));
         if let Some(stall) = waits_for {
             drop(reserved);
             let _ = io.spend(outlets.take_cost_of_rules());
@@ -255,21 +282,26 @@ impl Broker {
         io: &mut Ring<'_>,
         here: &mut Here,
         outlets: &mut Outlets,
-        publish: &Publish<'_>,
+        of: &Publication<'_>,
         admitted: Admitted,
-        by: Publisher<'_>,
     ) -> u32 {
         let Admitted { route, owed, is_refused, has_republished, .. } = admitted;
         if is_refused || !(route.is_any() || has_republished) {
             return owed.into();
         }
-        let (from, mut awaited) = match by {
-            Publisher::Will(publisher, session) => (PublishedBy { session, publisher, ..PublishedBy::default() }, 0),
-            Publisher::Service => (PublishedBy::default(), 0),
-            Publisher::Source(claimed, client) => {
+        let publish = of.publish;
+        let (from, mut awaited) = match &of.by {
+            Publisher::Will(publisher) => {
+                // The client may be connected again, and may have set No Local [MQTT-3.8.3-3].
+                let (session, publisher) = (self.sessions.find(of.client), publisher.clone());
+                (PublishedBy { session, publisher, ..PublishedBy::default() }, 0)
+            }
+            Publisher::Service | Publisher::Expired(_) => (PublishedBy::default(), 0),
+            Publisher::Source(SourceRecord { claimed, client, of_route }) => {
                 let shards = self.delivery.shards_of(route).count_ones();
                 let session = client.and_then(|client| self.sessions.find_all(client).next());
-                let from = PublishedBy { session, client, claimed: Some(claimed), ..PublishedBy::default() };
+                let (client, claimed, of_route) = (*client, Some(*claimed), *of_route);
+                let from = PublishedBy { session, client, claimed, of_route, ..PublishedBy::default() };
                 (from, shards + u32::from(self.answers_awaited(here, route, publish.qos)))
             }
         };

@@ -185,7 +185,7 @@ impl Broker {
         // Shards that have had the message since before a crash pass over it (`queues`). Whether it was retained is not known.
         let exchange = || of_kept.map(|session| Origin { session, packet_id: publish.packet_id });
         let of = (publish, &message_at_hand);
-        let Asked { route, mut reserved, waits_for, cost } = ask(takers, io, of, &asking, exchange);
+        let Asked { route, mut reserved, waits_for, cost } = ask(takers, io, of, &asking, (None, exchange));
         if let Some(stall) = waits_for {
             drop(reserved);
             let _ = io.spend(outlets.take_cost_of_rules());

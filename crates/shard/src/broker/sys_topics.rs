@@ -41,9 +41,10 @@ impl Broker {
             let client = ClientKey { auth: None, client_id: "" };
             let (username, time, publish) = (None, io.wall(), &publish);
             let feeds = Feeds { sinks: false, route: false, ..Feeds::ALL };
-            let of = Publication { publish, client, username, time, feeds, hops: 0, beside: None };
+            let of =
+                Publication { publish, client, username, time, feeds, hops: 0, beside: None, by: Publisher::Service };
             if let Ok(admitted) = self.admit(io, here, outlets, &of, None) {
-                self.hand_on(io, here, outlets, publish, admitted, Publisher::Service);
+                self.hand_on(io, here, outlets, &of, admitted);
             }
         }
     }

@@ -96,16 +96,15 @@ impl Broker {
         let client = due.client();
         let (time, hops, of) = (wall, 0, &publish);
         let feeds = outlets.feeds;
-        let of = Publication { publish: of, client, username, time, feeds, hops, beside: None };
+        let by = Publisher::Will(RetainedBy::of_will(&due));
+        let of = Publication { publish: of, client, username, time, feeds, hops, beside: None, by };
         let Ok(admitted) = self.admit(io, here, outlets, &of, None) else { return self.sessions.keep_will(due) };
         here.numbers.count(M::Wills);
         here.numbers.count_routed(None, admitted.routed, 1);
         charge_will(here, &due, packet_bytes(publish.topic, &publish), now);
         // The end is in one group with this shard's records of the will.
         self.will_is_over(here, (due.session, due.record));
-        // The client may be connected again, and may have set No Local [MQTT-3.8.3-3].
-        let by = Publisher::Will(RetainedBy::of_will(&due), self.sessions.find(due.client()));
-        let _nobody_waits = self.hand_on(io, here, outlets, &publish, admitted, by);
+        let _nobody_waits = self.hand_on(io, here, outlets, &of, admitted);
     }
 }
 

@@ -9,8 +9,7 @@ use super::super::here::Here;
 use super::super::mail::Expiring;
 use super::Sources;
 use crate::broker::Broker;
-use crate::broker::admit::Publication;
-use crate::broker::given::{AtHand, Retains};
+use crate::broker::admit::{Publication, Publisher};
 use crate::outlets::Outlets;
 use crate::ring::Ring;
 use crate::words::Feeds;
@@ -97,12 +96,9 @@ impl Sources {
             };
             let client = ClientKey { auth: None, client_id: config::BROKER };
             let feeds = Feeds { retained: true, ..Feeds::NONE };
-            let (time, username, hops, beside) = (io.wall(), None, 0, None);
-            let publication = Publication { publish: &publish, client, username, time, feeds, hops, beside };
-            broker.delivery.at_hand = Some(AtHand { place, topic: 0, is_again: false, retains: Retains::Copy });
-            let is_taken = broker.admit(io, here, outlets, &publication, None).is_ok();
-            broker.delivery.at_hand = None;
-            if !is_taken {
+            let (time, username, hops, beside, by) = (io.wall(), None, 0, None, Publisher::Expired(place));
+            let publication = Publication { publish: &publish, client, username, time, feeds, hops, beside, by };
+            if broker.admit(io, here, outlets, &publication, None).is_err() {
                 break;
             }
             any = true;

@@ -4,7 +4,7 @@
 use super::super::here::Here;
 use super::window::{Parked, Window};
 use crate::broker::Broker;
-use crate::broker::admit::{Admitted, Publication, Publisher};
+use crate::broker::admit::{Admitted, Publication, Publisher, SourceRecord};
 use crate::broker::delivery::put_packet;
 use crate::broker::given::Retains;
 use crate::numbers::Numbers;
@@ -135,7 +135,7 @@ impl Offer<'_> {
         here: &mut Here,
         outlets: &mut Outlets,
         beside: Option<&Beside<'_>>,
-        (claimed, publisher): (Claimed, Option<&str>),
+        of: SourceRecord<'_>,
     ) -> Result<(Offered, Vec<Made>), Stall> {
         let Self { source, publish, time, hops, .. } = self;
         let [sinks, rules, subscribers] = [Feed::Sinks, Feed::Rules, Feed::Subscribers].map(|to| source.feeds(to));
@@ -144,18 +144,18 @@ impl Offer<'_> {
         let feeds = match is_message {
             false => Feeds::NONE,
             true if source.is_of_broker => {
-                let at_hand = broker.delivery.at_hand;
-                let rules = feeds.rules && !at_hand.is_some_and(|at_hand| at_hand.is_again);
-                let retained = publish.retain && at_hand.is_none_or(|at_hand| at_hand.retains != Retains::Nothing);
+                let rules = feeds.rules && !of.of_route.is_some_and(|of| of.is_again);
+                let retained = publish.retain && of.of_route.is_none_or(|of| of.retains != Retains::Nothing);
                 Feeds { retained, rules, ..feeds }
             }
             true => broker.feeds(feeds),
         };
         // A record of `[broker]` keeps its publisher. The publisher of any other record is the source.
-        let client = ClientKey { auth: None, client_id: publisher.unwrap_or(&source.name) };
-        let publication = Publication { publish, client, username: None, time, feeds, hops: hops + 1, beside };
+        let client = ClientKey { auth: None, client_id: of.client.unwrap_or(&source.name) };
+        let (username, hops, by) = (None, hops + 1, Publisher::Source(of));
+        let publication = Publication { publish, client, username, time, feeds, hops, beside, by };
         let grown = broker.delivery.grown();
-        let admitted = broker.admit(io, here, outlets, &publication, Some(ticket_of(claimed)))?;
+        let admitted = broker.admit(io, here, outlets, &publication, Some(ticket_of(of.claimed)))?;
         let made = if admitted.has_republished() { self.made(broker, here, outlets, grown) } else { Vec::new() };
         if !admitted.is_any() {
             let offered = match is_message {
@@ -166,7 +166,7 @@ impl Offer<'_> {
             };
             return Ok((offered, made));
         }
-        Ok((hand_on(io, broker, here, outlets, publish, admitted, (claimed, publisher)), made))
+        Ok((hand_on(io, broker, here, outlets, &publication, admitted), made))
     }
 
     /// The messages that rules have made of the record.
@@ -203,11 +203,10 @@ fn hand_on(
     broker: &mut Broker,
     here: &mut Here,
     outlets: &mut Outlets,
-    publish: &Publish<'_>,
+    of: &Publication<'_>,
     admitted: Admitted,
-    (claimed, publisher): (Claimed, Option<&str>),
 ) -> Offered {
-    let answers = broker.hand_on(io, here, outlets, publish, admitted, Publisher::Source(claimed, publisher));
+    let answers = broker.hand_on(io, here, outlets, of, admitted);
     match admitted.is_refused {
         true => Offered::Refused(answers),
         false => Offered::Taken { answers, is_routed: admitted.is_routed() },
@@ -239,11 +238,8 @@ pub(super) fn offer_again(
     let feeds = broker.feeds(Feeds { subscribers, ..Feeds::NONE });
     let client = ClientKey { auth: None, client_id: &source.name };
     let (time, hops) = (WallMs(parked.time_ms), parked.hops + 1);
-    let publication = Publication { publish, client, username: None, time, feeds, hops, beside: None };
+    let by = Publisher::Source(SourceRecord { claimed, client: None, of_route: None });
+    let publication = Publication { publish, client, username: None, time, feeds, hops, beside: None, by };
     let admitted = broker.admit(io, here, outlets, &publication, Some(ticket_of(claimed)))?;
-    if admitted.is_any() {
-        Ok(hand_on(io, broker, here, outlets, publish, admitted, (claimed, None)))
-    } else {
-        Ok(Offered::Nobody)
-    }
+    if admitted.is_any() { Ok(hand_on(io, broker, here, outlets, &publication, admitted)) } else { Ok(Offered::Nobody) }
 }

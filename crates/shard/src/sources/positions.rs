@@ -14,7 +14,7 @@ use super::window::Window;
 use super::{BOARD_EVERY, Sources};
 use crate::Core;
 use crate::broker::Broker;
-use crate::broker::given::{AtHand, Reads, Retains};
+use crate::broker::given::{Reads, Retains, RouteRecord};
 use forebay_config::Config;
 use forebay_kafka::consumer::Start;
 use forebay_runtime::seam::Monotonic;
@@ -45,13 +45,13 @@ pub(super) struct OfRoute {
 
 impl OfRoute {
     /// The description of a record for the broker.
-    pub(super) fn at_hand(&self, offset: i64) -> AtHand {
+    pub(super) fn record(&self, offset: i64) -> RouteRecord {
         let retains = match offset {
             _ if offset < self.copied_below => Retains::Nothing,
             _ if offset < self.kept_below => Retains::Copy,
             _ => Retains::Message,
         };
-        AtHand { place: self.place(offset), topic: self.topic, is_again: offset < self.again_below, retains }
+        RouteRecord { place: self.place(offset), topic: self.topic, is_again: offset < self.again_below, retains }
     }
 
     fn place(&self, offset: i64) -> RecordPlace {

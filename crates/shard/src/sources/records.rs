@@ -13,8 +13,9 @@ use super::window::{Parked, Window};
 use super::{Sources, Tried};
 use crate::Core;
 use crate::broker::Broker;
+use crate::broker::admit::SourceRecord;
 use crate::broker::delivery::{packet_bytes, publish_of};
-use crate::broker::given::{AtHand, Retains};
+use crate::broker::given::{Retains, RouteRecord};
 use crate::outlets::Outlets;
 use crate::ring::Ring;
 use forebay_config::{Config, NoSubscriber, OnBadRecord};
@@ -220,17 +221,17 @@ impl Sources {
         let of = mapped_record(&reader.topic, reader.partition, &record);
         let client = of.header(CLIENT_ID.as_bytes()).filter(|_| source.is_of_broker);
         let client = client.and_then(|client| std::str::from_utf8(client).ok());
-        let at_hand = reader.of_route.as_ref().map(|of| of.at_hand(record.offset));
-        let is_again = at_hand.is_some_and(|at_hand| at_hand.is_again);
+        let of_route = reader.of_route.as_ref().map(|of| of.record(record.offset));
+        let is_again = of_route.is_some_and(|of| of.is_again);
         match mapping.message(&of, wall, scratch) {
             Ok(message) => {
                 let publish = publish(&message);
-                let is_copied = |at_hand: &AtHand| message.retain && copied.has(at_hand.place, message.topic);
-                let at_hand = at_hand.map(|at_hand| match is_copied(&at_hand) {
-                    true => AtHand { retains: Retains::Nothing, ..at_hand },
-                    false => at_hand,
+                let is_copied = |of: &RouteRecord| message.retain && copied.has(of.place, message.topic);
+                let of_route = of_route.map(|of| match is_copied(&of) {
+                    true => RouteRecord { retains: Retains::Nothing, ..of },
+                    false => of,
                 });
-                broker.delivery.at_hand = at_hand;
+                let made_of = SourceRecord { claimed, client, of_route };
                 let (time, grown) = (WallMs(record.timestamp), broker.delivery.grown());
                 let offered = with_rules(
                     broker,
@@ -242,20 +243,19 @@ impl Sources {
                     |broker, here, outlets, beside| {
                         let beside = beside.filter(|_| !is_again);
                         let offer = Offer { source, publish: &publish, time, hops: message.hops, parks };
-                        offer.make(io, broker, here, outlets, beside, (claimed, client))
+                        offer.make(io, broker, here, outlets, beside, made_of)
                     },
                 );
-                broker.delivery.at_hand = None;
                 match offered {
                     Err(_) => {
                         reader.pauses(consumer, id, Pause::Room);
                         return true;
                     }
                     Ok((offered, made)) => {
-                        let is_new = |at_hand: &AtHand| message.retain && at_hand.retains != Retains::Nothing;
-                        if let Some(at_hand) = at_hand.filter(is_new) {
+                        let is_new = |of: &RouteRecord| message.retain && of.retains != Retains::Nothing;
+                        if let Some(of) = of_route.filter(is_new) {
                             let (until, most) = (ends::until(&publish, config, now), config.retained.messages_max);
-                            ends.note(message.topic, at_hand.place, until, most);
+                            ends.note(message.topic, of.place, until, most);
                         }
                         let of_rules = made.iter().map(Made::bytes).sum::<usize>();
                         let held = bytes.max(packet_bytes(publish.topic, &publish)) + of_rules;

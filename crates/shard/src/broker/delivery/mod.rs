@@ -47,7 +47,7 @@ use self::parcels::{Peers, Received};
 use self::unread::Unread;
 use self::writable::Writable;
 use super::Broker;
-use super::given::{AtHand, Reads, Retains};
+use super::given::{Reads, Retains, RouteRecord};
 use super::queues::Queues;
 use super::remotes::Remotes;
 use super::retained::{Publisher, Retained};
@@ -131,6 +131,8 @@ pub(crate) struct PublishedBy<'a> {
     pub(crate) publisher: Publisher,
     /// The record that the message was made of. The record stays open while any shard has a claim on it.
     pub(crate) claimed: Option<Claimed>,
+    /// The record's place in a route, if it is a record of `[broker]`.
+    pub(crate) of_route: Option<RouteRecord>,
 }
 
 /// A message on its way to subscribers of this shard.
@@ -201,8 +203,6 @@ pub(crate) struct Delivery {
     is_late: bool,
     /// The message at hand and those that rules have made of it, if any.
     found: Vec<Found>,
-    /// The record of `[broker]` that the message at hand was made of.
-    pub(crate) at_hand: Option<AtHand>,
     told_at_most_once: ToldAtMostOnce,
 }
 
@@ -235,7 +235,6 @@ impl Delivery {
             wanted_at: None,
             is_late: false,
             found: Vec::new(),
-            at_hand: None,
             told_at_most_once: ToldAtMostOnce::default(),
         }
     }
@@ -253,21 +252,24 @@ impl Delivery {
     /// Finds the receivers of a topic. The filters of this shard stay in `matched` until the next call, and the shares in [`Shares::chosen`]. `publisher`:
     /// the client identifier and exchange, for shares alone.
     #[inline]
-    fn route<'a>(&mut self, topic: &str, publisher: impl FnOnce() -> (&'a str, Option<Origin>)) -> Route {
+    fn route<'a>(
+        &mut self,
+        topic: &str,
+        of_route: Option<RouteRecord>,
+        publisher: impl FnOnce() -> (&'a str, Option<Origin>),
+    ) -> Route {
         if self.index.interest().is_empty() && self.shares.are_none() {
             return Route::default();
         }
         let route = self.look_up(topic);
-        if self.shares.are_none() { route } else { self.route_shares(topic, publisher(), route) }
-    }
-
-    /// Whether the message at hand is only for kept sessions of new slots: all other receivers have it.
-    fn is_again(&self) -> bool {
-        self.at_hand.is_some_and(|at_hand| at_hand.is_again)
+        if self.shares.are_none() || of_route.is_some_and(|of| of.is_again) {
+            return route;
+        }
+        self.route_shares(topic, publisher(), route)
     }
 
     fn route_shares(&mut self, topic: &str, publisher: (&str, Option<Origin>), route: Route) -> Route {
-        if self.is_again() || self.shares.are_by_groups() {
+        if self.shares.are_by_groups() {
             return route;
         }
         let chosen = self.shares.choose(topic, publisher.0, publisher.1);
@@ -306,7 +308,8 @@ impl Delivery {
         Route { peers: shards & !own, has_own: !self.matched.is_empty(), ..Route::default() }
     }
 
-    /// The receivers of a message and the shard that retains it, if all of them have room. `topic`: the topic name, aliased or not.
+    /// The receivers of a message and the shard that retains it, if all of them have room. `topic`: the topic name, aliased or not. `of_route`: the record that
+    /// it was made of.
     ///
     /// # Errors
     /// The stall that the message waits for.
@@ -315,11 +318,12 @@ impl Delivery {
         &mut self,
         (retained, queues): (&Retained, &Queues),
         (topic, publish): (&str, &Publish<'_>),
+        of_route: Option<RouteRecord>,
         publisher: impl FnOnce() -> (&'a str, Option<Origin>),
     ) -> Result<Route, Stall> {
-        let mut route = self.route(topic, publisher);
+        let mut route = self.route(topic, of_route, publisher);
         // [MQTT-3.3.1-8]
-        if publish.retain && self.at_hand.is_none_or(|at_hand| at_hand.retains == Retains::Message) {
+        if publish.retain && of_route.is_none_or(|of| of.retains == Retains::Message) {
             route = self.also(route, retained.home(topic));
         }
         if route.is_any() {
@@ -349,7 +353,7 @@ impl Delivery {
                 continue;
             }
             let publish = made.publish();
-            let mut route = self.route(publish.topic, || (client_id, None));
+            let mut route = self.route(publish.topic, None, || (client_id, None));
             looks += std::mem::take(&mut self.looks);
             if publish.retain {
                 route = self.also(route, retained.home(publish.topic));
@@ -563,7 +567,7 @@ impl Broker {
         from: PublishedBy<'_>,
         answer: Option<Ticket>,
     ) {
-        let PublishedBy { session, client, origin, publisher, claimed } = from;
+        let PublishedBy { session, client, origin, publisher, claimed, of_route } = from;
         let retained = route.home.map(|home| (home, self.retained.taken(here.index, publish)));
         let delivery = &mut self.delivery;
         if route.peers != 0 {
@@ -571,7 +575,7 @@ impl Broker {
             put_packet(publish, &mut delivery.packet);
             let shares = if route.has_shares { delivery.shares.chosen() } else { &[] };
             let home = retained.map(|(home, taken)| (home, &publisher, taken.passes));
-            let place = claimed.and(delivery.at_hand).map(AtHand::to_bytes);
+            let place = of_route.map(RouteRecord::to_bytes);
             let about = About { client, origin, claimed, place: place.as_ref() };
             delivery.peers.append(route.peers, (&delivery.packet, about), home, shares);
         }
@@ -589,8 +593,7 @@ impl Broker {
             let by = By::Subscription;
             let since = io.now();
             let claim = claimed.map(|of| {
-                let at_hand = self.delivery.at_hand;
-                let placed = at_hand.map(|at_hand| self.keeping.given.begins(at_hand));
+                let placed = of_route.map(|of_route| self.keeping.given.begins(of_route));
                 Claim::new(of, placed, self.delivery.remembered())
             });
             let claim = claim.as_ref();

@@ -10,7 +10,7 @@ use forebay_mqtt::packet::Publish;
 use forebay_mqtt::route::shares::{ShareNumber, ToShare};
 use forebay_session::{Claimed, RecordPlace};
 
-use super::super::given::{AtHand, Reads};
+use super::super::given::{Reads, RouteRecord};
 use super::super::retained::Publisher;
 use super::publish_of;
 
@@ -64,8 +64,8 @@ pub(super) struct About<'a> {
     pub(super) place: Option<&'a PlaceBytes>,
 }
 
-/// An [`AtHand`] as bytes.
-pub(super) type PlaceBytes = [u8; AtHand::BYTES];
+/// A [`RouteRecord`] as bytes.
+pub(super) type PlaceBytes = [u8; RouteRecord::BYTES];
 
 /// The fields of a message for the shard that retains it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -276,7 +276,7 @@ mod tests {
             let to = |(share, key)| ToShare { share: ShareNumber::new(share).expect("not 0"), key };
             let (mut parcel, mut sent) = (Vec::new(), Vec::new());
             let at = |offset| RecordPlace { of: PartitionKey { topic: 7, partition: 8 }, offset };
-            let hand = |offset| AtHand { place: at(offset), topic: 9, is_again: offset < 0, retains: super::super::super::given::Retains::Nothing };
+            let hand = |offset| RouteRecord { place: at(offset), topic: 9, is_again: offset < 0, retains: super::super::super::given::Retains::Nothing };
             let place = |of: &Message| of.1.1.and(of.1.2).map(|offset| hand(offset).to_bytes());
             let places: Vec<Option<PlaceBytes>> = all.iter().map(place).collect();
             for ((packet, (origin, claimed, _, client), home, shares), place) in all.iter().zip(&places) {

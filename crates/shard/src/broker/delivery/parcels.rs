@@ -13,7 +13,7 @@ use forebay_runtime::seam::Monotonic;
 use forebay_session::{Claim, RecordPlace};
 
 use super::super::Broker;
-use super::super::given::{AtHand, Reads};
+use super::super::given::{Reads, RouteRecord};
 use super::super::retained::Publisher;
 use super::parcel::{About, Entry, Parcelled, entries, put_mark, put_read};
 use super::{By, Message};
@@ -221,7 +221,7 @@ impl Broker {
                 Entry::Message(message) => {
                     let About { client, origin, claimed, place } = message.about;
                     let claim = claimed.map(|of| {
-                        let placed = place.map(|at| self.keeping.given.begins(AtHand::of_bytes(at)));
+                        let placed = place.map(|at| self.keeping.given.begins(RouteRecord::of_bytes(at)));
                         Claim::new(of, placed, self.delivery.remembered())
                     });
                     // Later subscribers get the retained message.

@@ -70,9 +70,9 @@ pub(crate) enum Reads {
     Anew,
 }
 
-/// A record of `[broker]` at hand.
+/// `RouteRecord` is a record of a route of `[broker]`, and what its reader knows of it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct AtHand {
+pub(crate) struct RouteRecord {
     pub(crate) place: RecordPlace,
     /// The topic, by its index among those of the source.
     pub(crate) topic: u16,
@@ -93,7 +93,7 @@ pub(crate) enum Retains {
     Nothing,
 }
 
-impl AtHand {
+impl RouteRecord {
     /// The size of the encoded value in bytes.
     pub(crate) const BYTES: usize = RecordPlace::BYTES + 3;
 
@@ -215,7 +215,7 @@ impl Given {
     }
 
     /// Notes that a message of this record was received.
-    pub(crate) fn begins(&mut self, AtHand { place, topic, is_again, .. }: AtHand) -> Placed {
+    pub(crate) fn begins(&mut self, RouteRecord { place, topic, is_again, .. }: RouteRecord) -> Placed {
         if !self.readings.contains_key(&place.of) {
             self.reads(place, Reads::Again(i64::MIN), 0);
         }

@@ -11,8 +11,8 @@ fn at(offset: i64) -> RecordPlace {
     RecordPlace { of: P, offset }
 }
 
-fn hand(offset: i64) -> AtHand {
-    AtHand { place: at(offset), topic: 0, is_again: false, retains: Retains::Message }
+fn hand(offset: i64) -> RouteRecord {
+    RouteRecord { place: at(offset), topic: 0, is_again: false, retains: Retains::Message }
 }
 
 /// A number of slot 1's log, or of slot 2's.
@@ -210,7 +210,7 @@ fn a_slot_that_comes_names_all_partitions() {
         all
     };
     assert_eq!((said(&mut given, 1), said(&mut given, 2)), (vec![(0, 9), (1, 0)], vec![(0, 5), (1, 0)]));
-    let placed = given.begins(AtHand { place: RecordPlace { of: Q, offset: 0 }, ..hand(0) });
+    let placed = given.begins(RouteRecord { place: RecordPlace { of: Q, offset: 0 }, ..hand(0) });
     assert!(given.passes_over(placed, 2, Some(TWO)), "it waits until the reader is there");
 }
 
