@@ -29,7 +29,7 @@ use crate::service::preflight::shard_failed;
 use crate::service::signals::Signal;
 use crate::service::verifier::Verifiers;
 use crate::service::{log, resolver, sasl, signals};
-use crate::shard::mail::{Mail, Notice, TakenLog, ToBroker, ToShard, ToSlots};
+use crate::shard::mail::{Mail, Notice, TakenLog, ToShard, ToSlots};
 use crate::shard::router::Slots;
 use crate::shard::{Core, Surroundings};
 use crate::telemetry::{Exporter, Running, Span, Tracer};
@@ -477,7 +477,7 @@ impl Service {
     fn publish_sys_topics(&self, topics: &mut SysTopics) {
         let changed = topics.changed(&self.shown.view().boards, Instant::now());
         if !changed.is_empty() {
-            let _ = self.post.send(0, Mail::Broker(ToBroker::SysTopics(changed)));
+            let _ = self.post.send(0, Mail::Shard(ToShard::SysTopics(changed)));
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::{Publish, QoS, SubscriptionOptions, Version};
 use forebay::runtime::seam::Shard as _;
-use forebay::shard::mail::{Mail, ToBroker};
+use forebay::shard::mail::{Mail, ToShard};
 
 use super::retained::settled;
 use super::subscribe::{PLAIN, message, publish, subscribe, subscribe_and_hear};
@@ -19,7 +19,7 @@ fn spooled() -> World {
 
 fn say(world: &mut World, values: &[(&'static str, &str)]) {
     let values = values.iter().map(|(topic, value)| (*topic, (*value).to_owned())).collect();
-    world.core.on_mail(&mut world.table, Mail::Broker(ToBroker::SysTopics(values)));
+    world.core.on_mail(&mut world.table, Mail::Shard(ToShard::SysTopics(values)));
     world.turn();
 }
 

@@ -20,6 +20,12 @@ pub fn is_of_service(topic: &str) -> bool {
     topic.starts_with("$SYS/")
 }
 
+/// Whether no client may publish to a topic. Bridges of other brokers report below `$SYS/broker/connection/` whether they are up.
+#[must_use]
+pub fn is_of_service_alone(topic: &str) -> bool {
+    topic.strip_prefix("$SYS/").is_some_and(|rest| !rest.starts_with("broker/connection/"))
+}
+
 /// A filter that SUBSCRIBE and UNSUBSCRIBE may carry: 1 to 65 535 bytes, `#` alone in the last level [MQTT-4.7.1-1],
 /// `+` alone in its level [MQTT-4.7.1-2], no U+0000. `$share` is not looked at: see [`valid_filter_v5`].
 #[must_use]

@@ -390,7 +390,7 @@ impl Core {
             self.broker.pump_session(io, &mut self.here, connected.key);
         }
         // The will of the client's previous connection goes ahead of its publishes on this one.
-        self.broker.publish_wills_of(io, &mut self.here, &mut self.outlets, connected.key);
+        self.publishing().publish_wills_of(io, connected.key);
         // Publishes may follow right after the CONNECT; a kept session may have answers ready.
         if rest.is_empty() {
             self.answer(io, connected.key);

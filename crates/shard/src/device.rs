@@ -10,8 +10,8 @@ use forebay_runtime::seam::{ConnId, Monotonic};
 use forebay_session::{End, Next, SessionKey, Violation};
 
 use super::Core;
-use super::broker::publish::{Published, RunTo};
 use super::connection::{Kind, Timed};
+use super::publishing::client::{Published, RunTo};
 use super::ring::Ring;
 use super::words::{Flow, Sample, Source, Stall, Used};
 
@@ -130,14 +130,7 @@ impl Core {
                 Flow::On => {
                     is_cut = !io.spend(1) && used < bytes.len();
                     if let Some((to, first, publish)) = begun.take().filter(|_| !is_cut) {
-                        let run = self.broker.publish_run(
-                            io,
-                            &mut self.here,
-                            &mut self.outlets,
-                            (sender, to),
-                            (first, &publish),
-                            &bytes[used..],
-                        );
+                        let run = self.publishing().publish_run(io, (sender, to), (first, &publish), &bytes[used..]);
                         (used, is_cut) = (used + run.bytes, run.is_cut);
                     }
                 }
@@ -211,7 +204,7 @@ impl Core {
             } else {
                 (&publish, self.outlets.feeds)
             };
-            let published = self.broker.publish(io, &mut self.here, &mut self.outlets, from, given, (feeds, sample));
+            let published = self.publishing().publish(io, from, given, (feeds, sample));
             if let Published::On { begins_run } = published {
                 if from.peer.is_remote {
                     self.published_of_remote(from.session, &publish, io.now());

@@ -11,7 +11,7 @@
 //! | `admission`, `exchange` | whether a client is admitted |
 //! | `banned` | clients that may not connect |
 //! | `device` | bytes of a device: packets, session, answers |
-//! | `publish` | a PUBLISH to sinks and subscribers |
+//! | `publishing` | a message to sinks and subscribers, all or none |
 //! | `outlets`, `reservation` | a message to the rows of its sinks, all or none |
 //! | `sinks` | a sink's templates, compiled |
 //! | `rules`, `raised`, `rule_events`, `rule_hooks` | rules in SQL, and events for them |
@@ -19,7 +19,6 @@
 //! | `broker` | sessions, and what takes their messages: subscribers on every shard, shares, queues, retained messages |
 //! | `dead_letters` | what Kafka will never take, on its way to a topic or a file |
 //! | `stalls` | connections left unread, and read again |
-//! | `wills` | wills that are due, and those that wait for room |
 //! | `spool`, `disks`, `sorted` | segments and buffer of the shard, and which of their records are taken up |
 //! | `fullness` | messages that find no room in the buffer |
 //! | `logs`, `session_log`, `kafka_disk` | what the shard writes down: with `[broker]` sessions have a log of their own, in Kafka |
@@ -77,6 +76,7 @@ mod moves;
 mod numbers;
 mod ordered;
 mod outlets;
+mod publishing;
 mod raised;
 mod reconfigure;
 mod relay;

@@ -9,7 +9,7 @@ use forebay_mqtt::topic::{is_of_service, valid_name};
 use forebay_session::ClientKey;
 
 use super::Core;
-use super::broker::admit::{Publication, Publisher};
+use super::publishing::admit::{Publication, Publisher};
 use super::ring::Ring;
 use super::words::Feeds;
 
@@ -53,13 +53,13 @@ impl Core {
             beside: None,
             by: Publisher::Service,
         };
-        let Ok(admitted) = self.broker.admit(io, &mut self.here, &mut self.outlets, &publication, None) else {
+        let Ok(admitted) = self.publishing().admit(io, &publication, None) else {
             return Ordered::NoRoom;
         };
         self.here.numbers.count(M::PublishesOrdered);
         self.here.numbers.count_routed(None, admitted.routed, 1);
         let (is_refused, is_any) = (admitted.is_refused, admitted.is_any());
-        let _nobody_waits = self.broker.hand_on(io, &mut self.here, &mut self.outlets, &publication, admitted);
+        let _nobody_waits = self.publishing().hand_on(io, &publication, admitted);
         match (is_refused, is_any) {
             (true, _) => Ordered::Refused,
             (false, true) => Ordered::Taken,

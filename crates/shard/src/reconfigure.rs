@@ -102,7 +102,7 @@ impl Core {
         self.broker.delivery.shares.set_strategy(config.delivery.share_strategy, io.now());
         // Publishers that wait for room in a sink may match other sinks now.
         self.stalls.ask_all_again();
-        self.broker.keeping.wills_offered_at = self.broker.freed(&self.outlets).wrapping_sub(1);
+        self.broker.keeping.wills_offered_at = self.publishing().freed().wrapping_sub(1);
         self.here.numbers.grow(board, layout(config));
         self.change_sources(io);
         self.change_bridges(io, &before, &edge_before);

@@ -12,7 +12,7 @@ use forebay_runtime::seam::WallMs;
 use forebay_session::ClientKey;
 
 use super::Core;
-use super::broker::admit::{Publication, Publisher};
+use super::publishing::admit::{Publication, Publisher};
 use super::raised::{Raised, dropped};
 use super::reservation::Beside;
 use super::ring::Ring;
@@ -41,10 +41,9 @@ impl Core {
     }
 
     fn evaluate_event(&mut self, io: &mut Ring<'_>, raised: &Raised, at: WallMs) {
-        let Self { here, broker, outlets, .. } = self;
-        let rules = outlets.rules.as_ref().and_then(|rules| rules.events.get(raised.event() as usize)).cloned();
+        let rules = self.outlets.rules.as_ref().and_then(|rules| rules.events.get(raised.event() as usize)).cloned();
         let Some(rules) = rules.filter(|rules| !rules.is_empty()) else { return };
-        let machine = std::sync::Arc::clone(&here.machine);
+        let machine = std::sync::Arc::clone(&self.here.machine);
         let mut fields: SmallVec<[(Field, Value<'_>); 18]> = raised.values().collect();
         fields.push((Field::Node, Value::text(&machine.node)));
         let (topic, payload, client_id) = (raised.event().from(), raised.payload(), raised.client_id());
@@ -73,11 +72,11 @@ impl Core {
             beside: Some(&beside),
             by: Publisher::Service,
         };
-        match broker.admit(io, here, outlets, &of, None) {
+        match self.publishing().admit(io, &of, None) {
             Ok(admitted) => {
-                let _nobody_waits = broker.hand_on(io, here, outlets, &of, admitted);
+                let _nobody_waits = self.publishing().hand_on(io, &of, admitted);
             }
-            Err(_) => here.numbers.count(dropped(raised.event())),
+            Err(_) => self.here.numbers.count(dropped(raised.event())),
         }
     }
 }

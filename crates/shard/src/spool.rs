@@ -192,8 +192,13 @@ impl Core {
         }
         let mut sorted = sorter.sorted(report.fate_open);
         report.add_records(sorted.kept, std::mem::take(&mut sorted.unread));
-        let by_number =
-            self.broker.restore_sessions(&mut self.here, &mut self.outlets, (sessions, &sorted), taken, now);
+        let by_number = self.broker.restore_sessions(
+            &mut self.here,
+            |cluster, sink| self.outlets.sink_of_row(cluster, sink),
+            (sessions, &sorted),
+            taken,
+            now,
+        );
         (report, by_number)
     }
 

@@ -213,7 +213,7 @@ impl Core {
     /// Takes a letter.
     pub(super) fn when_mail_comes(&mut self, io: &mut Ring<'_>, letter: Mail) {
         match letter {
-            Mail::Broker(letter) => self.broker.take_letter(io, &mut self.here, &mut self.outlets, letter),
+            Mail::Broker(letter) => self.broker.take_letter(io, &mut self.here, letter),
             Mail::Door(letter) => self.door_letter(io, letter),
             Mail::Carrier(letter) => self.carrier_letter(io, letter),
             Mail::DeadLetters(letter) => self.filed(letter),
@@ -244,6 +244,7 @@ impl Core {
             ToShard::Inspect(Inspection { ask, answer }) => answer(self.inspect(io, ask)),
             ToShard::WouldGo(question) => (question.answer)(self.would_go(&question.edge, &question.removed)),
             ToShard::Reconfigure(to) => self.reconfigure(io, *to),
+            ToShard::SysTopics(values) => self.publishing().publish_sys_topics(io, &values),
             ToShard::EndSources => self.end_sources(io),
             ToShard::Stopping { from } => self.other_is_done(from),
             ToShard::Drain { grace } => self.begin_drain(io, grace),
@@ -394,7 +395,7 @@ impl Core {
         loop {
             // A silent instance may have lost the slots of these clients: another one publishes the wills that are in their logs.
             let are_held = self.broker.sessions.has_wills() && self.is_silent(io);
-            let are_all_published = !are_held && self.broker.publish_wills(io, &mut self.here, &mut self.outlets);
+            let are_all_published = !are_held && self.publishing().publish_wills(io);
             self.broker.write_notes(&mut self.here);
             for cluster in 0..self.outlets.upstreams.len() {
                 self.pump(io, cluster);

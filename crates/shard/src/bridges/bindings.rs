@@ -18,7 +18,7 @@ use forebay_runtime::seam::{ConnId, Monotonic};
 use forebay_session::{Body, Reason, Session, SessionKey};
 
 use super::super::Core;
-use super::super::broker::publish::Published;
+use super::super::publishing::client::Published;
 use super::super::ring::Ring;
 use super::super::words::{Flow, Owner, Source};
 use super::messages::Became;

@@ -15,7 +15,7 @@ use forebay_runtime::seam::Monotonic;
 use forebay_session::{End, Next, Reason, SessionKey, Taken, Violation};
 
 use super::super::Core;
-use super::super::broker::publish::Published;
+use super::super::publishing::client::Published;
 use super::super::ring::Ring;
 use super::super::words::{Feeds, Flow, Source, Stall};
 use super::Running;

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use smallvec::SmallVec;
 
 use forebay_buffer::{Buffer, RestoredSession};
+use forebay_kafka::types::SinkId;
 use forebay_metrics::spec::ShardMetric as M;
 use forebay_runtime::seam::{ConnId, Monotonic};
 use forebay_session::{HadBy, Note, OpenId, SessionKey, Settings};
@@ -17,7 +18,6 @@ use super::queues::is_queue;
 use super::retained::is_retained;
 use crate::here::Here;
 use crate::logs::{Groups, Kept, first_of};
-use crate::outlets::Outlets;
 use crate::ring::Ring;
 use crate::sorted::Sorted;
 use crate::words::Owner;
@@ -202,12 +202,13 @@ impl Broker {
         }
     }
 
-    /// Takes up the kept sessions and their messages that the previous process left in a log, before their clients are accepted. Records that cannot be taken
+    /// Takes up the kept sessions and their messages that the previous process left in a log, before their clients are accepted. `sink_of`: the sink that has a
+    /// row. Records that cannot be taken
     /// up end. The sessions are in `taken`, and by their numbers in the log. [`Broker::sessions_restored`] follows.
     pub(crate) fn restore_sessions(
         &mut self,
         here: &mut Here,
-        outlets: &mut Outlets,
+        sink_of: impl Fn(usize, SinkId) -> Option<usize>,
         (found, sorted): (&[RestoredSession], &Sorted),
         taken: &mut Vec<SessionKey>,
         now: Monotonic,
@@ -231,7 +232,7 @@ impl Broker {
                 .filter(|_| rules.restores_packet_ids())
                 .map(|id| {
                     let already_taken_by = id.rows.iter().filter_map(|row| {
-                        let sink = outlets.sink_of_row(row.cluster, row.sink)?;
+                        let sink = sink_of(row.cluster, row.sink)?;
                         Some(HadBy { sink: u16::try_from(sink).ok()?, owes: row.is_live && row.is_owed })
                     });
                     (id.packet_id, already_taken_by.collect())

@@ -3,12 +3,11 @@
 use super::Broker;
 use crate::here::Here;
 use crate::mail::ToBroker;
-use crate::outlets::Outlets;
 use crate::ring::Ring;
 
 impl Broker {
     /// Takes a letter.
-    pub(crate) fn take_letter(&mut self, io: &mut Ring<'_>, here: &mut Here, outlets: &mut Outlets, letter: ToBroker) {
+    pub(crate) fn take_letter(&mut self, io: &mut Ring<'_>, here: &mut Here, letter: ToBroker) {
         match letter {
             ToBroker::Parcel { from, packets, has_retained } => {
                 if has_retained {
@@ -32,7 +31,6 @@ impl Broker {
             ToBroker::SharedMessages { from, share, messages } => self.shared_messages(io, here, from, share, messages),
             ToBroker::SharedMessagesTaken { by, count } => self.shared_taken(io, here, by, count),
             ToBroker::SharedMessagesGiven { from } => self.shared_given(io, here, from),
-            ToBroker::SysTopics(values) => self.publish_sys_topics(io, here, outlets, &values),
         }
     }
 }

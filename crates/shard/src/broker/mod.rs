@@ -8,14 +8,11 @@
 //! | `queues`, `confirm` | messages that kept sessions get through a crash, and publishers that are answered when they are durable |
 //! | `given` | how far the slots of `[broker]` have been given the partitions of routes |
 //! | `kept`, `holds` | sessions that survive a crash, and bytes held until they are on the disk |
-//! | `publish`, `run`, `admit` | a client's message, those like it in the same read, and one that no client sends now: to all receivers or to none |
-//! | `wills`, `sys_topics` | wills that are due, and topics of the service's own |
 //! | `letters` | what other shards send |
 //! | `past` | the past that a subscription asks for |
 //! | `remotes` | copies for the remotes of bridges |
 //! | `stored` | times of what is in the log |
 
-pub(super) mod admit;
 pub(super) mod confirm;
 pub(super) mod delivery;
 pub(super) mod given;
@@ -23,16 +20,12 @@ pub(super) mod holds;
 pub(super) mod kept;
 mod letters;
 pub(super) mod past;
-pub(super) mod publish;
 pub(super) mod queues;
 pub(super) mod remotes;
 pub(super) mod retained;
-pub(super) mod run;
 pub(super) mod shares;
 pub(super) mod stored;
 pub(super) mod subscribe;
-pub(super) mod sys_topics;
-pub(super) mod wills;
 
 use forebay_session::{SessionKey, Sessions};
 
@@ -42,8 +35,9 @@ use self::queues::Queues;
 use self::retained::Retained;
 use crate::logs::Logs;
 use crate::mail::Letters;
+use crate::words::Feeds;
 
-/// Sessions, and the receivers of their messages: subscribers, shares, retained messages, sinks, and the log that all of these write to. The methods are in
+/// Sessions, and the receivers of their messages: subscribers, shares, retained messages, and the log that all of these write to. The methods are in
 /// the modules of their subjects: `delivery`, `shares`, `queues`, `retained`, `confirm`, `kept`, `subscribe`. What they know of their shard they are lent
 /// ([`Here`](crate::here::Here)).
 pub(crate) struct Broker {
@@ -58,4 +52,11 @@ pub(crate) struct Broker {
     pub(crate) letters: Letters,
     /// Sessions that may have answers pending after this turn's completions.
     pub(crate) touched: Vec<SessionKey>,
+}
+
+impl Broker {
+    /// The destinations of a message for `to`: with a `[broker]`, subscribers get it through its topics.
+    pub(crate) fn feeds(&self, to: Feeds) -> Feeds {
+        if self.retained.is_in_kafka() { to.by_route() } else { to }
+    }
 }

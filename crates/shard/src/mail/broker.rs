@@ -128,8 +128,6 @@ pub enum ToBroker {
         /// The shard that has handed them over.
         from: usize,
     },
-    /// Topics of `$SYS` and their values, for publishing and retaining.
-    SysTopics(Vec<(&'static str, String)>),
 }
 
 /// The marks of shares.

@@ -32,6 +32,8 @@ pub enum ToShard {
     WouldGo(Box<WouldGo>),
     /// Another configuration, in which sinks, clusters and listeners keep their places: see [`forebay_config::Change`].
     Reconfigure(Box<Reconfiguration>),
+    /// Topics of `$SYS` and their values, for publishing and retaining.
+    SysTopics(Vec<(&'static str, String)>),
     /// Stop reading the sources, commit records that are over, and report [`super::Notice::SourcesOver`].
     EndSources,
     /// Stop accepting, finish what is in flight within `grace`, report, end.

@@ -5,12 +5,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::here::Here;
 use super::super::mail::Expiring;
 use super::Sources;
-use crate::broker::Broker;
-use crate::broker::admit::{Publication, Publisher};
-use crate::outlets::Outlets;
+use crate::publishing::Publishing;
+use crate::publishing::admit::{Publication, Publisher};
 use crate::ring::Ring;
 use crate::words::Feeds;
 use forebay_base::limits::RETAINED_EXPIRED_AT_ONCE_MAX;
@@ -73,14 +71,7 @@ impl Sources {
     }
 
     /// Writes tombstones for copies that have expired, as far as there is room.
-    pub(super) fn end_expired(
-        &mut self,
-        io: &mut Ring<'_>,
-        broker: &mut Broker,
-        here: &mut Here,
-        outlets: &mut Outlets,
-        config: &Config,
-    ) -> bool {
+    pub(super) fn end_expired(&mut self, io: &mut Ring<'_>, to: &mut Publishing<'_>, config: &Config) -> bool {
         let now = io.now();
         let mut any = false;
         for _ in 0..RETAINED_EXPIRED_AT_ONCE_MAX {
@@ -98,7 +89,7 @@ impl Sources {
             let feeds = Feeds { retained: true, ..Feeds::NONE };
             let (time, username, hops, beside, by) = (io.wall(), None, 0, None, Publisher::Expired(place));
             let publication = Publication { publish: &publish, client, username, time, feeds, hops, beside, by };
-            if broker.admit(io, here, outlets, &publication, None).is_err() {
+            if to.admit(io, &publication, None).is_err() {
                 break;
             }
             any = true;

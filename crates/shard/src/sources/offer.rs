@@ -1,14 +1,12 @@
 //! The offer of a record's message to its receivers, and what becomes of it and of the messages that rules make of it. Rules and sinks have their turn when
 //! the record is read; a message that has waited is offered to subscribers alone.
 
-use super::super::here::Here;
 use super::window::{Parked, Window};
-use crate::broker::Broker;
-use crate::broker::admit::{Admitted, Publication, Publisher, SourceRecord};
 use crate::broker::delivery::put_packet;
 use crate::broker::given::Retains;
 use crate::numbers::Numbers;
-use crate::outlets::Outlets;
+use crate::publishing::Publishing;
+use crate::publishing::admit::{Admitted, Publication, Publisher, SourceRecord};
 use crate::reservation::Beside;
 use crate::ring::Ring;
 use crate::words::{Feeds, Stall, ticket_of};
@@ -131,9 +129,7 @@ impl Offer<'_> {
     pub(super) fn make(
         self,
         io: &mut Ring<'_>,
-        broker: &mut Broker,
-        here: &mut Here,
-        outlets: &mut Outlets,
+        to: &mut Publishing<'_>,
         beside: Option<&Beside<'_>>,
         of: SourceRecord<'_>,
     ) -> Result<(Offered, Vec<Made>), Stall> {
@@ -148,15 +144,15 @@ impl Offer<'_> {
                 let retained = publish.retain && of.of_route.is_none_or(|of| of.retains != Retains::Nothing);
                 Feeds { retained, rules, ..feeds }
             }
-            true => broker.feeds(feeds),
+            true => to.broker.feeds(feeds),
         };
         // A record of `[broker]` keeps its publisher. The publisher of any other record is the source.
         let client = ClientKey { auth: None, client_id: of.client.unwrap_or(&source.name) };
         let (username, hops, by) = (None, hops + 1, Publisher::Source(of));
         let publication = Publication { publish, client, username, time, feeds, hops, beside, by };
-        let grown = broker.delivery.grown();
-        let admitted = broker.admit(io, here, outlets, &publication, Some(ticket_of(of.claimed)))?;
-        let made = if admitted.has_republished() { self.made(broker, here, outlets, grown) } else { Vec::new() };
+        let grown = to.broker.delivery.grown();
+        let admitted = to.admit(io, &publication, Some(ticket_of(of.claimed)))?;
+        let made = if admitted.has_republished() { self.made(to, grown) } else { Vec::new() };
         if !admitted.is_any() {
             let offered = match is_message {
                 true => Offered::Nobody,
@@ -166,13 +162,13 @@ impl Offer<'_> {
             };
             return Ok((offered, made));
         }
-        Ok((hand_on(io, broker, here, outlets, &publication, admitted), made))
+        Ok((hand_on(io, to, &publication, admitted), made))
     }
 
     /// The messages that rules have made of the record.
     #[cold]
-    fn made(&self, broker: &mut Broker, here: &Here, outlets: &mut Outlets, grown: u64) -> Vec<Made> {
-        let fates = broker.republished_fates(here, outlets);
+    fn made(&self, to: &mut Publishing<'_>, grown: u64) -> Vec<Made> {
+        let fates = to.republished_fates();
         let mut are_had: Vec<bool> = fates.iter().map(|fate| fate.is_routed || fate.is_in_sinks).collect();
         // A message comes after the one that it was made of.
         for at in (0..fates.len()).rev() {
@@ -181,7 +177,7 @@ impl Offer<'_> {
                 are_had[of] = true;
             }
         }
-        let all = outlets.republished().iter().zip(fates).zip(are_had);
+        let all = to.outlets.republished().iter().zip(fates).zip(are_had);
         all.map(|((made, fate), is_had)| {
             let (of, publish) = (fate.of, made.publish());
             // One that sinks have, too, is answered with its record.
@@ -190,7 +186,7 @@ impl Offer<'_> {
             let Parks { if_nobody, if_unmet } = self.parks;
             // Later subscribers get a retained message anyway.
             let may_park = is_nobodys && if_nobody || is_apart && if_unmet && !publish.retain;
-            let parks = may_park && here.rules.parks_made(may_park);
+            let parks = may_park && to.here.rules.parks_made(may_park);
             let parked = parks.then(|| Parked::of(&publish, (self.time, self.hops), grown));
             Made { of, answers: if is_apart { fate.awaited } else { 0 }, is_nobodys, parked }
         })
@@ -198,15 +194,8 @@ impl Offer<'_> {
     }
 }
 
-fn hand_on(
-    io: &mut Ring<'_>,
-    broker: &mut Broker,
-    here: &mut Here,
-    outlets: &mut Outlets,
-    of: &Publication<'_>,
-    admitted: Admitted,
-) -> Offered {
-    let answers = broker.hand_on(io, here, outlets, of, admitted);
+fn hand_on(io: &mut Ring<'_>, to: &mut Publishing<'_>, of: &Publication<'_>, admitted: Admitted) -> Offered {
+    let answers = to.hand_on(io, of, admitted);
     match admitted.is_refused {
         true => Offered::Refused(answers),
         false => Offered::Taken { answers, is_routed: admitted.is_routed() },
@@ -225,21 +214,15 @@ pub(super) struct Again<'a> {
 ///
 /// # Errors
 /// The stall that it waits for.
-pub(super) fn offer_again(
-    io: &mut Ring<'_>,
-    broker: &mut Broker,
-    here: &mut Here,
-    outlets: &mut Outlets,
-    of: &Again<'_>,
-) -> Result<Offered, Stall> {
+pub(super) fn offer_again(io: &mut Ring<'_>, to: &mut Publishing<'_>, of: &Again<'_>) -> Result<Offered, Stall> {
     let Again { source, publish, parked, claimed } = *of;
     // A rule publishes for all.
     let subscribers = Claimed::message_of(claimed.number) > 0 || source.feeds(Feed::Subscribers);
-    let feeds = broker.feeds(Feeds { subscribers, ..Feeds::NONE });
+    let feeds = to.broker.feeds(Feeds { subscribers, ..Feeds::NONE });
     let client = ClientKey { auth: None, client_id: &source.name };
     let (time, hops) = (WallMs(parked.time_ms), parked.hops + 1);
     let by = Publisher::Source(SourceRecord { claimed, client: None, of_route: None });
     let publication = Publication { publish, client, username: None, time, feeds, hops, beside: None, by };
-    let admitted = broker.admit(io, here, outlets, &publication, Some(ticket_of(claimed)))?;
-    if admitted.is_any() { Ok(hand_on(io, broker, here, outlets, &publication, admitted)) } else { Ok(Offered::Nobody) }
+    let admitted = to.admit(io, &publication, Some(ticket_of(claimed)))?;
+    if admitted.is_any() { Ok(hand_on(io, to, &publication, admitted)) } else { Ok(Offered::Nobody) }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::super::here::Here;
 use super::super::mail::Place;
 use super::dead_letters::{self, Unwritten};
 use super::ends;
@@ -12,11 +11,10 @@ use super::ruled::with_rules;
 use super::window::{Parked, Window};
 use super::{Sources, Tried};
 use crate::Core;
-use crate::broker::Broker;
-use crate::broker::admit::SourceRecord;
 use crate::broker::delivery::{packet_bytes, publish_of};
 use crate::broker::given::{Retains, RouteRecord};
-use crate::outlets::Outlets;
+use crate::publishing::Publishing;
+use crate::publishing::admit::SourceRecord;
 use crate::ring::Ring;
 use forebay_config::{Config, NoSubscriber, OnBadRecord};
 use forebay_kafka::consumer;
@@ -38,17 +36,18 @@ impl Core {
         self.try_again(&config);
         let mut count = self.try_parked(io, &config);
         let Self { here, broker, outlets, sources, .. } = self;
-        count += usize::from(sources.end_expired(io, broker, here, outlets, &config));
+        let mut to = Publishing { here, broker, outlets };
+        count += usize::from(sources.end_expired(io, &mut to, &config));
         let clusters = sources.consumers.len();
         // Each cluster is the first in its turn. A few records are read however little time there is.
         sources.turn = sources.turn.wrapping_add(1);
         for place in 0..clusters {
             let cluster = (sources.turn + place) % clusters;
-            sources.take_consumer_news(here, &config, cluster, io.now());
+            sources.take_consumer_news(to.here, &config, cluster, io.now());
             if config.is_of_broker(cluster) {
-                sources.step_routes(broker, here, &config, io.now());
+                sources.step_routes(to.broker, to.here, &config, io.now());
             }
-            while sources.read_record(io, broker, here, outlets, &config, cluster) {
+            while sources.read_record(io, &mut to, &config, cluster) {
                 count += 1;
                 if io.is_over_after(count) {
                     io.go_on();
@@ -61,9 +60,8 @@ impl Core {
 
     /// Resumes partitions that waited for room, and has messages without receivers tried again, if some may have one now.
     fn try_again(&mut self, config: &Config) {
-        let (broker, sources) = (&self.broker, &mut self.sources);
-        let freed = broker.freed(&self.outlets);
-        let now = Tried { freed, grown: broker.delivery.grown() };
+        let now = Tried { freed: self.publishing().freed(), grown: self.broker.delivery.grown() };
+        let sources = &mut self.sources;
         let before = std::mem::replace(&mut sources.tried, now);
         sources.resume_with_room(config, before.freed != now.freed);
         for reader in sources.readers.values_mut() {
@@ -83,6 +81,7 @@ impl Core {
     /// Tries parked messages again as far as the turn has time, and drops them when `start_grace` is over. Returns how many were handled.
     fn try_parked(&mut self, io: &mut Ring<'_>, config: &Config) -> usize {
         let Self { here, broker, outlets, sources, .. } = self;
+        let mut to = Publishing { here, broker, outlets };
         let now = io.now();
         // Most readers have no parked messages: a turn costs only those that have.
         let may_have_work = |reader: &Reader| {
@@ -103,8 +102,8 @@ impl Core {
             let Some(window) = &mut reader.window else { continue };
             if let Some(after) = of.release_after {
                 let before = Monotonic(now.0.saturating_sub(after.as_nanos() as u64));
-                let released = window.release(before, here.rules);
-                here.numbers.count_source(reader.source, M::Released, released);
+                let released = window.release(before, to.here.rules);
+                to.here.numbers.count_source(reader.source, M::Released, released);
                 if released > 0 {
                     sources.report_at = sources.report_at.min(reader.report_at);
                     io.go_on();
@@ -121,25 +120,25 @@ impl Core {
                 count += 1;
                 reader.trying = Some(Claimed::after(number));
                 let Some((mut parked, since)) = window.unpark(number) else { continue };
-                parked.grown = broker.delivery.grown();
-                let claimed = Claimed { shard: here.index, reader: id, number };
+                parked.grown = to.broker.delivery.grown();
+                let claimed = Claimed { shard: to.here.index, reader: id, number };
                 let waited_s = u32::try_from(now.since(since).as_secs()).unwrap_or(u32::MAX);
                 let Some(publish) = publish_of(&parked.packet).filter(|publish| !is_expired(publish, waited_s)) else {
-                    here.numbers.count_source(reader.source, M::Expired, 1);
+                    to.here.numbers.count_source(reader.source, M::Expired, 1);
                     window.owes(number, 0, None);
                     sources.report_at = sources.report_at.min(reader.report_at);
                     continue;
                 };
                 // Later subscribers get a retained message anyway.
-                let if_unmet = here.rules.parks(of.no_subscriber == NoSubscriber::Wait) && !publish.retain;
+                let if_unmet = to.here.rules.parks(of.no_subscriber == NoSubscriber::Wait) && !publish.retain;
                 let parks = Parks { if_nobody: !is_over, if_unmet };
                 let again = Again { source: of, publish: &publish, parked: &parked, claimed };
-                match offer_again(io, broker, here, outlets, &again) {
+                match offer_again(io, &mut to, &again) {
                     Ok(offered) => {
                         if offered != Offered::Nobody {
                             window.is_had(number);
                         }
-                        let counted = (&mut here.numbers, reader.source);
+                        let counted = (&mut to.here.numbers, reader.source);
                         offered.enter(counted, (window, number), parks, || parked);
                         sources.report_at = sources.report_at.min(reader.report_at);
                     }
@@ -166,15 +165,7 @@ impl Core {
 
 impl Sources {
     /// Takes up the next record of a cluster. False: there is none, or no room for it.
-    fn read_record(
-        &mut self,
-        io: &mut Ring<'_>,
-        broker: &mut Broker,
-        here: &mut Here,
-        outlets: &mut Outlets,
-        config: &Config,
-        cluster: usize,
-    ) -> bool {
+    fn read_record(&mut self, io: &mut Ring<'_>, to: &mut Publishing<'_>, config: &Config, cluster: usize) -> bool {
         let (now, wall) = (io.now(), io.wall());
         let Self {
             consumers,
@@ -197,7 +188,7 @@ impl Sources {
             consumer.advance();
             return true;
         };
-        if reader.trying.is_some() || reader.is_parking() && broker.delivery.grown() != tried.grown {
+        if reader.trying.is_some() || reader.is_parking() && to.broker.delivery.grown() != tried.grown {
             // Parked messages go first, also to new subscribers.
             reader.pauses(consumer, id, Pause::Room);
             if reader.trying.is_none() {
@@ -207,7 +198,7 @@ impl Sources {
             return true;
         }
         let source = &config.sources[reader.source];
-        let rules = here.rules;
+        let rules = to.here.rules;
         let waits = rules.parks(source.no_subscriber == NoSubscriber::Wait);
         let is_in_grace = opened_at.is_none_or(|at| now < at.after(source.start_grace));
         let parks = Parks { if_nobody: waits || is_in_grace, if_unmet: waits };
@@ -215,7 +206,7 @@ impl Sources {
         let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
         let window = reader.window.get_or_insert_with(|| Window::new(at));
         let number = window.next_number();
-        let claimed = Claimed { shard: here.index, reader: id, number };
+        let claimed = Claimed { shard: to.here.index, reader: id, number };
         let about = (reader.source, &*reader.topic, reader.partition);
         let mapping = &mappings[reader.source];
         let of = mapped_record(&reader.topic, reader.partition, &record);
@@ -232,20 +223,14 @@ impl Sources {
                     false => of,
                 });
                 let made_of = SourceRecord { claimed, client, of_route };
-                let (time, grown) = (WallMs(record.timestamp), broker.delivery.grown());
-                let offered = with_rules(
-                    broker,
-                    here,
-                    outlets,
-                    reader.source,
-                    &mapping.encoded(&of),
-                    (wall, facts),
-                    |broker, here, outlets, beside| {
-                        let beside = beside.filter(|_| !is_again);
-                        let offer = Offer { source, publish: &publish, time, hops: message.hops, parks };
-                        offer.make(io, broker, here, outlets, beside, made_of)
-                    },
-                );
+                let (time, grown) = (WallMs(record.timestamp), to.broker.delivery.grown());
+                let encoded = mapping.encoded(&of);
+                let offered = with_rules(to, reader.source, &encoded, (wall, facts), |to, beside| {
+                    let beside = beside.filter(|_| !is_again);
+                    let offer = Offer { source, publish: &publish, time, hops: message.hops, parks };
+                    offer.make(io, to, beside, made_of)
+                });
+                let here = &mut *to.here;
                 match offered {
                     Err(_) => {
                         reader.pauses(consumer, id, Pause::Room);
@@ -277,6 +262,7 @@ impl Sources {
                 return true;
             }
             Err(reason) => {
+                let Publishing { here, outlets, .. } = to;
                 let decides = reason.is_bad().then_some(source.on_bad_record);
                 let written = match decides {
                     Some(OnBadRecord::Stop) => Err(Unwritten::Stops(reason.to_string())),
@@ -305,6 +291,7 @@ impl Sources {
                 }
             }
         }
+        let here = &mut *to.here;
         here.numbers.count_source(reader.source, M::Records, 1);
         here.numbers.count_source(reader.source, M::Bytes, bytes as u64);
         *report_at = (*report_at).min(reader.report_at);

@@ -55,7 +55,6 @@ use super::shares::{Chosen, Shares};
 use crate::here::Here;
 use crate::logs::{Groups, slot_of};
 use crate::mail::Marks;
-use crate::reservation::Republished;
 use crate::ring::Ring;
 use crate::words::{Stall, Timer};
 
@@ -333,26 +332,26 @@ impl Delivery {
     }
 
     /// Finds the receivers of messages that rules have made of the one at hand, and asks for room for all of them together. `first`: the receivers of the one
-    /// at hand. Refused messages in `made` have none.
+    /// at hand. A refused message is `None`, and has none.
     ///
     /// # Errors
     /// The stall that they wait for.
     #[cold]
-    pub(crate) fn find_room_for_republished(
+    pub(crate) fn find_room_for_republished<'m>(
         &mut self,
         (retained, queues): (&Retained, &Queues),
         (topic, publish, first): (&str, &Publish<'_>, Route),
-        (made, client_id): (&mut [Republished], &str),
+        made: impl Iterator<Item = Option<Publish<'m>>>,
+        client_id: &str,
     ) -> Result<(), Stall> {
         self.found.clear();
         self.note_found(first);
         let (mut before, mut bytes, mut looks) = (1, packet_bytes(topic, publish), 0);
         for made in made {
-            if made.is_refused || retained.is_in_kafka() {
+            let Some(publish) = made.filter(|_| !retained.is_in_kafka()) else {
                 self.note_found(Route::default());
                 continue;
-            }
-            let publish = made.publish();
+            };
             let mut route = self.route(publish.topic, None, || (client_id, None));
             looks += std::mem::take(&mut self.looks);
             if publish.retain {
@@ -363,7 +362,6 @@ impl Delivery {
                 self.ask((retained, queues), route, (publish.topic, bytes), before)?;
                 before += 1;
             }
-            made.is_matched |= route.is_any();
             self.note_found(route);
         }
         self.find_again(0, topic);

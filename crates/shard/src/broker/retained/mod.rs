@@ -22,15 +22,16 @@ use forebay_metrics::event::{Field, Kind as EventKind};
 use forebay_metrics::spec::ShardMetric as M;
 use forebay_mqtt::packet::Publish;
 use forebay_mqtt::route::topics::{TopicKey, Topics};
+use forebay_mqtt::topic::is_of_service_alone;
 use forebay_runtime::seam::{Monotonic, TimerId};
 use forebay_session::properties;
 
 use self::held::{Held, Holders};
 use self::log::Unwritten;
 use self::replay::Replays;
+use super::Broker;
 use super::confirm::Confirmations;
 use super::delivery::{Entry, entries, packets, publish_of, put_packet};
-use super::{Broker, sys_topics};
 use crate::here::Here;
 use crate::mail::RetainedOfShard;
 use crate::ring::Ring;
@@ -76,7 +77,7 @@ impl Value {
         put_packet(publish, &mut packet);
         let expiry_s = publish.properties.message_expiry_interval_s();
         let until = expiry_s.map(|s| since.after(std::time::Duration::from_secs(s.into())));
-        let is_own = sys_topics::is_own(publish.topic);
+        let is_own = is_of_service_alone(publish.topic);
         Self { packet: packet.into(), publisher, since, until, number: None, taken: Taken::default(), is_own }
     }
 

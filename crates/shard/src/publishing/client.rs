@@ -4,15 +4,17 @@ use forebay_guard::auth::acl::{Action, Wanted};
 use forebay_kafka::producer::row_log::Origin;
 use forebay_metrics::spec::ShardMetric as M;
 use forebay_mqtt::packet::{Publish, QoS, Version};
+use forebay_mqtt::topic::is_of_service_alone;
 use forebay_rule::event::Event;
 use forebay_runtime::seam::{ConnId, Monotonic, WallMs};
 use forebay_session::{Peer, Reason, Session, SessionKey, Sessions, Taken, Violation};
 
 use super::admit::{Asked, Takers, ask};
-use super::delivery::{PublishedBy, Route, packet_bytes};
-use super::queues::Queues;
-use super::retained::Publisher;
-use super::{Broker, sys_topics};
+use super::{Publishing, sys_topics};
+use crate::broker::Broker;
+use crate::broker::delivery::{PublishedBy, Route, packet_bytes};
+use crate::broker::queues::Queues;
+use crate::broker::retained::Publisher;
 use crate::here::Here;
 use crate::logs::Kept;
 use crate::numbers::Routed;
@@ -36,7 +38,7 @@ pub(crate) struct RunTo {
 /// The outcome of a PUBLISH.
 pub(crate) enum Published {
     /// The message is done with. `begins_run`: the receivers, which hold for other messages of the same client, topic, QoS and flags, without properties
-    /// ([`Broker::publish_run`]).
+    /// ([`Publishing::publish_run`]).
     On { begins_run: Option<RunTo> },
     /// The message has to be offered again when this stall is over.
     Stall(Stall),
@@ -87,7 +89,7 @@ impl<'a> Exchange<'a> {
         let topic = session.topic_of(publish);
         // A repeat goes to no sink: it must not wait for room in one.
         if session.is_repeat(publish.packet_id) {
-            let is_granted = !topic.is_some_and(sys_topics::is_own);
+            let is_granted = !topic.is_some_and(is_of_service_alone);
             return Ok(Self { of_kept, is_granted, feeds: Feeds::NONE, ..Self::default() });
         }
         if session.waits_for_release() {
@@ -139,34 +141,33 @@ fn write_down(
     }
 }
 
-impl Broker {
+impl Publishing<'_> {
     /// Publishes a message, on the hot path: match, ask sinks and subscribers' shards for room, let the session number the message, write the rows, send the
     /// copies. `feeds`: its receivers. `sample`: the message for which the time to its answer is measured.
     pub(crate) fn publish(
         &mut self,
         io: &mut Ring<'_>,
-        here: &mut Here,
-        outlets: &mut Outlets,
         from: Source,
         publish: &Publish<'_>,
         (feeds, sample): (Feeds, &mut Sample),
     ) -> Published {
+        let Self { here, broker, outlets } = self;
         let Source { conn, session: key, peer, listener } = from;
         // A remote of a bridge has none.
         let listener = if peer.is_remote { None } else { Some(listener) };
         let (now, wall) = (io.now(), io.wall());
-        let Some(session) = self.sessions.get_mut(key) else { return Published::Ended };
+        let Some(session) = broker.sessions.get_mut(key) else { return Published::Ended };
         if publish.qos != QoS::AtMostOnce && session.is_blocked() {
             return Published::Stall(Stall::Answers);
         }
         let is_granted = session.is_granted_publish(publish);
         let session = &*session;
         let topic = session.topic_of(publish);
-        let is_granted = is_granted && !topic.is_some_and(sys_topics::is_own);
+        let is_granted = is_granted && !topic.is_some_and(is_of_service_alone);
         // A session refuses an unknown alias in a moment.
         let feeds = if is_granted && topic.is_some() { feeds } else { Feeds::NONE };
         let exchange = if publish.qos == QoS::ExactlyOnce {
-            let (queues, kept) = (&self.queues, &self.logs.kept);
+            let (queues, kept) = (&broker.queues, &broker.logs.kept);
             match Exchange::look((queues, outlets, kept, here.index), session, publish, (feeds, is_granted), wall) {
                 Ok(exchange) => exchange,
                 Err(stall) => return Published::Stall(stall),
@@ -180,8 +181,9 @@ impl Broker {
         let asking = Asking { told, already_taken_by: taken_by, feeds, peer: peer_address, wall, beside: None };
         let message_at_hand =
             message(topic.unwrap_or_default(), session.client_id(), session.username(), publish, wall);
-        let (delivery, logs) = (&mut self.delivery, &mut self.logs);
-        let takers = Takers { delivery, retained: &self.retained, queues: &self.queues, outlets: &mut *outlets, logs };
+        let (delivery, logs) = (&mut broker.delivery, &mut broker.logs);
+        let (retained, queues) = (&broker.retained, &broker.queues);
+        let takers = Takers { delivery, retained, queues, outlets, logs };
         // Shards that have had the message since before a crash pass over it (`queues`). Whether it was retained is not known.
         let exchange = || of_kept.map(|session| Origin { session, packet_id: publish.packet_id });
         let of = (publish, &message_at_hand);
@@ -198,7 +200,7 @@ impl Broker {
         if let (Err(why), Some(topic)) = (&reserved, topic) {
             tell_unreserved(here, why, session, (topic, publish), now);
         }
-        let (number, owed_already, sender) = match self.sessions.publish(key, publish, now) {
+        let (number, owed_already, sender) = match broker.sessions.publish(key, publish, now) {
             Some(Taken::Take { number, message }) => (Some(number), 0, message),
             Some(Taken::TakeQos0 { message }) => (None, 0, message),
             Some(Taken::Rest { number, owed, message }) => {
@@ -245,111 +247,110 @@ impl Broker {
                 // The message is for subscribers alone, or all matching sinks have had it since before a crash.
                 let routed = why.counts_as(was_taken || is_routed);
                 here.numbers.count_routed(listener, routed, 1);
-                (0, reason_of(here, &self.sessions, why, routed, (key, peer)))
+                (0, reason_of(here, &broker.sessions, why, routed, (key, peer)))
             }
         };
         let mut republished_await = None;
         if outlets.has_aside() {
-            let session = self.sessions.get(key);
+            let session = broker.sessions.get(key);
             let of = session.map(|session| (session.client(), session.topic_of(publish).unwrap_or_default()));
             outlets.count_aside(here, of, now);
             let _ = io.spend(outlets.take_cost_of_rules());
             if !outlets.republished().is_empty() {
-                republished_await = Some(self.republished_awaits(here, outlets));
+                republished_await = Some(Publishing { here, broker, outlets }.republished_awaits());
             }
         }
         if reason == Reason::Unmatched {
-            self.nobody_wants(io, here, (conn, key), publish);
+            nobody_wants(io, (here, broker), (conn, key), publish);
         }
         let is_plain = !(publish.retain || publish.topic.is_empty() || publish.qos == QoS::ExactlyOnce);
         let begins_run = is_plain
             && if is_routed {
-                cost == 0 && self.goes_on_alike(here, publish, route) && (is_settled || has_no_sink)
+                cost == 0 && goes_on_alike(broker, here, publish, route) && (is_settled || has_no_sink)
             } else {
                 is_settled
             };
         let begins_run = begins_run.then_some(RunTo { sinks: is_settled, subscribers: is_routed.then_some(route) });
-        let awaited = if is_taken && is_routed { self.answers_awaited(here, route, publish.qos) } else { 0 };
+        let awaited = if is_taken && is_routed { broker.answers_awaited(here, route, publish.qos) } else { 0 };
         let awaited = awaited + republished_await.unwrap_or(0);
-        if let (Some(number), Some(session)) = (number, self.sessions.get_mut(key)) {
+        if let (Some(number), Some(session)) = (number, broker.sessions.get_mut(key)) {
             session.opened(number, owed + owed_already + awaited, reason);
             if is_logged {
                 let exchange = by_log.filter(|_| is_taken).zip(of_kept);
-                write_down((session, outlets, &mut self.logs.kept), publish, (key, number), exchange, (now, wall));
+                write_down((session, outlets, &mut broker.logs.kept), publish, (key, number), exchange, (now, wall));
             }
         }
         if is_routed && is_taken {
-            let origin = of_kept.filter(|_| self.awaits_copies(here, publish.qos));
+            let origin = of_kept.filter(|_| broker.awaits_copies(here, publish.qos));
             let origin = origin.map(|session| Origin { session, packet_id: publish.packet_id });
             if origin.is_some()
-                && let Some(session) = self.sessions.get_mut(key)
+                && let Some(session) = broker.sessions.get_mut(key)
             {
-                session.sent_to_shards(publish.packet_id, self.delivery.shards_of(route));
+                session.sent_to_shards(publish.packet_id, broker.delivery.shards_of(route));
             }
-            self.deliver_from(io, here, (key, origin), route, publish, number);
+            deliver_from(io, (here, broker), (key, origin), route, publish, number);
         }
         if republished_await.is_some() {
-            self.deliver_republished(io, here, outlets, None, number.map(|number| Owner::Session(key).ticket(number)));
+            let answer = number.map(|number| Owner::Session(key).ticket(number));
+            self.deliver_republished(io, None, answer);
         }
         Published::On { begins_run }
     }
+}
 
-    /// Whether other messages of this one's topic, QoS and flags go to the same subscribers: those of this shard, with no answer to wait for.
-    fn goes_on_alike(&self, here: &Here, publish: &Publish<'_>, route: Route) -> bool {
-        publish.properties.is_empty() && self.delivery.is_own(route) && !self.awaits_copies(here, publish.qos)
-    }
+/// Whether other messages of this one's topic, QoS and flags go to the same subscribers: those of this shard, with no answer to wait for.
+fn goes_on_alike(broker: &Broker, here: &Here, publish: &Publish<'_>, route: Route) -> bool {
+    publish.properties.is_empty() && broker.delivery.is_own(route) && !broker.awaits_copies(here, publish.qos)
+}
 
-    /// Notes that a session's message had no receiver.
-    #[cold]
-    #[inline(never)]
-    fn nobody_wants(
-        &mut self,
-        io: &Ring<'_>,
-        here: &mut Here,
-        (conn, key): (ConnId, SessionKey),
-        publish: &Publish<'_>,
-    ) {
-        let is_sample = here.numbers.top.unmatched.is_due();
-        let is_told = here.events.wants(Event::MessageDropped);
-        if !(is_sample || is_told) {
-            return;
-        }
-        let Some(session) = self.sessions.get(key) else { return };
-        let Some(topic) = session.topic_of(publish) else { return };
-        if is_sample {
-            here.numbers.top.nobody_wants(topic, packet_bytes(topic, publish), io.now());
-        }
-        if !is_told {
-            return;
-        }
-        let from = (Some(conn), session.client(), session.username());
-        let raised = unwanted(io, from, &Publish { topic, ..publish.clone() }, io.wall());
-        here.raise(raised);
+/// Notes that a session's message had no receiver.
+#[cold]
+#[inline(never)]
+fn nobody_wants(
+    io: &Ring<'_>,
+    (here, broker): (&mut Here, &Broker),
+    (conn, key): (ConnId, SessionKey),
+    publish: &Publish<'_>,
+) {
+    let is_sample = here.numbers.top.unmatched.is_due();
+    let is_told = here.events.wants(Event::MessageDropped);
+    if !(is_sample || is_told) {
+        return;
     }
+    let Some(session) = broker.sessions.get(key) else { return };
+    let Some(topic) = session.topic_of(publish) else { return };
+    if is_sample {
+        here.numbers.top.nobody_wants(topic, packet_bytes(topic, publish), io.now());
+    }
+    if !is_told {
+        return;
+    }
+    let from = (Some(conn), session.client(), session.username());
+    let raised = unwanted(io, from, &Publish { topic, ..publish.clone() }, io.wall());
+    here.raise(raised);
+}
 
-    /// Sends a message of a session to its subscribers, and to its home.
-    fn deliver_from(
-        &mut self,
-        io: &mut Ring<'_>,
-        here: &mut Here,
-        (key, origin): (SessionKey, Option<Origin>),
-        route: Route,
-        publish: &Publish<'_>,
-        number: Option<u32>,
-    ) {
-        let alias = if publish.topic.is_empty() {
-            let session = self.sessions.get(key);
-            session.and_then(|session| session.topic_of(publish)).map(str::to_owned)
-        } else {
-            None
-        };
-        let topic = alias.as_deref().unwrap_or(publish.topic);
-        let answer = number.map(|number| Owner::Session(key).ticket(number));
-        let session = self.sessions.get(key).filter(|_| route.is_retained());
-        let publisher = session.map(Publisher::of_session).unwrap_or_default();
-        let from = PublishedBy { session: Some(key), origin, publisher, ..PublishedBy::default() };
-        self.deliver(io, here, route, &Publish { topic, ..publish.clone() }, from, answer);
-    }
+/// Sends a message of a session to its subscribers, and to its home.
+fn deliver_from(
+    io: &mut Ring<'_>,
+    (here, broker): (&mut Here, &mut Broker),
+    (key, origin): (SessionKey, Option<Origin>),
+    route: Route,
+    publish: &Publish<'_>,
+    number: Option<u32>,
+) {
+    let alias = if publish.topic.is_empty() {
+        let session = broker.sessions.get(key);
+        session.and_then(|session| session.topic_of(publish)).map(str::to_owned)
+    } else {
+        None
+    };
+    let topic = alias.as_deref().unwrap_or(publish.topic);
+    let answer = number.map(|number| Owner::Session(key).ticket(number));
+    let session = broker.sessions.get(key).filter(|_| route.is_retained());
+    let publisher = session.map(Publisher::of_session).unwrap_or_default();
+    let from = PublishedBy { session: Some(key), origin, publisher, ..PublishedBy::default() };
+    broker.deliver(io, here, route, &Publish { topic, ..publish.clone() }, from, answer);
 }
 
 /// The reason code for the publisher of a message for which nothing was reserved. Counts the outcome.
@@ -416,7 +417,7 @@ fn tell_unreserved(
         Unreserved::Denied => {
             let wanted = Wanted { action: Action::Publish, topic, qos: publish.qos, retain: publish.retain };
             let rule = || {
-                if sys_topics::is_own(topic) { Some(sys_topics::RULE.to_owned()) } else { session.why_denied(wanted) }
+                if is_of_service_alone(topic) { Some(sys_topics::RULE.to_owned()) } else { session.why_denied(wanted) }
             };
             let (client, user) = (session.client(), session.username());
             denied(&mut here.teller, second(now), "publish", client, user, topic, rule);

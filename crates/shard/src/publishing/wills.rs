@@ -4,48 +4,48 @@
 use forebay_guard::auth::Owner;
 use forebay_guard::auth::acl::{Action, Client, Wanted};
 use forebay_metrics::spec::ShardMetric as M;
+use forebay_mqtt::topic::is_of_service_alone;
 use forebay_runtime::seam::Monotonic;
 use forebay_session::{DueWill, SessionKey};
 
 use super::admit::{Publication, Publisher};
-use super::delivery::packet_bytes;
-use super::retained::Publisher as RetainedBy;
-use super::{Broker, sys_topics};
+use super::{Publishing, sys_topics};
+use crate::broker::delivery::packet_bytes;
+use crate::broker::retained::Publisher as RetainedBy;
 use crate::here::Here;
-use crate::outlets::Outlets;
 use crate::ring::Ring;
 use crate::words::{denied, second};
 
 /// The most wills admitted again each time that room has become free. The others have their turn the next time.
 const OFFERED_AGAIN_MAX: usize = 64;
 
-impl Broker {
+impl Publishing<'_> {
     /// Publishes due wills, and those that waited if there may be room for them now. In a new process wills wait until each shard has reported what it knows:
     /// all have their sessions and retained messages by then. False: some are left for the next turn.
-    pub(crate) fn publish_wills(&mut self, io: &mut Ring<'_>, here: &mut Here, outlets: &mut Outlets) -> bool {
-        if !self.queues.have_all_told() {
+    pub(crate) fn publish_wills(&mut self, io: &mut Ring<'_>) -> bool {
+        if !self.broker.queues.have_all_told() {
             return true;
         }
-        if self.sessions.wills_waiting() > 0 {
-            let freed = self.freed(outlets);
-            if std::mem::replace(&mut self.keeping.wills_offered_at, freed) != freed {
-                self.sessions.offer_wills_again(OFFERED_AGAIN_MAX);
+        if self.broker.sessions.wills_waiting() > 0 {
+            let freed = self.freed();
+            if std::mem::replace(&mut self.broker.keeping.wills_offered_at, freed) != freed {
+                self.broker.sessions.offer_wills_again(OFFERED_AGAIN_MAX);
             }
         }
         // The client of a due will is no longer a subscriber or a member of a share.
-        if self.sessions.has_due_wills() && !self.are_gone(io, here) {
+        if self.broker.sessions.has_due_wills() && !self.are_gone(io) {
             return false;
         }
         io.next_quantum();
         for published in 1.. {
-            let Some(due) = self.sessions.next_will() else { break };
-            self.publish_will(io, here, outlets, due);
+            let Some(due) = self.broker.sessions.next_will() else { break };
+            self.publish_will(io, due);
             if io.is_over_after(published) {
                 break;
             }
         }
-        here.numbers.set(M::WillsWaiting, self.sessions.wills_waiting() as u64);
-        let are_all_published = !self.sessions.has_due_wills();
+        self.here.numbers.set(M::WillsWaiting, self.broker.sessions.wills_waiting() as u64);
+        let are_all_published = !self.broker.sessions.has_due_wills();
         if !are_all_published {
             io.go_on();
         }
@@ -53,58 +53,52 @@ impl Broker {
     }
 
     /// Publishes the wills that earlier connections of a client have left.
-    pub(crate) fn publish_wills_of(
-        &mut self,
-        io: &mut Ring<'_>,
-        here: &mut Here,
-        outlets: &mut Outlets,
-        key: SessionKey,
-    ) {
-        if !self.queues.have_all_told() || !self.sessions.has_due_wills() {
+    pub(crate) fn publish_wills_of(&mut self, io: &mut Ring<'_>, key: SessionKey) {
+        if !self.broker.queues.have_all_told() || !self.broker.sessions.has_due_wills() {
             return;
         }
-        while !self.are_gone(io, here) {}
-        while let Some(due) = self.sessions.next_will_of(key) {
-            self.publish_will(io, here, outlets, due);
+        while !self.are_gone(io) {}
+        while let Some(due) = self.broker.sessions.next_will_of(key) {
+            self.publish_will(io, due);
         }
     }
 
     /// Ends the subscriptions of sessions that have ended, and passes over members without a connection. False: the turn is too short for all.
-    fn are_gone(&mut self, io: &mut Ring<'_>, here: &mut Here) -> bool {
-        let are_forgotten = self.forget_subscriptions(io);
-        self.members_gone(here, io.now());
+    fn are_gone(&mut self, io: &mut Ring<'_>) -> bool {
+        let are_forgotten = self.broker.forget_subscriptions(io);
+        self.broker.members_gone(self.here, io.now());
         are_forgotten
     }
 
     /// Ends a will that was published or refused: the log drops it in this turn.
-    fn will_is_over(&mut self, here: &mut Here, (session, record): (Option<SessionKey>, Option<u64>)) {
-        if (session.is_some() || record.is_some()) && here.rules.ends_will() {
-            self.sessions.will_is_over(session, record);
-            self.write_notes(here);
+    fn will_is_over(&mut self, (session, record): (Option<SessionKey>, Option<u64>)) {
+        if (session.is_some() || record.is_some()) && self.here.rules.ends_will() {
+            self.broker.sessions.will_is_over(session, record);
+            self.broker.write_notes(self.here);
         }
     }
 
-    fn publish_will(&mut self, io: &mut Ring<'_>, here: &mut Here, outlets: &mut Outlets, due: DueWill) {
+    fn publish_will(&mut self, io: &mut Ring<'_>, due: DueWill) {
         let (now, wall) = (io.now(), io.wall());
         let publish = due.publish();
         let username = due.username.as_deref();
-        if let Some(why) = why_denied(here, &due) {
-            here.numbers.count(M::WillsDenied);
-            denied(&mut here.teller, second(now), "will", due.client(), username, publish.topic, || Some(why));
-            return self.will_is_over(here, (due.session, due.record));
+        if let Some(why) = why_denied(self.here, &due) {
+            self.here.numbers.count(M::WillsDenied);
+            denied(&mut self.here.teller, second(now), "will", due.client(), username, publish.topic, || Some(why));
+            return self.will_is_over((due.session, due.record));
         }
         let client = due.client();
         let (time, hops, of) = (wall, 0, &publish);
-        let feeds = outlets.feeds;
+        let feeds = self.outlets.feeds;
         let by = Publisher::Will(RetainedBy::of_will(&due));
         let of = Publication { publish: of, client, username, time, feeds, hops, beside: None, by };
-        let Ok(admitted) = self.admit(io, here, outlets, &of, None) else { return self.sessions.keep_will(due) };
-        here.numbers.count(M::Wills);
-        here.numbers.count_routed(None, admitted.routed, 1);
-        charge_will(here, &due, packet_bytes(publish.topic, &publish), now);
+        let Ok(admitted) = self.admit(io, &of, None) else { return self.broker.sessions.keep_will(due) };
+        self.here.numbers.count(M::Wills);
+        self.here.numbers.count_routed(None, admitted.routed, 1);
+        charge_will(self.here, &due, packet_bytes(publish.topic, &publish), now);
         // The end is in one group with this shard's records of the will.
-        self.will_is_over(here, (due.session, due.record));
-        let _nobody_waits = self.hand_on(io, here, outlets, &of, admitted);
+        self.will_is_over((due.session, due.record));
+        let _nobody_waits = self.hand_on(io, &of, admitted);
     }
 }
 
@@ -112,7 +106,7 @@ impl Broker {
 /// publish.
 fn why_denied(here: &Here, due: &DueWill) -> Option<String> {
     let (publish, username) = (due.publish(), due.username.as_deref());
-    if sys_topics::is_own(publish.topic) {
+    if is_of_service_alone(publish.topic) {
         return Some(sys_topics::RULE.to_owned());
     }
     let (auth, edge) = (due.auth.as_deref()?, &here.edge);

@@ -1,5 +1,5 @@
 //! Admission of a message that no client is sending now: a will, a value of the service, a record of a source. All receivers are asked for room first
-//! ([`ask`]); then all of them get the message, or none. A client's message goes through `publish`, where its session numbers it in between.
+//! ([`ask`]); then all of them get the message, or none. A client's message goes through `client`, where its session numbers it in between.
 
 use smallvec::SmallVec;
 
@@ -11,13 +11,12 @@ use forebay_rule::event::Event;
 use forebay_runtime::seam::WallMs;
 use forebay_session::{Claimed, ClientKey, RecordPlace};
 
-use super::Broker;
-use super::delivery::{Delivery, PublishedBy, Route};
-use super::given::RouteRecord;
-use super::publish::message;
-use super::queues::Queues;
-use super::retained::{Publisher as RetainedBy, Retained};
-use crate::here::Here;
+use super::Publishing;
+use super::client::message;
+use crate::broker::delivery::{Delivery, PublishedBy, Route};
+use crate::broker::given::RouteRecord;
+use crate::broker::queues::Queues;
+use crate::broker::retained::{Publisher as RetainedBy, Retained};
 use crate::logs::Logs;
 use crate::numbers::Routed;
 use crate::outlets::Outlets;
@@ -179,10 +178,18 @@ pub(super) fn ask<'b>(
         Err(Unreserved::Full(wait)) => asked.waits_for = Some(Stall::Memory(*wait)),
         Ok(reservation) if reservation.has_republished() => {
             let (takers, first) = ((retained, queues), (topic, publish, asked.route));
-            let made = (reservation.republished(), client_id);
-            asked.waits_for = delivery.find_room_for_republished(takers, first, made).err();
-            if asked.waits_for.is_some() {
-                reservation.give_up();
+            let made = reservation.republished();
+            let all = made.iter().map(|made| (!made.is_refused).then(|| made.publish()));
+            match delivery.find_room_for_republished(takers, first, all, client_id) {
+                Ok(()) => {
+                    made.iter_mut()
+                        .zip(delivery.republished())
+                        .for_each(|(made, (to, _))| made.is_matched |= to.is_any());
+                }
+                Err(stall) => {
+                    asked.waits_for = Some(stall);
+                    reservation.give_up();
+                }
             }
         }
         Ok(_) | Err(_) => {}
@@ -190,18 +197,8 @@ pub(super) fn ask<'b>(
     asked
 }
 
-impl Broker {
-    /// The destinations of a message for `to`: with a `[broker]`, subscribers get it through its topics.
-    pub(crate) fn feeds(&self, to: Feeds) -> Feeds {
-        if self.retained.is_in_kafka() { to.by_route() } else { to }
-    }
-
-    /// A number that changes whenever a message that has found no room may find some.
-    pub(crate) fn freed(&self, outlets: &Outlets) -> u64 {
-        outlets.freed(&self.logs).wrapping_add(self.delivery.freed())
-    }
-
-    /// Asks all receivers for room for a message, and writes the rows of its sinks. [`Broker::hand_on`] does the rest. `answer`: the receiver of the sinks'
+impl Publishing<'_> {
+    /// Asks all receivers for room for a message, and writes the rows of its sinks. [`Publishing::hand_on`] does the rest. `answer`: the receiver of the sinks'
     /// answers.
     ///
     /// # Errors
@@ -209,11 +206,10 @@ impl Broker {
     pub(crate) fn admit(
         &mut self,
         io: &mut Ring<'_>,
-        here: &mut Here,
-        outlets: &mut Outlets,
         of: &Publication<'_>,
         answer: Option<Ticket>,
     ) -> Result<Admitted, Stall> {
+        let Self { here, broker, outlets } = self;
         let (now, wall) = (io.now(), io.wall());
         let Publication { publish, client, username, time, feeds, hops, beside, ref by } = *of;
         let client_id = client.client_id;
@@ -223,8 +219,9 @@ impl Broker {
         let asking = Asking { told: Told::Not, already_taken_by: &[], feeds, peer: None, wall, beside };
         let answer = answer.filter(|_| !feeds.retained || here.rules.waits_for_copy());
         let is_for_outlets = asking.is_for_outlets(outlets);
-        let (delivery, logs) = (&mut self.delivery, &mut self.logs);
-        let takers = Takers { delivery, retained: &self.retained, queues: &self.queues, outlets: &mut *outlets, logs };
+        let (delivery, logs) = (&mut broker.delivery, &mut broker.logs);
+        let (retained, queues) = (&broker.retained, &broker.queues);
+        let takers = Takers { delivery, retained, queues, outlets, logs };
         let Asked { route, reserved, waits_for, .. } =
             ask(takers, io, (publish, &message), &asking, (by.of_route(), || None));
         if let Some(stall) = waits_for {
@@ -245,7 +242,7 @@ impl Broker {
                 (admitted.is_matched, admitted.is_refused) = (reservation.is_any(), reservation.is_refused());
                 if admitted.has_republished {
                     reservation.note_sinks();
-                    admitted.is_matched |= self.delivery.republished().any(|(to, _)| to.is_any());
+                    admitted.is_matched |= broker.delivery.republished().any(|(to, _)| to.is_any());
                 }
                 let owed = reservation.take(&message, answer, None, now, wall);
                 admitted.owed = if answer.is_some() { owed } else { 0 };
@@ -277,14 +274,7 @@ impl Broker {
     }
 
     /// Sends a message that was taken to its subscribers and to its home. Returns the number of answers pending from sinks and shards.
-    pub(crate) fn hand_on(
-        &mut self,
-        io: &mut Ring<'_>,
-        here: &mut Here,
-        outlets: &mut Outlets,
-        of: &Publication<'_>,
-        admitted: Admitted,
-    ) -> u32 {
+    pub(crate) fn hand_on(&mut self, io: &mut Ring<'_>, of: &Publication<'_>, admitted: Admitted) -> u32 {
         let Admitted { route, owed, is_refused, has_republished, .. } = admitted;
         if is_refused || !(route.is_any() || has_republished) {
             return owed.into();
@@ -293,42 +283,43 @@ impl Broker {
         let (from, mut awaited) = match &of.by {
             Publisher::Will(publisher) => {
                 // The client may be connected again, and may have set No Local [MQTT-3.8.3-3].
-                let (session, publisher) = (self.sessions.find(of.client), publisher.clone());
+                let (session, publisher) = (self.broker.sessions.find(of.client), publisher.clone());
                 (PublishedBy { session, publisher, ..PublishedBy::default() }, 0)
             }
             Publisher::Service | Publisher::Expired(_) => (PublishedBy::default(), 0),
             Publisher::Source(SourceRecord { claimed, client, of_route }) => {
-                let shards = self.delivery.shards_of(route).count_ones();
-                let session = client.and_then(|client| self.sessions.find_all(client).next());
+                let shards = self.broker.delivery.shards_of(route).count_ones();
+                let session = client.and_then(|client| self.broker.sessions.find_all(client).next());
                 let (client, claimed, of_route) = (*client, Some(*claimed), *of_route);
                 let from = PublishedBy { session, client, claimed, of_route, ..PublishedBy::default() };
-                (from, shards + u32::from(self.answers_awaited(here, route, publish.qos)))
+                (from, shards + u32::from(self.broker.answers_awaited(self.here, route, publish.qos)))
             }
         };
         let (claimed, answer) = (from.claimed, from.claimed.map(ticket_of));
         if has_republished && claimed.is_some() {
-            let all = self.republished_fates(here, outlets);
+            let all = self.republished_fates();
             awaited += all.into_iter().filter(|fate| fate.is_in_sinks).map(|fate| fate.awaited).sum::<u32>();
         }
         if route.is_any() {
-            self.deliver(io, here, route, publish, from, answer);
+            self.broker.deliver(io, self.here, route, publish, from, answer);
         }
         if has_republished {
-            self.deliver_republished(io, here, outlets, claimed, answer);
+            self.deliver_republished(io, claimed, answer);
         }
         u32::from(owed) + awaited
     }
 
     /// Fates of the messages that rules have made of a source's record, in their order.
     #[cold]
-    pub(crate) fn republished_fates(&mut self, here: &Here, outlets: &mut Outlets) -> SmallVec<[Fate; 2]> {
+    pub(crate) fn republished_fates(&mut self) -> SmallVec<[Fate; 2]> {
+        let Self { here, broker, outlets } = self;
         let made = outlets.republished().iter();
         let made = made.map(|made| (made.of(), made.is_in_sinks(), made.is_refused, made.publish().qos));
         let made = made.collect::<SmallVec<[_; 4]>>();
-        let all = self.delivery.republished().zip(made);
+        let all = broker.delivery.republished().zip(made);
         let fate = |((route, shards), (of, is_in_sinks, is_refused, qos)): ((Route, u64), _)| Fate {
             of,
-            awaited: shards.count_ones() + u32::from(self.answers_of(here, route, shards, qos)),
+            awaited: shards.count_ones() + u32::from(broker.answers_of(here, route, shards, qos)),
             is_routed: route.is_any(),
             is_in_sinks,
             is_refused,
@@ -337,34 +328,29 @@ impl Broker {
     }
 
     /// The number of answers pending for messages that rules have made of the one at hand, without those of sinks.
-    pub(crate) fn republished_awaits(&mut self, here: &Here, outlets: &mut Outlets) -> u16 {
+    pub(crate) fn republished_awaits(&mut self) -> u16 {
+        let Self { here, broker, outlets } = self;
         let made = outlets.republished().iter().map(|made| made.publish().qos).collect::<SmallVec<[_; 4]>>();
-        let all = self.delivery.republished().zip(made);
-        all.map(|((route, shards), qos)| self.answers_of(here, route, shards, qos)).sum()
+        let all = broker.delivery.republished().zip(made);
+        all.map(|((route, shards), qos)| broker.answers_of(here, route, shards, qos)).sum()
     }
 
     /// Sends the messages that rules have made of the one at hand to their subscribers and homes. `claimed`: the record that all of them come from. They have
     /// no publisher, and rules may publish to every topic.
     #[cold]
-    pub(crate) fn deliver_republished(
-        &mut self,
-        io: &mut Ring<'_>,
-        here: &mut Here,
-        outlets: &mut Outlets,
-        claimed: Option<Claimed>,
-        answer: Option<Ticket>,
-    ) {
-        let cost = self.delivery.take_cost();
+    pub(crate) fn deliver_republished(&mut self, io: &mut Ring<'_>, claimed: Option<Claimed>, answer: Option<Ticket>) {
+        let Self { here, broker, outlets } = self;
+        let cost = broker.delivery.take_cost();
         let _ = io.spend(cost);
         let mut all = std::mem::take(outlets.republished());
         for (at, made) in all.iter().enumerate() {
             let publish = made.publish();
-            let route = self.delivery.find_again(at + 1, publish.topic);
+            let route = broker.delivery.find_again(at + 1, publish.topic);
             if route.is_any() {
                 // One that sinks have, too, is answered with its record.
                 let claimed = claimed.map(|of| if made.is_in_sinks() { of } else { of.of_made(at + 1) });
                 let answer = claimed.map_or(answer, |claimed| Some(ticket_of(claimed)));
-                self.deliver(io, here, route, &publish, PublishedBy { claimed, ..PublishedBy::default() }, answer);
+                broker.deliver(io, here, route, &publish, PublishedBy { claimed, ..PublishedBy::default() }, answer);
             }
         }
         all.clear();

@@ -5,33 +5,30 @@ use forebay_metrics::spec::ShardMetric as M;
 use forebay_mqtt::decode::Again;
 use forebay_mqtt::packet::{Publish, QoS};
 
-use super::Broker;
-use super::delivery::PublishedBy;
-use super::publish::{RunTo, message};
-use crate::here::Here;
+use super::Publishing;
+use super::client::{RunTo, message};
+use crate::broker::delivery::PublishedBy;
 use crate::numbers::Routed;
-use crate::outlets::Outlets;
 use crate::ring::Ring;
 use crate::words::{Owner, Source, Used};
 
-impl Broker {
-    /// Takes the messages at the front of `bytes` that continue the run begun by `publish` ([`super::publish::Published::On`]), `first` its first byte, up to
+impl Publishing<'_> {
+    /// Takes the messages at the front of `bytes` that continue the run begun by `publish` ([`super::client::Published::On`]), `first` its first byte, up to
     /// one that needs a closer look: another packet, a malformed one, one without room.
     #[inline]
     pub(crate) fn publish_run(
         &mut self,
         io: &mut Ring<'_>,
-        here: &mut Here,
-        outlets: &mut Outlets,
         (from, to): (Source, RunTo),
         (first, publish): (u8, &Publish<'_>),
         bytes: &[u8],
     ) -> Used {
+        let Self { here, broker, outlets } = self;
         let (now, wall) = (io.now(), io.wall());
         let packet_bytes_max = here.config.mqtt.packet_bytes_max;
         let again = Again::of(from.peer.version, first, publish, packet_bytes_max);
         let mut used = Used { bytes: 0, is_cut: false };
-        let Some(mut run) = self.sessions.run(from.session, publish.qos) else { return used };
+        let Some(mut run) = broker.sessions.run(from.session, publish.qos) else { return used };
         let mut next_message = message(publish.topic, run.client_id, run.username, publish, wall);
         let (mut count, mut payload_bytes) = (0, 0);
         while run.is_open()
@@ -42,12 +39,15 @@ impl Broker {
             let ticket = run.number().map(|number| Owner::Session(from.session).ticket(number));
             let published = || Publish { packet_id: next.packet_id, payload: next.payload, ..publish.clone() };
             if let Some(route) = to.subscribers
-                && self.delivery.find_room_again((&self.retained, &self.queues), route, &published()).is_err()
+                && broker.delivery.find_room_again((&broker.retained, &broker.queues), route, &published()).is_err()
             {
                 break;
             }
-            let owed =
-                if to.sinks { outlets.take_again(&mut self.logs, &next_message, ticket, (now, wall)) } else { Some(0) };
+            let owed = if to.sinks {
+                outlets.take_again(&mut broker.logs, &next_message, ticket, (now, wall))
+            } else {
+                Some(0)
+            };
             let Some(owed) = owed else { break };
             run.take(next.packet_id, owed);
             count += 1;
@@ -56,8 +56,8 @@ impl Broker {
             used.is_cut = !io.spend(1) && used.bytes < bytes.len();
             if let Some(route) = to.subscribers {
                 let by = PublishedBy { session: Some(from.session), ..PublishedBy::default() };
-                self.deliver(io, here, route, &published(), by, ticket);
-                let Some(again) = self.sessions.run(from.session, publish.qos) else { break };
+                broker.deliver(io, here, route, &published(), by, ticket);
+                let Some(again) = broker.sessions.run(from.session, publish.qos) else { break };
                 run = again;
                 next_message = message(publish.topic, run.client_id, run.username, publish, wall);
             }

@@ -4,30 +4,17 @@ use forebay_mqtt::packet::{Publish, QoS};
 use forebay_mqtt::property::Properties;
 use forebay_session::ClientKey;
 
-use super::Broker;
+use super::Publishing;
 use super::admit::{Publication, Publisher};
-use crate::here::Here;
-use crate::outlets::Outlets;
 use crate::ring::Ring;
 use crate::words::Feeds;
 
 /// The rule that keeps clients from publishing to these topics, as denial events name it.
 pub(super) const RULE: &str = "topics that begin with $SYS/ are the service's own";
 
-/// Whether only the service itself may publish to a topic. Bridges of other brokers report under `connection` whether they are up.
-pub(crate) fn is_own(topic: &str) -> bool {
-    topic.strip_prefix("$SYS/").is_some_and(|rest| !rest.starts_with("broker/connection/"))
-}
-
-impl Broker {
+impl Publishing<'_> {
     /// Publishes these values to subscribers of all shards, retained. A value that finds no room is published when it has changed.
-    pub(crate) fn publish_sys_topics(
-        &mut self,
-        io: &mut Ring<'_>,
-        here: &mut Here,
-        outlets: &mut Outlets,
-        values: &[(&'static str, String)],
-    ) {
+    pub(crate) fn publish_sys_topics(&mut self, io: &mut Ring<'_>, values: &[(&'static str, String)]) {
         for (topic, value) in values {
             let publish = Publish {
                 dup: false,
@@ -43,8 +30,8 @@ impl Broker {
             let feeds = Feeds { sinks: false, route: false, ..Feeds::ALL };
             let of =
                 Publication { publish, client, username, time, feeds, hops: 0, beside: None, by: Publisher::Service };
-            if let Ok(admitted) = self.admit(io, here, outlets, &of, None) {
-                self.hand_on(io, here, outlets, &of, admitted);
+            if let Ok(admitted) = self.admit(io, &of, None) {
+                self.hand_on(io, &of, admitted);
             }
         }
     }
