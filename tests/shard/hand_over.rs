@@ -10,7 +10,7 @@ use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::{Connect, Packet, Publish, QoS, Sender, Version, Will};
 use forebay::mqtt::property::Properties;
 use forebay::mqtt::{decode, encode, frame};
-use forebay::runtime::seam::{ListenerId, Shard as _};
+use forebay::runtime::seam::{Came, ListenerId, Shard as _};
 use forebay::shard::Core;
 use forebay::shard::mail::{Mail, ToBroker, ToDoor};
 use forebay::shard::router::owner;
@@ -139,6 +139,21 @@ fn a_full_mailbox_puts_a_move_off() {
     assert_eq!(shard.number(M::ConnectionsMoveRefused), 0);
     shard.connect(&names[4], b"");
     assert_eq!(shard.moved(), names[4..], "at once");
+}
+
+/// The client may have connected again before its owner has the CONNECT.
+#[test]
+fn the_owner_learns_when_a_connect_came_that_has_waited_for_its_mailbox() {
+    let mut shard = First::new();
+    shard.advance(Duration::from_secs(1));
+    let came = shard.table.now;
+    shard.connect(&names().next().expect("one"), b"");
+    shard.advance(Duration::from_secs(2));
+    shard.table.mailbox = 16;
+    shard.advance(Duration::from_millis(2));
+    let posted = std::mem::take(shard.table.posted.as_mut().expect("letters"));
+    let [(1, Mail::Door(ToDoor::HandOver(moved, ..)))] = posted.as_slice() else { panic!("{posted:?}") };
+    assert_eq!(moved.came, Some(Came::at(came)));
 }
 
 #[test]

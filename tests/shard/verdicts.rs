@@ -11,6 +11,7 @@ use forebay::runtime::seam::{Closed, ConnId, Shard as _};
 use forebay::service::verifier::{Task, Verifiers, Waiting};
 use forebay::shard::mail::{Mail, ToDoor, ToShard};
 
+use super::queues;
 use super::small;
 use super::world::{World, publish};
 
@@ -33,11 +34,15 @@ fn line(user: &str, password: &str) -> String {
 
 impl Asking {
     fn new(lines: &str, room: usize) -> Self {
+        Self::with(lines, room, &small())
+    }
+
+    fn with(lines: &str, room: usize, more: &str) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("passwords");
         std::fs::write(&file, lines).expect("written");
         let auth = "[[listener]]\nbind = '127.0.0.1:1883'\nauth = 'a'\n[auth.a]\nchain = 'password'\n";
-        let text = format!("{auth}password_file = '{}'\n{}", file.display(), small());
+        let text = format!("{auth}password_file = '{}'\n{more}", file.display());
         let (world, asked) = World::asking(&text, room);
         Self { world, asked, dir }
     }
@@ -51,11 +56,11 @@ impl Asking {
     /// A connection with its CONNECT sent, and the bytes behind it.
     fn connect(&mut self, user: &str, password: &str, behind: &[u8]) -> ConnId {
         let client_id = format!("of {user} {password}");
-        let connect = Connect {
-            username: Some(user),
-            password: Some(password.as_bytes()),
-            ..crate::hello::hello(Version::V311, &client_id)
-        };
+        self.connect_as(user, password, crate::hello::hello(Version::V311, &client_id), behind)
+    }
+
+    fn connect_as(&mut self, user: &str, password: &str, connect: Connect<'_>, behind: &[u8]) -> ConnId {
+        let connect = Connect { username: Some(user), password: Some(password.as_bytes()), ..connect };
         let mut bytes = Vec::new();
         encode::packet(Version::V311, &Packet::Connect(connect), &mut bytes).expect("encoded");
         bytes.extend_from_slice(behind);
@@ -121,6 +126,24 @@ fn a_verdict_for_a_closed_connection_is_dropped() {
     asking.judge(conn, wrong);
     assert_eq!(asking.world.sent(conn), WRONG);
     assert_eq!(asking.waiting(), 0);
+}
+
+/// The client has given up the connection whose verdict comes late.
+#[test]
+fn a_connect_with_a_late_verdict_does_not_take_over_from_a_later_one() {
+    let mut asking = Asking::with(&line("ada", "secret"), 8, &queues::config());
+    let kept = || Connect { clean_start: false, ..crate::hello::hello(Version::V311, "c") };
+    let old = asking.connect_as("ada", "secret", kept(), &[]);
+    let late = asking.task();
+    asking.world.advance(Duration::from_secs(1));
+    let new = asking.connect_as("ada", "secret", kept(), &[]);
+    let task = asking.task();
+    asking.judge(new, task);
+    asking.world.advance(Duration::from_millis(100));
+    assert_eq!(asking.world.sent(new), ACCEPTED);
+    asking.judge(old, late);
+    asking.world.advance(Duration::from_millis(100));
+    assert_eq!((asking.world.sent(old), asking.world.table.wire(new).closed), (BUSY.to_vec(), false));
 }
 
 #[test]

@@ -146,7 +146,10 @@ impl Core {
                 let connect = *connect;
                 match self.admit(io, conn, &connect, used) {
                     Admitted::Yes => {}
-                    Admitted::Later => return self.put_back(io, conn, all),
+                    Admitted::Later => {
+                        self.doors.relays.waits_since(conn, Some(Came::at(io.now())));
+                        return self.put_back(io, conn, all);
+                    }
                     Admitted::No => return self.connections.tails.give_back(all),
                 }
                 let (index, slots) = (self.here.index, Arc::clone(&self.here.slots));
@@ -210,6 +213,7 @@ impl Core {
             Kind::Door(_, deadline) | Kind::Leaving(_, deadline) | Kind::Header(deadline) => deadline,
             _ => Monotonic::NEVER,
         };
+        self.doors.relays.waits_since(conn, Some(Came::at(io.now())));
         let claim = connection.claim.take();
         let listener = connection.listener;
         let Some(detached) = io.detach(conn) else {

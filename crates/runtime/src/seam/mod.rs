@@ -107,7 +107,7 @@ pub struct Detached {
     pub unread: Vec<u8>,
     /// The time by which CONNECT must be complete, on any shard.
     pub deadline: Monotonic,
-    /// When a complete CONNECT that has waited for an instance that serves its client came.
+    /// When a complete CONNECT came that has waited: for an instance that serves its client, for a verdict, for the mailbox of its shard.
     pub came: Option<Came>,
 }
 
