@@ -13,10 +13,12 @@ use forebay_session::{Claimed, ClientKey, RecordPlace};
 
 use super::Publishing;
 use super::client::message;
+use crate::broker::Broker;
 use crate::broker::delivery::{Delivery, PublishedBy, Route};
 use crate::broker::given::RouteRecord;
 use crate::broker::queues::Queues;
 use crate::broker::retained::{Publisher as RetainedBy, Retained};
+use crate::here::Here;
 use crate::logs::Logs;
 use crate::numbers::Routed;
 use crate::outlets::Outlets;
@@ -46,12 +48,12 @@ pub(crate) struct SourceRecord<'a> {
     /// The identifier of the client that published the record, if the source is one of `[broker]`.
     pub(crate) client: Option<&'a str>,
     /// The record's place in a route, if the source is one of `[broker]`.
-    pub(crate) of_route: Option<RouteRecord>,
+    pub(crate) of_route: Option<&'a RouteRecord>,
 }
 
 impl Publisher<'_> {
     /// The record of a route that the message was made of.
-    pub(super) fn of_route(&self) -> Option<RouteRecord> {
+    pub(super) fn of_route(&self) -> Option<&RouteRecord> {
         if let Self::Source(of) = self { of.of_route } else { None }
     }
 
@@ -152,7 +154,7 @@ pub(super) fn ask<'b>(
     io: &mut Ring<'_>,
     (publish, message): (&Publish<'_>, &Message<'_>),
     asking: &Asking<'_>,
-    (of_route, origin): (Option<RouteRecord>, impl FnOnce() -> Option<Origin>),
+    (of_route, origin): (Option<&RouteRecord>, impl FnOnce() -> Option<Origin>),
 ) -> Asked<'b> {
     let Takers { delivery, retained, queues, outlets, logs } = takers;
     let (topic, client_id) = (message.topic, message.client_id);
@@ -209,7 +211,7 @@ impl Publishing<'_> {
         of: &Publication<'_>,
         answer: Option<Ticket>,
     ) -> Result<Admitted, Stall> {
-        let Self { here, broker, outlets } = self;
+        let (here, broker, outlets) = (&mut *self.here, &mut *self.broker, &mut *self.outlets);
         let (now, wall) = (io.now(), io.wall());
         let Publication { publish, client, username, time, feeds, hops, beside, ref by } = *of;
         let client_id = client.client_id;
@@ -312,7 +314,7 @@ impl Publishing<'_> {
     /// Fates of the messages that rules have made of a source's record, in their order.
     #[cold]
     pub(crate) fn republished_fates(&mut self) -> SmallVec<[Fate; 2]> {
-        let Self { here, broker, outlets } = self;
+        let (here, broker, outlets) = (&mut *self.here, &mut *self.broker, &mut *self.outlets);
         let made = outlets.republished().iter();
         let made = made.map(|made| (made.of(), made.is_in_sinks(), made.is_refused, made.publish().qos));
         let made = made.collect::<SmallVec<[_; 4]>>();
@@ -327,19 +329,11 @@ impl Publishing<'_> {
         all.map(fate).collect()
     }
 
-    /// The number of answers pending for messages that rules have made of the one at hand, without those of sinks.
-    pub(crate) fn republished_awaits(&mut self) -> u16 {
-        let Self { here, broker, outlets } = self;
-        let made = outlets.republished().iter().map(|made| made.publish().qos).collect::<SmallVec<[_; 4]>>();
-        let all = broker.delivery.republished().zip(made);
-        all.map(|((route, shards), qos)| broker.answers_of(here, route, shards, qos)).sum()
-    }
-
     /// Sends the messages that rules have made of the one at hand to their subscribers and homes. `claimed`: the record that all of them come from. They have
     /// no publisher, and rules may publish to every topic.
     #[cold]
     pub(crate) fn deliver_republished(&mut self, io: &mut Ring<'_>, claimed: Option<Claimed>, answer: Option<Ticket>) {
-        let Self { here, broker, outlets } = self;
+        let (here, broker, outlets) = (&mut *self.here, &mut *self.broker, &mut *self.outlets);
         let cost = broker.delivery.take_cost();
         let _ = io.spend(cost);
         let mut all = std::mem::take(outlets.republished());
@@ -356,4 +350,11 @@ impl Publishing<'_> {
         all.clear();
         *outlets.republished() = all;
     }
+}
+
+/// The number of answers pending for messages that rules have made of the one at hand, without those of sinks.
+pub(super) fn republished_awaits(here: &Here, broker: &Broker, outlets: &mut Outlets) -> u16 {
+    let made = outlets.republished().iter().map(|made| made.publish().qos).collect::<SmallVec<[_; 4]>>();
+    let all = broker.delivery.republished().zip(made);
+    all.map(|((route, shards), qos)| broker.answers_of(here, route, shards, qos)).sum()
 }

@@ -9,7 +9,7 @@ use forebay_rule::event::Event;
 use forebay_runtime::seam::{ConnId, Monotonic, WallMs};
 use forebay_session::{Peer, Reason, Session, SessionKey, Sessions, Taken, Violation};
 
-use super::admit::{Asked, Takers, ask};
+use super::admit::{Asked, Takers, ask, republished_awaits};
 use super::{Publishing, sys_topics};
 use crate::broker::Broker;
 use crate::broker::delivery::{PublishedBy, Route, packet_bytes};
@@ -151,7 +151,7 @@ impl Publishing<'_> {
         publish: &Publish<'_>,
         (feeds, sample): (Feeds, &mut Sample),
     ) -> Published {
-        let Self { here, broker, outlets } = self;
+        let (here, broker, outlets) = (&mut *self.here, &mut *self.broker, &mut *self.outlets);
         let Source { conn, session: key, peer, listener } = from;
         // A remote of a bridge has none.
         let listener = if peer.is_remote { None } else { Some(listener) };
@@ -257,7 +257,7 @@ impl Publishing<'_> {
             outlets.count_aside(here, of, now);
             let _ = io.spend(outlets.take_cost_of_rules());
             if !outlets.republished().is_empty() {
-                republished_await = Some(Publishing { here, broker, outlets }.republished_awaits());
+                republished_await = Some(republished_awaits(here, broker, outlets));
             }
         }
         if reason == Reason::Unmatched {

@@ -23,7 +23,7 @@ impl Publishing<'_> {
         (first, publish): (u8, &Publish<'_>),
         bytes: &[u8],
     ) -> Used {
-        let Self { here, broker, outlets } = self;
+        let (here, broker, outlets) = (&mut *self.here, &mut *self.broker, &mut *self.outlets);
         let (now, wall) = (io.now(), io.wall());
         let packet_bytes_max = here.config.mqtt.packet_bytes_max;
         let again = Again::of(from.peer.version, first, publish, packet_bytes_max);

@@ -222,7 +222,7 @@ impl Sources {
                     true => RouteRecord { retains: Retains::Nothing, ..of },
                     false => of,
                 });
-                let made_of = SourceRecord { claimed, client, of_route };
+                let made_of = SourceRecord { claimed, client, of_route: of_route.as_ref() };
                 let (time, grown) = (WallMs(record.timestamp), to.broker.delivery.grown());
                 let encoded = mapping.encoded(&of);
                 let offered = with_rules(to, reader.source, &encoded, (wall, facts), |to, beside| {

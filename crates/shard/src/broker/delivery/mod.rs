@@ -131,7 +131,7 @@ pub(crate) struct PublishedBy<'a> {
     /// The record that the message was made of. The record stays open while any shard has a claim on it.
     pub(crate) claimed: Option<Claimed>,
     /// The record's place in a route, if it is a record of `[broker]`.
-    pub(crate) of_route: Option<RouteRecord>,
+    pub(crate) of_route: Option<&'a RouteRecord>,
 }
 
 /// A message on its way to subscribers of this shard.
@@ -254,7 +254,7 @@ impl Delivery {
     fn route<'a>(
         &mut self,
         topic: &str,
-        of_route: Option<RouteRecord>,
+        of_route: Option<&RouteRecord>,
         publisher: impl FnOnce() -> (&'a str, Option<Origin>),
     ) -> Route {
         if self.index.interest().is_empty() && self.shares.are_none() {
@@ -317,7 +317,7 @@ impl Delivery {
         &mut self,
         (retained, queues): (&Retained, &Queues),
         (topic, publish): (&str, &Publish<'_>),
-        of_route: Option<RouteRecord>,
+        of_route: Option<&RouteRecord>,
         publisher: impl FnOnce() -> (&'a str, Option<Origin>),
     ) -> Result<Route, Stall> {
         let mut route = self.route(topic, of_route, publisher);
@@ -573,7 +573,7 @@ impl Broker {
             put_packet(publish, &mut delivery.packet);
             let shares = if route.has_shares { delivery.shares.chosen() } else { &[] };
             let home = retained.map(|(home, taken)| (home, &publisher, taken.passes));
-            let place = of_route.map(RouteRecord::to_bytes);
+            let place = of_route.map(|of| of.to_bytes());
             let about = About { client, origin, claimed, place: place.as_ref() };
             delivery.peers.append(route.peers, (&delivery.packet, about), home, shares);
         }
@@ -591,7 +591,7 @@ impl Broker {
             let by = By::Subscription;
             let since = io.now();
             let claim = claimed.map(|of| {
-                let placed = of_route.map(|of_route| self.keeping.given.begins(of_route));
+                let placed = of_route.map(|of_route| self.keeping.given.begins(*of_route));
                 Claim::new(of, placed, self.delivery.remembered())
             });
             let claim = claim.as_ref();
