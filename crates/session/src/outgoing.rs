@@ -751,6 +751,12 @@ impl Session {
         })
     }
 
+    /// Whether a copy waits that the queue had no room for, and that keeps its record open.
+    #[must_use]
+    pub fn has_windowed(&self) -> bool {
+        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.waiting.all() != outgoing.waiting.bounded())
+    }
+
     /// Whether any copy waits that may be sent.
     #[must_use]
     pub fn has_queued(&self) -> bool {

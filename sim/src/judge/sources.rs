@@ -281,7 +281,7 @@ impl World {
         let subscriber = &self.subscribers[index];
         if self.judge.is_at_rest
             && !self.is_doubtful(subscriber.doubted_until, number)
-            && (subscriber.kept || !self.comes_after_late_commit(&record.at, offset))
+            && (subscriber.kept && self.settings.broker.is_some() || !self.comes_after_late_commit(&record.at, offset))
         {
             return Err(("again", format!("it comes after all was committed, QoS {}, DUP {}", copy.qos, copy.dup)));
         }
@@ -445,7 +445,8 @@ impl World {
         self.sources.judged.taken_back = taken_back;
     }
 
-    /// Whether the next process reads a record again at rest, as a late commit took back the last one: clients without kept sessions get it.
+    /// Whether the next process reads a record again at rest, as a late commit took back the last one: clients get it again, unless the log of a slot knows
+    /// that their kept sessions have had it.
     pub(super) fn comes_after_late_commit(&self, at: &(String, i32), offset: i64) -> bool {
         self.sources.judged.taken_back.get(at).is_some_and(|from| offset >= *from)
     }
@@ -588,7 +589,9 @@ impl World {
                 let mut wishes = one.wishes.iter().filter(|wish| matches(&wish.filter, &record.topic));
                 // A message at QoS 0 may be in flight when a connection ends; a kept session may be given up with its messages.
                 let at_0 = wishes.clone().any(|wish| wish.qos == 0 || record.qos == 0);
-                let is_away = at_0 && had.ended_at[0] >= record.written_at;
+                // Nor does a kept session get anything at QoS 0 while its client is away, although it has subscribed.
+                let was_away = had.ended_at[0] >= record.written_at || one.kept && one.greeted_at >= record.written_at;
+                let is_away = at_0 && was_away;
                 is_away || (wishes.next().is_some() && one.kept && had.ended_at[1] >= record.written_at)
             })
         };

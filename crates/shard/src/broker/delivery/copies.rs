@@ -380,13 +380,15 @@ impl Broker {
         // A record that does not fit the bounds of a connected client's queue holds back its partition.
         let is_full = message.claim.is_some() && session.is_queue_full(bytes, bounds);
         let is_there = session.conn().is_some();
-        let is_windowed = is_there && is_full;
         // A copy of a record of `[broker]` is written to the log all the same while the log is less than half full: a crash must not give it out a second
         // time.
         let is_of_slot = message.claim.is_some()
             && copy.share.is_none()
             && session.number().is_some()
             && self.delivery.copies.place.is_some();
+        // Copies after one in memory alone are in memory, too: after a crash the log's would come before it.
+        let is_after_windowed = message.claim.is_some() && !is_of_slot && session.has_windowed();
+        let is_windowed = is_there && (is_full || is_after_windowed);
         let stored = if copy.share.is_some() && copy.qos == QoS::AtLeastOnce || is_windowed && !is_of_slot {
             Ok(None)
         } else if is_of_slot && (self.waits_for_log(key) || is_windowed && self.is_slot_half_full(key)) {
