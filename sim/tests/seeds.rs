@@ -62,14 +62,15 @@ fn a_rule_that_is_taken_out_is_found() {
 /// Seconds for new seeds of all kinds together, unless `FOREBAY_SEEDS_SECONDS` says otherwise.
 const SECONDS: u64 = 60;
 
-/// Runs seeds that no run has had before: the first is the time in milliseconds. A failure prints the command that repeats it.
+/// Runs seeds that no run has had before, from `FOREBAY_SEEDS_FROM` on, or from the time in milliseconds. A failure prints the command that repeats it.
 #[test]
 fn new_seeds_are_green() {
     let named = std::env::var("FOREBAY_SEEDS_SECONDS").ok();
     let seconds = named.map_or(SECONDS, |text| text.parse().expect("a number of seconds"));
     let each = Duration::from_secs(seconds) / Kind::ALL.len() as u32;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
-    let first = now.as_millis() as u64;
+    let from = std::env::var("FOREBAY_SEEDS_FROM").ok();
+    let first = from.map_or(now.as_millis() as u64, |text| text.parse().expect("a seed"));
     let mut red = Vec::new();
     for (kind, options) in Kind::ALL {
         let until = Some(Instant::now() + each);
