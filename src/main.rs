@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use forebay::cli::out::complain;
 use forebay::cli::{
-    self, BrokerCommand, Command, ConfigCommand, EXIT_FAILED, EXIT_USAGE, ImportCommand, RuleCommand, RunArgs,
-    SpoolCommand, TopicsCommand, man, topics,
+    self, BrokerCommand, Command, ConfigCommand, EXIT_FAILED, EXIT_USAGE, RuleCommand, RunArgs, SpoolCommand,
+    TopicsCommand, man, topics,
 };
 use forebay::config::{self, LogFormat, Problems};
 use forebay::secure::keep_out_of_dumps;
@@ -76,18 +76,12 @@ fn main() -> ExitCode {
                 (tried.text, tried.is_good)
             }))
         }),
-        Command::Import(import) => {
-            let imported = match import {
-                ImportCommand::Emqx(options) => cli::import::emqx(&options),
-                ImportCommand::Zilla(options) => cli::import::zilla(&options),
-            };
-            answer_file(imported.map(|imported| {
-                if !imported.notes.is_empty() {
-                    complain(format_args!("{}", imported.notes.trim_end()));
-                }
-                imported.text
-            }))
-        }
+        Command::Import(import) => answer_file(cli::import::import(&import).map(|imported| {
+            if !imported.notes.is_empty() {
+                complain(format_args!("{}", imported.notes.trim_end()));
+            }
+            imported.text
+        })),
         Command::Token(options) => answer(cli::token::token(&options)),
         Command::Spool(SpoolCommand::Inspect(options)) => report(cli::spool::inspect(&options)),
         Command::Spool(SpoolCommand::Discard(options)) => report(cli::spool::discard(&options)),

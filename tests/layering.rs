@@ -9,7 +9,7 @@ const NARROW: &[(&str, &str, &[&str])] = &[
     ("runtime", "seam", &["config", "shard"]),
     ("listener", "proxy", &["config", "shard"]),
     ("metrics", "time", OF_METRICS),
-    ("rule", "functions", &["bridge", "config", "source", "shard"]),
+    ("rule", "functions", &["bridge", "config", "source", "shard", "import"]),
 ];
 
 /// The crates that count and tell. The configuration only writes times as they do.
@@ -36,14 +36,15 @@ const fn shared(
 
 const SHARED: &[Shared] = &[
     shared("base", "limits", &[], &[]),
-    shared("base", "files", &[], &["guard", "runtime", "service", "embedded", "control"]),
+    shared("base", "files", &[], &["guard", "runtime", "service", "embedded", "control", "commands"]),
+    shared("base", "shown", &[], &["import", "commands"]),
     shared("base", "address", &[], &["guard", "service", "control", "config", "shard"]),
     shared("base", "in_use", &[], &["runtime", "dapr", "embedded", "control"]),
     shared("base", "rules", &[], &["kafka", "fleet", "shard"]),
-    shared("mqtt", "route", &[], &["config", "shard"]),
+    shared("mqtt", "route", &[], &["config", "shard", "import"]),
     shared("guard", "bans", &[], &["control", "shard"]),
     shared("guard", "secure", &[], &[]),
-    shared("guard", "auth", &["secure"], &["session", "service", "fleet", "config", "shard"]),
+    shared("guard", "auth", &["secure"], &["session", "service", "fleet", "config", "shard", "commands"]),
     shared("guard", "outward", &["secure"], &["bridge", "kafka", "fleet", "shard"]),
     shared("fleet", "replica", &[], &["shard"]),
     shared("fleet", "membership", &[], &["shard"]),

@@ -1,4 +1,4 @@
-//! The ground floor: addresses, files, limits, and the rules that promises rest on.
+//! The ground floor: addresses, files, limits, text on a terminal, and the rules that promises rest on.
 
 #![forbid(unsafe_code)]
 
@@ -7,3 +7,4 @@ pub mod files;
 pub mod in_use;
 pub mod limits;
 pub mod rules;
+pub mod shown;

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::auth::password::generated;
-use crate::config::{self, Config};
-use crate::control::OwnToken;
-use crate::files;
+use forebay_base::files;
+use forebay_config::{self as config, Config};
+use forebay_control::OwnToken;
+use forebay_guard::auth::password::generated;
 
 /// The token's file in `data_dir`.
 const FILE: &str = "control-token";
@@ -24,7 +24,7 @@ const BYTES_MAX: usize = 256;
 ///
 /// # Errors
 /// The file cannot be written, in words.
-pub(super) fn make(config: &Config) -> Result<Option<Arc<OwnToken>>, String> {
+pub fn make(config: &Config) -> Result<Option<Arc<OwnToken>>, String> {
     if config.control.bind.is_none() {
         return Ok(None);
     }
@@ -48,7 +48,7 @@ pub(super) fn read(data_dir: &Path) -> io::Result<String> {
 ///
 /// # Errors
 /// The file cannot be written, in words.
-pub(super) fn serves_at(config: &Config, address: SocketAddr) -> Result<(), String> {
+pub fn serves_at(config: &Config, address: SocketAddr) -> Result<(), String> {
     let file = config.service.data_dir.join(ADDRESS_FILE);
     files::replace(&file, format!("{address}\n").as_bytes()).map_err(|error| format!("{}: {error}", file.display()))
 }
@@ -61,7 +61,9 @@ pub(super) fn served_at(data_dir: &Path) -> Option<SocketAddr> {
     TcpStream::connect_timeout(&address, WAIT).ok().map(|_| address)
 }
 
-pub(super) fn path(data_dir: &Path) -> PathBuf {
+/// The file of the token of the service with this data directory.
+#[must_use]
+pub fn path(data_dir: &Path) -> PathBuf {
     data_dir.join(FILE)
 }
 

@@ -3,7 +3,7 @@
 use clap::error::ErrorKind;
 
 use super::*;
-use crate::config::{LogFormat, LogLevel};
+use forebay_config::{LogFormat, LogLevel};
 
 fn run(line: &str) -> RunArgs {
     match parse_from(line.split(' ')).expect(line) {
@@ -14,7 +14,7 @@ fn run(line: &str) -> RunArgs {
 
 #[test]
 fn the_document_has_every_option_and_status() {
-    let document = include_str!("../../../docs/CONFIGURATION.md");
+    let document = include_str!("../../../../docs/CONFIGURATION.md");
     let whole = definition();
     let create = whole.find_subcommand("topics").and_then(|topics| topics.find_subcommand("create"));
     let inspect = whole.find_subcommand("spool").and_then(|spool| spool.find_subcommand("inspect"));
@@ -28,7 +28,7 @@ fn the_document_has_every_option_and_status() {
     for option in definition().get_arguments().filter_map(|option| option.get_long()) {
         assert!(["help", "version"].contains(&option) || document.contains(&format!("`--{option}")), "--{option}");
     }
-    for status in [crate::cli::EXIT_DONE, crate::cli::EXIT_FAILED, crate::cli::EXIT_USAGE] {
+    for status in [crate::EXIT_DONE, crate::EXIT_FAILED, crate::EXIT_USAGE] {
         assert!(document.contains(&format!("| {status} | ")), "{status}");
     }
 }
@@ -170,7 +170,7 @@ fn wrong_usage_ends_with_two_and_help_with_none() {
     }
 }
 
-const EXIT_USAGE_I32: i32 = crate::cli::EXIT_USAGE as i32;
+const EXIT_USAGE_I32: i32 = crate::EXIT_USAGE as i32;
 
 #[test]
 fn help_teaches() {

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fmt::Display;
 
-use crate::cli::out::is_shown;
+use forebay_base::shown::is_shown;
 
 /// Notes in the order in which they are found, without repetitions.
 #[derive(Debug, Default)]

@@ -1,18 +1,16 @@
-//! `forebay import zilla`: a binding `mqtt-kafka` of Zilla as a `[broker]`. What has another meaning without a part that cannot be
+//! A binding `mqtt-kafka` of Zilla as a `[broker]`. What has another meaning without a part that cannot be
 //! converted is an error; what has none is left out with a note.
 
 use std::cell::RefCell;
-use std::path::Path;
+use std::path::PathBuf;
 
+use forebay_config::yaml::{self, Node, Value};
+use forebay_mqtt::route::filter::overlap;
 use toml_edit::Array;
 
 use super::draft::{Block, Draft};
 use super::notes::Notes;
 use super::{BOOTSTRAP_UNKNOWN, Imported};
-use crate::cli::args::ImportZillaArgs;
-use crate::cli::input::text_of;
-use crate::config::yaml::{self, Node, Value};
-use crate::route::filter::overlap;
 
 /// Notes that hold for every configuration.
 const EVERYWHERE: [&str; 3] = [
@@ -27,15 +25,13 @@ const LINK: &str = "127.0.0.1:1885";
 /// The beginning of an expression, which Zilla evaluates at its start.
 const EXPRESSION: &str = "${{";
 
-/// Reads a file and makes a configuration.
-///
-/// # Errors
-/// The file cannot be read, is not YAML, has no such binding or several, lacks what the binding requires, or has something that would
-/// have another meaning here.
-pub fn zilla(options: &ImportZillaArgs) -> Result<Imported, String> {
-    let file = &options.file;
-    let name = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
-    convert(&name, &text_of(file)?, options)
+/// What an import of Zilla's is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Whether parts that cannot be converted are left out with a note, and not refused.
+    pub is_partial: bool,
+    /// The directory of the password file that the configuration names.
+    pub password_dir: PathBuf,
 }
 
 /// The bindings of a file.
@@ -96,7 +92,7 @@ struct Import<'i> {
     notes: Notes,
     /// Parts that cannot be converted and would change the meaning of the rest.
     refused: RefCell<Vec<String>>,
-    options: &'i ImportZillaArgs,
+    options: &'i Options,
 }
 
 impl Import<'_> {
@@ -106,7 +102,7 @@ impl Import<'_> {
 
     /// Refuses something, or notes that it is left out.
     fn refuse(&self, node: &Node, about: &str, what: &str) {
-        if self.options.partial {
+        if self.options.is_partial {
             self.notes.add(about, format_args!("left out: {what}"));
         } else {
             let what = format!("{what}; --partial leaves it out");
@@ -125,7 +121,11 @@ impl Import<'_> {
     }
 }
 
-fn convert(file: &str, text: &str, options: &ImportZillaArgs) -> Result<Imported, String> {
+/// Makes a configuration of YAML of Zilla. `file`: the name of the text.
+///
+/// # Errors
+/// The text is not YAML, has no such binding or several, lacks what the binding requires, or has something that would have another meaning here.
+pub fn zilla(file: &str, text: &str, options: &Options) -> Result<Imported, String> {
     let import = Import { file, notes: Notes::default(), refused: RefCell::default(), options };
     let blocks = import.blocks(text)?;
     let refused = import.refused.into_inner();
@@ -437,15 +437,15 @@ fn without_names(topic: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config;
+    use forebay_config as config;
 
     /// The binding of Zilla's reference, as it is written there.
     const REFERENCE: &str = "mqtt_kafka_proxy:\n  type: mqtt-kafka\n  kind: proxy\n  options:\n    server: mqtt-1.example.com:1883\n    topics:\n      \
                              sessions: mqtt-sessions\n      messages: mqtt-messages\n      retained: mqtt-retained\n  exit: kafka_cache_client\n";
 
     fn read_with(text: &str, partial: bool) -> Result<Imported, String> {
-        let options = ImportZillaArgs { file: "-".into(), partial, password_dir: "/etc/forebay".into() };
-        convert("zilla.yaml", text, &options)
+        let options = Options { is_partial: partial, password_dir: "/etc/forebay".into() };
+        zilla("zilla.yaml", text, &options)
     }
 
     fn read(text: &str) -> Result<Imported, String> {

@@ -3,8 +3,8 @@
 use clap::Args;
 
 use super::AskArgs;
-use crate::config;
-use crate::metrics::time::{from_rfc3339, now_ms, rfc3339};
+use forebay_config as config;
+use forebay_metrics::time::{from_rfc3339, now_ms, rfc3339};
 
 /// A time as the API takes it: a date, or a duration before now.
 fn event_time(text: &str) -> Result<String, String> {

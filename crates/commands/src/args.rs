@@ -41,7 +41,7 @@ pub use self::users::{
     PermissionsCommand, PermissionsPutArgs, PermissionsShowArgs, UsersCommand, UsersListArgs, UsersPutArgs,
     UsersRemoveArgs,
 };
-use crate::config::{self, Config, Overrides, Problems};
+use forebay_config::{self as config, Config, Overrides, Problems};
 
 pub use forebay_control::VERSION;
 

@@ -11,7 +11,7 @@ use super::draft::Block;
 use super::given::Given;
 use super::notes::Notes;
 use super::republish::republish;
-use crate::rule::program::Program;
+use forebay_rule::program::Program;
 
 /// The place of an action: its family and name.
 pub(super) type ActionKey = (String, String);

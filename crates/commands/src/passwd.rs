@@ -6,9 +6,9 @@ use std::path::Path;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
-use crate::auth::password::{argon2id_of, generated, scram_of, sha512_of};
-use crate::auth::users;
-use crate::files::{self, Original};
+use forebay_base::files::{self, Original};
+use forebay_guard::auth::password::{argon2id_of, generated, scram_of, sha512_of};
+use forebay_guard::auth::users;
 
 use super::args::PasswdArgs;
 use super::out::{self, complain};
@@ -140,7 +140,7 @@ mod tests {
             assert_eq!(password.len(), 40);
             let text = fs::read_to_string(&file).unwrap();
             let (_, hash) = text.trim().split_once(':').unwrap();
-            let stored = crate::auth::password::Stored::parse(hash).unwrap();
+            let stored = forebay_guard::auth::password::Stored::parse(hash).unwrap();
             assert!(stored.matches(password.as_bytes()) && stored.scram().is_some() == scram);
         }
     }

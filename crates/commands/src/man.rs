@@ -8,7 +8,7 @@ use clap_complete::{Shell, generate};
 use clap_mangen::Man;
 
 use super::args::definition;
-use crate::files::Fresh;
+use forebay_base::files::Fresh;
 
 /// Permissions of a page, less the umask.
 const PAGE_MODE: u32 = 0o666;

@@ -1,5 +1,7 @@
-//! `forebay import`: configurations of other products, converted: rules, actions, sources and connectors of EMQX, and Zilla's
-//! binding (`zilla`). Notes say what could not be converted.
+//! Configurations of other products, converted: rules, actions, sources and connectors of EMQX, and Zilla's binding (`zilla`). Notes say what could not be
+//! converted.
+
+#![forbid(unsafe_code)]
 
 mod action;
 mod collect;
@@ -30,10 +32,7 @@ use names::Names;
 use notes::Notes;
 use rule::{ActionKey, Feeder, Target};
 
-pub use zilla::zilla;
-
-use super::args::ImportEmqxArgs;
-use super::input::text_of;
+pub use zilla::{Options, zilla};
 
 /// Brokers of a connector that is not in the input.
 const BOOTSTRAP_UNKNOWN: &str = "kafka.example:9092";
@@ -56,19 +55,17 @@ pub struct Imported {
     pub notes: String,
 }
 
-/// Reads files and makes a configuration.
+/// Makes a configuration of JSON of EMQX: texts, each with the name of its file. `passwords`: the directory of the password files that it names.
 ///
 /// # Errors
-/// A file cannot be read, is not JSON, or contains nothing of EMQX.
-pub fn emqx(options: &ImportEmqxArgs) -> Result<Imported, String> {
-    let read = |file: &std::path::PathBuf| {
-        let name = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
-        let value: Value =
-            serde_json::from_str(&text_of(file)?).map_err(|error| format!("{name}: no JSON: {error}"))?;
-        Ok((name, value))
+/// A text is not JSON, or contains nothing of EMQX.
+pub fn emqx(files: &[(String, String)], passwords: &Path) -> Result<Imported, String> {
+    let read = |(name, text): &(String, String)| {
+        let value: Value = serde_json::from_str(text).map_err(|error| format!("{name}: no JSON: {error}"))?;
+        Ok((name.clone(), value))
     };
-    let values: Vec<(String, Value)> = options.files.iter().map(read).collect::<Result<_, String>>()?;
-    convert(&values, &options.password_dir)
+    let values: Vec<(String, Value)> = files.iter().map(read).collect::<Result<_, String>>()?;
+    convert(&values, passwords)
 }
 
 /// Makes a configuration of values, each with the name of its file.

@@ -1,8 +1,8 @@
 //! `forebay token`: a new token for the admin API, and the line of `control.tokens_file` that lets it in.
 
 use super::args::TokenArgs;
-use crate::auth::password::generated;
-use crate::control::Tokens;
+use forebay_control::Tokens;
+use forebay_guard::auth::password::generated;
 
 /// A new token for its user, and its line for the file. The token itself is stored nowhere.
 ///

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::FromArgs;
-use crate::config::{Config, Problems};
+use forebay_config::{Config, Problems};
 
 /// Commands about rules.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]

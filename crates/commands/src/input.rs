@@ -7,7 +7,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// The input cannot be read, or is not UTF-8; in words.
-pub(super) fn text_of(file: &Path) -> Result<String, String> {
+pub fn text_of(file: &Path) -> Result<String, String> {
     let read = if file == Path::new("-") {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).map(|_| text)

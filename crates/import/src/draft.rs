@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use toml_edit::{Key, Value};
 
 use super::notes::{Notes, printable};
-use crate::config::{self, Problem};
+use forebay_config::{self as config, Problem};
 
 /// The configuration's name in problems.
 const NAME: &str = "configuration";

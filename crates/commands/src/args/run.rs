@@ -7,8 +7,8 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::{file, non_empty};
-use crate::config::{self, Config, LogFormat, LogLevel, Overrides, Problems, Text};
-use crate::limits::SHARDS_MAX;
+use forebay_base::limits::SHARDS_MAX;
+use forebay_config::{self as config, Config, LogFormat, LogLevel, Overrides, Problems, Text};
 
 /// Options of `forebay run`.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]

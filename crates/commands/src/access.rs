@@ -8,11 +8,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use zeroize::Zeroizing;
 
-use crate::auth::acl::{Action, Client, Grants, Subscription, Wanted};
-use crate::auth::jwt::{Source, Token};
-use crate::auth::{Claim, Judgement, Policy, Refusal};
-use crate::mqtt::packet::QoS;
-use crate::mqtt::topic;
+use forebay_guard::auth::acl::{Action, Client, Grants, Subscription, Wanted};
+use forebay_guard::auth::jwt::{Source, Token};
+use forebay_guard::auth::{Claim, Judgement, Policy, Refusal};
+use forebay_mqtt::packet::QoS;
+use forebay_mqtt::topic;
 
 use super::args::AccessArgs;
 
@@ -195,7 +195,7 @@ fn decide(policy: &Policy, asker: &Asker, options: &AccessArgs) -> Result<Decide
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::args::FromArgs;
+    use crate::args::FromArgs;
 
     /// X46: rule, file and line.
     #[test]

@@ -9,7 +9,7 @@ use super::ask::{change, changed, escaped, get, said, segment, shown, table, tex
 use super::config_file::{file_text, mistake};
 use super::part::read;
 use super::passwd;
-use crate::auth::password::generated;
+use forebay_guard::auth::password::generated;
 
 /// Lists users, or adds, changes or removes one.
 ///

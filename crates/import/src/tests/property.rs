@@ -5,9 +5,9 @@ use std::path::Path;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::super::convert;
 use super::{action, connector};
-use crate::config;
+use crate::convert;
+use forebay_config as config;
 
 /// Words that the input is made of.
 const WORDS: &[&str] = &[

@@ -118,7 +118,8 @@ pub fn health(from: &AskArgs) -> Result<String, String> {
 }
 
 /// A string of an answer as a part of one line, anything else as JSON: see [`line()`].
-pub(super) fn text(value: &Value) -> String {
+#[must_use]
+pub fn text(value: &Value) -> String {
     line(&value.as_str().map_or_else(|| value.to_string(), str::to_owned))
 }
 
@@ -128,12 +129,14 @@ pub(super) fn shown(value: &Value) -> String {
 }
 
 /// A string of an answer, if there is one, as a part of one line.
-pub(super) fn said(value: &Value) -> Option<String> {
+#[must_use]
+pub fn said(value: &Value) -> Option<String> {
     value.as_str().map(line)
 }
 
 /// Columns as wide as their widest cell.
-pub(super) fn table<const N: usize>(rows: &[[String; N]]) -> String {
+#[must_use]
+pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
     let widths: [usize; N] = std::array::from_fn(width);
     let line = |row: &[String; N]| {

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::{self, Config};
+use forebay_config::{self as config, Config};
 
 fn import(values: &[Value]) -> Imported {
     let named: Vec<_> = values.iter().map(|value| ("emqx.json".to_owned(), value.clone())).collect();
@@ -477,7 +477,7 @@ fn finding_q52_the_latest_record_has_two_spellings() {
         let connector =
             json!({ "type": "kafka_consumer", "name": "c", "bootstrap_hosts": "k1:9092", "authentication": "none" });
         let imported = import(&[connector, source]);
-        assert_eq!(valid(&imported).sources[0].offset_reset, crate::config::OffsetReset::Latest, "{}", imported.text);
+        assert_eq!(valid(&imported).sources[0].offset_reset, config::OffsetReset::Latest, "{}", imported.text);
         assert!(imported.notes.contains("health_check_interval"), "{}", imported.notes);
         assert!(!imported.notes.contains("lastest") && !imported.text.contains("lastest"), "{}", imported.notes);
     }

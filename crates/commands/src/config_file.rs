@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::args::{ConfigFileArgs, ConfigPartArgs, ConfigPutArgs};
 use super::ask::{change, changed, escaped, get, said, text};
 use super::part::read;
-use crate::config::keys_as_text;
+use forebay_config::keys_as_text;
 
 /// The type of a body.
 const TOML: &str = "application/toml";

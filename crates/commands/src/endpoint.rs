@@ -11,8 +11,8 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use zeroize::Zeroizing;
 
-use crate::config::{self, Config, TOKEN_VARIABLE};
-use crate::secure;
+use forebay_config::{self as config, Config, TOKEN_VARIABLE};
+use forebay_guard::secure;
 
 use super::args::{AskArgs, ControlBind};
 use super::control_token;

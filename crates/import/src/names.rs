@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::notes::Notes;
-use crate::config::EMBEDDED;
+use forebay_config::EMBEDDED;
 
 /// The longest name; a number may follow.
 const NAME_LEN_MAX: usize = 90;
