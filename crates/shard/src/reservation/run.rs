@@ -32,7 +32,7 @@ impl Outlets {
             let producer = &outlets.upstreams[plan.cluster].producer;
             let To::Topic { asked, hash, is_spooled, .. } = &mut reserved.to else { return false };
             let Ok(bytes) = plan.row_bytes_max(message) else { return false };
-            let buffer = reservation.logs.rows().filter(|_| *is_spooled);
+            let buffer = if *is_spooled { reservation.logs.rows() } else { None };
             (asked.bytes, reserved.bytes) = (bytes, bytes);
             work.needs[plan.cluster] += bytes;
             producer.may_take(plan.sink, bytes)

@@ -64,7 +64,7 @@ impl Reservation<'_> {
                 }
                 continue;
             };
-            if let Some(buffer) = logs.rows_mut().filter(|_| *is_spooled) {
+            if *is_spooled && let Some(buffer) = logs.rows_mut() {
                 buffer.promise(plan.cluster, plan.sink, asked.bytes);
             }
             let made = made.filter(|_| RULED).and_then(|row| work.rows.get(row as usize));
