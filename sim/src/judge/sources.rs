@@ -295,6 +295,8 @@ impl World {
         // With `[broker]` the log of a slot knows the messages of a kept session.
         let is_doubtful = self.is_doubtful(subscriber.doubted_until, number);
         let is_left_out = self.has_left_out();
+        // What a full queue has dropped comes for the first time when a later process reads its record again.
+        let comes_after_drop = self.life > 1 && self.copies_dropped() > 0;
         let is_known =
             self.settings.broker.is_some() && subscriber.kept && copy.qos > 0 && is_due && !is_doubtful && !is_left_out;
         let floor = self.sources.judged.floor.get(&at).copied().unwrap_or(0);
@@ -324,7 +326,7 @@ impl World {
         match before {
             None if is_due => {
                 let newest = had.newest.entry(line).or_insert(offset);
-                if *newest > offset && !is_left_out {
+                if *newest > offset && !is_left_out && !comes_after_drop {
                     return Err(("order", format!("at offset {offset}, after {newest}")));
                 }
                 *newest = offset;

@@ -28,9 +28,10 @@ impl Sinks {
     }
 
     /// Adds a sink, under the next number.
-    pub(super) fn push(&mut self, sink: Sink) {
+    pub(super) fn push(&mut self, mut sink: Sink) {
+        sink.listed |= CHANGED;
+        self.changed.push(self.all.len() as u32);
         self.all.push(sink);
-        self.note(self.all.len() - 1);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -41,6 +42,7 @@ impl Sinks {
         self.all.get(index)
     }
 
+    #[inline]
     pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut Sink> {
         (index < self.all.len()).then(|| &mut self[index])
     }
@@ -88,27 +90,25 @@ impl Sinks {
         let fronts = self.lingering.iter().filter_map(|index| self.all[*index as usize].lingering.front());
         fronts.map(|(at, _)| *at).min()
     }
-
-    #[cold]
-    fn note(&mut self, index: usize) {
-        self.all[index].listed |= CHANGED;
-        self.changed.push(index as u32);
-    }
 }
 
 impl Index<usize> for Sinks {
     type Output = Sink;
 
+    #[inline]
     fn index(&self, index: usize) -> &Sink {
         &self.all[index]
     }
 }
 
 impl IndexMut<usize> for Sinks {
+    #[inline]
     fn index_mut(&mut self, index: usize) -> &mut Sink {
-        if self.all[index].listed & CHANGED == 0 {
-            self.note(index);
+        let sink = &mut self.all[index];
+        if sink.listed & CHANGED == 0 {
+            sink.listed |= CHANGED;
+            self.changed.push(index as u32);
         }
-        &mut self.all[index]
+        sink
     }
 }
