@@ -65,12 +65,11 @@ const SECONDS: u64 = 60;
 /// Runs seeds that no run has had before, from `FOREBAY_SEEDS_FROM` on, or from the time in milliseconds. A failure prints the command that repeats it.
 #[test]
 fn new_seeds_are_green() {
-    let named = std::env::var("FOREBAY_SEEDS_SECONDS").ok();
-    let seconds = named.map_or(SECONDS, |text| text.parse().expect("a number of seconds"));
+    let named = |variable: &str| std::env::var(variable).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let seconds = named("FOREBAY_SEEDS_SECONDS").unwrap_or(SECONDS);
     let each = Duration::from_secs(seconds) / Kind::ALL.len() as u32;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
-    let from = std::env::var("FOREBAY_SEEDS_FROM").ok();
-    let first = from.map_or(now.as_millis() as u64, |text| text.parse().expect("a seed"));
+    let first = named("FOREBAY_SEEDS_FROM").unwrap_or(now.as_millis() as u64);
     let mut red = Vec::new();
     for (kind, options) in Kind::ALL {
         let until = Some(Instant::now() + each);

@@ -269,7 +269,7 @@ impl Outgoing {
     pub(super) fn has_unlogged(&self) -> bool {
         // A copy that is too large for the log keeps no record open, and is noted before it is sent.
         self.unsaved == Unsaved::First
-            || self.waiting.all() != self.waiting.bounded()
+            || self.waiting.has_windowed()
             || self.items.front().is_some_and(|first| first.number < self.noted)
     }
 
@@ -754,7 +754,7 @@ impl Session {
     /// Whether a copy waits that the queue had no room for, and that keeps its record open.
     #[must_use]
     pub fn has_windowed(&self) -> bool {
-        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.waiting.all() != outgoing.waiting.bounded())
+        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.waiting.has_windowed())
     }
 
     /// Whether any copy waits that may be sent.

@@ -46,6 +46,12 @@ impl Waiting {
         (self.all.0 - self.windowed.0, self.all.1 - self.windowed.1)
     }
 
+    /// Whether any of them is in a window: its record stays open for it.
+    #[must_use]
+    pub fn has_windowed(&self) -> bool {
+        self.windowed.0 > 0
+    }
+
     /// Whether the bounds leave no room for a message of this size, with `more` exchanges that have no message any more. A message that is larger
     /// than the bound waits alone.
     #[must_use]
