@@ -4,9 +4,11 @@
 
 pub use forebay_base::address;
 pub use forebay_bridge as bridge;
+pub use forebay_broker as broker;
 pub use forebay_buffer as buffer;
 pub use forebay_guard::auth;
 pub use forebay_guard::bans;
+pub use forebay_guard::edge;
 pub mod cli;
 pub use forebay_config as config;
 pub use forebay_control as control;

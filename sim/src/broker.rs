@@ -8,13 +8,14 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use forebay::broker::mail::RetainedOfShard;
+use forebay::broker::router::{Place, owner};
 use forebay::kafka::consumer::Batches;
 use forebay::replica::{Names, Step as Asked, Store, TakeOver};
 use forebay::runtime::seam::Closed;
 use forebay::session::PartitionKey;
 use forebay::shard::kafka_disk::Parts;
-use forebay::shard::mail::{Mail, RetainedOfShard, TakenLog, ToShard, ToSlots};
-use forebay::shard::router::{Place, owner};
+use forebay::shard::mail::{Mail, TakenLog, ToShard, ToSlots};
 use forebay::shard::sources::{FirstRead, RetainedMessages, partition_key};
 
 use crate::faults::Fault;

@@ -7,13 +7,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
+use forebay::broker::router::Slots;
 use forebay::link::Peers;
 use forebay::metrics::board::Board;
 use forebay::metrics::spec::{Layout, ShardMetric, SinkMetric};
 use forebay::runtime::seam::{Closed, ConnId, Monotonic, Shard};
 use forebay::service::dead_letters::{Letter, Ways};
 use forebay::shard::mail::{Mail, Notice, ToShard};
-use forebay::shard::router::Slots;
 use forebay::shard::{Core, Surroundings};
 
 use crate::disk::Disk;

@@ -25,7 +25,7 @@ pub enum FoundBy {
     /// Only the number of requests depends on the rule, and no promise: quiet runs must take more of them.
     Cost,
     /// Only tests of a shard (`tests/shard/queue_rules.rs`, `tests/shard/sql_rules.rs`, `tests/shard/remotes_hops.rs`, `tests/shard/positions.rs`,
-    /// `tests/shard/relay/answers.rs`, `tests/shard/silent.rs`, `tests/shard/sources_ruled.rs`, `crates/shard/src/broker/given/tests.rs`): here no client loses a right, there are no rules in SQL, no bridges and no slots that arrive
+    /// `tests/shard/relay/answers.rs`, `tests/shard/silent.rs`, `tests/shard/sources_ruled.rs`, `crates/broker/src/given/tests.rs`): here no client loses a right, there are no rules in SQL, no bridges and no slots that arrive
     /// while others are served, double disconnections are not checked, and none of 2,300 seeds shows an instance that speaks before it has heard of its group.
     Shards,
 }

@@ -4,6 +4,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::broker::router::{Place, Slots};
 use crate::config::{Config, Dapr};
 use crate::dapr::{self, App, Bound, Bring, OnFailure, Sidecar};
 use crate::files;
@@ -11,7 +12,6 @@ use crate::metrics::journal::Journal;
 use crate::runtime::{self, Post, SocketFile};
 use crate::service::dead_letters;
 use crate::shard::mail::Mail;
-use crate::shard::router::{Place, Slots};
 use crate::shard::session_of_bridge;
 
 use super::check::{Line, Verdict};

@@ -21,13 +21,13 @@ use super::check::{UNKNOWN_TOPIC, address};
 use super::log_reader::{EARLIEST, LATEST, Since, Taker, Wanted, offset_at, read};
 use super::session_logs;
 use super::topics::{self, CLEANUP_POLICY, COMPACT, Shape, new_topic};
+use crate::broker::mail::RetainedOfShard;
 use crate::config::{self, Broker, Cluster, Config};
 use crate::control::Obstacles;
 use crate::kafka::consumer::Record;
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::journal::Journal;
 use crate::session::PartitionKey;
-use crate::shard::mail::RetainedOfShard;
 use crate::shard::sources::{FirstRead, RetainedMessages, first_read, partition_key};
 
 /// The last versions of these requests that name a topic, and a group without members.

@@ -3,10 +3,10 @@
 use std::sync::{Mutex, PoisonError};
 
 use crate::config::Config;
+use crate::edge::{Edge, LinkTls};
 use crate::metrics::collector::{Extra, Number};
 use crate::metrics::spec::{Kind, Spec};
 use crate::secure::{Expiry, Outgoing, Server};
-use crate::shard::edge::{Edge, LinkTls};
 
 use super::check::{Line, Verdict};
 

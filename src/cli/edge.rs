@@ -8,11 +8,11 @@ use crate::auth::acl::Acl;
 use crate::auth::jwt::Source;
 use crate::auth::{Method, Policy, Users};
 use crate::config::{Config, Listener};
+use crate::edge::{Edge, LinkTls};
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::journal::Journal;
 use crate::secure::{Expiry, Outgoing, Server};
 use crate::service::key_sets::{Wanted, usable};
-use crate::shard::edge::{Edge, LinkTls};
 
 use super::certificates::{Expiries, expiries, step};
 use super::check::{Line, Verdict};

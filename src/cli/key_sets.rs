@@ -6,12 +6,12 @@ use std::time::SystemTime;
 
 use crate::auth::jwt::Tokens;
 use crate::config::Config;
+use crate::edge::Edge;
 use crate::metrics::collector::{Extra, Number};
 use crate::metrics::event::{Event, Field, Kind as EventKind};
 use crate::metrics::journal::Journal;
 use crate::metrics::spec::{Kind, Spec};
 use crate::service::key_sets::{self, Told, Wanted};
-use crate::shard::edge::Edge;
 
 /// The thread that fetches key sets, and their ages.
 pub(super) struct KeySets {

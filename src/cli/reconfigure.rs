@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::config::{self, Change, Config};
+use crate::edge::Edge;
 use crate::metrics::collector::Boards;
 use crate::runtime::seam::ListenerId;
 use crate::runtime::{Bind, Listener, Listeners};
 use crate::service::dead_letters::Ways;
-use crate::shard::edge::Edge;
 use crate::shard::mail::{Mail, Reconfiguration, ToShard};
 
 use super::{overview, spool_shares};

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Semaphore;
 
 use crate::bans::Bans;
+use crate::broker::router::Slots;
 use crate::config::{Config, LogFormat, Text};
 use crate::control::{Connections, Control, Obstacles, STREAMS_MAX, Shown, View};
 use crate::data_dir::{self, DataDir};
@@ -30,7 +31,6 @@ use crate::service::signals::Signal;
 use crate::service::verifier::Verifiers;
 use crate::service::{log, resolver, sasl, signals};
 use crate::shard::mail::{Mail, Notice, TakenLog, ToShard, ToSlots};
-use crate::shard::router::Slots;
 use crate::shard::{Core, Surroundings};
 use crate::telemetry::{Exporter, Running, Span, Tracer};
 

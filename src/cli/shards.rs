@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use crate::broker::router::{self, Place, Slots};
 use crate::config::{self, OffsetReset};
 use crate::link::Peers;
 use crate::membership::Instance;
@@ -11,7 +12,6 @@ use crate::metrics::time::now_ms;
 use crate::route::shares::Shares as SharedSubscriptions;
 use crate::runtime::{Post, boottime};
 use crate::shard::mail::{Inspection, Mail, ToDoor, ToGroup, ToShard};
-use crate::shard::router::{self, Place, Slots};
 
 /// Mail to the shards.
 pub(super) struct ByMail {

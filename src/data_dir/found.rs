@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use crate::broker::sorted::{Sorted, Sorter};
 use crate::buffer::Report;
 use crate::config::{Buffer, Config, DataDirId};
-use crate::shard::{Sorted, Sorter};
 use crate::spool::Recovered;
 
 use super::files::Files;

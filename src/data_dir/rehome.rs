@@ -5,11 +5,12 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 
+use crate::broker::queues::{Kept, move_queue};
+use crate::broker::retained::topic as retained_topic;
+use crate::broker::router::owner;
 use crate::buffer::Report;
 use crate::config::{Config, DataDirId};
 use crate::session::client_id;
-use crate::shard::router::owner;
-use crate::shard::{Kept, move_queue, retained_topic};
 use crate::spool::{Log, Recovered, Settings, State};
 
 use super::aside::set_aside;
@@ -182,7 +183,7 @@ pub(super) fn client(payload: &[u8]) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shard::ForShare;
+    use crate::broker::queues::ForShare;
 
     #[test]
     fn a_message_of_a_share_that_two_shards_have_is_moved_once() {

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 
 use super::*;
+use crate::broker::router::owner;
 use crate::record::{Builder, HEADER_LEN, Row};
 use crate::runtime::seam::WallMs;
-use crate::shard::router::owner;
 use crate::spool::{HEADER_BYTES, Log, NewCut, NewRows, Origin, Recovered, RowRun, Settings};
 
 thread_local! {

@@ -2,8 +2,8 @@
 
 use std::net::{SocketAddr, TcpStream};
 
+use forebay::broker::router::owner;
 use forebay::mqtt::packet::{PacketType, QoS, Version};
-use forebay::shard::router::owner;
 
 use crate::away::Absent;
 use crate::device::{Device, Heard, VERSIONS, puback};

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
+use forebay::broker::router::owner;
 use forebay::mqtt::packet::{Connect, Packet, QoS, Version};
 use forebay::mqtt::property::{Property, PropertyBuf};
-use forebay::shard::router::owner;
 
 use crate::broker::{Names, message, next};
 use crate::broker_once::{Taker, write_load};

@@ -4,9 +4,9 @@
 use std::fs;
 use std::time::Duration;
 
+use forebay::broker::router::owner;
 use forebay::mqtt::packet::{Connect, Packet, PacketType, Publish, QoS, Version};
 use forebay::mqtt::property::Property;
-use forebay::shard::router::owner;
 use serde_json::Value;
 
 use crate::admin::ask;

@@ -8,9 +8,9 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
+use forebay::broker::router::owner;
 use forebay::mqtt::packet::{Connect, QoS, Version};
 use forebay::mqtt::property::Property;
-use forebay::shard::router::owner;
 
 use crate::auth::{auth, passwd, with_auth};
 use crate::device::{Device, Heard, hello, properties};

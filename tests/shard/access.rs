@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use forebay::auth::password::sha512_of;
+use forebay::broker::router::owner;
 use forebay::limits::{COPIES_PER_TURN, COPIES_PER_WRITE};
 use forebay::metrics::event::{Class, Field, Kind as EventKind};
 use forebay::metrics::inspect::{Ask, NamedClient, Told};
@@ -15,7 +16,6 @@ use forebay::mqtt::property::{Properties, Property, PropertyBuf};
 use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Shard as _};
 use forebay::shard::mail::{Inspection, Mail, ToShard};
-use forebay::shard::router::owner;
 
 use super::dropped::told;
 use super::process::{Process, packets};

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use forebay::broker::router::owner;
 use forebay::mqtt::encode;
 use forebay::mqtt::packet::{Connect, Packet, Publish, QoS, SubscriptionOptions, Version, Will};
 use forebay::mqtt::property::{Properties, Property, PropertyBuf};
 use forebay::rules::KEPT;
 use forebay::runtime::seam::{Closed, ConnId, Shard as _};
-use forebay::shard::router::owner;
 
 use super::process::{Of, Process, packets};
 use super::subscribe::{PLAIN, bytes_of, message, subscribe_packet};

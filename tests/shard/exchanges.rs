@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use forebay::broker::router::owner;
 use forebay::limits::COPIES_PER_TURN;
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::{Packet, Publish, QoS, SubscriptionOptions, Version};
 use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{ConnId, Shard as _};
-use forebay::shard::router::owner;
 
 use super::process::{Of, Process, packets};
 use super::queues;

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay::broker::mail::ToBroker;
+use forebay::broker::router::owner;
 use forebay::config;
 use forebay::limits::MOVES_WAITING_BYTES_MAX;
 use forebay::metrics::board::Board;
@@ -12,8 +14,7 @@ use forebay::mqtt::property::Properties;
 use forebay::mqtt::{decode, encode, frame};
 use forebay::runtime::seam::{Came, ListenerId, Shard as _};
 use forebay::shard::Core;
-use forebay::shard::mail::{Mail, ToBroker, ToDoor};
-use forebay::shard::router::owner;
+use forebay::shard::mail::{Mail, ToDoor};
 
 use super::ring::Table;
 use super::subscribe::{PLAIN, bytes_of, message, subscribe_packet};

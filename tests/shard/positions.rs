@@ -251,7 +251,7 @@ fn a_message_for_many_that_others_have_passed_comes_once() {
     let mut world = started(0..1, "");
     let many: Vec<String> = (0..)
         .map(|number| format!("many-{number}"))
-        .filter(|id| forebay::shard::router::owner(id, 64) == 0)
+        .filter(|id| forebay::broker::router::owner(id, 64) == 0)
         .take(40)
         .collect();
     let conns: Vec<ConnId> = many
@@ -303,7 +303,7 @@ fn what_a_queue_has_no_place_for_comes_once_after_a_crash() {
     let mut world = started(0..1, "[delivery]\nqueue_messages_max = 2\n");
     let [slow, quick] = [
         client(0),
-        (0..).map(|n| format!("quick-{n}")).find(|id| forebay::shard::router::owner(id, 64) == 0).expect("one"),
+        (0..).map(|n| format!("quick-{n}")).find(|id| forebay::broker::router::owner(id, 64) == 0).expect("one"),
     ];
     // The slow client takes one message at a time, and acknowledges none.
     let (conn, ..) = {

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay::broker::router::owner;
 use forebay::config::{self, Wide};
 use forebay::metrics::board::Board;
 use forebay::metrics::spec::{ShardMetric, SinkMetric};
@@ -13,7 +14,6 @@ use forebay::mqtt::{decode, frame};
 use forebay::rules::Rules;
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Shard as _};
 use forebay::shard::mail::{Mail, ToShard};
-use forebay::shard::router::owner;
 use forebay::shard::{Core, Surroundings};
 
 use super::folder::Folder;

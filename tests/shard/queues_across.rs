@@ -1,8 +1,8 @@
 //! Messages for a kept session on another shard than its publisher's: whose disk the publisher waits for.
 
+use forebay::broker::router::owner;
 use forebay::mqtt::packet::{Packet, Publish, QoS, SubscriptionOptions, Version};
 use forebay::rules::KEPT;
-use forebay::shard::router::owner;
 
 use super::process::Process;
 use super::subscribe::{PLAIN, bytes_of, message, subscribe_packet};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use forebay::broker::router::owner;
 use forebay::metrics::event::Kind as EventKind;
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::{Packet, PacketType, QoS, Subscribe, SubscriptionOptions, Version};
@@ -9,7 +10,6 @@ use forebay::mqtt::property::{Property, PropertyBuf};
 use forebay::mqtt::reason::ReasonCode;
 use forebay::mqtt::{FilterBuf, encode};
 use forebay::runtime::seam::{Closed, ConnId, Shard as _};
-use forebay::shard::router::owner;
 
 use super::conformance::words;
 use super::slots::{BROKER, client, heard, started, started_with, until};

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use forebay::broker::router::owner;
 use forebay::config::{Bridge, Config};
 use forebay::metrics::event::Kind as EventKind;
 use forebay::metrics::inspect::{Ask, Told};
 use forebay::metrics::spec::BridgeMetric as M;
 use forebay::mqtt::packet::{Packet, QoS, Version};
 use forebay::shard::mail::{Mail, Notice, ToSlots};
-use forebay::shard::router::owner;
 
 use super::remotes::{Remote, ack, bridge, connack, found_at, in_memory, qos, words};
 use super::remotes_shown::asked;

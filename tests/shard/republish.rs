@@ -4,12 +4,12 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use forebay::broker::router::owner;
 use forebay::metrics::event::Kind as EventKind;
 use forebay::metrics::spec::{RuleMetric, ShardMetric, SinkMetric};
 use forebay::mqtt::packet::{Packet, Publish, QoS, SubscriptionOptions, Version};
 use forebay::rules::KEPT;
 use forebay::runtime::seam::ConnId;
-use forebay::shard::router::owner;
 
 use super::process::{Process, packets};
 use super::subscribe::{PLAIN, bytes_of, heard, message, publish, subscribe, subscribe_packet};

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use forebay::broker::router::owner;
 use forebay::config::Wide;
 use forebay::metrics::spec::ShardMetric;
 use forebay::mqtt::packet::{Packet, Publish, QoS, Sender, Subscribe, SubscriptionOptions, Unsubscribe, Version};
@@ -12,7 +13,6 @@ use forebay::mqtt::property::Properties;
 use forebay::mqtt::{FilterBuf, decode, encode, frame};
 use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Shard as _};
-use forebay::shard::router::owner;
 
 use super::process::{ONE_OF_MANY, Of, Process};
 use super::subscribe::bytes_of;

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use forebay::broker::router::owner;
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::{Packet, PacketType, Publish, QoS, Version};
 use forebay::mqtt::reason::ReasonCode;
 use forebay::rules::KEPT;
 use forebay::runtime::seam::{ConnId, Shard as _};
-use forebay::shard::router::owner;
 
 use super::process::Process;
 use super::shares::{QOS_1, ack, join, member, vanish};

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use forebay::broker::router::owner;
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::FilterBuf;
 use forebay::mqtt::packet::{Packet, PacketType, Publish, QoS, SubscriptionOptions, Version};
@@ -11,7 +12,6 @@ use forebay::mqtt::reason::ReasonCode;
 use forebay::mqtt::{encode, packet::Subscribe, property::Property, property::PropertyBuf};
 use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{ConnId, ListenerId, Shard as _};
-use forebay::shard::router::owner;
 
 use super::process::{Of, Process, packets};
 use super::shares_several::connect_packet;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use forebay::broker::mail::{HandedOver, KeptBy, ToBroker};
 use forebay::config;
 use forebay::membership::SlotSet;
 use forebay::metrics::event::Kind as EventKind;
@@ -10,7 +11,7 @@ use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::PacketType;
 use forebay::runtime::seam::{ConnId, Monotonic};
 use forebay::session::Claimed;
-use forebay::shard::mail::{HandedOver, KeptBy, Mail, Notice, ToBroker, ToSlots};
+use forebay::shard::mail::{Mail, Notice, ToSlots};
 use kafka_protocol::messages::ApiKey;
 
 use super::conformance::words;

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use forebay::broker::router::owner;
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::{
     Packet, PacketType, Publish, QoS, Sender, Subscribe, SubscriptionOptions, Unsubscribe, Version,
@@ -15,7 +16,6 @@ use forebay::mqtt::reason::ReasonCode;
 use forebay::mqtt::{FilterBuf, decode, encode, frame};
 use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Shard as _};
-use forebay::shard::router::owner;
 
 use super::process::{Of, Process};
 use super::subscribe::bytes_of;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use forebay::broker::router::owner;
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::{Packet, Publish, QoS, Version};
 use forebay::mqtt::property::{Property, PropertyBuf};
 use forebay::rules::KEPT;
-use forebay::shard::router::owner;
 
 use super::dropped::told;
 use super::kept::{arrive, connect};

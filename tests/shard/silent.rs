@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use forebay::broker::router::{Place, owner};
 use forebay::membership::SlotSet;
 use forebay::metrics::event::{Field, Kind as EventKind};
 use forebay::metrics::journal::Filter;
@@ -11,7 +12,6 @@ use forebay::mqtt::property::Properties;
 use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{Closed, ConnId, Monotonic, Shard};
 use forebay::shard::mail::{Mail, Notice, ToSlots};
-use forebay::shard::router::{Place, owner};
 
 use super::slots::{BROKER, client, heard, notice, started, started_under, taken, two_connected};
 use super::world::{World, publish};

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use forebay::broker::router::owner;
 use forebay::metrics::event::Kind;
 use forebay::metrics::spec::{ShardMetric as M, SourceMetric};
 use forebay::mqtt::packet::Version;
 use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::ConnId;
-use forebay::shard::router::owner;
 
 use super::conformance::words;
 use super::positions::{connect, crash, started, started_under, subscribe};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use forebay::broker::router::owner;
 use forebay::config::{self, Config};
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::Version;
@@ -10,7 +11,6 @@ use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{Closed, ConnId, Shard as _};
 use forebay::shard::kafka_disk::Parts;
 use forebay::shard::mail::{Mail, Notice, TakenLog, ToShard, ToSlots};
-use forebay::shard::router::owner;
 
 use super::conformance::words;
 use super::world::World;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use forebay::broker::router::owner;
 use forebay::mqtt::packet::{self as mqtt, Connect, Packet, Publish, QoS, Version};
 use forebay::mqtt::property::{Property, PropertyBuf};
 use forebay::rules::KEPT;
-use forebay::shard::router::owner;
 
 use super::process::{Process, packets};
 use super::queues::QOS_1;

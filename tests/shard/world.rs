@@ -6,8 +6,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use forebay::auth::Policy;
+use forebay::broker::router::Slots;
 use forebay::config::{self, Config};
 use forebay::dapr::{App, Call};
+use forebay::edge::Edge;
 use forebay::link::Peers;
 use forebay::metrics::board::Board;
 use forebay::metrics::event::Kind as EventKind;
@@ -17,9 +19,7 @@ use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Monotonic, Shard};
 use forebay::service::dead_letters::{Letter, Ways};
 use forebay::service::verifier::{Bounds, Verifiers};
-use forebay::shard::edge::Edge;
 use forebay::shard::mail::{Mail, Notice, Reconfiguration, ToShard};
-use forebay::shard::router::Slots;
 use forebay::shard::{Core, Surroundings};
 
 use super::allocation::counted;

@@ -4,5 +4,6 @@
 
 pub mod auth;
 pub mod bans;
+pub mod edge;
 pub mod outward;
 pub mod secure;

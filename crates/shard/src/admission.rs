@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use forebay_base::address::Address;
+use forebay_broker::words::{clipped, of_client, second};
 use forebay_guard::auth::jwt::{Fault, Tokens};
 use forebay_guard::auth::{Admission, Answer, Claim, Full, Judgement, Method, Owner, Question, Refusal, Share};
+use forebay_guard::edge::Edge;
 use forebay_listener::door::{self, Verdict};
 use forebay_listener::proxy::Expect;
 use forebay_metrics::event::{Field, Kind as EventKind};
@@ -15,18 +17,15 @@ use forebay_mqtt::packet::Connect;
 use forebay_mqtt::reason::ReasonCode;
 use forebay_runtime::seam::{ConnId, ListenerId, Monotonic};
 use forebay_service::service::verifier::{Asked, Task};
-use forebay_session::{ClientKey, End, Peer, Session, SessionKey, Violation, refuse};
+use forebay_session::{ClientKey, End, Peer, Violation, refuse};
 
+use super::Core;
 use super::banned::BANNED;
 use super::connection::Kind;
-use super::edge::Edge;
-use super::here::Here;
 use super::mail::{Mail, ToDoor};
 use super::ring::Ring;
 use super::rule_hooks::Newcomer;
 use super::words::AtDoor;
-use super::words::{clipped, of_client, second};
-use super::{Broker, Core};
 
 /// The number of client identifiers of one address that are distinguished, where the address may have been refused with all of them.
 const NAMES_OF_ADDRESS: u8 = 16;
@@ -300,16 +299,6 @@ impl Core {
     }
 }
 
-impl Broker {
-    fn tell_of_session(&mut self, here: &mut Here, now: Monotonic, key: SessionKey, kind: EventKind) {
-        let session = self.sessions.get(key);
-        here.teller.tell_of(kind, second(now), session.map(Session::client), |event| {
-            let event = of_client(event, session.map(Session::client));
-            event.maybe(Field::User, session.and_then(|session| session.username()).map(clipped))
-        });
-    }
-}
-
 impl Core {
     /// The number of clients here that would be disconnected if these files were in force and these listeners removed.
     pub(super) fn would_go(&mut self, edge: &Edge, removed: &[ListenerId]) -> usize {
@@ -323,30 +312,6 @@ impl Core {
             count += usize::from(goes);
         }
         count
-    }
-}
-
-impl Broker {
-    /// Ends the sessions of removed users: at once if the client is offline, otherwise with its connection. Their wills are not published, as nobody answers
-    /// for them.
-    pub(super) fn end_without_users(&mut self, here: &mut Here, now: Monotonic) {
-        let edge = &here.edge;
-        let is_without =
-            |(_, session): &(SessionKey, &mut Session)| session.has_lost_its_user(|name| edge.policy(name));
-        let ended: Vec<SessionKey> = self.sessions.iter_mut().filter(is_without).map(|(key, _)| key).collect();
-        for key in ended {
-            if self.sessions.get(key).is_some_and(|session| session.conn().is_none()) {
-                here.numbers.count(M::AccessRevoked);
-                self.tell_of_session(here, now, key, EventKind::AccessRevoked);
-            }
-            self.sessions.forget(key);
-        }
-    }
-
-    /// Counts the sessions of users with a bound on kept sessions.
-    pub(super) fn count_kept_sessions(&mut self, here: &Here) {
-        let edge = &here.edge;
-        self.sessions.count_kept(|name| edge.policy(name));
     }
 }
 

@@ -4,6 +4,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use forebay_base::address::Address;
+use forebay_broker::router::Place;
+use forebay_broker::words::{of_client, second};
 use forebay_fleet::link::LISTENER;
 use forebay_fleet::trunk::is_stream;
 use forebay_guard::auth::{Admission, By};
@@ -25,10 +27,9 @@ use super::connection::Kind;
 use super::exchange::Exchanged;
 use super::moves::Move;
 use super::ring::Ring;
-use super::router::Place;
 use super::rule_hooks::Newcomer;
 use super::words::AtDoor;
-use super::words::{Timer, of_client, second};
+use super::words::Timer;
 
 impl Core {
     /// Takes an accepted socket, and sets the time by which its CONNECT, and any bytes before it, must have arrived.

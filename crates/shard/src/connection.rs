@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use forebay_broker::subscribe::Outcomes;
 use forebay_config::Config;
 use forebay_fleet::trunk::{FIRST_STREAM, is_stream};
 use forebay_guard::outward::LinkId;
@@ -12,7 +13,6 @@ use forebay_runtime::seam::{ConnId, ListenerId, Monotonic, TimerId};
 use forebay_session::{KeepAlive, Peer, SessionKey};
 
 use super::answer_timeout::Watch;
-use super::broker::subscribe::Outcomes;
 use super::tails::Tails;
 use super::traces::Traces;
 use super::words::{AtDoor, Far};

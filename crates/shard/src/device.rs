@@ -1,6 +1,7 @@
 //! Bytes of a device: packets are cut out and passed to its session, and their answers appended to one out-buffer.
 
 use forebay_base::limits;
+use forebay_broker::words::{Flow, Stall};
 use forebay_metrics::spec::ShardMetric as M;
 use forebay_mqtt::packet::{Packet, Publish, Sender};
 use forebay_mqtt::reason::ReasonCode;
@@ -13,7 +14,7 @@ use super::Core;
 use super::connection::{Kind, Timed};
 use super::publishing::client::{Published, RunTo};
 use super::ring::Ring;
-use super::words::{Flow, Sample, Source, Stall, Used};
+use super::words::{Sample, Source, Used};
 
 impl Core {
     /// Works through received bytes: `bytes` alone, or after the tail of earlier ones. Returns how many of them were taken: fewer than there are, if the
@@ -161,7 +162,7 @@ impl Core {
             }
             if is_sample {
                 let session = self.broker.sessions.get(sender.session).filter(|session| !session.is_remote());
-                self.here.numbers.top.sample(session, sender, &bytes[passed_over..used], io.now());
+                self.here.numbers.top.sample(session, sender.peer, &bytes[passed_over..used], io.now());
             }
             if is_bounded {
                 self.charge(io, conn, &bytes[..used]);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use forebay_base::address::Address;
+use forebay_broker::words::second;
 use forebay_metrics::event::{Field, Kind as EventKind};
 use forebay_metrics::spec::ShardMetric as M;
 use forebay_runtime::seam::{ConnId, ListenerId, Monotonic};
@@ -13,7 +14,6 @@ use super::mail::ToDoor;
 use super::moves::Moves;
 use super::relay::Relays;
 use super::ring::Ring;
-use super::words::second;
 
 /// The number of connections drawn to find the one that is closed.
 const DRAWN: usize = 16;

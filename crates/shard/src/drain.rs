@@ -168,10 +168,13 @@ impl Core {
             drain.told_others = true;
             let from = self.here.index;
             let others = (0..self.here.config.service.shards).filter(|shard| *shard != from);
-            self.broker.letters.extend(others.map(|shard| (shard, Mail::Shard(ToShard::Stopping { from }))));
+            self.around
+                .letters(&mut self.broker)
+                .extend(others.map(|shard| (shard, Mail::Shard(ToShard::Stopping { from }))));
             self.send_letters(io);
         }
-        self.broker.letters.is_empty() && self.drain.others.count_ones() as usize + 1 == self.here.config.service.shards
+        self.around.letters(&mut self.broker).is_empty()
+            && self.drain.others.count_ones() as usize + 1 == self.here.config.service.shards
     }
 
     /// Whether all messages are with their subscribers here, and with the other shards.

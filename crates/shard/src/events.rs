@@ -2,6 +2,7 @@
 //! for their packets.
 
 use forebay_base::address::Address;
+use forebay_broker::words::{clipped, of_client, second};
 use forebay_guard::auth::Access;
 use forebay_guard::outward::LoginRefused;
 use forebay_kafka::producer::News;
@@ -12,7 +13,6 @@ use forebay_runtime::seam::{Closed, ConnId, Facts, LayerError, LayerFault, Monot
 use forebay_session::{End, Session, SessionKey, Violation};
 
 use super::ring::Ring;
-use super::words::{clipped, of_client, second};
 
 use super::Core;
 

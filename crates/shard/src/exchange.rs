@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use forebay_broker::words::{Flow, clipped, of_client, second};
 use forebay_guard::auth::Policy;
 use forebay_listener::door::{self, Verdict};
 use forebay_listener::proxy::Expect;
@@ -21,7 +22,6 @@ use super::admission::{Admitted, Why};
 use super::connection::Kind;
 use super::ring::Ring;
 use super::words::AtDoor;
-use super::words::{Flow, clipped, of_client, second};
 
 /// The longest AUTH before CONNACK.
 const AUTH_BYTES_MAX: u32 = 8_192;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use forebay_broker::logs::Logs;
+use forebay_broker::words::second;
 use forebay_buffer::SpoolFull;
 use forebay_config::WhenFull;
 use forebay_kafka::types::SinkId;
@@ -11,9 +13,7 @@ use forebay_runtime::seam::Monotonic;
 use forebay_spool::RowSet;
 
 use super::Core;
-use super::logs::Logs;
 use super::outlets::Outlets;
-use super::words::second;
 
 impl Core {
     /// Records the beginning and the end of a time in which messages find no room.

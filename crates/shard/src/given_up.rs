@@ -1,14 +1,14 @@
 //! Events about messages of the spool that are given up, once a second, and a metric for which every partition is checked.
 
+use forebay_broker::here::Here;
+use forebay_broker::words::{DROPPED, publish_refused, second};
 use forebay_metrics::event::{Field, Kind};
 use forebay_metrics::spec::{RefusalReason, SinkMetric};
 use forebay_runtime::seam::Monotonic;
 use forebay_session::ClientKey;
 
 use super::Core;
-use super::here::Here;
 use super::outlets::Outlets;
-use super::words::{DROPPED, publish_refused, second};
 
 /// The reason why messages are given up.
 const OLDEST: &str = "the spool was full, and when_full is \"drop-oldest\"";

@@ -2,6 +2,7 @@
 
 use smallvec::SmallVec;
 
+use forebay_broker::words::Search;
 use forebay_kafka::types::NodeId;
 use forebay_metrics::inspect::{
     Ask, Client, Connection, Filter, LOOKED_AT_MAX, NamedClient, Part, Partition, Subscription as Row, Told, Topic,
@@ -18,7 +19,6 @@ use super::Core;
 use super::connection::Connections;
 use super::relay::Relays;
 use super::ring::Ring;
-use super::words::Search;
 
 impl Core {
     /// Answers a question of the control plane.

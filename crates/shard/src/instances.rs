@@ -6,6 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay_broker::router::Place;
+use forebay_broker::words::second;
 use forebay_config::{Broker, Config};
 use forebay_fleet::link::Peers;
 use forebay_fleet::membership::{Instance, Membership, News, Settings, Table, Terms};
@@ -18,8 +20,6 @@ use forebay_runtime::seam::Monotonic;
 use super::Core;
 use super::mail::{Mail, Notice, ToGroup, ToSlots};
 use super::ring::Ring;
-use super::router::Place;
-use super::words::second;
 
 /// The member's number at the client of its cluster. Members of sources have their indexes, which never reach it.
 const NUMBER: u32 = u32::MAX - 1;
@@ -236,7 +236,7 @@ impl Core {
                     let (shards, at) = (0..self.here.config.service.shards, io.now());
                     loss += 1;
                     let letters = shards.map(|shard| (shard, Mail::Slots(ToSlots::Lost { slots: *slots, at, loss })));
-                    self.broker.letters.extend(letters);
+                    self.around.letters(&mut self.broker).extend(letters);
                     io.go_on();
                 }
                 _ => {}

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::logs::first_of;
+use forebay_broker::logs::first_of;
 use forebay_buffer::{Buffer, Settings};
 use forebay_fleet::replica::testing::Partition;
 use forebay_fleet::replica::{Answer, Names, Replica, Step, TakeOver};

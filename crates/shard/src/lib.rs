@@ -2,8 +2,6 @@
 //!
 //! | file | step |
 //! |---|---|
-//! | [`router`] | client id to owning shard |
-//! | [`edge`] | the contents of files that listeners need beside the configuration |
 //! | `arrivals` | an accepted or handed-over socket becomes a device with a session |
 //! | `moves` | connections for a shard with a full mailbox |
 //! | `relay` | connections of clients that other instances serve, and those of their clients |
@@ -14,14 +12,13 @@
 //! | `publishing` | a message to sinks and subscribers, all or none |
 //! | `outlets`, `reservation` | a message to the rows of its sinks, all or none |
 //! | `sinks` | a sink's templates, compiled |
-//! | `rules`, `raised`, `rule_events`, `rule_hooks` | rules in SQL, and events for them |
+//! | `rules`, `rule_events`, `rule_hooks` | rules in SQL, and events for them |
 //! | `subscribe` | subscriptions |
-//! | `broker` | sessions, and what takes their messages: subscribers on every shard, shares, queues, retained messages |
 //! | `dead_letters` | what Kafka will never take, on its way to a topic or a file |
 //! | `stalls` | connections left unread, and read again |
-//! | `spool`, `disks`, `sorted` | segments and buffer of the shard, and which of their records are taken up |
+//! | `spool`, `disks` | segments and buffer of the shard |
 //! | `fullness` | messages that find no room in the buffer |
-//! | `logs`, `session_log`, `kafka_disk` | what the shard writes down: with `[broker]` sessions have a log of their own, in Kafka |
+//! | `session_log`, `kafka_disk` | what the shard writes down: with `[broker]` sessions have a log of their own, in Kafka |
 //! | `slots` | slots of `[broker]` that come and leave |
 //! | `instances` | this instance of `[broker]` in the group of all of them |
 //! | `bridges` | other MQTT brokers, of which Forebay is a client |
@@ -31,11 +28,8 @@
 //! | `turn` | what the runtime calls: each event, and the order of work at the end of a turn |
 //! | `reconfigure`, `members` | sinks and clusters that come, change and go while the shard runs |
 //! | `drain` | the end of the service, without loss |
-//! | `numbers` | the board |
-//! | `here` | what each of these may know of its shard |
 //! | `ordered` | messages of the control plane |
 //! | `traces` | packets of clients and topics that people look at |
-//! | `top` | the topics and clients with the most publishes |
 //! | `events` | events for an operator |
 //! | `inspect` | questions of the control plane |
 //! | `words` | words that the others have in common |
@@ -50,7 +44,6 @@ mod answer_timeout;
 mod arrivals;
 mod banned;
 mod bridges;
-mod broker;
 mod carrier;
 mod connection;
 mod console;
@@ -59,30 +52,24 @@ mod device;
 mod disks;
 mod door;
 mod drain;
-pub mod edge;
 mod events;
 mod exchange;
 mod fullness;
 mod given_up;
-mod here;
 mod inspect;
 pub mod instances;
 pub mod kafka_disk;
 mod log_trouble;
-mod logs;
 pub mod mail;
 mod members;
 mod moves;
-mod numbers;
 mod ordered;
 mod outlets;
 mod publishing;
-mod raised;
 mod reconfigure;
 mod relay;
 mod reservation;
 mod ring;
-pub mod router;
 mod rule_events;
 mod rule_hooks;
 mod rules;
@@ -91,14 +78,12 @@ mod settings;
 mod sinks;
 mod slot_rows;
 mod slots;
-mod sorted;
 pub mod sources;
 mod spool;
 mod stalls;
 mod subscribe;
 mod tails;
 pub mod tally;
-mod top;
 mod traces;
 pub mod trial;
 mod turn;
@@ -106,23 +91,27 @@ mod upstream;
 mod words;
 
 pub use self::bridges::{layer as layer_of_bridge, session_name as session_of_bridge};
-pub use self::broker::queues::{ForShare, Kept, move_queue};
-pub use self::broker::retained::topic as retained_topic;
 pub use self::dead_letters::rfc3339;
 pub use self::settings::memory_of_shard;
-pub use self::sorted::{Sorted, Sorter};
 pub use self::spool::{damaged, refusal};
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use forebay_base::rules::Rules;
+use forebay_broker::Broker;
+use forebay_broker::here::Here;
+use forebay_broker::numbers::Numbers;
+use forebay_broker::raised::RuleEvents;
+use forebay_broker::router::Slots;
+use forebay_broker::words::Feeds;
 use forebay_buffer::Counts;
 use forebay_config::{Config, Sink};
 use forebay_dapr::App;
 use forebay_fleet::link::Peers;
 use forebay_guard::auth::Shares;
 use forebay_guard::bans::Bans;
+use forebay_guard::edge::Edge;
 use forebay_metrics::board::Board;
 use forebay_metrics::journal::{Journal, Teller};
 use forebay_metrics::spec::Layout;
@@ -135,29 +124,17 @@ use forebay_service::service::dead_letters::Ways;
 use forebay_service::service::resolver::Question;
 use forebay_service::service::sasl;
 use forebay_service::service::verifier::Verifiers;
-use forebay_session::Sessions;
 
 use self::bridges::Bridges;
-use self::broker::Broker;
-use self::broker::delivery::Delivery;
-use self::broker::kept;
-use self::broker::queues::Queues;
-use self::broker::retained::Retained;
 use self::connection::Connections;
 use self::dead_letters::{Announced, DeadLetterQueue};
 use self::door::Doors;
-use self::edge::Edge;
-use self::here::Here;
-use self::logs::Logs;
 use self::mail::{Letters, Mail, Notice};
-use self::numbers::Numbers;
 use self::outlets::Outlets;
-use self::raised::RuleEvents;
 use self::sources::Sources;
 use self::stalls::Stalls;
 use self::tally::Tally;
 use self::upstream::Upstream;
-use self::words::Feeds;
 
 /// State shared by all shards of a process: read-only, or a way to send.
 #[derive(Clone)]
@@ -199,7 +176,7 @@ pub struct Surroundings {
     /// The bans.
     pub bans: Arc<Bans>,
     /// The owner of each client.
-    pub slots: Arc<router::Slots>,
+    pub slots: Arc<Slots>,
     /// The other instances.
     pub peers: Arc<Peers>,
 }
@@ -217,6 +194,16 @@ struct Around {
     peers: Arc<Peers>,
     app: Option<App>,
     lost_before: Counts,
+    /// Letters to other shards, sent at the end of the turn.
+    letters: Letters,
+}
+
+impl Around {
+    /// The letters to other shards, with those of the broker until now: each shard gets them in the order in which they were written.
+    fn letters(&mut self, broker: &mut Broker) -> &mut Letters {
+        self.letters.extend(broker.take_letters().map(|(to, letter)| (to, letter.into())));
+        &mut self.letters
+    }
 }
 
 impl Surroundings {
@@ -246,6 +233,7 @@ impl Surroundings {
             peers: self.peers,
             app: self.app,
             lost_before: self.lost_before,
+            letters: Letters::new(),
         };
         (here, around)
     }
@@ -302,26 +290,9 @@ impl Core {
         );
         let mut outlets = Outlets::new(router(&config), plans, upstreams, letters, when_full);
         outlets.rules = sql_rules;
-        let queues = Queues::new(&config);
-        let mut broker = Broker {
-            sessions: Sessions::sharing(Arc::clone(&around.shares)),
-            keeping: kept::Keeping::new(settings::sessions(&config), queues.entry_max()),
-            logs: Logs::default(),
-            delivery: Delivery::new(
-                (index, config.service.shards),
-                Arc::clone(&around.interest),
-                Arc::clone(&around.shared_subscriptions),
-                config.delivery,
-            ),
-            retained: Retained::new(&config),
-            queues,
-            letters: Letters::new(),
-            touched: Vec::new(),
-        };
+        let shared = (Arc::clone(&around.interest), Arc::clone(&around.shared_subscriptions));
+        let broker = Broker::new(index, &config, Arc::clone(&around.shares), shared);
         outlets.feeds = broker.feeds(Feeds::ALL);
-        if config.has_instances() {
-            broker.delivery.shares.use_groups();
-        }
         let sources = Sources::new(&config, &mut random);
         let (here, around) = around.apart(index, Numbers::new(board, layout));
         let mut core = Self {

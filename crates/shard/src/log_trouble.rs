@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use forebay_broker::words::second;
 use forebay_fleet::replica::{BATCH_BYTES_MAX, Lost};
 use forebay_kafka::types::TopicMetadata;
 use forebay_metrics::event::{Field, Kind};
@@ -12,7 +13,6 @@ use super::Core;
 use super::kafka_disk::KafkaDisk;
 use super::mail::Notice;
 use super::ring::Ring;
-use super::words::second;
 
 /// The time for which an election, or brokers that restart, may hold a log up before that is reported.
 const TOLD_AFTER: Duration = Duration::from_secs(10);

@@ -1,6 +1,7 @@
 //! Messages that the control plane publishes: to sinks, rules, subscribers and the home of a retained one, like a client's. A message does not wait for room:
 //! if there is none, no receiver gets it, and the caller is notified.
 
+use forebay_broker::words::Feeds;
 use forebay_metrics::inspect::{Ordered, ToPublish};
 use forebay_metrics::spec::ShardMetric as M;
 use forebay_mqtt::packet::{Publish, QoS};
@@ -11,7 +12,6 @@ use forebay_session::ClientKey;
 use super::Core;
 use super::publishing::admit::{Publication, Publisher};
 use super::ring::Ring;
-use super::words::Feeds;
 
 /// The client identifier of such messages, as sinks and events name it. No client is it: there is none with this user.
 const CLIENT: &str = "$api";

@@ -3,6 +3,9 @@
 use smallvec::SmallVec;
 
 use forebay_base::limits::CLOCK_SET_AFTER_MS;
+use forebay_broker::logs::Logs;
+use forebay_broker::mail::Copies;
+use forebay_broker::words::{Feeds, Wait};
 use forebay_buffer::Buffer;
 use forebay_config::WhenFull;
 use forebay_kafka::producer::{Full, Producer};
@@ -13,22 +16,16 @@ use forebay_runtime::seam::WallMs;
 
 use super::dead_letters::DeadLetterQueue;
 use super::fullness::Fullness;
-use super::logs::Logs;
-use super::mail::Copies;
 use super::reservation::Workspace;
 use super::rules::Rules;
 use super::sinks::{Message, Plan};
 use super::slot_rows::SlotRows;
 use super::upstream::Upstream;
-use super::words::{Feeds, Objection, Wait};
+use super::words::Objection;
 
-impl Copies {
-    /// The number of tombstones that end a retained message: one, or one for each partition that may have a copy.
-    pub(super) fn ends(self, producer: &Producer, plan: &Plan) -> usize {
-        let count = producer.partition_count(plan.sink, plan.topic.as_literal().unwrap_or_default());
-        let count = count.max(self.partitions);
-        if self.are_spread || count > self.partitions && self.partitions > 0 { count.max(1) } else { 1 }
-    }
+/// The number of tombstones that end a retained message with these copies: one, or one for each partition that may have a copy.
+pub(super) fn tombstones(copies: Copies, producer: &Producer, plan: &Plan) -> usize {
+    copies.tombstones(producer.partition_count(plan.sink, plan.topic.as_literal().unwrap_or_default()))
 }
 
 /// Everything between a message and Kafka: which sinks match, how each writes its row, and the producers that send it.

@@ -97,7 +97,7 @@ impl Core {
         outlets.letters.grow(self.here.index, routes, &dead_letters.sinks);
         self.around.dead_letters = dead_letters;
         self.announced.grow(config.sinks.len());
-        self.broker.keeping.settings = settings::sessions(config);
+        self.broker.keeping.settings = forebay_broker::settings::sessions(config);
         self.broker.retained.change(config);
         self.broker.delivery.shares.set_strategy(config.delivery.share_strategy, io.now());
         // Publishers that wait for room in a sink may match other sinks now.

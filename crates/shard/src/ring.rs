@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 
 use forebay_base::address::canonical;
+use forebay_broker::mail::ToBroker;
+use forebay_broker::out::{Due, Out};
 use forebay_fleet::trunk::{Trunks, is_stream};
 use forebay_runtime::Listener;
 use forebay_runtime::seam::{
@@ -16,6 +18,7 @@ use super::words::Timer;
 /// The runtime, and the streams of a shard, for the time of a call.
 pub(super) struct Ring<'a> {
     io: &'a mut (dyn Io<Mail> + 'a),
+    now: Monotonic,
     /// `None`: there has been no trunk.
     trunks: Option<Box<Trunks>>,
 }
@@ -24,7 +27,7 @@ impl<'a> Ring<'a> {
     /// The runtime, with these streams beside its connections.
     #[inline]
     pub(super) fn new(io: &'a mut (dyn Io<Mail> + 'a), trunks: Option<Box<Trunks>>) -> Self {
-        Self { io, trunks }
+        Self { now: io.now(), io, trunks }
     }
 
     /// The streams, for the next call.
@@ -37,7 +40,7 @@ impl<'a> Ring<'a> {
 /// The calls of [`Io`], for streams, too.
 impl Ring<'_> {
     pub(super) fn now(&self) -> Monotonic {
-        self.io.now()
+        self.now
     }
 
     pub(super) fn wall(&self) -> WallMs {
@@ -133,7 +136,7 @@ impl Ring<'_> {
 
     pub(super) fn pause(&mut self, conn: ConnId) {
         if is_stream(conn) {
-            let now = self.io.now();
+            let now = self.now;
             self.trunks().pause(conn, now);
         } else {
             self.io.pause(conn);
@@ -246,6 +249,64 @@ impl Ring<'_> {
 
     pub(super) fn stop(&mut self) {
         self.io.stop();
+    }
+}
+
+/// What the broker may ask.
+impl Out for Ring<'_> {
+    fn now(&self) -> Monotonic {
+        self.now
+    }
+
+    fn wall(&self) -> WallMs {
+        self.wall()
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over()
+    }
+
+    fn go_on(&mut self) {
+        self.go_on();
+    }
+
+    fn out(&mut self, conn: ConnId) -> &mut Vec<u8> {
+        self.out(conn)
+    }
+
+    fn send_late(&mut self, conn: ConnId) {
+        self.send_late(conn);
+    }
+
+    fn send_soon(&mut self, conn: ConnId) {
+        self.send_soon(conn);
+    }
+
+    fn unsent(&self, conn: ConnId) -> usize {
+        self.unsent(conn)
+    }
+
+    fn tell_writable(&mut self, conn: ConnId) {
+        self.tell_writable(conn);
+    }
+
+    fn peer(&self, conn: ConnId) -> Option<SocketAddr> {
+        self.peer(conn)
+    }
+
+    fn set_timer(&mut self, at: Monotonic, due: Due) {
+        let _ = self.set_timer(at, Timer::Broker(due).token());
+    }
+
+    fn set_timer_by(&mut self, due: Due, at: Monotonic, set: &mut Option<(Monotonic, TimerId)>) {
+        self.set_timer_by(Timer::Broker(due), at, set);
+    }
+
+    fn mail(&mut self, to: usize, letter: ToBroker) -> Result<(), ToBroker> {
+        self.mail(to, Mail::Broker(letter)).map_err(|letter| match letter {
+            Mail::Broker(letter) => letter,
+            other => unreachable!("another letter comes back: {other:?}"),
+        })
     }
 }
 

@@ -2,6 +2,8 @@
 
 use smallvec::SmallVec;
 
+use forebay_broker::raised::{Raised, dropped};
+use forebay_broker::words::Feeds;
 use forebay_mqtt::packet::{Publish, QoS};
 use forebay_mqtt::property::Properties;
 use forebay_rule::column::Defaults;
@@ -13,10 +15,8 @@ use forebay_session::ClientKey;
 
 use super::Core;
 use super::publishing::admit::{Publication, Publisher};
-use super::raised::{Raised, dropped};
 use super::reservation::Beside;
 use super::ring::Ring;
-use super::words::Feeds;
 
 impl Core {
     /// Has events noted that the rules in force name.

@@ -1,5 +1,6 @@
 //! Client events for rules: noted only if a rule names them.
 
+use forebay_broker::raised::{Raised, reason_name};
 use forebay_guard::auth::jwt::Tokens;
 use forebay_mqtt::packet::{Connect, SubscriptionOptions, Version};
 use forebay_mqtt::property::Properties;
@@ -10,10 +11,7 @@ use forebay_runtime::seam::ConnId;
 use forebay_session::{End, Session, SessionKey};
 
 use super::Core;
-use super::broker::Broker;
 use super::connection::Kind;
-use super::here::Here;
-use super::raised::{Raised, reason_name};
 use super::ring::Ring;
 
 /// A CONNECT and the identifier of its client, which the service may have given it.
@@ -145,38 +143,36 @@ impl Core {
     }
 }
 
-impl Broker {
+impl Core {
     /// Notes that a session has a subscription to a filter.
     pub(super) fn raise_subscribed(
         &mut self,
         io: &Ring<'_>,
-        here: &mut Here,
         (conn, key): (ConnId, SessionKey),
         (filter, granted): (&str, SubscriptionOptions),
         properties: Properties<'_>,
     ) {
-        if !here.events.wants(Event::SessionSubscribed) {
+        if !self.here.events.wants(Event::SessionSubscribed) {
             return;
         }
         let Some(raised) = self.of_filter(io, Event::SessionSubscribed, (conn, key), filter) else { return };
         let raised = raised.int(Field::Qos, (granted.qos as u8).into());
-        here.raise(raised.properties(Field::SubProps, properties));
+        self.here.raise(raised.properties(Field::SubProps, properties));
     }
 
     /// Notes that a session has no subscription to a filter any more, as its client has asked.
     pub(super) fn raise_unsubscribed(
         &mut self,
         io: &Ring<'_>,
-        here: &mut Here,
         (conn, key): (ConnId, SessionKey),
         filter: &str,
         properties: Properties<'_>,
     ) {
-        if !here.events.wants(Event::SessionUnsubscribed) {
+        if !self.here.events.wants(Event::SessionUnsubscribed) {
             return;
         }
         let Some(raised) = self.of_filter(io, Event::SessionUnsubscribed, (conn, key), filter) else { return };
-        here.raise(raised.properties(Field::UnsubProps, properties));
+        self.here.raise(raised.properties(Field::UnsubProps, properties));
     }
 
     fn of_filter(
@@ -186,7 +182,7 @@ impl Broker {
         (conn, key): (ConnId, SessionKey),
         filter: &str,
     ) -> Option<Raised> {
-        let session: &Session = self.sessions.get(key)?;
+        let session: &Session = self.broker.sessions.get(key)?;
         let raised = Raised::new(event, io.wall()).text(Field::Clientid, session.client().client_id);
         let raised = raised.shown(Field::Username, session.username());
         let peer = io.peer(conn);

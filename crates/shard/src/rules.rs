@@ -6,6 +6,8 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use forebay_base::rules::Rules as Guarantees;
+use forebay_broker::here::Here;
+use forebay_broker::words::{DROPPED, REJECTED, clipped, of_client, second};
 use forebay_config::{Config, OnError, Republish, Rule, Source};
 use forebay_metrics::event::{Field, Kind};
 use forebay_metrics::spec::RuleMetric as M;
@@ -19,11 +21,9 @@ use forebay_runtime::seam::Monotonic;
 use forebay_session::ClientKey;
 
 use super::console::Console;
-use super::here::Here;
 use super::members::Members;
 use super::outlets::Outlets;
 use super::sinks::{self, Plan};
-use super::words::{DROPPED, REJECTED, clipped, of_client, second};
 
 /// The fate of a message that becomes a dead letter.
 const DEAD_LETTER: &str = "dead_letter";

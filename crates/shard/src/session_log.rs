@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use forebay_broker::logs::{Kept, first_of};
+use forebay_broker::words::second;
 use forebay_buffer::{Buffer, Restored};
 use forebay_config::Broker as Config;
 use forebay_fleet::replica::{Lost, Outcome, Replica, Wire};
@@ -15,12 +17,10 @@ use forebay_runtime::seam::Monotonic;
 
 use super::kafka_disk::KafkaDisk;
 use super::log_trouble::Watch;
-use super::logs::{Kept, first_of};
 use super::mail::{Notice, TakenLog};
 use super::ring::Ring;
 use super::slot_rows::SlotRows;
 use super::spool::Log;
-use super::words::second;
 use super::{Core, settings};
 
 /// The data directory that segments of logs of sessions name: all of them the same, as they belong to none.

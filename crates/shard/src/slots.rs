@@ -4,6 +4,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use forebay_broker::Broker;
+use forebay_broker::logs::{Kept, first_of};
+use forebay_broker::router::Place;
+use forebay_broker::words::{Owner, second};
 use forebay_buffer::{Buffer, Report, Restored};
 use forebay_config::OfBroker;
 use forebay_fleet::membership::SlotSet;
@@ -14,17 +18,14 @@ use forebay_record::{Record, names};
 use forebay_runtime::seam::{ConnId, Monotonic};
 use forebay_session::{End, SessionKey, send_away};
 
-use super::broker::Broker;
 use super::connection::Kind as DeviceKind;
 use super::instances::place_of;
 use super::kafka_disk::KafkaDisk;
-use super::logs::{Kept, first_of};
 use super::mail::{Notice, ToSlots};
 use super::ring::Ring;
-use super::router::Place;
 use super::spool::{Flushed, Log};
 use super::upstream::Upstream;
-use super::words::{Owner, Timer, second};
+use super::words::Timer;
 use super::{Core, settings};
 
 /// The time for which a slot that is given up waits for pending writes of its sessions: the log may have no room for them.

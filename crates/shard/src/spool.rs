@@ -10,6 +10,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use forebay_base::rules::Rules;
+use forebay_broker::Broker;
+use forebay_broker::logs::Kept;
+use forebay_broker::sorted::Sorter;
+use forebay_broker::words::second;
 use forebay_buffer::{Buffer, OpenError, RecordKind, Report, Restored};
 use forebay_metrics::event::{Event, Field, Kind};
 use forebay_metrics::spec::{ShardMetric as M, SinkMetric};
@@ -18,16 +22,13 @@ use forebay_runtime::{note_path, segment_path};
 use forebay_session::SessionKey;
 use forebay_spool::{Completion, Damage, Disk, RecoverError, What};
 
-use super::broker::Broker;
 use super::disks::Files;
 use super::given_up::GivenUp;
 use super::instances::Instances;
-use super::logs::Kept;
 use super::mail::Notice;
 use super::ring::Ring;
 use super::session_log::KafkaLogs;
-use super::sorted::Sorter;
-use super::words::{Timer, second};
+use super::words::Timer;
 use super::{Core, settings};
 
 /// The progress of a shard in taking up its logs.

@@ -9,6 +9,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::ops::Bound;
 
+use forebay_broker::words::Stall;
+use forebay_broker::words::Wait;
 use forebay_kafka::producer::Full;
 use forebay_metrics::spec::ShardMetric as M;
 use forebay_mqtt::packet::{Packet, Sender, Version};
@@ -19,8 +21,8 @@ use forebay_runtime::seam::{ConnId, Monotonic};
 use super::Core;
 use super::connection::Kind;
 use super::ring::Ring;
-use super::words::{AtDoor, Stall};
-use super::words::{Timer, Wait};
+use super::words::AtDoor;
+use super::words::Timer;
 
 /// The most closed connections in the queues beyond twice the number waiting.
 const GONE_MAX: usize = 64;

@@ -1,16 +1,16 @@
 //! SUBSCRIBE and UNSUBSCRIBE of a connection, their filters one after the other, and their answers.
 
 use forebay_base::limits::SUBSCRIPTIONS_OF_SESSION_MAX;
+use forebay_broker::subscribe::Outcomes;
+use forebay_broker::words::{Flow, Stall};
 use forebay_mqtt::packet::{Subscribe, Unsubscribe};
 use forebay_mqtt::topic;
 use forebay_runtime::seam::ConnId;
 use forebay_session::{End, SessionKey, SubscriptionRefused, Violation, Wish};
 
 use super::Core;
-use super::broker::subscribe::Outcomes;
 use super::connection::Begun;
 use super::ring::Ring;
-use super::words::{Flow, Stall};
 
 impl Core {
     /// Handles a SUBSCRIBE, its filters one after the other [MQTT-3.8.4-5]. Before it is answered publishes of every shard find its
@@ -62,13 +62,7 @@ impl Core {
         self.broker.hold(io, &self.here, conn, key, from);
         for (wish, outcome) in Wish::all(subscribe).zip(&outcomes) {
             if let Ok(granted) = outcome {
-                self.broker.raise_subscribed(
-                    io,
-                    &mut self.here,
-                    (conn, key),
-                    (wish.filter, *granted),
-                    subscribe.properties,
-                );
+                self.raise_subscribed(io, (conn, key), (wish.filter, *granted), subscribe.properties);
             }
         }
         // Filters that the access control list denies have been reported.
@@ -116,7 +110,7 @@ impl Core {
         session.unsuback(unsubscribe.packet_id, &had, out);
         self.broker.hold(io, &self.here, conn, key, from);
         for (filter, _) in filters().zip(&had).filter(|(_, had)| **had) {
-            self.broker.raise_unsubscribed(io, &mut self.here, (conn, key), filter, unsubscribe.properties);
+            self.raise_unsubscribed(io, (conn, key), filter, unsubscribe.properties);
         }
         Flow::On
     }

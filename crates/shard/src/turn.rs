@@ -283,16 +283,12 @@ impl Core {
             Timer::Group => self.group_time(),
             Timer::Note => self.note_time(),
             Timer::Rates => self.rates_time(io),
-            Timer::Delivery => self.broker.delivery_time(),
-            Timer::Queues => self.broker.queues_time(),
+            Timer::Broker(due) => self.broker.on_time(io, &mut self.here, due),
             Timer::Moves => self.moves_time(),
-            Timer::Shares => self.broker.shares_time(io, &mut self.here),
-            Timer::Retained => self.broker.retained_time(),
             Timer::Sources => self.sources_time(),
             Timer::Bridge(bridge) => self.bridge_time(io, bridge),
             Timer::Relays => self.relays_time(io),
             Timer::Trunks => self.trunks_time(io),
-            Timer::LateMembers => self.broker.late_members_time(io, &mut self.here),
             Timer::Answers(conn) => self.answers_time(io, conn),
         }
     }
@@ -414,7 +410,7 @@ impl Core {
 
     /// Sends the waiting letters to other shards, after the parcels of the turn.
     pub(super) fn send_letters(&mut self, io: &mut Ring<'_>) {
-        let letters = &mut self.broker.letters;
+        let letters = self.around.letters(&mut self.broker);
         let mut full: u64 = 0;
         for _ in 0..letters.len() {
             let Some((to, letter)) = letters.pop_front() else { break };

@@ -10,7 +10,10 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use forebay_base::rules::Rules;
+use forebay_broker::numbers::Numbers;
+use forebay_broker::words::Owner;
 use forebay_config::Config;
+use forebay_guard::edge::Edge;
 use forebay_guard::outward::{LinkId, News};
 use forebay_kafka::client::{Client, Effect};
 use forebay_kafka::producer::row_log::{NoLog, RowLog, RowSet};
@@ -24,12 +27,10 @@ use forebay_session::{Claimed, Reason, Receipt, Settled};
 
 use super::carrier::Carrier;
 use super::disks::Files;
-use super::edge::Edge;
 use super::members::{Members, Role};
-use super::numbers::Numbers;
 use super::ring::Ring;
 use super::slot_rows::Answered;
-use super::words::{Far, Owner, Timer};
+use super::words::{Far, Timer};
 use super::{Core, settings};
 
 /// The interval at which contact with the group of instances is checked.

@@ -12,12 +12,13 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use forebay::broker::mail::RetainedOfShard;
+use forebay::broker::router::Slots;
 use forebay::config::Config;
 use forebay::link::Peers;
 use forebay::membership::{Do, Leave, Leaving, News, OwnSlots, SlotSet};
 use forebay::runtime::seam::Monotonic;
-use forebay::shard::mail::{Mail, Notice, RetainedOfShard, TakenLog, ToGroup, ToShard, ToSlots};
-use forebay::shard::router::Slots;
+use forebay::shard::mail::{Mail, Notice, TakenLog, ToGroup, ToShard, ToSlots};
 
 use crate::broker::{Step, Taking};
 use crate::kafka::coordinator::Commit;

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use forebay::broker::router::owner;
 use forebay::kafka::consumer::{Batches, Record};
 use forebay::metrics::spec::ShardMetric;
-use forebay::shard::router::owner;
 
 use super::sources::is_one_assignment;
 use crate::kafka::coordinator::Commit;

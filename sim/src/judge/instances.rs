@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use forebay::broker::router::{Place, owner};
 use forebay::metrics::spec::ShardMetric;
-use forebay::shard::router::{Place, owner};
 
 use crate::device::WillSeen;
 use crate::kafka::coordinator::Commit;

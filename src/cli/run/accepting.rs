@@ -7,9 +7,9 @@ use std::time::Instant;
 use super::super::broker;
 use super::sys_topics::SysTopics;
 use super::{Event, Failure, Service};
+use crate::broker::router::Place;
 use crate::service::notify;
 use crate::shard::mail::{Mail, TakenLog, ToShard, ToSlots};
-use crate::shard::router::Place;
 
 impl Service {
     /// Accepts clients.

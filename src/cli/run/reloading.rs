@@ -22,9 +22,9 @@ use crate::control::{
     Wanted,
 };
 use crate::dapr::{Bring, Brought, BroughtAnswer, NotBrought};
+use crate::edge::Edge;
 use crate::metrics::event::{Event as Said, Field, Kind};
 use crate::runtime::seam::ListenerId;
-use crate::shard::edge::Edge;
 use crate::shard::mail::{Mail, ToShard, WouldGo};
 use crate::telemetry::{Span, TraceContext};
 

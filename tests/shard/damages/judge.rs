@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use forebay::broker::router::owner;
 use forebay::buffer::{RecordKind, Report};
 use forebay::cli::{CheckArgs, FromArgs, InspectArgs, check, spool};
 use forebay::data_dir;
 use forebay::metrics::spec::{ShardMetric as M, SinkMetric};
-use forebay::shard::router::owner;
 use serde_json::Value;
 
 use super::damage::Done;

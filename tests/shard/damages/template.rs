@@ -6,11 +6,11 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use forebay::broker::router::owner;
 use forebay::data_dir;
 use forebay::mqtt::packet::{Ack, Packet, Publish, QoS, SubscriptionOptions, Version};
 use forebay::mqtt::property::Properties;
 use forebay::mqtt::reason::ReasonCode;
-use forebay::shard::router::owner;
 
 use super::super::broker::Broker;
 use super::super::subscribe::{PLAIN, message, subscribe_packet};

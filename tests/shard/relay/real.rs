@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay::broker::router::{Place, Slots};
 use forebay::config;
+use forebay::edge::{Edge, LinkTls};
 use forebay::limits::SLOTS;
 use forebay::link::{LISTENER, Peers};
 use forebay::membership::{Instance as Member, Table as Members};
@@ -15,9 +17,7 @@ use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::{Connect, Packet, Sender, Version};
 use forebay::mqtt::{decode, frame};
 use forebay::runtime::{self, Listeners, Post, ShardThread, mailboxes};
-use forebay::shard::edge::{Edge, LinkTls};
 use forebay::shard::mail::{Mail, ToShard};
-use forebay::shard::router::{Place, Slots};
 use forebay::shard::{Core, Surroundings};
 
 use super::super::world::{layout, surroundings};

@@ -7,6 +7,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay::broker::router::{Place, Slots};
 use forebay::config::{self, Config};
 use forebay::limits::SLOTS;
 use forebay::link::{LISTENER, Peers};
@@ -20,7 +21,6 @@ use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Monotonic, Shard as _};
 use forebay::service::dead_letters::Ways;
 use forebay::shard::mail::{Inspection, Mail, Reconfiguration, ToShard};
-use forebay::shard::router::{Place, Slots};
 use forebay::shard::{Core, Surroundings};
 
 use super::super::ring::{Table, reset};

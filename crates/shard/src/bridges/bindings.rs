@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use forebay_base::limits::CALL_BYTES_MAX;
+use forebay_broker::words::{Flow, Owner};
 use forebay_config::Bridge;
 use forebay_dapr::{Answer, Ask, Call, Create, Outcome};
 use forebay_kafka::types::Ticket;
@@ -20,8 +21,8 @@ use forebay_session::{Body, Reason, Session, SessionKey};
 use super::super::Core;
 use super::super::publishing::client::Published;
 use super::super::ring::Ring;
-use super::super::words::{Flow, Owner, Source};
-use super::messages::Became;
+use super::super::words::Source;
+use super::messages::{Became, take_for};
 use super::told::tell;
 use super::wanted;
 
@@ -246,7 +247,7 @@ impl Core {
         publish: &Publish<'_>,
         (index, too_long): (usize, Option<usize>),
     ) -> Flow {
-        let (published, number) = self.broker.take_for(from.session, publish, io.now(), 1);
+        let (published, number) = take_for(&mut self.broker, from.session, publish, io.now(), 1);
         if let (Published::On { .. }, Some(number)) = (&published, number) {
             self.count_of_remote(from.session, publish.qos, Became::Taken);
             self.send_call(from.session, publish, (index, number, too_long));

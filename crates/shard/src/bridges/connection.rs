@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_bridge::{self as bridge, Effect, Ending, Event, Granted, Standing, Url};
+use forebay_broker::words::Flow;
 use forebay_guard::outward::{Ended, LinkId};
 use forebay_listener::ws;
 use forebay_mqtt::malformed::Malformed;
@@ -17,7 +18,7 @@ use forebay_session::{End, Peer, Remote, Session, SessionKey};
 use super::super::Core;
 use super::super::connection::Kind;
 use super::super::ring::Ring;
-use super::super::words::{Flow, Timer};
+use super::super::words::Timer;
 use super::{Bridges, known_as};
 
 /// A remote before 5.0 that gets more messages of QoS 2 than it takes closes the connection within this time.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_bridge::{Ending, Unfit, is_looped, taker};
+use forebay_broker::Broker;
+use forebay_broker::words::{Feeds, Flow, Stall};
 use forebay_config::{Bridge, BridgeIn, Feed};
 use forebay_mqtt::malformed::Malformed;
 use forebay_mqtt::packet::{Packet, PacketType, Publish, QoS, Sender, Version};
@@ -17,7 +19,7 @@ use forebay_session::{End, Next, Reason, SessionKey, Taken, Violation};
 use super::super::Core;
 use super::super::publishing::client::Published;
 use super::super::ring::Ring;
-use super::super::words::{Feeds, Flow, Source, Stall};
+use super::super::words::Source;
 use super::Running;
 /// A message of a remote as it is published here.
 pub(crate) struct Local {
@@ -228,7 +230,7 @@ impl Core {
         let is_settled = running.settled_at <= io.now();
         let granted = running.client.standing().map(|(granted, _)| granted);
         if publish.retain && granted.is_some_and(|granted| taker.takes.retained.drops(granted, is_settled)) {
-            let published = self.broker.take_for_nobody(from.session, publish, io.now());
+            let published = take_for_nobody(&mut self.broker, from.session, publish, io.now());
             if matches!(published, Published::On { .. }) {
                 self.count_of_remote(from.session, publish.qos, Became::LeftOut);
             }
@@ -298,7 +300,7 @@ impl Core {
 
     /// Acknowledges, counts and reports a message that goes no further.
     fn unfit(&mut self, io: &mut Ring<'_>, from: Source, publish: &Publish<'_>, (index, why): (usize, Unfit)) -> Flow {
-        let published = self.broker.take_for_nobody(from.session, publish, io.now());
+        let published = take_for_nobody(&mut self.broker, from.session, publish, io.now());
         let is_taken = matches!(published, Published::On { .. });
         if is_taken && self.count_of_remote(from.session, publish.qos, Became::Unfit(why)) {
             if let Some(running) = self.bridges.all.get_mut(&index).filter(|_| why == Unfit::Repeated) {
@@ -358,42 +360,35 @@ fn is_guarded(bridge: &Bridge) -> bool {
     bridge.via || bridge.binding.is_some()
 }
 
-impl super::super::Broker {
-    /// The number that a session gives its next message of QoS 1 or 2.
-    pub(crate) fn next_number(&self, key: SessionKey) -> u32 {
-        self.sessions.get(key).map_or(0, |session| session.owed_numbers().1)
-    }
+/// Takes a message without a receiver, which is answered with success.
+fn take_for_nobody(broker: &mut Broker, key: SessionKey, publish: &Publish<'_>, now: Monotonic) -> Published {
+    take_for(broker, key, publish, now, 0).0
+}
 
-    /// Takes a message without a receiver, which is answered with success.
-    fn take_for_nobody(&mut self, key: SessionKey, publish: &Publish<'_>, now: Monotonic) -> Published {
-        self.take_for(key, publish, now, 0).0
+/// Takes a message that is answered with success after this many answers. Returns its number as well, if it has one and is no repeat.
+pub(super) fn take_for(
+    broker: &mut Broker,
+    key: SessionKey,
+    publish: &Publish<'_>,
+    now: Monotonic,
+    answers: u16,
+) -> (Published, Option<Option<u32>>) {
+    let Some(session) = broker.sessions.get_mut(key) else { return (Published::Ended, None) };
+    if publish.qos != QoS::AtMostOnce && session.is_blocked() {
+        return (Published::Stall(Stall::Answers), None);
     }
-
-    /// Takes a message that is answered with success after this many answers. Returns its number as well, if it has one and is no repeat.
-    pub(super) fn take_for(
-        &mut self,
-        key: SessionKey,
-        publish: &Publish<'_>,
-        now: Monotonic,
-        answers: u16,
-    ) -> (Published, Option<Option<u32>>) {
-        let Some(session) = self.sessions.get_mut(key) else { return (Published::Ended, None) };
-        if publish.qos != QoS::AtMostOnce && session.is_blocked() {
-            return (Published::Stall(Stall::Answers), None);
-        }
-        let (number, owed, is_new) = match self.sessions.publish(key, publish, now) {
-            Some(Taken::Take { number, .. }) => (Some(number), answers, true),
-            Some(Taken::Rest { number, owed, .. }) => (Some(number), owed, false),
-            Some(Taken::TakeQos0 { .. }) => (None, 0, true),
-            Some(Taken::Repeat) => (None, 0, false),
-            Some(Taken::Violation(violation)) => return (Published::Violation(violation), None),
-            None => return (Published::Ended, None),
-        };
-        if let (Some(number), Some(session)) = (number, self.sessions.get_mut(key)) {
-            session.opened(number, owed, Reason::Success);
-        }
-        (Published::On { begins_run: None }, is_new.then_some(number))
+    let (number, owed, is_new) = match broker.sessions.publish(key, publish, now) {
+        Some(Taken::Take { number, .. }) => (Some(number), answers, true),
+        Some(Taken::Rest { number, owed, .. }) => (Some(number), owed, false),
+        Some(Taken::TakeQos0 { .. }) => (None, 0, true),
+        Some(Taken::Repeat) => (None, 0, false),
+        Some(Taken::Violation(violation)) => return (Published::Violation(violation), None),
+        None => return (Published::Ended, None),
+    };
+    if let (Some(number), Some(session)) = (number, broker.sessions.get_mut(key)) {
+        session.opened(number, owed, Reason::Success);
     }
+    (Published::On { begins_run: None }, is_new.then_some(number))
 }
 
 /// The receivers of the messages of an `in`.

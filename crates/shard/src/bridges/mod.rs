@@ -24,7 +24,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use forebay_bridge::{self as bridge, Client, Rounds, Scratch, Standing, Wanted};
+use forebay_broker::router::Place;
 use forebay_config::{Bridge, BridgeIn, Config};
+use forebay_guard::edge::Edge;
 use forebay_guard::outward::LinkId;
 use forebay_mqtt::packet::{QoS, SubscriptionOptions};
 use forebay_runtime::seam::{ConnId, Monotonic, TimerId};
@@ -34,12 +36,10 @@ use self::bindings::Binding;
 pub use self::connection::layer;
 use self::refused::Refusals;
 use self::told::Counts;
+use super::Core;
 use super::carrier::Carrier;
-use super::edge::Edge;
 use super::ring::Ring;
-use super::router::Place;
 use super::words::Far;
-use super::{Core, settings};
 
 /// The bridges of a shard.
 #[derive(Default)]
@@ -236,7 +236,7 @@ impl Core {
             drops_newest: bridge.drops_newest,
             counts_sent: false,
         };
-        self.broker.delivery.remotes.insert(session, settings::queue(&config, bounds));
+        self.broker.delivery.remotes.insert(session, forebay_broker::settings::queue(&config, bounds));
         self.subscribe_bridge(io, session, (index, bridge));
         let had = self.bridges.all.remove(&index);
         let (counts, binding) = had.map(|of| (of.counts, of.binding)).unwrap_or_default();

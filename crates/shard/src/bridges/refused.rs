@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay_broker::words::{Flow, Owner, clipped};
 use forebay_config::Bridge;
 use forebay_kafka::types::Outcome;
 use forebay_metrics::event::{Field, Kind};
@@ -24,7 +25,7 @@ use super::super::dead_letters::{
 use super::super::members::Role;
 use super::super::outlets::Outlets;
 use super::super::ring::Ring;
-use super::super::words::{Flow, Owner, Source, clipped};
+use super::super::words::Source;
 use super::Bridges;
 use super::told::tell;
 

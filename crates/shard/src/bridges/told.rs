@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use forebay_bridge::{Granted, Unfit, way};
+use forebay_broker::here::Here;
+use forebay_broker::words::{clipped, second};
 use forebay_guard::outward::News;
 use forebay_metrics::event::{Event, Field, Kind};
 use forebay_metrics::spec::BridgeMetric as M;
@@ -11,8 +13,6 @@ use forebay_runtime::seam::Monotonic;
 use forebay_session::Session;
 
 use super::super::Core;
-use super::super::here::Here;
-use super::super::words::{clipped, second};
 use super::inspect::refused;
 use super::messages::Flood;
 

@@ -32,6 +32,7 @@ pub use self::said::{SENT_AGAIN_HEADER, Said, Writer, is_own};
 use std::time::Duration;
 
 use forebay_base::limits::DEAD_LETTERS_QUEUED_BYTES_MAX;
+use forebay_broker::words::{Owner, clipped, second};
 use forebay_config::Config;
 use forebay_kafka::producer::RejectedRow;
 use forebay_kafka::types::{Outcome, Ticket};
@@ -48,7 +49,6 @@ use self::queue::Example;
 use super::Core;
 use super::mail::ToDeadLetters;
 use super::members::{Members, Role};
-use super::words::{Owner, clipped, second};
 
 /// The interval at which an event announces new dead letters of a sink.
 const ANNOUNCED_EVERY: Duration = Duration::from_secs(1);

@@ -14,12 +14,13 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
+use forebay_broker::words::Owner;
+
 use super::file::FileQueue;
 use super::header::{
     CODE_HEADER, CUT_HEADER, CUT_VALUE_BYTES, HEADER_PREFIX, PARTITION_HEADER, REASON_HEADER, RECEIVED_HEADER,
     SINK_HEADER, TOPIC_HEADER, is_about_size, reason,
 };
-use crate::words::Owner;
 use forebay_base::limits::DEAD_LETTERS_IN_FLIGHT_MAX;
 use forebay_kafka::producer::{Producer, Rejected, RejectedEnd, RejectedId, RejectedRow, Row};
 use forebay_kafka::types::{Outcome, Run, SinkId, Ticket};

@@ -2,19 +2,13 @@
 //!
 //! Each room has an enum of its own for what it is sent, with what goes along; it knows no room.
 
-mod broker;
 mod door;
-mod retained;
 mod shard;
 mod slots;
 mod sources;
 mod threads;
 
-pub(crate) use self::broker::{Answered, Known, Marks};
-pub use self::broker::{HandedOver, KeptBy, ToBroker};
 pub use self::door::ToDoor;
-pub use self::retained::RetainedOfShard;
-pub(crate) use self::retained::{Copied, Copies, Expiring};
 pub use self::shard::{Inspection, Reconfiguration, ToShard, WouldGo};
 pub use self::slots::{TakenLog, ToGroup, ToSlots};
 pub use self::sources::ToSources;
@@ -23,6 +17,7 @@ pub use self::threads::{ToCarrier, ToDeadLetters};
 
 use std::collections::VecDeque;
 
+use forebay_broker::mail::{Letter, ToBroker};
 use forebay_dapr as dapr;
 use forebay_fleet::membership::News;
 
@@ -47,6 +42,15 @@ pub enum Mail {
     Binding(dapr::Ask),
     /// For the shard as a whole.
     Shard(ToShard),
+}
+
+impl From<Letter> for Mail {
+    fn from(letter: Letter) -> Self {
+        match letter {
+            Letter::Broker(letter) => Self::Broker(letter),
+            Letter::Readers(letter) => Self::Sources(ToSources::Broker(letter)),
+        }
+    }
 }
 
 /// A notice of a shard to the thread that started it.

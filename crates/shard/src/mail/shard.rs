@@ -4,15 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay_broker::mail::RetainedOfShard;
 use forebay_config::Config;
+use forebay_guard::edge::Edge;
 use forebay_metrics::board::Board;
 use forebay_metrics::inspect::{Answer, Ask};
 use forebay_runtime::Listener;
 use forebay_runtime::seam::ListenerId;
 use forebay_service::service::dead_letters::Ways;
-
-use super::retained::RetainedOfShard;
-use crate::edge::Edge;
 
 /// A letter about the shard as a whole.
 #[derive(Debug)]

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use forebay_broker::mail::ToReaders;
 use forebay_metrics::inspect::SeekTo;
-use forebay_mqtt::route::shares::{Share, ShareNumber};
-use forebay_session::{RecordPlace, Settled};
+use forebay_session::Settled;
 
 /// A letter between the shards of a source.
 #[derive(Debug)]
@@ -44,33 +44,8 @@ pub enum ToSources {
     Progress(Progress),
     /// Answers that records of the receiving shard wait for.
     Settled(Vec<Settled>),
-    /// A shard has new slots. Their sessions have been given all records of `[broker]` below these places.
-    Needs {
-        /// The shard.
-        by: usize,
-        /// The number of its request.
-        number: u64,
-        /// One place for each partition that the logs name.
-        needs: Arc<[RecordPlace]>,
-    },
-    /// The members of a share of several instances have changed; for its home.
-    Share {
-        /// The share.
-        share: Arc<Share>,
-        /// Whether members wait until it has a place.
-        asks: bool,
-    },
-    /// Messages of a share that wait for members are other instances' now.
-    ShareStopped {
-        /// The share.
-        share: ShareNumber,
-        /// Its home.
-        home: usize,
-        /// The home's numbers for the partitions of their records.
-        readers: Arc<[u32]>,
-    },
-    /// A share has its place now.
-    SharePlaced,
+    /// A letter of a broker.
+    Broker(ToReaders),
 }
 
 /// A partition to be read.

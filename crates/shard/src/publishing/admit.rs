@@ -3,6 +3,16 @@
 
 use smallvec::SmallVec;
 
+use forebay_broker::Broker;
+use forebay_broker::delivery::{Delivery, PublishedBy, Route};
+use forebay_broker::given::RouteRecord;
+use forebay_broker::here::Here;
+use forebay_broker::logs::Logs;
+use forebay_broker::numbers::Routed;
+use forebay_broker::queues::Queues;
+use forebay_broker::raised::unwanted;
+use forebay_broker::retained::{Publisher as RetainedBy, Retained};
+use forebay_broker::words::{Feeds, REJECTED, Stall, publish_refused, second, ticket_of};
 use forebay_kafka::producer::row_log::Origin;
 use forebay_kafka::types::Ticket;
 use forebay_mqtt::packet::Publish;
@@ -13,20 +23,10 @@ use forebay_session::{Claimed, ClientKey, RecordPlace};
 
 use super::Publishing;
 use super::client::message;
-use crate::broker::Broker;
-use crate::broker::delivery::{Delivery, PublishedBy, Route};
-use crate::broker::given::RouteRecord;
-use crate::broker::queues::Queues;
-use crate::broker::retained::{Publisher as RetainedBy, Retained};
-use crate::here::Here;
-use crate::logs::Logs;
-use crate::numbers::Routed;
 use crate::outlets::Outlets;
-use crate::raised::unwanted;
 use crate::reservation::{Asking, Beside, Reservation, Told, Unreserved};
 use crate::ring::Ring;
 use crate::sinks::Message;
-use crate::words::{Feeds, REJECTED, Stall, publish_refused, second, ticket_of};
 
 /// The publisher of a message.
 #[derive(Debug)]

@@ -1,5 +1,14 @@
 //! The path of a PUBLISH: all receivers are asked for room first, then the session numbers the message, then each receiver gets it.
 
+use forebay_broker::Broker;
+use forebay_broker::delivery::{PublishedBy, Route, packet_bytes};
+use forebay_broker::here::Here;
+use forebay_broker::logs::Kept;
+use forebay_broker::numbers::Routed;
+use forebay_broker::queues::Queues;
+use forebay_broker::raised::unwanted;
+use forebay_broker::retained::Publisher;
+use forebay_broker::words::{Feeds, Owner, REJECTED, Stall, denied, publish_refused, second};
 use forebay_guard::auth::acl::{Action, Wanted};
 use forebay_kafka::producer::row_log::Origin;
 use forebay_metrics::spec::ShardMetric as M;
@@ -11,20 +20,12 @@ use forebay_session::{Peer, Reason, Session, SessionKey, Sessions, Taken, Violat
 
 use super::admit::{Asked, Takers, ask, republished_awaits};
 use super::{Publishing, sys_topics};
-use crate::broker::Broker;
-use crate::broker::delivery::{PublishedBy, Route, packet_bytes};
-use crate::broker::queues::Queues;
-use crate::broker::retained::Publisher;
-use crate::here::Here;
-use crate::logs::Kept;
-use crate::numbers::Routed;
 use crate::outlets::Outlets;
-use crate::raised::unwanted;
 use crate::reservation::{Asking, Reservation, Told, Unreserved};
 use crate::ring::Ring;
 use crate::sinks::Message;
 use crate::slot_rows::ForSlot;
-use crate::words::{Feeds, Owner, REJECTED, Sample, Source, Stall, denied, publish_refused, second};
+use crate::words::{Sample, Source};
 
 /// The receivers of the messages of a run.
 #[derive(Clone, Copy, Debug)]

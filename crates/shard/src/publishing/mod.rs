@@ -15,9 +15,10 @@ pub(super) mod run;
 mod sys_topics;
 mod wills;
 
+use forebay_broker::Broker;
+use forebay_broker::here::Here;
+
 use super::Core;
-use super::broker::Broker;
-use super::here::Here;
 use super::outlets::Outlets;
 
 /// `Publishing` is a shard's broker and its outlets, for the time of a call.

@@ -1,16 +1,17 @@
 //! A run: messages of a client that follow one of its own in the same read, with the same first byte and topic and no properties. The receivers found for the
 //! first one hold for all, as nothing else happens on the shard in between. Only room is asked for each.
 
+use forebay_broker::delivery::PublishedBy;
+use forebay_broker::numbers::Routed;
+use forebay_broker::words::Owner;
 use forebay_metrics::spec::ShardMetric as M;
 use forebay_mqtt::decode::Again;
 use forebay_mqtt::packet::{Publish, QoS};
 
 use super::Publishing;
 use super::client::{RunTo, message};
-use crate::broker::delivery::PublishedBy;
-use crate::numbers::Routed;
 use crate::ring::Ring;
-use crate::words::{Owner, Source, Used};
+use crate::words::{Source, Used};
 
 impl Publishing<'_> {
     /// Takes the messages at the front of `bytes` that continue the run begun by `publish` ([`super::client::Published::On`]), `first` its first byte, up to

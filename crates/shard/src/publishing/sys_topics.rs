@@ -1,5 +1,6 @@
 //! `$SYS/…`: topics that the service publishes about itself. The messages are retained, in memory only. Clients may not publish there.
 
+use forebay_broker::words::Feeds;
 use forebay_mqtt::packet::{Publish, QoS};
 use forebay_mqtt::property::Properties;
 use forebay_session::ClientKey;
@@ -7,7 +8,6 @@ use forebay_session::ClientKey;
 use super::Publishing;
 use super::admit::{Publication, Publisher};
 use crate::ring::Ring;
-use crate::words::Feeds;
 
 /// The rule that keeps clients from publishing to these topics, as denial events name it.
 pub(super) const RULE: &str = "topics that begin with $SYS/ are the service's own";

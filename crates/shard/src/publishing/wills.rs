@@ -1,6 +1,10 @@
 //! Wills that are due, published to sinks and subscribers like any message. No answer is pending for a will, and it has no socket to be left in: a will that
 //! finds no room waits in [`forebay_session::Sessions`], within the bytes that all sessions may hold.
 
+use forebay_broker::delivery::packet_bytes;
+use forebay_broker::here::Here;
+use forebay_broker::retained::Publisher as RetainedBy;
+use forebay_broker::words::{denied, second};
 use forebay_guard::auth::Owner;
 use forebay_guard::auth::acl::{Action, Client, Wanted};
 use forebay_metrics::spec::ShardMetric as M;
@@ -10,11 +14,7 @@ use forebay_session::{DueWill, SessionKey};
 
 use super::admit::{Publication, Publisher};
 use super::{Publishing, sys_topics};
-use crate::broker::delivery::packet_bytes;
-use crate::broker::retained::Publisher as RetainedBy;
-use crate::here::Here;
 use crate::ring::Ring;
-use crate::words::{denied, second};
 
 /// The most wills admitted again each time that room has become free. The others have their turn the next time.
 const OFFERED_AGAIN_MAX: usize = 64;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_base::limits::SENT_AHEAD_BYTES_MAX;
+use forebay_broker::router::Place;
+use forebay_broker::words::second;
 use forebay_fleet::link::{Client, Header};
 use forebay_fleet::trunk::{Destination, Reason};
 use forebay_listener::door::{self, Verdict};
@@ -21,10 +23,9 @@ use super::super::Core;
 use super::super::connection::{Kind, NO_LISTENER};
 use super::super::mail::{Mail, ToGroup};
 use super::super::ring::Ring;
-use super::super::router::Place;
 use super::super::rule_hooks::Newcomer;
 use super::super::words::AtDoor;
-use super::super::words::{Timer, second};
+use super::super::words::Timer;
 use super::{To, WRONG_LINK, Waiting};
 use forebay_guard::outward::Ended;
 
@@ -231,7 +232,9 @@ impl Core {
         let is_refused = matches!(why, Closed::Error(error) if error.kind() == ErrorKind::ConnectionRefused);
         let Some(To { name, named: incarnation, .. }) = to.filter(|_| is_refused) else { return };
         if self.around.peers.is_gone(&name, incarnation) {
-            self.broker.letters.push_back((0, Mail::Group(ToGroup::PeerIsGone { name, incarnation })));
+            self.around
+                .letters(&mut self.broker)
+                .push_back((0, Mail::Group(ToGroup::PeerIsGone { name, incarnation })));
         }
     }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay_broker::words::second;
 use forebay_fleet::link::{Header, LISTENER, has_address};
 use forebay_fleet::trunk::{Preface, Reason, since_stamp};
 use forebay_guard::auth::By;
@@ -18,7 +19,6 @@ use super::super::Core;
 use super::super::connection::Kind;
 use super::super::ring::Ring;
 use super::super::words::AtDoor;
-use super::super::words::second;
 use super::WRONG_LINK;
 
 /// A header that was on its way for less than this is not late: a stamp comes twice as often.

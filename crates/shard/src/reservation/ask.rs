@@ -1,6 +1,7 @@
 //! Requests to one sink after the other for a message: the destination of its row, the row's memory, and whether there is room.
 
 use forebay_base::rules::{KEPT, Rules as Guarantees};
+use forebay_broker::words::Wait;
 use forebay_buffer::SpoolFull;
 use forebay_config::{OnRefuse, WhenFull};
 use forebay_kafka::producer::{Full, Producer, Refusal, TopicId};
@@ -10,7 +11,7 @@ use forebay_metrics::spec::RefusalReason;
 use super::super::dead_letters::message::Place;
 use super::super::rules::RULE;
 use super::super::sinks::{Message, Plan};
-use super::super::words::{Objection, Wait};
+use super::super::words::Objection;
 use super::rows::Before;
 use super::{Asked, Asking, Fed, Reservation, Reserved, Text, To, Told, Unreserved};
 

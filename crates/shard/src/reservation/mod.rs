@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 
 use smallvec::SmallVec;
 
+use forebay_broker::logs::Logs;
+use forebay_broker::numbers::Routed;
+use forebay_broker::words::{Feeds, Wait};
 use forebay_config::OfBroker;
 use forebay_kafka::producer::{Full, Promise, TopicId};
 use forebay_metrics::histogram::Level;
@@ -15,12 +18,10 @@ use forebay_runtime::seam::WallMs;
 use forebay_session::Peer;
 
 use super::dead_letters::message::Place;
-use super::logs::Logs;
-use super::numbers::Routed;
-use super::outlets::Outlets;
+use super::outlets::{Outlets, tombstones};
 use super::rules::{Outcomes, RULE};
 use super::sinks::{Message, Plan};
-use super::words::{Feeds, Objection, Wait};
+use super::words::Objection;
 
 mod ask;
 mod beside;
@@ -270,7 +271,7 @@ impl Outlets {
         if !asking.feeds.takes_all_matching() {
             let (feeds, is_end) = (&asking.feeds, message.payload.is_empty());
             work.copies = leave_out(feeds, &self.plans, &mut work.matched, |plan| match is_end {
-                true => self.copies.ends(&self.upstreams[plan.cluster].producer, plan),
+                true => tombstones(self.copies, &self.upstreams[plan.cluster].producer, plan),
                 false => 1,
             });
         }

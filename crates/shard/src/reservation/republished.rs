@@ -3,6 +3,7 @@
 
 use smallvec::SmallVec;
 
+use forebay_broker::words::Wait;
 use forebay_config::{MessageProperty, Republish};
 use forebay_kafka::producer::Producer;
 use forebay_kafka::producer::row_log::Origin;
@@ -18,7 +19,7 @@ use forebay_runtime::seam::{Monotonic, WallMs};
 use super::super::outlets::Outlets;
 use super::super::rules::{RULE, Rules};
 use super::super::sinks::Message;
-use super::super::words::{Objection, Wait};
+use super::super::words::Objection;
 use super::rows::{Given, Matched, Most, RENDERED_MAX, Stop, TOO_MUCH_RENDERED, limit};
 use super::{Asking, Reservation, Reserved, To, Told, Unreserved};
 

@@ -4,6 +4,7 @@
 use smallvec::SmallVec;
 
 use forebay_base::rules::Rules as Guarantees;
+use forebay_broker::words::Wait;
 use forebay_config::OnError;
 use forebay_kafka::producer::Producer;
 use forebay_kafka::types::SinkId;
@@ -15,7 +16,7 @@ use forebay_rule::program::{self, Input};
 use super::super::outlets::Outlets;
 use super::super::rules::{Address, Outcome, RULE, RulePlan, Rules};
 use super::super::sinks::{Message, Plan};
-use super::super::words::{Objection, Wait};
+use super::super::words::Objection;
 use super::beside::Turns;
 use super::made::render;
 use super::{Asking, Fed, RENDERED_KEPT, Republished, Reservation, Reserved, To, Told, Unreserved, Workspace};

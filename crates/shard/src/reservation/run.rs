@@ -1,9 +1,9 @@
 //! Another message of the run that the last message has begun: its rows go to the same places, if there is room.
 
+use forebay_broker::logs::Logs;
 use forebay_kafka::types::Ticket;
 use forebay_runtime::seam::{Monotonic, WallMs};
 
-use super::super::logs::Logs;
 use super::super::outlets::Outlets;
 use super::super::sinks::Message;
 use super::ask::has_room;

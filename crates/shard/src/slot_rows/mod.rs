@@ -10,13 +10,13 @@ mod take;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use forebay_broker::logs::Kept;
 use forebay_buffer::{Buffer, RestoredCluster};
 use forebay_config::Config;
 use forebay_kafka::producer::{News, Producer, Settings, SinkStats};
 use forebay_kafka::types::{ProduceRequest, SinkId};
 use forebay_runtime::seam::Monotonic;
 
-use super::logs::Kept;
 use super::outlets::Outlets;
 use super::settings;
 

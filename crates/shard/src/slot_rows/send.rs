@@ -3,6 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use forebay_broker::logs::Kept;
+use forebay_broker::numbers::Numbers;
+use forebay_broker::words::Owner;
 use forebay_kafka::client::Client;
 use forebay_kafka::producer::Want;
 use forebay_kafka::types::{ClientEvent, Outcome, SinkId};
@@ -11,9 +14,6 @@ use forebay_runtime::seam::{Monotonic, WallMs};
 use forebay_session::{Reason, SessionKey, Sessions};
 
 use super::super::kafka_disk::KafkaDisk;
-use super::super::logs::Kept;
-use super::super::numbers::Numbers;
-use super::super::words::Owner;
 use super::{Sender, SlotRows, route_of};
 
 /// The highest bits of IDs of these producers. Those of logs of sessions have the highest bit, others neither.

@@ -2,16 +2,16 @@
 
 use smallvec::SmallVec;
 
+use forebay_broker::logs::{Kept, slot_of};
+use forebay_broker::words::Stall;
 use forebay_kafka::producer::row_log::Origin;
 use forebay_kafka::producer::{Refusal, Row, Target, Terms, TopicId};
 use forebay_kafka::types::{SinkId, Ticket};
 use forebay_record::timestamp_at;
 use forebay_runtime::seam::{Monotonic, WallMs};
 
-use super::super::logs::{Kept, slot_of};
 use super::super::outlets::Outlets;
 use super::super::sinks::{Message, Plan};
-use super::super::words::Stall;
 use super::{Sender, SlotRows};
 
 /// The destination of an exchange's message that matches a route.

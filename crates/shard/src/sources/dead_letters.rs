@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use super::super::here::Here;
+use forebay_broker::here::Here;
+use forebay_broker::words::Owner;
+
 use super::Sources;
 use super::reader::Pause;
 use super::told::About;
@@ -13,7 +15,6 @@ use crate::dead_letters::{
     reason as kafka_reason,
 };
 use crate::members::Role;
-use crate::words::Owner;
 use forebay_config::Config;
 use forebay_kafka::producer::Refusal;
 use forebay_kafka::types::Outcome;

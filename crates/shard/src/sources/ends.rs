@@ -5,12 +5,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::mail::Expiring;
+use forebay_broker::mail::Expiring;
+use forebay_broker::words::Feeds;
+
 use super::Sources;
 use crate::publishing::Publishing;
 use crate::publishing::admit::{Publication, Publisher};
 use crate::ring::Ring;
-use crate::words::Feeds;
 use forebay_base::limits::RETAINED_EXPIRED_AT_ONCE_MAX;
 use forebay_config::{self as config, Config};
 use forebay_mqtt::packet::{Publish, QoS};

@@ -46,6 +46,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay_broker::mail::{Copied, RetainedOfShard, ToReaders};
+use forebay_broker::router;
 use forebay_config::{Config, Source};
 use forebay_kafka::client::Client;
 use forebay_kafka::consumer::{Consumer, Want};
@@ -67,10 +69,10 @@ use self::reader::{Memory, Reader};
 use self::replay::Replays;
 use self::requests::Asker;
 use self::shares::GroupShares;
-use super::mail::{Copied, Given, Mail, Notice, RetainedOfShard, ToSources};
+use super::mail::{Given, Mail, Notice, ToSources};
 use super::ring::Ring;
 use super::words::Timer;
-use super::{Core, router, settings};
+use super::{Core, settings};
 
 /// The time for which revoked partitions wait for their open records.
 const STOPPING: Duration = Duration::from_secs(5);
@@ -322,7 +324,7 @@ impl Core {
                         .insert(index, Membership::new((index, source), terms, (here, shards), (seed, now)));
                 }
                 Some(membership) if !is_wanted || !membership.has(&terms) => {
-                    membership.end(is_open, now, &mut self.broker.letters);
+                    membership.end(is_open, now, self.around.letters(&mut self.broker));
                 }
                 Some(_) | None => {}
             }
@@ -372,7 +374,7 @@ impl Core {
         let config = Arc::clone(&self.here.config);
         let mut any = false;
         for (source, membership) in &mut self.sources.memberships {
-            if membership.step(now, &mut self.broker.letters) {
+            if membership.step(now, self.around.letters(&mut self.broker)) {
                 any = true;
                 self.outlets.upstreams[membership.cluster].busy = true;
             }
@@ -420,7 +422,7 @@ impl Core {
             }
         }
         let letters = others.into_iter().map(|(shard, settled)| (shard, Mail::Sources(ToSources::Settled(settled))));
-        self.broker.letters.extend(letters);
+        self.around.letters(&mut self.broker).extend(letters);
         self.sources.count_unmet(&mut self.here.numbers);
         any
     }
@@ -448,11 +450,13 @@ impl Core {
             ToSources::Stop { source, generation, is_lost } => {
                 self.stop_reading((source, generation), is_lost, (now, wall));
             }
-            ToSources::Needs { by, number, needs } => self.slots_need((by, number), &needs, now),
-            ToSources::Share { share, asks } => self.share_heard(share, asks, now),
-            ToSources::ShareStopped { share, home, readers } => self.share_stopped(share, home, &readers),
+            ToSources::Broker(ToReaders::Needs { by, number, needs }) => self.slots_need((by, number), &needs, now),
+            ToSources::Broker(ToReaders::Share { share, asks }) => self.share_heard(share, asks, now),
+            ToSources::Broker(ToReaders::ShareStopped { share, home, readers }) => {
+                self.share_stopped(share, home, &readers)
+            }
             // The turn handles the waiting packets.
-            ToSources::SharePlaced => {}
+            ToSources::Broker(ToReaders::SharePlaced) => {}
             ToSources::Progress(progress) => {
                 if let Some(membership) = self.sources.memberships.get_mut(&progress.source) {
                     membership.progress(progress, now);

@@ -1,15 +1,16 @@
 //! The offer of a record's message to its receivers, and what becomes of it and of the messages that rules make of it. Rules and sinks have their turn when
 //! the record is read; a message that has waited is offered to subscribers alone.
 
+use forebay_broker::delivery::put_packet;
+use forebay_broker::given::Retains;
+use forebay_broker::numbers::Numbers;
+use forebay_broker::words::{Feeds, Stall, ticket_of};
+
 use super::window::{Parked, Window};
-use crate::broker::delivery::put_packet;
-use crate::broker::given::Retains;
-use crate::numbers::Numbers;
 use crate::publishing::Publishing;
 use crate::publishing::admit::{Admitted, Publication, Publisher, SourceRecord};
 use crate::reservation::Beside;
 use crate::ring::Ring;
-use crate::words::{Feeds, Stall, ticket_of};
 use forebay_config::{Feed, Source};
 use forebay_metrics::spec::SourceMetric as M;
 use forebay_mqtt::packet::Publish;

@@ -1,5 +1,5 @@
 //! Partitions of `[broker]`'s routes and the slots of the shards. Reading goes back to the positions of new slots, and shards are notified how a partition is
-//! read from a place ([`crate::broker::given`]).
+//! read from a place ([`forebay_broker::given`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::super::here::Here;
+use forebay_broker::Broker;
+use forebay_broker::given::{Reads, Retains, RouteRecord};
+use forebay_broker::here::Here;
+
 use super::super::mail::Place;
 use super::reader::{Pause, Reader};
 use super::window::Window;
 use super::{BOARD_EVERY, Sources};
 use crate::Core;
-use crate::broker::Broker;
-use crate::broker::given::{Reads, Retains, RouteRecord};
 use forebay_config::Config;
 use forebay_kafka::consumer::Start;
 use forebay_runtime::seam::Monotonic;

@@ -316,7 +316,7 @@ impl Core {
     pub(super) fn report_progress(&mut self, io: &mut Ring<'_>) {
         let now = io.now();
         let config = Arc::clone(&self.here.config);
-        let (sources, letters) = (&mut self.sources, &mut self.broker.letters);
+        let (sources, letters) = (&mut self.sources, self.around.letters(&mut self.broker));
         let rules = self.here.rules;
         let is_any_done = sources.readers.values().any(|reader| reader.is_done(now));
         if sources.report_at > now && !is_any_done {

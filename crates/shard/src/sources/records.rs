@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use forebay_broker::delivery::{packet_bytes, publish_of};
+use forebay_broker::given::{Retains, RouteRecord};
+
 use super::super::mail::Place;
 use super::dead_letters::{self, Unwritten};
 use super::ends;
@@ -11,8 +14,6 @@ use super::ruled::with_rules;
 use super::window::{Parked, Window};
 use super::{Sources, Tried};
 use crate::Core;
-use crate::broker::delivery::{packet_bytes, publish_of};
-use crate::broker::given::{Retains, RouteRecord};
 use crate::publishing::Publishing;
 use crate::publishing::admit::SourceRecord;
 use crate::ring::Ring;

@@ -1,6 +1,6 @@
 //! Replays: records of the past of the topics of `[broker]`, for one subscription, on the shard of its session. Each replay has a consumer of its own, which
 //! reads all partitions of the topics that the filter may match, as far as the client takes their messages. When a partition has been read up to the live
-//! records, these are delivered live ([`crate::broker::delivery::gates`]). When all have, the replay is over.
+//! records, these are delivered live ([`forebay_broker::delivery::gates`]). When all have, the replay is over.
 //!
 //! A replay without progress, as its client takes nothing or Kafka sends nothing, gives its place to a waiting one, and continues in its turn: it keeps the
 //! offsets, and no records.
@@ -10,17 +10,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::here::Here;
+use forebay_broker::Broker;
+use forebay_broker::delivery::By;
+use forebay_broker::delivery::gates::Asked;
+use forebay_broker::here::Here;
+use forebay_broker::words::{clipped, of_client, second};
+
 use super::reader::assigned;
 use super::records::{mapped_record, publish};
 use super::requests::{Asker, first_request, next_number};
 use super::{Sources, settings};
 use crate::Core;
-use crate::broker::Broker;
-use crate::broker::delivery::By;
-use crate::broker::delivery::gates::Asked;
 use crate::ring::Ring;
-use crate::words::{clipped, of_client, second};
 use forebay_base::limits::{RECORD_REPLAY_FETCH_BYTES, RECORD_REPLAYS_AT_ONCE_MAX};
 use forebay_config::Source;
 use forebay_kafka::client::Client;

@@ -5,11 +5,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay_broker::delivery::put_packet;
+use forebay_broker::mail::{Copies, Expiring, RetainedOfShard};
+use forebay_broker::router;
+
 use super::records::{mapped_record, publish};
 use super::{home, reads};
-use crate::broker::delivery::put_packet;
-use crate::mail::{Copies, Expiring, RetainedOfShard};
-use crate::router;
 use forebay_config::{Broker, Config};
 use forebay_kafka::consumer;
 use forebay_metrics::time::now_ms;
@@ -187,7 +188,7 @@ impl RetainedMessages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::delivery::{packets, publish_of};
+    use forebay_broker::delivery::{packets, publish_of};
     use forebay_config as config;
     use forebay_record::{Builder, Row, Stamp, stamp};
     use forebay_session::PartitionKey;

@@ -91,7 +91,7 @@ impl Core {
         }
         let (source, generation, to) = (*source, membership.generation, *to);
         let count = by_shard.values().map(Vec::len).sum();
-        self.broker.letters.extend(
+        self.around.letters(&mut self.broker).extend(
             by_shard.into_iter().map(|(shard, partitions)| {
                 (shard, Mail::Sources(ToSources::Seek { source, generation, partitions, to }))
             }),

@@ -1,14 +1,15 @@
 //! Metrics and events of sources.
 
-use super::super::here::Here;
+use forebay_broker::here::Here;
+use forebay_broker::numbers::Numbers;
+use forebay_broker::words::second;
+
 use super::super::mail::Place;
 use super::Sources;
 use super::membership::Told;
 use super::positions::OfRoute;
 use super::reader::Pause;
 use super::window::Window;
-use crate::numbers::Numbers;
-use crate::words::second;
 use forebay_config::Config;
 use forebay_kafka::consumer::{News, State, WhyReset, WhyStopped};
 use forebay_kafka::group::Lost;

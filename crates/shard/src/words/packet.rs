@@ -4,20 +4,6 @@ use forebay_metrics::histogram::Level;
 use forebay_runtime::seam::{ConnId, ListenerId};
 use forebay_session::{Peer, SessionKey};
 
-use super::Stall;
-
-/// The next step after a packet.
-pub(crate) enum Flow {
-    /// The next packet follows.
-    On,
-    /// No packet follows for now, and this one stays unread.
-    Stall(Stall),
-    /// The same packet continues once the connection has its next quantum: the progress is noted ([`crate::connection::Connections::begun`]).
-    Part,
-    /// The connection has been ended.
-    Ended,
-}
-
 /// The bytes used by one pass over the input.
 pub(crate) struct Used {
     /// Bytes of the whole packets that were taken; all bytes, once the connection has ended.

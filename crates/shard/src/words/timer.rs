@@ -1,11 +1,14 @@
 //! `Timer` is the purpose of a shard's timer.
 
+use forebay_broker::out::Due;
 use forebay_runtime::seam::ConnId;
 
 /// The purpose of a shard's timer, packed into the runtime's token: two bits of kind, thirty of slot, 32 of generation. A token of a connection that is gone
 /// finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timer {
+    /// The broker has something to do.
+    Broker(Due),
     /// A connection has timed out (CONNECT or keep-alive).
     Connection(ConnId),
     /// A cluster's producer or client has something to do.
@@ -22,18 +25,8 @@ pub(crate) enum Timer {
     Note,
     /// Connections of a user that had used up its rate may go on.
     Rates,
-    /// Messages are left over for subscribers.
-    Delivery,
     /// Connections wait for room in another shard's mailbox.
     Moves,
-    /// Ended messages of kept sessions' queues have to be written down.
-    Queues,
-    /// Messages wait for members of shares.
-    Shares,
-    /// A retained message expires.
-    Retained,
-    /// Members of shares may be late with acknowledging.
-    LateMembers,
     /// Sources have something to do.
     Sources,
     /// The client of a bridge has something to do.
@@ -57,13 +50,13 @@ impl Timer {
             Self::Grace => (2, 1, 0),
             Self::Spool => (2, 2, 0),
             Self::Rates => (2, 3, 0),
-            Self::Delivery => (2, 4, 0),
+            Self::Broker(Due::Delivery) => (2, 4, 0),
             Self::Moves => (2, 5, 0),
-            Self::Queues => (2, 6, 0),
-            Self::Shares => (2, 7, 0),
+            Self::Broker(Due::Queues) => (2, 6, 0),
+            Self::Broker(Due::Shares) => (2, 7, 0),
             Self::Group => (2, 8, 0),
-            Self::LateMembers => (2, 9, 0),
-            Self::Retained => (2, 10, 0),
+            Self::Broker(Due::LateMembers) => (2, 9, 0),
+            Self::Broker(Due::Retained) => (2, 10, 0),
             Self::Note => (2, 11, 0),
             Self::Sources => (2, 12, 0),
             Self::Relays => (2, 13, 0),
@@ -84,13 +77,13 @@ impl Timer {
             2 if slot == 0 => Self::Sessions,
             2 if slot == 2 => Self::Spool,
             2 if slot == 3 => Self::Rates,
-            2 if slot == 4 => Self::Delivery,
+            2 if slot == 4 => Self::Broker(Due::Delivery),
             2 if slot == 5 => Self::Moves,
-            2 if slot == 6 => Self::Queues,
-            2 if slot == 7 => Self::Shares,
+            2 if slot == 6 => Self::Broker(Due::Queues),
+            2 if slot == 7 => Self::Broker(Due::Shares),
             2 if slot == 8 => Self::Group,
-            2 if slot == 9 => Self::LateMembers,
-            2 if slot == 10 => Self::Retained,
+            2 if slot == 9 => Self::Broker(Due::LateMembers),
+            2 if slot == 10 => Self::Broker(Due::Retained),
             2 if slot == 11 => Self::Note,
             2 if slot == 12 => Self::Sources,
             2 if slot == 13 => Self::Relays,
@@ -110,7 +103,7 @@ mod tests {
         let connection = Timer::Connection(ConnId { slot: 123_456, generation: u32::MAX });
         let answers = Timer::Answers(ConnId { slot: 1, generation: 0 });
         use Timer::*;
-        let others = [Sessions, Grace, Spool, Rates, Delivery, Moves, Shares, Relays, Trunks];
+        let others = [Sessions, Grace, Spool, Rates, Moves, Relays, Trunks, Broker(Due::Delivery), Broker(Due::Shares)];
         for timer in others.into_iter().chain([connection, Cluster(7), Bridge(7), answers]) {
             assert_eq!(Timer::of(timer.token()), timer);
         }

@@ -1,6 +1,6 @@
 //! Shared subscriptions of several instances. Each share is a consumer group of the instances that have members: the group assigns an instance partitions
 //! while some of its members are online, and the instance stays in the group while it has any member. The share's home, the shard that its text chooses,
-//! reads the partitions with a consumer of its own, and hands each record to one member of this instance ([`crate::broker::shares`]). The group's
+//! reads the partitions with a consumer of its own, and hands each record to one member of this instance ([`forebay_broker::shares`]). The group's
 //! commit is the lowest record that a member is not done with.
 //!
 //! | file | |
@@ -18,17 +18,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay_broker::here::Here;
+use forebay_broker::past::topics;
+
 use self::placing::Topics;
 use self::reading::Making;
 use self::share::GroupShare;
-use super::super::here::Here;
 use super::reader::Memory;
 use super::requests::{Asker, first_request, next_number};
 use super::{Sources, settings};
 use crate::Core;
-use crate::broker::Broker;
-use crate::broker::past::topics;
-use crate::mail::{Mail, ToSources};
 use crate::ring::Ring;
 use forebay_base::limits::{RECORD_REPLAYS_AT_ONCE_MAX, SHARE_FETCH_BYTES};
 use forebay_base::rules::Rules;
@@ -216,24 +215,6 @@ impl GroupShares {
                 .zip(values)
                 .for_each(|(metric, value)| here.numbers.set(metric, value));
         }
-    }
-}
-
-impl Broker {
-    /// Has all shards withdraw messages of a share that wait for members: these readers are stopped.
-    fn withdraw_everywhere(&mut self, here: &Here, share: &Share, readers: impl Iterator<Item = u32>) {
-        let (readers, home): (Arc<[u32]>, usize) = (readers.collect(), here.index);
-        let letter = |shard| {
-            let (share, readers) = (share.number(), Arc::clone(&readers));
-            (shard, Mail::Sources(ToSources::ShareStopped { share, home, readers }))
-        };
-        self.letters.extend((0..here.config.service.shards).map(letter));
-    }
-
-    /// Has all shards check again the SUBSCRIBE packets that wait for the place of a share.
-    fn tell_placed(&mut self, here: &Here) {
-        let shards = 0..here.config.service.shards;
-        self.letters.extend(shards.map(|shard| (shard, Mail::Sources(ToSources::SharePlaced))));
     }
 }
 

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use super::super::super::here::Here;
+use forebay_broker::Broker;
+use forebay_broker::delivery::{packet_bytes, publish_of, put_packet};
+use forebay_broker::here::Here;
+
 use super::super::super::mail::Place;
 use super::super::reader::Memory;
 use super::super::records::{mapped_record, publish};
 use super::super::window::{Parked, Window};
 use super::share::GroupShare;
 use super::{Context, RETRY};
-use crate::broker::Broker;
-use crate::broker::delivery::{packet_bytes, publish_of, put_packet};
 use crate::ring::Ring;
 use forebay_metrics::spec::ShardMetric as M;
 use forebay_mqtt::route::filter;

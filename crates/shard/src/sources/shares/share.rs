@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::super::super::here::Here;
+use forebay_broker::Broker;
+use forebay_broker::here::Here;
+use forebay_broker::words::{clipped, second};
+
 use super::super::super::mail::Place;
 use super::super::STOPPING;
 use super::super::reader::assigned;
 use super::super::window::{Answered, Window};
 use super::placing::{Placing, Topics, find_ends, request};
 use super::{Context, DAMPED, DELETING, GROUP_FORBIDDEN, HEARTBEAT, HELD, MAY_NOT_DELETE, RETRY};
-use crate::broker::Broker;
-use crate::words::{clipped, second};
 use forebay_base::rules::Rules;
 use forebay_config::Config;
 use forebay_kafka::consumer::{self, Consumer, News as Read, Start};
