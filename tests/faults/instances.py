@@ -28,6 +28,7 @@ class Instances(BrokersKilled, Fleet, Subscribers):
     short = plain | {"cycles": 3, "round": 3, "subscribers": 100, "freeze": 8.0, "away": 3.0}
     long = plain | {"cycles": 10_000, "seconds": 1_200.0, "subscribers": 2_000, "clients": 2_000, "rate": 5_000, "wide": 0.0, "freeze": 60.0, "away": 20.0}
     needs = ()
+    dropped = None  # messages for subscribers that were dropped and counted, by reason, when all was at rest
 
     def run(self) -> None:
         self.hurt_s = 0.0
@@ -93,6 +94,9 @@ class Instances(BrokersKilled, Fleet, Subscribers):
         self.wait_shared()
         super().before_end()
 
+    def note_dropped(self) -> None:
+        self.dropped = dict(sum((instance.dropped() for instance in self.instances), Counter()))
+
     def judge(self) -> None:
         super().judge()
         self.facts |= {
@@ -100,7 +104,7 @@ class Instances(BrokersKilled, Fleet, Subscribers):
             "copies again at QoS 1, of messages that were sent once": self.counts["copies again, of a message sent once"],
             "ms until a subscriber was served again": quantiles(self.waited_ms),
             "CONNACKs that refused subscribers": self.counts["CONNACKs that refused subscribers"],
-            "dropped and counted, by reason": dict(sum((instance.dropped() for instance in self.instances), Counter())),
+            "dropped and counted, by reason": self.dropped,
             "times that a log was full": self.log().count('event="slot_full"'),
         }  # fmt: skip
 

@@ -159,6 +159,7 @@ class Subscribers(Kill9):
         waiting = self.wait_still()
         if waiting:
             verdict.fault("J12: not at rest", waiting)
+        self.note_dropped()
         crowd, self.crowd = self.crowd, None
         heard = crowd.end()
         self.waited_ms += crowd.waited_ms
@@ -183,6 +184,9 @@ class Subscribers(Kill9):
     def hurt_ns(self) -> list[tuple[int, int]] | None:
         """With several instances: in which spans faults could end connections."""
         return None
+
+    def note_dropped(self) -> None:
+        """Looks at what was dropped, before the sessions of the round are ended."""
 
     def log(self) -> str:
         """What the service has said."""
