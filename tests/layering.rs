@@ -59,7 +59,10 @@ const SHARED: &[Shared] = &[
 const OWN: &[(&str, &[&str])] = &[
     (
         "data_dir",
-        &["limits", "files", "in_use", "session", "record", "spool", "buffer", "metrics", "config", "runtime", "shard"],
+        &[
+            "limits", "files", "in_use", "session", "record", "spool", "buffer", "metrics", "config", "runtime",
+            "broker", "shard",
+        ],
     ),
     ("sim", &["limits", "rules", "runtime", "mqtt", "session", "record", "kafka", "spool", "buffer", "shard"]),
     (
@@ -83,6 +86,8 @@ const OWN: &[(&str, &[&str])] = &[
             "listener",
             "link",
             "runtime",
+            "broker",
+            "edge",
             "shard",
             "outward",
             "bridge",

@@ -419,3 +419,20 @@ fn committed(
     }
     Ok(known)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finding_q12_only_a_topic_that_is_compacted_alone_keeps_retained_messages() {
+        assert_eq!(not_compacted("kept", Some("compact")), None);
+        assert_eq!(not_compacted("kept", None), None, "the cluster does not tell it");
+        for policy in ["delete", "compact,delete", "delete,compact"] {
+            let why = not_compacted("kept", Some(policy)).expect(policy);
+            let fault = format!("topic kept has cleanup.policy={policy}, and must be compacted alone: ");
+            assert!(why.starts_with(&fault), "{why}");
+            assert!(why.ends_with(" --entity-name kept --add-config cleanup.policy=compact"), "{why}");
+        }
+    }
+}

@@ -503,6 +503,27 @@ mod tests {
         assert_eq!(compared(wrong, wrong, b"{\"v\":\"x\"}"), [1, 0, 0, 0]);
     }
 
+    /// A trial on past records shows what the rule makes: numbers keep their digits, and objects the order of their members.
+    #[test]
+    fn finding_q43_json_passes_through_a_rule_on_past_records_as_it_is() {
+        let payload = br#"{"t": 2.50, "n": 12345678901234567890123, "o": {"z": 1.0, "a": [1e3]}}"#;
+        let sql = "SELECT payload.t AS t, payload.n AS n, payload.o AS o FROM t";
+        let mut side = Side::new(&config(""), Arc::new(Program::compile(sql, "test").expect("a rule")));
+        let message = Message {
+            context: MessageContext { topic: "t", payload, ..MessageContext::default() },
+            id: Id::Number(0),
+            peerhost: None,
+            peername: None,
+            node: "n",
+            given: Given::default(),
+        };
+        let machine = Machine::bare();
+        side.evaluate(Subject::Message(&message), &machine.around(0, 0), &mut Arena::new());
+        let shown = side.shown();
+        let want = "{\"t\":2.50,\"o\":{\"z\": 1.0, \"a\": [1e3]},\"n\":12345678901234567890123}";
+        assert_eq!((shown.result, shown.outputs), ("passed", vec![want.to_owned()]));
+    }
+
     #[test]
     fn long_outputs_are_cut() {
         assert_eq!(cut("{}"), "{}");

@@ -370,6 +370,11 @@ fn a_will_is_asked_for_when_it_is_left_and_when_it_is_sent() {
     until("the reload", || service.log().contains("configuration reloaded"));
     drop(device);
     until_metric(&service, "acl_denied_total{operation=\"will\"}", 1);
+    // Finding Q37: the reason is what was denied.
+    until("the denial to be told of", || {
+        let events = service.get("/api/v1/events?kind=acl_denied").expect("events").1;
+        events.contains("\"reason\":\"will\"")
+    });
     assert_eq!(read_when(service.embedded(), "all", 1)[0].text(), "will");
 }
 

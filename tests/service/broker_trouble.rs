@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use forebay::mqtt::packet::{Connect, QoS, Version};
-use forebay::mqtt::property::{Property, PropertyBuf};
+use forebay::mqtt::packet::{Connect, QoS, Version, Will};
+use forebay::mqtt::property::{Properties, Property, PropertyBuf};
 
 use crate::broker::Names;
 use crate::device::{Device, hello, properties};
@@ -20,6 +20,12 @@ fn hour() -> PropertyBuf {
 
 fn kept<'a>(client_id: &'a str, expiry: &'a PropertyBuf) -> Connect<'a> {
     Connect { clean_start: false, properties: expiry.as_properties(), ..hello(Version::V5, client_id) }
+}
+
+/// A client whose session ends with its connection, with a will of this payload.
+fn with_will(service: &Service, payload: &[u8]) -> Device {
+    let will = Will { qos: QoS::AtLeastOnce, retain: false, topic: "w", payload, properties: Properties::EMPTY };
+    Device::connect_as(service.mqtt(), &Connect { will: Some(will), ..hello(Version::V5, "with-will") }).0
 }
 
 /// One of Kafka's tools with these arguments.
@@ -100,7 +106,8 @@ fn finding_q2_a_tombstone_of_another_program_stops_no_start() {
     }
 }
 
-/// The topic of sessions is deleted while the instance runs. That is said, the instance is not ready, and ends; the next start makes a new topic.
+/// The topic of sessions is deleted while the instance runs. That is said, the instance is not ready, and ends; the next start makes a new topic. What the topic had
+/// is lost, kept sessions and wills: neither process publishes the will of a client that was connected. The will of the client's next connection is published.
 #[test]
 fn finding_q4_an_instance_whose_topic_of_sessions_is_deleted_says_so_and_ends() {
     let names = Names::new("deleted");
@@ -108,6 +115,8 @@ fn finding_q4_an_instance_whose_topic_of_sessions_is_deleted_says_so_and_ends() 
     let expiry = hour();
     let (mut device, _) = Device::connect_as(service.mqtt(), &kept("kept", &expiry));
     assert_eq!(device.subscribe(&[("a", QoS::AtLeastOnce)]), [1]);
+    let mut willed = with_will(&service, b"before");
+    until("all to be written", || metric(&service, "session_log_waiting_records") == 0);
     topics(&names, &["--delete", "--topic", &names.sessions]);
     device.say_bytes(&crate::broker_sessions::subscribe("b"));
     until_not_ready(&service, &format!("topic {}, partition ", names.sessions));
@@ -115,10 +124,17 @@ fn finding_q4_an_instance_whose_topic_of_sessions_is_deleted_says_so_and_ends() 
     let status = service.wait();
     assert_eq!(status.code(), Some(1), "{}", service.log());
     assert!(service.log().contains("Kafka does not know the topic any more"), "{}", service.log());
+    willed.until_closed();
     service.start_again();
     let (mut device, hello) = Device::connect_as(service.mqtt(), &kept("kept", &expiry));
     assert!(!hello.session_present, "it went with the topic");
     assert_eq!(device.subscribe(&[("a", QoS::AtLeastOnce)]), [1]);
+    with_will(&service, b"after").vanish();
+    let wills = || -> Vec<String> {
+        names.read(&names.messages).into_iter().filter(|record| record.starts_with("w|")).collect()
+    };
+    until("the will of the next connection", || wills().iter().any(|record| record.starts_with("w|after|")));
+    assert_eq!(wills().len(), 1, "{:?}", wills());
 }
 
 /// Kafka refuses the batches of a slot's log for good. That is said with the cure, and the instance is not ready until it is cured.

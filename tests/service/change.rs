@@ -414,6 +414,12 @@ fn a_sink_can_be_tried_on_a_message() {
     ] {
         assert_eq!(tried.1[key], value, "{key} of {:#}", tried.1);
     }
+    // Finding Q43: numbers keep their digits, and objects the order of their members.
+    for raw in ["2.50", "12345678901234567890123", "{\"z\": 1.0, \"a\": [1e3]}"] {
+        let exact = json!({ "topic": "site/b/x", "payload": format!("{{\"a\": {raw}}}") });
+        let tried = change(&service, "POST", "sinks/t/test", &json!({ "message": exact }));
+        assert_eq!((&tried.1["refused"], &tried.1["value"]), (&Value::Null, &json!({ "text": raw })), "{tried:?}");
+    }
     // As it would be with other keys; what is not text is base64.
     let binary = json!({ "topic": "elsewhere", "payload_base64": "/wA=" });
     let keys = json!({ "value": "${payload}", "topic": "${topic[5]}" });

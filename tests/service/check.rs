@@ -3,11 +3,19 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+use forebay::mqtt::packet::{Connect, PacketType, QoS, Version};
+use forebay::mqtt::property::Property;
 
 use crate::auth::passwd;
+use crate::broker::Names;
+use crate::broker_sessions::subscribe;
+use crate::broker_trouble::configure;
+use crate::device::{Device, Heard, hello, properties};
 use crate::process::until;
 use crate::support::kafka::Kafka;
-use crate::support::service::program;
+use crate::support::service::{Service, config, program};
 use crate::support::temp_dir;
 
 /// Exit status and lines of `check` and then of a start, with this configuration. Ports are the kernel's, and what would serve has no host to ask.
@@ -133,6 +141,103 @@ fn the_group_of_instances_is_looked_at() {
     shares("PROBLEM", "grant it --operation Read --operation Delete --group forebay-share-");
 }
 
+/// Makes the topics of a configuration.
+fn make_topics(dir: &Path, text: &str) {
+    let file = dir.join("topics.toml");
+    fs::write(&file, text).expect("written");
+    until("the topics to be there", || {
+        program().args(["topics", "create", "--config"]).arg(&file).status().is_ok_and(|of| of.success())
+    });
+}
+
+/// Checks again and again until a line has the verdict and the words; `code`: the exit status then. Returns all lines.
+fn until_said(dir: &Path, text: &str, (code, verdict): (i32, &str), words: &str) -> String {
+    let mut last = String::new();
+    until(&format!("{verdict}: {words}"), || {
+        let (exit, said) = checked(dir, text);
+        last = said;
+        exit == Some(code) && last.lines().any(|line| line.starts_with(verdict) && line.contains(words))
+    });
+    last
+}
+
+/// Settings of the topics of `[broker]` with which a start is refused, or messages are lost, are told.
+#[test]
+fn finding_q12_settings_by_which_the_topics_of_the_broker_lose_messages_are_told() {
+    let names = Names::new("settings");
+    let dir = temp_dir();
+    let head = "[service]\n[control]\nbind = \"127.0.0.1:0\"\n[[listener]]\nbind = \"127.0.0.1:0\"\n";
+    let text = format!("{head}{}", names.config(""));
+    make_topics(dir.path(), &text);
+    let Names { messages, retained, devices, .. } = &names;
+    let says = |code: i32, verdict: &str, words: &str| until_said(dir.path(), &text, (code, verdict), words);
+    let said = says(0, "ok", "broker.sessions: this client may write under transactional ids that begin with forebay-");
+    assert!(!said.contains("has cleanup.policy=") && !said.contains("has retention.ms="), "{said}");
+    for (setting, policy) in [("delete", "delete"), ("[compact,delete]", "compact,delete")] {
+        configure(&names, retained, &format!("cleanup.policy={setting}"));
+        says(1, "PROBLEM", &format!("topic {retained} has cleanup.policy={policy}, and must be compacted alone"));
+    }
+    configure(&names, retained, "cleanup.policy=compact");
+    configure(&names, messages, "cleanup.policy=compact");
+    let only_the_last = format!("topic {messages} has cleanup.policy=compact: of the messages of an MQTT topic");
+    says(0, "warning", &only_the_last);
+    configure(&names, devices, "retention.ms=10000");
+    let said = says(0, "warning", &format!("topic {devices} has retention.ms=10000: what is older is gone"));
+    assert!(said.contains(&only_the_last), "{said}");
+}
+
+/// Takes back what [`Kafka::add_acl`] or [`Kafka::add_transactions_acl`] has denied.
+fn deny_no_more(kafka: &Kafka, operation: &str, of: &[&str]) {
+    let tool = ["tool", "org.apache.kafka.tools.AclCommand", "--bootstrap-server", kafka.bootstrap()];
+    let denied = ["--remove", "--force", "--deny-principal", "User:ANONYMOUS", "--operation", operation];
+    kafka.command(&[&tool[..], &denied, of].concat());
+}
+
+/// An instance loses the right to write its topics while it runs. It says so, is not ready, and refuses what it cannot write; once the right is back it goes on.
+fn writes_again_once_it_may(kafka: &Kafka) {
+    const TOPICS: [&str; 2] = ["mqtt-messages", "mqtt-sessions"];
+    let text = format!("[kafka.main]\nbootstrap = \"{}\"\n[broker]\n", kafka.bootstrap());
+    let service = Service::start(&config(&text));
+    let expiry = properties([Property::SessionExpiryInterval(3_600)]);
+    let kept = |id| Connect { clean_start: false, properties: expiry.as_properties(), ..hello(Version::V5, id) };
+    let (mut device, _) = Device::connect_as(service.mqtt(), &kept("kept"));
+    let mut publisher = Device::connect(service.mqtt(), Version::V5, "publisher");
+    let mut packet_id = 0;
+    let mut code = || {
+        packet_id += 1;
+        publisher.publish(QoS::AtLeastOnce, packet_id, "a", b"x");
+        match publisher.hear() {
+            Heard::Answer(PacketType::PubAck, of, code) if of == packet_id => code,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(code(), 0);
+    for topic in TOPICS {
+        kafka.add_acl("--allow-principal", "All", topic);
+        kafka.add_acl("--deny-principal", "Write", topic);
+    }
+    until("a publish to be refused", || code() >= 0x80);
+    // A SUBSCRIBE may still be written before the broker knows that it is denied.
+    let (mut last, mut number) = (Instant::now(), 0);
+    let cure = "kafka-acls.sh --add --allow-principal User:… --operation Write --topic mqtt-sessions";
+    until(&format!("/readyz to say {cure}"), || {
+        if number == 0 || last.elapsed() > Duration::from_secs(3) {
+            device.try_say_bytes(&subscribe(&format!("b/{number}")));
+            (last, number) = (Instant::now(), number + 1);
+        }
+        service.get("/readyz").is_ok_and(|(status, text)| status == 503 && text.contains(cure))
+    });
+    let told = || service.log().lines().filter(|line| line.contains(cure)).count();
+    until("the log to say it", || told() > 0);
+    for topic in TOPICS {
+        deny_no_more(kafka, "Write", &["--topic", topic]);
+    }
+    until("it to be ready again", || service.get("/readyz").is_ok_and(|(status, _)| status == 200));
+    until("a publish to be taken again", || code() == 0);
+    Device::connect_as(service.mqtt(), &kept("new")).0.leave();
+    assert_eq!(told(), 1, "{}", service.log());
+}
+
 /// Each right on the topics of `[broker]` that is missing is named, with the command that grants it; with a real Kafka that has an authorizer.
 #[test]
 fn finding_q6_each_right_of_the_broker_is_tried() {
@@ -147,20 +252,9 @@ fn finding_q6_each_right_of_the_broker_is_tried() {
         "[service]\n[control]\nbind = \"127.0.0.1:0\"\n[[listener]]\nbind = \"127.0.0.1:0\"\n[kafka.main]\nbootstrap = \"{}\"\n[broker]\n",
         kafka.bootstrap()
     );
-    let file = dir.path().join("topics.toml");
-    std::fs::write(&file, &text).expect("it can be written");
-    until("the topics to be there", || {
-        program().args(["topics", "create", "--config"]).arg(&file).status().is_ok_and(|of| of.success())
-    });
-    let says = |code: i32, verdict: &str, words: &str| {
-        let mut last = String::new();
-        until(&format!("{verdict}: {words}"), || {
-            let (exit, said) = checked(dir.path(), &text);
-            last = said;
-            exit == Some(code) && last.lines().any(|line| line.starts_with(verdict) && line.contains(words))
-        });
-        last
-    };
+    make_topics(dir.path(), &text);
+    writes_again_once_it_may(&kafka);
+    let says = |code: i32, verdict: &str, words: &str| until_said(dir.path(), &text, (code, verdict), words);
     let said = says(0, "ok", "broker.sessions: this client may write under transactional ids that begin with forebay-");
     assert!(!said.contains("PROBLEM"), "{said}");
     for topic in ["mqtt-retained", "mqtt-sessions"] {
@@ -172,6 +266,15 @@ fn finding_q6_each_right_of_the_broker_is_tried() {
         kafka.add_acl("--deny-principal", operation, topic);
         says(1, "PROBLEM", &format!("--operation {operation} --topic {topic}"));
     }
+    // DESCRIBE alone, then WRITE alone.
+    let cure = "--operation Write --operation Describe --transactional-id forebay-";
+    kafka.add_transactions_acl("--allow-principal", "All", "forebay-");
+    kafka.add_transactions_acl("--deny-principal", "Describe", "forebay-");
+    let said = says(1, "PROBLEM", cure);
+    assert!(said.contains("FindCoordinator was answered with error 53: no log of sessions"), "{said}");
+    deny_no_more(&kafka, "Describe", &["--transactional-id", "forebay-", "--resource-pattern-type", "prefixed"]);
+    says(1, "ok", "broker.sessions: this client may write under transactional ids that begin with forebay-");
     kafka.add_transactions_acl("--deny-principal", "Write", "forebay-");
-    says(1, "PROBLEM", "--operation Write --operation Describe --transactional-id forebay-");
+    let said = says(1, "PROBLEM", cure);
+    assert!(said.contains("this client is not authorized to write as transactional id forebay-"), "{said}");
 }

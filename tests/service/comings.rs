@@ -99,6 +99,12 @@ fn finding_f9_denials_do_not_end_what_administrators_have_done() {
     let denied = events(&service, "client=device-0&kind=acl_denied");
     assert!((1..=12).contains(&denied.len()), "at most six within a minute: {}", denied.len());
     assert_eq!((&denied[0]["class"], &denied[0]["auth"]), (&"client".into(), &"devices".into()));
+    // Finding Q37: the reason is what was denied.
+    assert_eq!(devices[1].subscribe(&[("others/x", QoS::AtMostOnce)]), [0x87]);
+    until("the subscription to be told of", || events(&service, "client=device-1&kind=acl_denied").len() == 2);
+    let reasons: Vec<_> =
+        events(&service, "client=device-1&kind=acl_denied").iter().map(|event| event["reason"].clone()).collect();
+    assert_eq!(reasons, ["subscribe", "publish"], "the newest first");
     let changed = events(&service, "class=administration");
     assert_eq!((changed.len(), &changed[0]["kind"]), (1, &"admin_action".into()));
     assert!(events(&service, "severity=error").is_empty());

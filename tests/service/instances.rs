@@ -276,6 +276,21 @@ fn kept_sessions_get_each_record_over_moves_of_their_slots() {
     println!("repeated at QoS 1: {} of {}", takers[1].repeated().len(), 3 * 5 * PART);
 }
 
+/// The slots that lines of `slot_gone` name: all that a shard has lost, as in `slots="0-3, 7"`, or one that Kafka has refused to write, as in `partition=7`.
+fn slots_in(lines: &[String]) -> BTreeSet<usize> {
+    let mut all = BTreeSet::new();
+    for line in lines {
+        let slots = line.split_once("slots=\"").and_then(|(_, rest)| rest.split('"').next());
+        let partition = line.split_once("partition=").and_then(|(_, rest)| rest.split(' ').next());
+        for range in slots.or(partition).expect("slots, or one of them").split(", ") {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let [first, last] = [first, last].map(|slot| slot.parse::<usize>().expect("a slot"));
+            all.extend(first..=last);
+        }
+    }
+    all
+}
+
 /// C4: an instance that was frozen for longer than its session says nothing when it thaws before it has heard: a client that has asked meanwhile is served by the
 /// one that has its slot now, and one that was connected hears no word.
 #[test]
@@ -284,7 +299,8 @@ fn a_thawed_instance_says_nothing_wrong() {
     let [a, b] = ["a", "b"].map(|name| start(&names, name));
     until_served(&names, &[("a", &a), ("b", &b)], &[32, 32]);
     let expiry = hour();
-    let ids = clients_of(&slots_of(&a, &names, "b"), 6);
+    let of_b = slots_of(&a, &names, "b");
+    let ids = clients_of(&of_b, 6);
     let (mut connected, _) = connect(&b, &kept(&ids[0], &expiry));
     assert_eq!(connected.subscribe(&[("t", QoS::AtLeastOnce)]), [1]);
     b.signal("STOP");
@@ -304,6 +320,12 @@ fn a_thawed_instance_says_nothing_wrong() {
         device.welcome();
     }
     assert!(b.log().contains("nothing was heard of the group of instances"), "{}", b.log());
+    // Finding Q14: each of the two shards tells once of all slots that it has lost.
+    let gone = || -> Vec<String> {
+        b.log().lines().filter(|line| line.contains("event=\"slot_gone\"")).map(str::to_owned).collect()
+    };
+    until("the loss of each slot to be told", || slots_in(&gone()).is_superset(&of_b));
+    assert!(gone().iter().filter(|line| line.contains("slots=\"")).count() <= 2, "{:?}", gone());
     // It has a part again. Clients that had moved may have to move back.
     until_served(&names, &[("a", &a), ("b", &b)], &[32, 32]);
     for device in &mut late {
@@ -320,7 +342,8 @@ fn a_thawed_instance_says_nothing_wrong() {
     assert_eq!(next(&mut moved), message("t", "one"));
 }
 
-/// A third instance gets its part; an orderly stop gives it back at once, and clients are told.
+/// A third instance gets its part; an orderly stop gives it back at once, and clients are told. A kept session goes on at another instance; one that ends with its
+/// connection ends where its slot leaves.
 #[test]
 fn slots_move_when_an_instance_comes_and_when_it_goes() {
     let names = Names::new("moved");
@@ -343,6 +366,12 @@ fn slots_move_when_an_instance_comes_and_when_it_goes() {
         &c,
         &Connect { clean_start: false, ..hello(Version::V311, &clients_of(&slots_of(&a, &names, "c"), 4)[3]) },
     );
+    let clean = clients_of(&slots_of(&a, &names, "c"), 6).split_off(4);
+    for id in &clean {
+        let (mut device, _) = connect(&c, &hello(Version::V5, id));
+        assert_eq!(device.subscribe(&[("t", QoS::AtLeastOnce)]), [1]);
+        devices.push(device);
+    }
     assert!(c.terminate().success(), "{}", c.log());
     for device in &mut devices {
         // No instance has told where clients find it.
@@ -352,6 +381,9 @@ fn slots_move_when_an_instance_comes_and_when_it_goes() {
     until_served(&names, &[("a", &a), ("b", &b)], &[32, 32]);
     for id in &ids {
         assert!(connect(&a, &kept(id, &expiry)).1.session_present, "{id}");
+    }
+    for id in &clean {
+        assert!(!connect(&a, &kept(id, &expiry)).1.session_present, "{id}");
     }
     assert!(c.log().contains("a slot was given up for another instance"), "{}", c.log());
 }

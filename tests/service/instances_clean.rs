@@ -1,4 +1,5 @@
-//! Several instances and clients whose sessions end with their connections: what such a client has sent to an instance that stood still, and its will.
+//! Several instances and clients whose sessions end with their connections: what such a client has sent to an instance that stood still, its will, and what is
+//! retained when it connects.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -52,7 +53,12 @@ fn retained<'a>(packet_id: u16, topic: &'a str, payload: &'a [u8]) -> Packet<'a>
 
 /// The retained messages of these topics, as a new client gets them.
 fn retained_now(service: &Service, topics: &[String]) -> Vec<(String, String)> {
-    let (mut device, _) = connect(service, &hello(Version::V5, "reader"));
+    retained_for("reader", service, topics)
+}
+
+/// The retained messages of these topics, as a new client of this name gets them.
+fn retained_for(id: &str, service: &Service, topics: &[String]) -> Vec<(String, String)> {
+    let (mut device, _) = connect(service, &hello(Version::V5, id));
     let mut all: Vec<(String, String)> = Vec::new();
     for topic in topics {
         assert_eq!(device.subscribe_among_messages(&[(topic, QoS::AtMostOnce)]), [0]);
@@ -150,4 +156,36 @@ fn finding_q45_wills_of_sessions_that_end_with_their_connection_outlive_their_in
     let (mut again, _) = connect(&a, &hello(Version::V5, "publisher"));
     again.deliver(1, "state/end", b"end");
     assert_eq!(watcher.until_end(&a), []);
+}
+
+/// An instance stops in order, a topic gets another value, and the instance comes back: new clients get the newest value at the next owner of their slots, and from
+/// the instance that is back.
+#[test]
+fn a_new_client_gets_what_is_retained_wherever_its_slot_has_gone() {
+    let names = Names::new("rolling");
+    let a = start(&names, "a");
+    let mut b = start(&names, "b");
+    until_served(&names, &[("a", &a), ("b", &b)], &[32, 32]);
+    let ids = ["a", "b"].map(|name| clients_of(&slots_of(&a, &names, name), 1).remove(0));
+    let topics = ["state/rolling".to_owned()];
+    let all_get = |service: &Service, value: &str| {
+        ids.iter().all(|id| retained_for(id, service, &topics) == [message(&topics[0], value)])
+    };
+    let says = |value: &str| {
+        let (mut device, _) = connect(&a, &hello(Version::V5, "publisher"));
+        device.say(&retained(1, &topics[0], value.as_bytes()));
+        assert_eq!(device.hear(), puback(1));
+        device.leave();
+        // PUBACK rests on the record: an instance may read it a moment later.
+        until("it to be retained", || all_get(&a, value));
+    };
+    says("first");
+    assert!(b.terminate().success(), "{}", b.log());
+    until_served(&names, &[("a", &a)], &[64]);
+    assert!(all_get(&a, "first"), "clients whose slots have come");
+    says("second");
+    b.start_again();
+    until_served(&names, &[("a", &a), ("b", &b)], &[32, 32]);
+    assert!(all_get(&b, "second"), "clients of the instance that was away");
+    assert!(all_get(&a, "second"));
 }

@@ -38,18 +38,23 @@ fn finding_q38_the_ledger_holds_with_messages_of_the_api_and_of_sources() {
 
 #[test]
 fn a_message_of_the_api_goes_to_sinks_and_subscribers_or_to_nobody() {
+    // Finding Q43: JSON is not written anew.
+    const PAYLOAD: &str = "{\"t\": 2.50, \"n\": 12345678901234567890123}";
     let service = Service::start(&config(SINKS));
     let mut device = Device::connect(service.mqtt(), Version::V5, "sub");
     assert_eq!(device.subscribe(&[("plant/#", QoS::AtLeastOnce)]), [1]);
     let message = json!({
-        "topic": "plant/7/temp", "payload": "21.5", "qos": 1, "message_expiry_seconds": 60, "content_type": "text/plain",
+        "topic": "plant/7/temp", "payload": PAYLOAD, "qos": 1, "message_expiry_seconds": 60, "content_type": "text/plain",
         "user_properties": [["site", "berlin"]],
     });
     assert_eq!(publish(&service, &message), (200, json!({ "matched": true })));
     let (heard, of_user) = device.hear_with_user_properties();
-    assert!(
-        matches!(heard, Heard::Message(1, _, ref topic, ref payload) if topic == "plant/7/temp" && payload == b"21.5")
-    );
+    match heard {
+        Heard::Message(1, _, topic, payload) => {
+            assert_eq!((topic.as_str(), payload.as_slice()), ("plant/7/temp", PAYLOAD.as_bytes()));
+        }
+        other => panic!("{other:?}"),
+    }
     assert_eq!(of_user, [("site".to_owned(), "berlin".to_owned())]);
     until("Kafka to have it", || metric(&service, "sink_records_out_total{sink=\"all\",result=\"delivered\"}") == 1);
     // Retained, and of bytes.

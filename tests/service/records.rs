@@ -10,6 +10,8 @@ use crate::process::until;
 pub(crate) struct Record {
     pub(crate) partition: i32,
     pub(crate) key: String,
+    /// Whether the key is null, and no key is there; then `key` is empty.
+    pub(crate) has_no_key: bool,
     pub(crate) value: Vec<u8>,
     /// Whether the value is null; then it is empty above.
     pub(crate) is_null: bool,
@@ -136,12 +138,13 @@ impl<'a> Cursor<'a> {
         let mut body = Cursor(self.bytes());
         body.take(1);
         let (timestamp, _offset) = (base + body.varint(), body.varint());
-        let key = text(body.bytes());
         // A length of -1.
+        let has_no_key = body.0[0] == 1;
+        let key = text(body.bytes());
         let is_null = body.0[0] == 1;
         let value = body.bytes().to_vec();
         let headers = (0..body.varint()).map(|_| (text(body.bytes()), text(body.bytes()))).collect();
-        Record { partition, key, value, is_null, timestamp, headers }
+        Record { partition, key, has_no_key, value, is_null, timestamp, headers }
     }
 
     /// Bytes behind their length; none where it says null.

@@ -136,7 +136,8 @@ fn what_a_sink_refuses_of_a_rule_is_the_sinks_affair() {
 #[test]
 fn finding_q48_nothing_is_made_up_where_a_part_is_absent() {
     let service = Service::start(&config(
-        "[[rule]]\nname = \"r\"\nsql = '''SELECT payload FROM \"t/#\"'''\nsinks = [\"each\", \"keyed\"]\n\
+        "[[rule]]\nname = \"r\"\nsql = '''SELECT payload FROM \"t/#\"'''\nsinks = [\"each\", \"keyed\", \"timed\"]\n\
+         [[sink]]\nname = \"timed\"\ntopic = \"timed\"\ntimestamp = \"1${payload.device}00000000000\"\non_refuse = \"drop\"\n\
          [[sink]]\nname = \"each\"\ntopic = \"device-${payload.device}\"\non_refuse = \"drop\"\n\
          [[sink]]\nname = \"keyed\"\ntopic = \"keyed\"\nkey = \"k-${payload.device}\"\n\
          [[rule]]\nname = \"again\"\nsql = '''SELECT payload FROM \"t/#\"'''\non_error = \"skip\"\n\
@@ -153,9 +154,15 @@ fn finding_q48_nothing_is_made_up_where_a_part_is_absent() {
         records.into_iter().map(|record| record.key).collect::<BTreeSet<_>>()
     };
     assert_eq!(keys("keyed", 4), BTreeSet::from(["k-7".to_owned(), String::new()]));
+    // No key, and not an empty one, which a compacted topic would take.
+    let keyed = read(service.embedded(), "keyed");
+    assert_eq!(keyed.iter().filter(|record| record.has_no_key).count(), 3, "{keyed:?}");
+    let timed = read_when(service.embedded(), "timed", 1);
+    assert_eq!(timed[0].timestamp, 1_700_000_000_000);
     assert_eq!(keys("device-7", 1).len(), 1);
     assert_eq!(keys("made", 1), BTreeSet::from(["made/7/x".to_owned()]));
     assert_eq!(metric(&service, "sink_publishes_refused_total{sink=\"each\",reason=\"column_missing\"}"), 3);
+    assert_eq!(metric(&service, "sink_publishes_refused_total{sink=\"timed\",reason=\"column_missing\"}"), 3);
     assert_eq!(metric(&service, "rule_failures_total{rule=\"again\",reason=\"domain\"}"), 3);
 }
 

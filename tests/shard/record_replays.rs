@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use forebay::broker::router::owner;
+use forebay::membership::SlotSet;
 use forebay::metrics::event::Kind as EventKind;
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::{Packet, PacketType, QoS, Subscribe, SubscriptionOptions, Version};
@@ -10,9 +11,10 @@ use forebay::mqtt::property::{Property, PropertyBuf};
 use forebay::mqtt::reason::ReasonCode;
 use forebay::mqtt::{FilterBuf, encode};
 use forebay::runtime::seam::{Closed, ConnId, Shard as _};
+use forebay::shard::mail::{Mail, Notice, ToSlots};
 
 use super::conformance::words;
-use super::slots::{BROKER, client, heard, started, started_with, until};
+use super::slots::{BROKER, client, heard, notice, started, started_with, taken, until};
 use super::world::{ONE_SINK, World};
 
 const TOPIC: &str = "mqtt-messages";
@@ -212,29 +214,70 @@ fn a_subscription_that_is_replaced_or_ended_is_not_replayed_further() {
     assert_eq!([M::ReplaysEnded, M::ReplaysLive, M::ReplaysWaiting].map(|of| world.number(of)), [2, 0, 0]);
 }
 
+/// `KEPT_ONE_AT_A_TIME` is the part of a CONNECT behind the protocol's name, for a kept session with one message on its way at a time.
+const KEPT_ONE_AT_A_TIME: [u8; 12] = [0, 0, 0, 8, 0x21, 0, 1, 0x11, 0, 0, 0x0E, 0x10];
+
+/// A client with a kept session that has been sent the first of five messages of the past, and has not acknowledged it.
+fn in_the_past(world: &mut World, id: &str) -> ConnId {
+    let conn = world.connect_v5(id, &KEPT_ONE_AT_A_TIME);
+    assert!(heard(world, conn)[0].starts_with("connack 0 0x00"));
+    world.bytes(conn, &subscribe(1, &["t"], Some("earliest"), QoS::AtLeastOnce));
+    let mut got = heard(world, conn);
+    while got.len() < 2 {
+        got.extend(heard(world, conn));
+    }
+    assert_eq!(got, ["suback 1 [1]", "t 0-0 q1 id 1"]);
+    conn
+}
+
+/// Two messages have come since the client's replay has ended. The client comes back, and gets what it had not acknowledged and these two; nothing else of the past.
+fn goes_on_with_the_present(world: &mut World, id: &str) {
+    let conn = world.connect_v5(id, &KEPT_ONE_AT_A_TIME);
+    let got = take(world, conn, 3);
+    assert_eq!(got[0], "connack 1 0x00");
+    assert_eq!(got[1..], ["0-0", "0-5", "0-6"]);
+    assert_eq!(rest(world, conn), [""; 0]);
+}
+
 /// A replay ends with its connection; the subscription of a kept session goes on with new messages.
 #[test]
 fn a_kept_session_goes_on_with_the_present() {
     let mut world = with_records(5);
     let id = client(0);
-    let connect = [0, 0, 0, 8, 0x21, 0, 1, 0x11, 0, 0, 0x0E, 0x10];
-    let conn = world.connect_v5(&id, &connect);
-    assert!(heard(&mut world, conn)[0].starts_with("connack 0 0x00"));
-    world.bytes(conn, &subscribe(1, &["t"], Some("earliest"), QoS::AtLeastOnce));
-    let mut got = heard(&mut world, conn);
-    while got.len() < 2 {
-        got.extend(heard(&mut world, conn));
-    }
-    assert_eq!(got, ["suback 1 [1]", "t 0-0 q1 id 1"]);
+    let conn = in_the_past(&mut world, &id);
     world.core.on_close(&mut world.table, conn, Closed::Peer);
     world.turn();
     assert_eq!(world.number(M::ReplaysEnded), 1);
     append(&mut world, 0, 5..7);
     until(&mut world, |world| (published(world) == 7).then_some(()));
-    let conn = world.connect_v5(&id, &connect);
-    let got = take(&mut world, conn, 3);
-    assert_eq!(got[0], "connack 1 0x00");
-    assert_eq!(got[1..], ["0-0", "0-5", "0-6"]);
+    goes_on_with_the_present(&mut world, &id);
+}
+
+/// A slot is lost while its client gets the past: the replay ends, and the client hears nothing of it. At the slot's next owner, in this case the same shard, the
+/// session goes on with new messages.
+#[test]
+fn a_replay_ends_with_a_slot_that_is_lost_and_the_session_goes_on_at_the_next_owner() {
+    let mut world = with_records(5);
+    let id = client(0);
+    let conn = in_the_past(&mut world, &id);
+    // Within five seconds the log of the slot gets the place up to which live messages have been read.
+    let mut looks = 0;
+    until(&mut world, |_| {
+        looks += 1;
+        (looks > 50).then_some(())
+    });
+    assert!(world.sent(conn).is_empty(), "the client has not acknowledged the first message");
+    world.mail(Mail::Slots(ToSlots::Drop(SlotSet::from_iter([0]))));
+    assert!(world.table.wire(conn).closed && world.sent(conn).is_empty(), "not a word");
+    assert_eq!([M::ReplaysEnded, M::ReplaysLive, M::ReplaysRunning].map(|of| world.number(of)), [1, 0, 0]);
+    append(&mut world, 0, 5..7);
+    until(&mut world, |world| (published(world) == 7).then_some(()));
+    let log = taken(&mut world, 0, 2);
+    world.notices();
+    world.mail(Mail::Slots(ToSlots::TakeOver(vec![log])));
+    notice(&mut world, |notice| matches!(notice, Notice::SlotTaken(0)));
+    goes_on_with_the_present(&mut world, &id);
+    assert_eq!(world.number(M::ReplaysEnded), 1);
 }
 
 /// Four replays run at a time. A replay gives its place to another one while its client reads nothing.

@@ -185,3 +185,36 @@ fn above_an_open_record(rules: &'static dyn Rules) -> Vec<String> {
     }
     has
 }
+
+/// Short messages fill what the log of a slot may name, not its bytes. A client that is back gets all of them: what it has received is written down, though the log has
+/// room for nothing else.
+#[test]
+fn finding_q8_a_client_that_is_back_empties_a_log_of_short_messages() {
+    const SHORT: usize = 5_600;
+    for crashes in [false, true] {
+        let mut world = started(0..1, "sessions_bytes_max = \"512MiB\"\n[delivery]\nqueue_messages_max = 1000000\n");
+        let id = clients().next().expect("a client");
+        let (conn, ..) = connect(&mut world, &id);
+        subscribe(&mut world, conn, b't', 2);
+        world.bytes(conn, &[0xE0, 1, 0]);
+        write_short(&mut world, b't', SHORT);
+        until(&mut world, |world| (world.number(M::SlotsFull) == 1).then_some(()));
+        if crashes {
+            crash(&mut world, 0..1, 2);
+        }
+        let (conn, _, mut said) = connect(&mut world, &id);
+        let (mut has, mut held, mut turns) = (Vec::new(), Vec::new(), 0);
+        while has.len() < SHORT || !held.is_empty() {
+            step(&mut world, conn, std::mem::take(&mut said), (&mut has, &mut held));
+            turn(&mut world);
+            said = words(Version::V5, &world.sent(conn));
+            turns += 1;
+            assert!(turns < 10_000, "crashes: {crashes}: {} copies, {} of them open", has.len(), held.len());
+        }
+        assert_eq!(places(&has), (0..SHORT).collect::<Vec<_>>());
+        until(&mut world, |world| {
+            ((world.number(M::SlotsFull), world.number(M::StoredMessages)) == (0, 0)).then_some(())
+        });
+        assert_eq!(world.number(M::CopiesQueueFull), 0);
+    }
+}

@@ -72,7 +72,7 @@ use self::words::Feeds;
 pub struct Broker {
     /// The sessions of this shard's clients.
     pub sessions: Sessions,
-    /// What is kept of sessions through a crash.
+    /// Sessions as the log keeps them.
     pub keeping: Keeping,
     /// The logs that the shard writes.
     pub logs: Logs,

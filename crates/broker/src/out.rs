@@ -16,7 +16,7 @@ pub trait Out {
     fn is_over(&self) -> bool;
     /// Has another turn follow this one, though nothing happens.
     fn go_on(&mut self);
-    /// The bytes that are to be sent to a connection.
+    /// The buffer of a connection: bytes in it are sent.
     fn out(&mut self, conn: ConnId) -> &mut Vec<u8>;
     /// Sends them at the end of the turn, or with others.
     fn send_late(&mut self, conn: ConnId);

@@ -157,6 +157,13 @@ impl Buffer {
         if self.room.too_many.is_some() { 0 } else { self.payload_of(self.log.room_of_session(sessions)) }
     }
 
+    /// The largest payload of a new record of progress that there is room for now.
+    #[must_use]
+    pub(super) fn progress_room(&self) -> usize {
+        let (sessions, _) = self.waiting.sessions();
+        if self.room.too_many.is_some() { 0 } else { self.payload_of(self.log.room_of_progress(sessions)) }
+    }
+
     /// The largest payload of a changed record that there is room for: changes may use a segment that is reserved for moves, as they replace records of the log.
     #[must_use]
     pub(super) fn change_room(&self) -> usize {

@@ -93,13 +93,13 @@ impl Buffer {
         self.keep(number, payload, self.session_room())
     }
 
-    /// Keeps the state of copies in the log: positions, the progress of a queue. A change of it may use a segment that is reserved for moves, so that a full
-    /// log still gets the ends of copies.
+    /// Keeps the state of copies in the log: positions, the progress of a queue. Sessions leave a part of the log's account to it, and a change of it may use a
+    /// segment that is reserved for moves: a full log still gets the ends of copies.
     ///
     /// # Errors
     /// There is no room, or the state is larger than a group takes.
     pub fn keep_state(&mut self, number: Option<u64>, payload: &[u8]) -> Result<StoredSession, SpoolFull> {
-        let room = if number.is_some() { self.change_room() } else { self.session_room() };
+        let room = if number.is_some() { self.change_room() } else { self.progress_room() };
         self.keep(number, payload, room)
     }
 

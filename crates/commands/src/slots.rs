@@ -62,7 +62,47 @@ fn ranges(all: &[u64]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
+
+    use serde_json::json;
+
+    use super::super::args::ControlBind;
     use super::*;
+
+    /// The text that the command prints for an answer of the API.
+    fn printed(answer: &Value) -> String {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut socket, _) = listener.accept().expect("a connection");
+                let asked = BufReader::new(socket.try_clone().expect("a second handle"));
+                let asked: Vec<String> =
+                    asked.lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+                assert!(asked[0].starts_with("GET /api/v1/broker/slots "), "{asked:?}");
+                write!(socket, "HTTP/1.0 200 OK\r\n\r\n{answer}").expect("it reads");
+            });
+            let from = AskArgs { control: Some(ControlBind::At(address)), ..AskArgs::default() };
+            slots(&from).expect("an answer")
+        })
+    }
+
+    /// A slot that cannot be taken up is named with the reason.
+    #[test]
+    fn finding_q59_a_slot_that_cannot_be_taken_up_has_its_reason() {
+        let mut answer = json!({
+            "name": "a", "silent": false, "drained": false, "nobody": [7],
+            "instances": [{ "name": "a", "link": null, "server": null, "slots": [0, 1, 2] }],
+            "not_taken": [{ "slot": 7, "reason": "topic mqtt-sessions, partition 7: its format is version\u{1b}9" }],
+        });
+        let text = printed(&answer);
+        assert!(text.contains("a (this one)") && text.contains("0-2"), "{text}");
+        let why = "slot 7 cannot be taken up: topic mqtt-sessions, partition 7: its format is version\u{FFFD}9\n";
+        assert!(text.contains("nobody serves 7 for now") && text.ends_with(why), "{text}");
+        answer["not_taken"] = json!([]);
+        assert!(!printed(&answer).contains("cannot be taken up"));
+    }
 
     #[test]
     fn numbers_in_a_row_are_a_range() {

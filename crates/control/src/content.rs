@@ -56,6 +56,7 @@ pub(super) fn payload(text: &str, base64: Option<&str>) -> Result<Vec<u8>, Strin
 
 #[cfg(test)]
 mod tests {
+    use super::super::SampleMessage;
     use super::*;
 
     #[test]
@@ -68,6 +69,21 @@ mod tests {
         assert_eq!(Content::beginning(cut, 3), Content::Text("a".to_owned()));
         assert_eq!(Content::beginning(cut, 2), Content::Base64("YcM=".to_owned()));
         assert_eq!(Content::beginning(&[255, 195], 9), Content::Base64("/8M=".to_owned()));
+    }
+
+    /// Payloads of trials are texts, and so is what trials and traces show: JSON in them is passed on as it was written.
+    #[test]
+    fn finding_q43_json_goes_in_and_comes_out_as_it_was_written() {
+        let json = r#"{"t": 2.50, "n": 12345678901234567890123, "o": {"z": 1.0, "a": [1e3]}}"#;
+        let sample = serde_json::json!({ "topic": "t", "payload": json }).to_string();
+        let sample: SampleMessage = serde_json::from_str(&sample).expect("a message");
+        let bytes = sample.payload().expect("a payload");
+        assert_eq!(bytes, json.as_bytes());
+        assert_eq!(Content::beginning(&bytes, bytes.len()).fields(), (Some(json.to_owned()), None));
+        assert_eq!(serde_json::to_value(Content::from(bytes)).ok(), Some(serde_json::json!({ "text": json })));
+        // A tree would be written anew.
+        let tree = format!(r#"{{"topic": "t", "payload": {json}}}"#);
+        assert!(serde_json::from_str::<SampleMessage>(&tree).is_err());
     }
 
     #[test]

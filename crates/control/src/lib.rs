@@ -437,6 +437,7 @@ async fn metrics(State(view): State<Arc<View>>, headers: HeaderMap) -> impl Into
 #[cfg(test)]
 mod tests {
     use super::*;
+    use forebay_metrics::inspect::{Answer, Ask, SeekTo, SlotTable};
     use std::io::{Read, Write};
 
     fn ask(addr: SocketAddr, path: &str) -> String {
@@ -465,6 +466,51 @@ mod tests {
         assert!(ask(control.addr(), "/metrics").starts_with("HTTP/1.1 200"));
         let busy = ask(control.addr(), "/api/v1/clients");
         assert!(busy.starts_with("HTTP/1.1 503") && busy.contains("application/problem+json"), "{busy}");
+    }
+
+    /// The shards of a broker of which one slot cannot be taken up.
+    struct WithoutSlot;
+
+    impl Shards for WithoutSlot {
+        fn count(&self) -> usize {
+            1
+        }
+
+        fn shared_subscriptions(&self) -> usize {
+            0
+        }
+
+        fn owner(&self, _of: &str) -> usize {
+            0
+        }
+
+        fn slots(&self) -> Option<SlotTable> {
+            let not_taken = vec![(7, Arc::from("its format is version 9"))];
+            Some(SlotTable { nobody: vec![7], not_taken, ..SlotTable::default() })
+        }
+
+        fn place(&self, text: &str) -> Result<SeekTo, String> {
+            Err(format!("no {text}"))
+        }
+
+        fn ask(&self, _shard: usize, _ask: Ask, _answer: Answer) -> bool {
+            false
+        }
+    }
+
+    /// A slot that cannot be taken up is named with the reason. The instance is ready: it serves the others.
+    #[test]
+    fn finding_q59_a_slot_that_cannot_be_taken_up_is_named_with_its_reason() {
+        let ready = Arc::new(AtomicBool::new(true));
+        let view = View { ready, shards: Arc::new(WithoutSlot), ..View::idle(Boards::default(), Described::default()) };
+        let control =
+            Control::start(([127, 0, 0, 1], 0).into(), Shown::new(view), Arc::new(Connections::new(8))).expect("start");
+        let said = ask(control.addr(), "/readyz");
+        let why = "\r\n\r\nready\nslot 7 cannot be taken up: its format is version 9\n";
+        assert!(said.starts_with("HTTP/1.1 200") && said.ends_with(why), "{said}");
+        let slots = ask(control.addr(), "/api/v1/broker/slots");
+        let why = r#""nobody":[7],"not_taken":[{"slot":7,"reason":"its format is version 9"}]"#;
+        assert!(slots.starts_with("HTTP/1.1 200") && slots.contains(why), "{slots}");
     }
 
     /// An address that is in use is retried for a second: by then the address of a killed process is free.

@@ -102,3 +102,21 @@ async fn publish(
     view.journal.say_of(event.maybe(Field::Token, token), Address::of(peer.ip()));
     Ok(Json(PublishedBody { matched }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The payload of a message to publish is a text: JSON in it goes to subscribers and sinks as it was written.
+    #[test]
+    fn finding_q43_json_is_published_as_it_was_written() {
+        let json = r#"{"t": 2.50, "n": 12345678901234567890123, "o": {"z": 1.0, "a": [1e3]}}"#;
+        let message = serde_json::json!({ "topic": "t", "payload": json }).to_string();
+        let message: MessageToPublish = serde_json::from_str(&message).expect("a message");
+        let payload = content::payload(&message.payload, message.payload_base64.as_deref());
+        assert_eq!(payload.as_deref(), Ok(json.as_bytes()));
+        // A tree would be written anew.
+        let tree = format!(r#"{{"topic": "t", "payload": {json}}}"#);
+        assert!(serde_json::from_str::<MessageToPublish>(&tree).is_err());
+    }
+}

@@ -184,7 +184,7 @@ table!(
     CopiesQueued, Gauge, "deliveries_queued", "Messages of QoS 1 and 2 that wait to be sent, each counted once for each session or shared subscription.";
     CopiesInFlight, Gauge, "deliveries_in_flight", "Messages of QoS 1 and 2 that were sent and are not acknowledged, each counted once for each session.";
     CopiesInFlightBytes, Gauge, "deliveries_in_flight_bytes", "Bytes of these, each counted once for each session. Where they, and all that sessions have to remember, exceed half of `forebay_delivery_remembered_bytes_max`, a client is sent at most 16 messages and 64 KiB until it acknowledges.";
-    CopiesUnstored, Counter, "deliveries_not_stored", "Messages for kept sessions and shared subscriptions that were sent, or began to wait, without being on the disk, because the spool had no room: a crash may lose them.";
+    CopiesUnstored, Counter, "deliveries_not_stored", "Messages for kept sessions and shared subscriptions that were sent, or began to wait, without being in the spool, or with `[broker]` in the log of the client's slot: there was no room, or the message is larger than an eighth of a segment. A crash may lose them; with `[broker]` those that wait have their record in Kafka.";
     Shares, Gauge, "shares", "Shared subscriptions with members on a shard, counted for each of its shards; at most 10,000 different ones.";
     ShareQueuedMessages, Gauge, "share_queued_messages", "Messages waiting for a member of a shared subscription; on a shard at most `queue_messages_max` of `[delivery]` for each, with a hash strategy for each member.";
     ShareQueuedBytes, Gauge, "share_queued_bytes", "Their bytes; likewise `queue_bytes_max`.";

@@ -133,3 +133,18 @@ impl Failure {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The output as a whole is no part of the rule: its failure begins with the reason.
+    #[test]
+    fn finding_q52_a_failure_without_a_part_of_the_rule_begins_with_its_reason() {
+        let sql = "SELECT payload.x - 1 AS y FROM \"t/#\"";
+        let failure =
+            |place| Failure { reason: Reason::decode("the text is not UTF-8"), clause: Clause::Output, place };
+        assert_eq!(failure(Place::default()).describe(sql), "the text is not UTF-8, in the output");
+        assert_eq!(failure(Place::new(7, 20)).describe(sql), "payload.x - 1: the text is not UTF-8, in the output");
+    }
+}

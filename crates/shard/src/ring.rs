@@ -252,7 +252,7 @@ impl Ring<'_> {
     }
 }
 
-/// What the broker may ask.
+/// Calls that the broker may make.
 impl Out for Ring<'_> {
     fn now(&self) -> Monotonic {
         self.now

@@ -79,6 +79,9 @@ const CHECKPOINTS_RESERVED: u64 = 4;
 const STATE_PART: u64 = 32;
 const STATE_BYTES_MAX: u64 = 64 << 20;
 
+/// The fraction of the state that sessions leave to records of progress: without them no message of a full log ends.
+const PROGRESS_PART: u64 = 16;
+
 /// The fraction of a log's segments that rows leave to sessions and other kept items; a log with fewer segments leaves none.
 const ROWS_LEAVE_PART: u64 = 16;
 
@@ -115,21 +118,31 @@ impl Log {
         self.space().min(account).min(self.settings.segment_bytes / 8)
     }
 
-    /// The room for one more session, besides `others` that have not been put in yet.
+    /// The room for one more session, besides `others` that have not been put in yet. A part of the state is left for records of progress.
     #[must_use]
     pub fn room_of_session(&self, others: u64) -> u64 {
-        self.room_beyond(SEGMENTS_RESERVED, others)
+        self.room_of_new(others, self.state_max() / PROGRESS_PART)
     }
 
-    /// The room for changes of sessions: [`Log::session`] takes them with one of the reserved segments less.
+    /// The room for one more record of the progress of others, besides `others` that have not been put in yet: it may fill the state.
+    #[must_use]
+    pub fn room_of_progress(&self, others: u64) -> u64 {
+        self.room_of_new(others, 0)
+    }
+
+    /// The room for changes of sessions: [`Log::session`] takes them with one of the reserved segments less, however full the state is.
     #[must_use]
     pub fn room_of_change(&self) -> u64 {
-        self.room_beyond(SEGMENTS_RESERVED - 1, 0)
+        self.room_beyond(SEGMENTS_RESERVED - 1)
     }
 
-    fn room_beyond(&self, spare: u64, others: u64) -> u64 {
-        let known = self.account_for(SESSION * (others + 1), 4).is_ok();
-        if known { self.capacity(spare).saturating_sub(self.settings.segment_bytes / 8) } else { 0 }
+    fn room_of_new(&self, others: u64, left: u64) -> u64 {
+        let is_known = self.account_for(SESSION * (others + 1) + left, 4).is_ok();
+        if is_known { self.room_beyond(SEGMENTS_RESERVED) } else { 0 }
+    }
+
+    fn room_beyond(&self, spare: u64) -> u64 {
+        self.capacity(spare).saturating_sub(self.settings.segment_bytes / 8)
     }
 
     /// Whether live data takes more than half of what the log can hold.

@@ -11,17 +11,20 @@ impl Log {
     /// durable with [`Log::group`].
     ///
     /// # Errors
-    /// [`Refused`]. A change of a kept session may use the room reserved for moves.
+    /// [`Refused`]. A change of a kept session may use the room reserved for moves, and adds nothing to the state: a log with a full state takes it.
     pub fn session(&mut self, number: Option<u64>, payload: &[u8]) -> Result<u64, Refused> {
         let session = number.unwrap_or(self.ahead.next_session);
         let spare = SEGMENTS_RESERVED - u64::from(number.is_some());
         let len = super::format::entry_len(8 + payload.len()) as u64;
-        self.account_for(SESSION, 4)?;
+        let account = if session < self.ahead.next_session { 0 } else { SESSION };
+        if account > 0 {
+            self.account_for(account, 4)?;
+        }
         if len <= self.settings.segment_bytes / 8 && len > self.capacity(spare) {
             return Err(Refused::Full);
         }
         self.put(&Entry::Session { session, payload }, 2)?;
-        self.waiting.account += SESSION;
+        self.waiting.account += account;
         self.waiting.pins = true;
         self.ahead.next_session = self.ahead.next_session.max(session + 1);
         Ok(session)

@@ -41,7 +41,8 @@ use self::gates::Gates;
 use self::lines::Lines;
 use self::parcel::About;
 pub(crate) use self::parcel::{Entry, entries};
-pub(crate) use self::parcels::{Gathered, packets};
+pub(crate) use self::parcels::Gathered;
+pub use self::parcels::packets;
 
 use self::parcels::{Peers, Received};
 use self::unread::Unread;

@@ -246,7 +246,7 @@ impl Broker {
 }
 
 /// The packets in a run of them.
-pub(crate) fn packets(mut all: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub fn packets(mut all: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let frame = frame::next(all, u32::MAX).ok().flatten()?;
         all.split_off(..frame.len)

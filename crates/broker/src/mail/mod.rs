@@ -44,7 +44,7 @@ pub enum ToReaders {
     ShareStopped {
         /// The share.
         share: ShareNumber,
-        /// Its home.
+        /// The shard that is its home.
         home: usize,
         /// The home's numbers for the partitions of their records.
         readers: Arc<[u32]>,

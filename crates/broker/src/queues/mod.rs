@@ -4,7 +4,8 @@
 //! When the copies of a message are made, the sessions that get it are gathered, and written down with the message (`store_copies`). A copy of QoS 1 is sent
 //! at once. A copy of QoS 2 is sent when it is durable: after a crash its number, and so its packet identifier, is not given to another one. A session's
 //! acknowledgements of messages that others still wait for are written down with the next message, or 50 ms later; a crash may repeat those. A client's
-//! receipt of a QoS 2 message is written down before PUBREL is sent: if the log is full, PUBREL waits. Messages leave a segment free for that.
+//! receipt of a QoS 2 message is written down before PUBREL is sent: if the log is full, PUBREL waits. Messages leave a segment free for
+//! that, and a sixteenth of the log's state.
 //!
 //! The publisher is answered when each shard that was sent the message reports that it is durable there (`confirm`). A QoS 2 publisher that repeats its
 //! message after a crash is answered without a second message (`exchanges`).

@@ -27,7 +27,7 @@ pub enum Stall {
 pub struct Wait {
     /// The cluster.
     pub cluster: usize,
-    /// What is full there.
+    /// The thing that is full there.
     pub full: Full,
     /// The bytes that the message needs there.
     pub bytes: usize,

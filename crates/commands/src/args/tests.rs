@@ -179,3 +179,23 @@ fn help_teaches() {
         assert!(help.contains(word), "{word}\n{help}");
     }
 }
+
+/// A statement may begin with a comment, which is no option.
+#[test]
+fn finding_q52_a_statement_may_begin_with_a_comment() {
+    const SQL: &str = "-- all of them\nSELECT * FROM \"t/#\"";
+    let of = |words: &[&str]| match parse_from(["forebay", "rule"].iter().chain(words)) {
+        Ok(Command::Rule(command)) => command,
+        other => panic!("{words:?} is {other:?}"),
+    };
+    match of(&["explain", "--sql", SQL]) {
+        RuleCommand::Explain(args) => assert_eq!(args.sql.as_deref(), Some(SQL)),
+        other => panic!("{other:?}"),
+    }
+    match of(&["test", "--sql", SQL, "--from-kafka", "t", "--against-sql", SQL]) {
+        RuleCommand::Test(args) => {
+            assert_eq!([args.sql.as_deref(), args.past.against_sql.as_deref()], [Some(SQL); 2]);
+        }
+        other => panic!("{other:?}"),
+    }
+}

@@ -121,7 +121,7 @@ fn parse(filter: &str) -> Result<Targets, String> {
 /// `SHARED` lists modules that share a crate, by the crate. `tests/layering.rs` holds it to the library's names.
 const SHARED: &[(&str, &[&str])] = &[
     ("base", &["address", "files", "in_use", "limits", "rules"]),
-    ("guard", &["auth", "bans", "outward", "secure"]),
+    ("guard", &["auth", "bans", "edge", "outward", "secure"]),
     ("fleet", &["link", "membership", "replica", "trunk"]),
     ("service", &["service", "telemetry"]),
     ("mqtt", &["route"]),

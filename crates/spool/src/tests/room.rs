@@ -278,6 +278,32 @@ fn where_rows_are_refused_for_their_account_cuts_and_all_ends_are_taken() {
     assert_eq!(normal(&recovered(&disk).state), normal(log.state()));
 }
 
+/// Sessions have filled the state: progress of some that is new still finds room, and after that each change of what is there.
+#[test]
+fn finding_q8_a_log_with_a_full_state_takes_progress_and_changes() {
+    let (mut log, mut disk) = log(8);
+    let mut kept = Vec::new();
+    while log.room_of_session(0) > 0 {
+        kept.push(log.session(None, b"before").expect("room"));
+        settle(&mut log, &mut disk);
+    }
+    let sessions = kept.len();
+    while log.room_of_progress(0) > 0 {
+        kept.push(log.session(None, b"before").expect("room"));
+        settle(&mut log, &mut disk);
+    }
+    assert!(kept.len() > sessions + sessions / 20, "{sessions} of {}", kept.len());
+    assert_eq!((log.session(None, b"new"), log.capacity(0) > 0), (Err(Refused::TooMany), true));
+    let account = log.state().account();
+    for of in kept {
+        assert!(log.room_of_change() > 0);
+        assert_eq!(log.session(Some(of), b"after"), Ok(of));
+        settle(&mut log, &mut disk);
+    }
+    assert_eq!(log.state().account(), account);
+    assert_eq!(normal(&recovered(&disk).state), normal(log.state()));
+}
+
 #[test]
 fn lanes_that_nothing_needs_leave_room_though_no_rows_come_to_fill_the_segment() {
     let (mut log, mut disk) = log(8);
