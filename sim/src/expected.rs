@@ -119,6 +119,7 @@ pub const CURED_SEEDS: &[(Kind, u64, &str)] = &[
     (Kind::Instances, 107, "an instance that had lost all slots looked after trouble of their logs without end"),
     (Kind::Instances, 224, "an instance that had lost all slots looked after trouble of their logs without end"),
     (Kind::Shares, 4464, "a CONNECT that was late between shards took over from a later one"),
+    (Kind::HostileSubscribers, 17_255, "dropped rows that a process had not counted when it was killed"),
     (Kind::Broker, 662, "a frozen process whose clock went back when another machine was lost"),
     (Kind::Broker, 1720, "a frozen process whose clock went back when another machine was lost"),
 ];

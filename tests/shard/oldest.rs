@@ -7,7 +7,7 @@ use forebay::metrics::event::Kind;
 use forebay::metrics::spec::SinkMetric;
 use forebay::runtime::seam::ConnId;
 
-use super::spool::acked;
+use super::spool::{acked, arrived, payload};
 use super::world::{World, publish};
 use super::{seeds, spooled};
 
@@ -228,4 +228,45 @@ fn finding_f4_a_share_that_is_lowered_takes_nothing_from_a_sink_that_holds_more(
     let ((after, most), segment) = (held(&world), 1 << 20);
     assert!(most < whole && most >= before && after <= most, "{before}, then {after} of {most}");
     assert!(after + 2 * segment > before, "what comes takes the place of the oldest: {before}, then {after}");
+}
+
+/// A process of which Kafka knows nothing, that takes rows, for this many turns at most and until the count of dropped rows shows. How many
+/// turns that took, and how many rows were answered.
+fn taken_in_turns(most: usize) -> (World, usize, u16) {
+    let mut world = World::new(&spooled("when_full = \"drop-oldest\"", ""));
+    world.kafka_down();
+    let device = world.device("d", 0);
+    let (mut turns, mut answered) = (0, 0);
+    for id in 1..4_000 {
+        let mut bytes = Vec::new();
+        publish("t", id, &payload(id, 8_000), &mut bytes);
+        world.feed(device, &bytes);
+        for _ in 0..6 {
+            if turns == most || world.sink_number(0, SinkMetric::DroppedOldest) > 0 {
+                return (world, turns, answered);
+            }
+            world.turns(1);
+            turns += 1;
+            answered += acked(&mut world, device).len() as u16;
+        }
+    }
+    panic!("nothing was ever dropped");
+}
+
+/// The process may end when the log has dropped rows and before its next turn.
+#[test]
+fn dropped_rows_count_in_the_turn_in_which_they_go_to_the_disk() {
+    let (_, turns, _) = taken_in_turns(usize::MAX);
+    for most in [turns - 1, turns] {
+        let (mut world, _, answered) = taken_in_turns(most);
+        let before = world.sink_number(0, SinkMetric::DroppedOldest);
+        world.table.disk.kill();
+        world.restart(None);
+        world.kafka_up = true;
+        world.advance(Duration::from_secs(60));
+        let there = arrived(&world);
+        let missing = (1..=answered).filter(|id| !there.contains(id)).count() as u64;
+        let counted = before + world.sink_number(0, SinkMetric::DroppedOldest);
+        assert!(missing <= counted, "killed after {most} of {turns} turns: {missing} are missing, {counted} counted");
+    }
 }

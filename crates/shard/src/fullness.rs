@@ -45,22 +45,22 @@ impl Outlets {
         self.full.found |= matches!(room, Err(SpoolFull::Whole | SpoolFull::Sink));
     }
 
-    /// Drops the oldest rows in the log that are in no batch, if a message has found no room (`drop-oldest`).
-    pub(super) fn make_room(&mut self, logs: &mut Logs, now: Monotonic) {
-        let (Some(buffer), plans) = (logs.rows_mut(), &self.plans) else { return };
+    /// Drops the oldest rows in the log that are in no batch, if a message has found no room (`drop-oldest`). Returns whether rows were dropped.
+    pub(super) fn make_room(&mut self, logs: &mut Logs, now: Monotonic) -> bool {
+        let (Some(buffer), plans) = (logs.rows_mut(), &self.plans) else { return false };
         // Waiting publishers are not asked again before there is room: until then dropping continues without them.
         self.full.wanted.retain(|(_, sink, bytes)| {
             let plan = &plans[*sink];
             buffer.admit(plan.cluster, plan.sink, *bytes).is_err()
         });
         if self.full.wanted.is_empty() {
-            return;
+            return false;
         }
         // Room comes back when a segment is free, some turns later.
         let (freed, last) = (buffer.freed(), &mut self.full.dropped);
         let is_coming = |before: u64| before == freed || buffer.is_freeing();
         if last.is_some_and(|(at, before)| is_coming(before) && now.since(at) < DROP_AGAIN) {
-            return;
+            return false;
         }
         *last = Some((now, freed));
         let goes = |cluster: usize, of: SinkId| {
@@ -76,6 +76,7 @@ impl Outlets {
         for upstream in &mut self.upstreams {
             upstream.dropped(&dropped, &mut |lane, run| buffer.owed(lane, run));
         }
+        !dropped.is_empty()
     }
 }
 

@@ -288,7 +288,10 @@ impl Core {
     /// Sends the writes of this turn to the disk as one group, if none is in flight.
     pub(super) fn flush_spool(&mut self, io: &mut Ring<'_>) {
         let (now, wall) = (io.now(), io.wall());
-        self.outlets.make_room(&mut self.broker.logs, now);
+        if self.outlets.make_room(&mut self.broker.logs, now) {
+            // The ends of dropped rows may be durable before the next turn, and the process may end then: they count in this one.
+            (0..self.outlets.upstreams.len()).for_each(|cluster| self.read_stats(cluster, now));
+        }
         let due = self.log.given_up.is_due(second(now));
         let rules = self.here.rules;
         let on_disk = on_disk(&mut self.broker, io);

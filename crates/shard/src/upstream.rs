@@ -526,7 +526,7 @@ impl Core {
         dead_lettered
     }
 
-    fn read_stats(&mut self, cluster: usize, now: Monotonic) {
+    pub(super) fn read_stats(&mut self, cluster: usize, now: Monotonic) {
         self.read_sinks(cluster, now);
         let (upstream, numbers) = (&self.outlets.upstreams[cluster], &mut self.here.numbers);
         numbers.set_cluster(cluster, ClusterMetric::Reachable, u64::from(upstream.reachable));
